@@ -1,0 +1,30 @@
+"""Luthier fine-tunes a language model on your data and shows with evidence whether it beats the best prompt.
+
+import luthier
+run = luthier.finetune("docs.jsonl", model="smollm2-135m")
+print(run.verdict)
+print(run.ask("How do I continue an interrupted run?"))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luthier.api import Tuned, finetune, load
+    from luthier.errors import Mistake
+
+__version__ = "0.1.0"
+__all__ = ["Mistake", "Tuned", "__version__", "finetune", "load"]
+
+_PLACES = {"finetune": "luthier.api", "load": "luthier.api", "Tuned": "luthier.api", "Mistake": "luthier.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded on first use, so that `import luthier` is quick and loads no torch."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'luthier' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

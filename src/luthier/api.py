@@ -1,0 +1,90 @@
+"""The Python interface: three lines from a data file to a model that answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+from luthier import pipeline
+from luthier import recipe as recipes
+from luthier.errors import Mistake
+from luthier.runs import Run
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evaluation found; prints as its sentence. `numbers` is the whole of evaluation/verdict.json."""
+
+    word: str
+    """BETTER, WORSE, EQUIVALENT or NOT SHOWN."""
+    sentence: str
+    numbers: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Tuned:
+    """A finished run: its verdict, its report, its model."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._run = Run(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Tuned({str(self.folder)!r})"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better, worse, or not shown; with the evidence."""
+        path = self.folder / "evaluation" / "verdict.json"
+        if not path.exists():
+            raise Mistake(f"no verdict yet: the run is {self._run.state}.", where=str(self.folder))
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        return Verdict(numbers["verdict"], numbers["sentence"], numbers)
+
+    @property
+    def report(self) -> Path:
+        """The page of evidence."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def _model(self) -> tuple[Any, str | None]:
+        return pipeline.load_model(str(self.folder))
+
+    @overload
+    def ask(self, question: str, *, max_new_tokens: int = 512) -> str: ...
+    @overload
+    def ask(self, question: list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> list[str]: ...
+    def ask(self, question: str | list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> str | list[str]:
+        """The tuned model's answer to a question, or its answers to several, in their order."""
+        lm, system = self._model
+        questions = [question] if isinstance(question, str) else list(question)
+        prompts = [pipeline.question(text, system) for text in questions]
+        answers = pipeline.ask(lm, prompts, max_new_tokens=max_new_tokens)
+        return answers[0] if isinstance(question, str) else answers
+
+
+def finetune(
+    data: str | Path | None = None,
+    *,
+    model: str | None = None,
+    recipe: str | Path | None = None,
+    run: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Tuned:
+    """Fine-tune a model on a data file and compare it with prompting; continues an unfinished run in the folder `run`.
+
+    `settings` are recipe keys: `{"train.epochs": 2}`. Raises `luthier.Mistake` for what you can mend.
+    """
+    asked = recipes.load(Path(recipe) if recipe else None, data=Path(data) if data is not None else None)
+    values = dict(settings or {}) | ({"model": model} if model else {})
+    asked = recipes.replace(asked, values)
+    return Tuned(pipeline.run(asked, Path(run) if run else None).folder)
+
+
+def load(run: str | Path) -> Tuned:
+    """A run that was made before."""
+    return Tuned(run)

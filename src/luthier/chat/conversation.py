@@ -1,0 +1,51 @@
+"""What people and models say to each other: the one shape that every data format becomes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "text"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. The role `text` marks a plain document: no template, every token learnt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in order. One to be learnt or asked ends with the assistant's answer; a document is one `text` message."""
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def pair(cls, question: str, answer: str, *, system: str | None = None) -> "Conversation":
+        """A question and its answer, with an optional system message before them."""
+        head = (Message("system", system),) if system else ()
+        return cls((*head, Message("user", question), Message("assistant", answer)))
+
+    @classmethod
+    def document(cls, text: str) -> "Conversation":
+        """Unlabelled text to continue."""
+        return cls((Message("text", text),))
+
+    @property
+    def is_document(self) -> bool:
+        return self.messages[0].role == "text"
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """Everything before the last answer: what an arm gets to see."""
+        return self.messages[:-1]
+
+    @property
+    def question(self) -> str:
+        """The last user message; of a document, the empty string."""
+        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
+
+    @property
+    def answer(self) -> str:
+        """The last message's content: the reference answer, or the document's text."""
+        return self.messages[-1].content

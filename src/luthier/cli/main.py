@@ -1,0 +1,192 @@
+"""The command line. Commands import what they need when they run, so that help and recipe mistakes appear at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from luthier.errors import EnvironmentMistake, Interrupted, Mistake
+
+app = typer.Typer(
+    name="luthier",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fine-tune a language model on your data, and see with evidence whether it beats the best prompt.",
+)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="DATA|KEY=VALUE", help="Data file or folder, then settings such as train.epochs=2."),
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+
+
+@app.command()
+def run(
+    words: Words = None,
+    recipe: RecipeFile = None,
+    folder: Annotated[
+        Path | None, typer.Option("--run", help="The run's folder; an unfinished run in it is continued.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
+    asked = _recipe(words or [], recipe)
+    from luthier import pipeline
+    from luthier.cli.screen import Screen
+    from luthier.runs import Run
+
+    screen = Screen()
+    folder = folder or pipeline.default_folder(asked)
+    try:
+        current = pipeline.run(asked, folder, listen=None if quiet else screen, command=_command())
+    except (Interrupted, EnvironmentMistake) as stop:
+        if (folder / "run.json").exists() and Run(folder).state == "interrupted":
+            raise type(stop)(f"{stop} Continue with: luthier run --run {folder}") from None
+        raise
+    finally:
+        screen.close()
+    screen.result(_json(current.folder / "evaluation" / "verdict.json"), current.folder / "report.html", current.folder)
+
+
+@app.command()
+def recipe(
+    words: Words = None,
+    recipe: RecipeFile = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema instead.")] = False,
+) -> None:
+    """Print the recipe that a run on this data would use, each value with its reason."""
+    from luthier import recipe as recipes
+
+    if schema:
+        print(recipes.schema())
+        return
+    asked = _recipe(words or [], recipe)
+    from luthier import pipeline
+
+    planned = pipeline.plan(asked)
+    print(f"# {planned.dataset.choice.sentence()}", file=sys.stderr)
+    print(recipes.render(planned.recipe, planned.reasons), end="")
+
+
+@app.command()
+def chat(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a model.")],
+    base: Annotated[bool, typer.Option("--base", help="Let the run's base model answer beside it.")] = False,
+    max_new_tokens: NewTokens = 512,
+) -> None:
+    """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh."""
+    from luthier import pipeline
+    from luthier.cli.talk import converse
+    from luthier.runs import Run
+
+    chats = {Path(run).name: pipeline.Chat(*pipeline.load_model(run), max_new_tokens)}
+    if base:
+        name = pipeline.base_of(Run(Path(run)))
+        chats[name] = pipeline.Chat(*pipeline.load_model(name), max_new_tokens)
+    converse(chats)
+
+
+@app.command()
+def compare(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    models: Annotated[list[str], typer.Argument(metavar="RUN|MODEL", help="Run folders and model names.")],
+    max_new_tokens: NewTokens = 512,
+) -> None:
+    """Put one question to several models and see the answers one below the other."""
+    from luthier import pipeline
+    from luthier.cli.talk import show_answers
+
+    show_answers(pipeline.compare(question, models, max_new_tokens=max_new_tokens))
+
+
+@app.command()
+def ask(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a model.")],
+    questions: Annotated[
+        Path, typer.Argument(help="File of questions, in any of the data formats; answers are not needed.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write: each row with its answer.")],
+    max_new_tokens: NewTokens = 512,
+) -> None:
+    """Answer a file of questions."""
+    from luthier import pipeline
+
+    count = pipeline.ask_file(run, questions, output, max_new_tokens=max_new_tokens)
+    print(f"{count:,} answers in {output}")
+
+
+@app.command()
+def runs(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")) -> None:
+    """List the runs in a folder with their state and verdict."""
+    from luthier.cli.talk import show_runs
+    from luthier.runs import find
+
+    show_runs(find(root), root)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report again and print the verdict."""
+    from luthier import report as reports
+    from luthier.cli.screen import Screen
+    from luthier.runs import Run
+
+    current = Run(run)
+    path = reports.write(current.folder)
+    verdict = current.folder / "evaluation" / "verdict.json"
+    if verdict.exists():
+        Screen().result(_json(verdict), path, run)
+    else:
+        print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
+
+
+def main() -> None:
+    """The entry point: what a user can mend is said in a line and an exit code; anything else is a defect of ours."""
+    sys.path.append(str(Path.cwd()))  # so that "my_metrics:score" in a recipe finds my_metrics.py here
+    try:
+        app()
+    except Mistake as mistake:
+        _fail(str(mistake), mistake.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped at once; whatever was complete before is kept.", 130)
+    except MemoryError:
+        _fail("not enough memory. Lower train.tokens_per_batch, or name a smaller model.", EnvironmentMistake.exit_code)
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stdout.flush()
+    print("\n".join(f"luthier: {line}" for line in text.splitlines()), file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _recipe(words: list[str], file: Path | None) -> Any:
+    """The recipe from the command line's words: at most one path, and settings."""
+    from luthier import recipe as recipes
+
+    settings = [word for word in words if "=" in word and not Path(word).exists()]
+    paths = [word for word in words if word not in settings]
+    if len(paths) > 1:
+        raise Mistake(
+            f"one data file or folder at a time, found {' and '.join(paths)}. A folder may hold several files.",
+            where="command line",
+        )
+    return recipes.load(file, settings, data=Path(paths[0]) if paths else None)
+
+
+def _command() -> str:
+    import shlex
+
+    return "luthier " + shlex.join(sys.argv[1:])
+
+
+def _json(path: Path) -> Any:
+    import json
+
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,185 @@
+"""Draws a run's events on a terminal: progress and decisions to stderr, the result to stdout."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+Event = Mapping[str, Any]
+COLOURS = {"BETTER": "green", "WORSE": "red", "EQUIVALENT": "cyan", "NOT SHOWN": "yellow"}
+PLACES_SHOWN = 4
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal as wide as it is; a pipe wide enough for any table of ours, since nobody folds lines there."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else 1000)
+
+
+class Screen:
+    """Listens to a run. On a terminal it keeps one progress line; in a pipe it prints a plain line now and then."""
+
+    def __init__(self) -> None:
+        self.out = console()
+        self.err = console(stderr=True)
+        columns = (TextColumn("{task.description:<9}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        self._bar = Progress(*columns, console=self.err, transient=True)
+        self._task = self._bar.add_task("", total=1, text="", visible=False)
+        self._speed = 0.0
+        self._dev = ""
+        self._told: tuple[object, ...] = ()
+        self._draw: dict[str, Callable[[Event], None]] = {
+            "start": self._start,
+            "data": self._data,
+            "recipe": self._recipe,
+            "model": self._model,
+            "arm": self._arm,
+            "step": self._step,
+            "dev": self._dev_loss,
+            "resumed": lambda event: self._line(
+                "Training", f"continues after step {event['step']}, from a verified checkpoint"
+            ),
+            "trained": self._trained,
+            "warning": lambda event: self._line("Warning", str(event["message"]), style="yellow"),
+            "stopping": lambda event: self._line(
+                "Stopping", "finishing the step and saving; press Ctrl-C again to stop at once", style="yellow"
+            ),
+        }
+
+    def __call__(self, event: Event) -> None:
+        if draw := self._draw.get(event["kind"]):
+            draw(event)
+
+    def close(self) -> None:
+        """Take the progress line away."""
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def result(self, verdict: Mapping[str, Any], report: Path, folder: Path) -> None:
+        """The verdict, the table of arms and where to read on."""
+        self.close()
+        self.out.print()
+        self.out.print(arms_table(verdict))
+        self.out.print(f"* the best prompt, as chosen on {verdict['chosen_on']}\n")
+        word = verdict["verdict"]
+        self.out.print(escape(verdict["sentence"]).replace(word, f"[bold {COLOURS[word]}]{word}[/]", 1))
+        self.out.print(f"\nReport  {report}\nTalk    luthier chat {folder}")
+
+    def _line(self, head: str, text: str, *, style: str = "bold") -> None:
+        self.err.print(f"[{style}]{head:<9}[/] {escape(text)}")
+
+    def _progress(self, head: str, done: float, of: float, text: str) -> None:
+        """Move the progress line; in a pipe, print it at each tenth."""
+        if self.err.is_terminal:
+            self._bar.update(self._task, description=head, completed=done, total=of, text=text, visible=True)
+            self._bar.start()
+            if done >= of:
+                self._bar.update(self._task, visible=False)
+            return
+        mark = (head, text.split("·")[0].strip().rstrip("0123456789/ "), int(10 * done / max(1, of)))
+        if mark != self._told and done:
+            self._told = mark
+            self._line(head, text)
+
+    def _start(self, event: Event) -> None:
+        verb = {"new": "new run", "complete": "is complete"}.get(event["state"], "continues a run")
+        self._line("Run", f"{event['folder']} ({verb})")
+
+    def _data(self, event: Event) -> None:
+        dropped = {reason: places for reason, places in event["dropped"].items() if places}
+        reasons = ", ".join(f"{len(places)} {reason}" for reason, places in dropped.items())
+        count = sum(map(len, dropped.values()))
+        self._line("Data", f"{event['sentence']}")
+        self._line(
+            "",
+            f"{event['read']:,} rows read = {event['kept']:,} kept + {count:,} dropped"
+            + (f" ({reasons})" if reasons else ""),
+        )
+        for reason, places in (
+            dropped | {f"kept, but {name}": at for name, at in event["notes"].items() if at}
+        ).items():
+            more = f" and {len(places) - PLACES_SHOWN} more" if len(places) > PLACES_SHOWN else ""
+            self._line("", f"  {reason}: {', '.join(places[:PLACES_SHOWN])}{more}")
+        self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
+
+    def _recipe(self, event: Event) -> None:
+        head = "Recipe"
+        for key, (value, why) in event["settings"].items():
+            if not key.startswith("data."):  # how the data is read has been told
+                self._line(head, f"{key} = {_short(value)}  ({why})")
+                head = ""
+
+    def _model(self, event: Event) -> None:
+        what = (
+            f"{event['name']}: {event['parameters'] / 1e6:.1f} M parameters on {event['device']}, {event['template']}"
+        )
+        self._line("Model", f"{what}; learns {event['trainable']} in {event['precision']}")
+
+    def _arm(self, event: Event) -> None:
+        head = "Tuned" if event["arm"] == "fine-tuned" else "Base"
+        self._progress(
+            head, event["done"], event["of"], f"{event['arm']} on {event['split']} {event['done']}/{event['of']}"
+        )
+
+    def _step(self, event: Event) -> None:
+        speed = event["tokens_per_second"]
+        self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
+        left = (event["steps"] - event["step"]) * event["tokens"] / max(1.0, self._speed)
+        text = (
+            f"step {event['step']}/{event['steps']} · loss {event['loss']:.3f}{self._dev} · "
+            f"{self._speed:,.0f} tokens/s · {_duration(left)} left"
+        )
+        self._progress("Training", event["step"], event["steps"], text)
+
+    def _dev_loss(self, event: Event) -> None:
+        self._dev = f" · dev {event['loss']:.3f}" + (" (best)" if event["best"] else "")
+
+    def _trained(self, event: Event) -> None:
+        self._line(
+            "Training",
+            f"{event['step']} steps in {_duration(event['seconds'])} ({event['reason']}); "
+            f"best dev loss {event['best_loss']:.3f} at step {event['best_step']}",
+        )
+
+
+def arms_table(verdict: Mapping[str, Any]) -> Table:
+    """A row per arm: score with interval, and what an answer costs."""
+    higher = verdict["higher_is_better"]
+    scale, digits = (100, 1) if higher else (1, 3)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    table.add_column(verdict["metric"].replace("_", " ") + ("" if higher else " (lower is better)"), justify="right")
+    for title in ("95 % interval", "tokens in", "out", "s/answer"):
+        table.add_column(title, justify="right")
+    for name, arm in verdict["arms"].items():
+        low, high = arm["interval"]
+        mark = " *" if name == verdict["best_prompt_arm"] else ""
+        table.add_row(
+            name + mark,
+            f"{arm['mean'] * scale:.{digits}f}",
+            f"{low * scale:.{digits}f} – {high * scale:.{digits}f}",
+            f"{arm['prompt_tokens']:,.0f}",
+            f"{arm['answer_tokens']:,.0f}",
+            f"{arm['seconds']:.2f}",
+        )
+    return table
+
+
+def _short(value: object) -> str:
+    return str(value) if len(str(value)) < 60 else str(value)[:57] + "…"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def interactive() -> bool:
+    """Whether a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,0 +1,68 @@
+"""The conversational commands' screens: chat, answers side by side, the list of runs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from luthier.cli.screen import COLOURS, console, interactive
+from luthier.pipeline import Answer, Chat
+from luthier.runs import Run
+
+
+def converse(chats: Mapping[str, Chat]) -> None:
+    """Read questions line by line until an empty one; each chat answers as it thinks."""
+    person, out = interactive(), console()
+    if person:
+        out.print("[dim]An empty line or Ctrl-D ends, /new starts afresh.[/]")
+    while True:
+        try:
+            text = input("> " if person else "").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        if text == "/new":
+            for chat in chats.values():
+                chat.forget()
+            continue
+        for name, chat in chats.items():
+            if len(chats) > 1:
+                out.print(f"[bold]{escape(name)}[/]")
+            for piece in chat.say(text):
+                print(piece, end="", flush=True)
+            print("\n" if person else "", flush=True)
+
+
+def show_answers(answers: Iterable[Answer]) -> None:
+    """One answer below the other, each as soon as it is there."""
+    out = console()
+    for answer in answers:
+        out.print(f"[bold]{escape(answer.model)}[/]  [dim]{answer.seconds:.1f} s[/]")
+        out.print(escape(answer.text or "(an empty answer)"))
+        out.print()
+
+
+def show_runs(runs: Sequence[Run], root: Path) -> None:
+    """A line per run: name, state, model, verdict."""
+    if not runs:
+        print(f"No runs in {root}. Start one with: luthier run DATA")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "state", "model", "verdict", "difference"):
+        table.add_column(title, overflow="fold")
+    for run in runs:
+        path = run.folder / "evaluation" / "verdict.json"
+        verdict = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        word = f"[{COLOURS[verdict['verdict']]}]{verdict['verdict']}[/]" if verdict else "–"
+        points = (
+            "–" if not verdict else _difference(verdict["difference"], higher_is_better=verdict["higher_is_better"])
+        )
+        table.add_row(escape(str(run.folder)), run.state, escape(run.record_file["asked"]["model"]), word, points)
+    console().print(table)
+
+
+def _difference(value: float, *, higher_is_better: bool) -> str:
+    return f"{value * 100:+.1f} points" if higher_is_better else f"{value:+.3f} bits per byte better"

@@ -1,0 +1,193 @@
+"""A data file as items to learn and to ask, with an account of every row that was read."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+from luthier.chat import Conversation, Message
+from luthier.data.files import find
+from luthier.data.formats import Choice, missing_column, reader, recognise
+from luthier.data.messages import Unfit
+from luthier.data.values import Row, as_text, fold
+from luthier.errors import Mistake
+from luthier.recipe import Data
+
+FIRST_ROWS = 100
+"""Rows whose columns decide the format; later rows may lack optional columns, not required ones."""
+PLACES_SHOWN = 3
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One conversation of the data. `id` depends on its content alone; items of one `group` stay in one split."""
+
+    id: str
+    place: str
+    group: str
+    conversation: Conversation
+
+
+@dataclass
+class Ledger:
+    """What became of every row: read = kept + dropped. `notes` are remarks on rows that are kept, or on files."""
+
+    read: int = 0
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        return self.read - sum(len(places) for places in self.dropped.values())
+
+    def drop(self, reason: str, place: str) -> None:
+        """Count a row out, under a reason and with its place."""
+        self.dropped.setdefault(reason, []).append(place)
+
+    def note(self, remark: str, place: str) -> None:
+        """Remember a place under a remark."""
+        self.notes.setdefault(remark, []).append(place)
+
+    def summary(self) -> str:
+        """One line: rows read and kept, then each reason with its count and first places."""
+        reasons = [f"{len(places)} {reason} ({_some(places)})" for reason, places in self.dropped.items()]
+        return f"{self.read} rows read, {self.kept} kept" + (f"; dropped: {', '.join(reasons)}" if reasons else "")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The items in file order, the account of the rows, how they were read, and the hash over the items' ids."""
+
+    items: list[Item]
+    ledger: Ledger
+    choice: Choice
+    sha256: str
+    files: list[str]
+
+
+def load(data: Data) -> Dataset:
+    """The data as the recipe describes it; raises a Mistake where it cannot be read or nothing of it can be used."""
+    if data.path is None:
+        raise Mistake("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
+    where = str(data.path)
+    files = find(data.path)
+    rows = files.rows()
+    first = list(islice(rows, FIRST_ROWS))
+    if not first:
+        raise Mistake("no rows in it. Expected at least three: one each to train, to choose and to test.", where=where)
+    columns = list(dict.fromkeys(column for row in first for column in row.values))
+    choice = recognise(columns, data)
+    ledger = Ledger()
+    for name in files.ignored:
+        ledger.note("not a data file, not read", name)
+    items = list(_items(chain(first, rows), choice, data, ledger))
+    if not items:
+        raise Mistake(f"no usable row: {ledger.summary()}. The rows were {choice.sentence()}.", where=where)
+    digest = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
+    return Dataset(items, ledger, choice, digest, [source.name for source in files.sources])
+
+
+def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> Iterator[Item]:
+    """The items that the rows make; each row is counted in the ledger."""
+    read = reader(choice)
+    seen: dict[bytes, str] = {}  # the folded conversation → where it stood first
+    asked: dict[bytes, tuple[str, str]] = {}  # the normalised prompt → where it stood first, and its group
+    for row in rows:
+        ledger.read += 1
+        try:
+            conversation = read(row)
+            reason = fault(conversation)
+        except Unfit as unfit:
+            reason = str(unfit)
+        if reason is not None:
+            ledger.drop(reason, row.place)
+            continue
+        twin = seen.setdefault(
+            _digest("\n".join(f"{m.role} {fold(m.content)}" for m in conversation.messages)), row.place
+        )
+        if twin != row.place:
+            ledger.drop("exact duplicate", f"{row.place} (same as {twin})")
+            continue
+        prompt = normalised_prompt(conversation)
+        group = _group(row, data.group, prompt, ledger)
+        place, other_group = asked.setdefault(_digest(prompt), (row.place, group))
+        if place != row.place and not conversation.is_document:
+            ledger.note("same question, different answer", f"{row.place} (as {place})")
+        if other_group != group:
+            ledger.note("same question in two groups", f"{row.place} (as {place})")
+        conversation = with_system(conversation, data.system)
+        yield Item(conversation_id(conversation), row.place, group, conversation)
+
+
+def fault(conversation: Conversation) -> str | None:
+    """Why the conversation cannot be learnt or asked, as a reason for the ledger, or None."""
+    messages = conversation.messages
+    if not messages:
+        return "no messages"
+    if any(_SURROGATE.search(message.content) for message in messages):
+        return "half a character (a lone surrogate)"
+    if conversation.is_document:
+        return None if conversation.answer.strip() else "empty text"
+    if messages[-1].role != "assistant":
+        return "no answer at the end"
+    if all(message.role != "user" for message in messages):
+        return "no question"
+    empty = [
+        word
+        for word, text in (("question", conversation.question), ("answer", conversation.answer))
+        if not text.strip()
+    ]
+    if empty:
+        return f"empty {' and '.join(empty)}"
+    if any(not message.content.strip() for message in messages):
+        return "empty message before the last question"
+    return None
+
+
+def normalised_prompt(conversation: Conversation) -> str:
+    """What is asked, alike for alike questions: one Unicode form, no case, single blanks; of a document, its text."""
+    messages = conversation.messages if conversation.is_document else conversation.prompt
+    return fold(" ".join(message.content for message in messages).casefold())
+
+
+def conversation_id(conversation: Conversation) -> str:
+    """16 hex digits of the SHA-256 over the roles and contents as JSON: the same from every file and place."""
+    pairs = [[message.role, message.content] for message in conversation.messages]
+    return hashlib.sha256(_CANONICAL.encode(pairs).encode("utf-8")).hexdigest()[:16]
+
+
+def with_system(conversation: Conversation, system: str | None) -> Conversation:
+    """The conversation with a system message in front, where it has none and is not a document."""
+    if not system or conversation.is_document or any(message.role == "system" for message in conversation.messages):
+        return conversation
+    return Conversation((Message("system", system), *conversation.messages))
+
+
+def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:
+    """The row's value in the group column, or where there is none its prompt."""
+    if column is None:
+        return prompt
+    if column not in row.values:
+        raise missing_column(row, column)
+    try:
+        group = _SURROGATE.sub("\ufffd", as_text(row.values[column]))
+    except ValueError as error:
+        raise Mistake(f'the column "{column}" cannot name a group: {error}. Choose another.', where=row.place) from None
+    if group.strip():
+        return group
+    ledger.note("no group given, grouped by its question", row.place)
+    return prompt
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+
+
+def _some(places: Sequence[str]) -> str:
+    more = len(places) - PLACES_SHOWN
+    return ", ".join(places[:PLACES_SHOWN]) + (f" and {more} more" if more > 0 else "")

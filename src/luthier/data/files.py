@@ -1,0 +1,78 @@
+"""From a path to rows: finds the files, and reads each with the parser for its kind."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.data.sources import KNOWN, Source, trouble
+from luthier.data.tables import READERS, shown
+from luthier.data.values import Row
+from luthier.errors import Mistake, nearest
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a path leads to: the files to read, in order, and the names in the folder that are not data."""
+
+    sources: list[Source]
+    ignored: list[str]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of one file after the other, streaming where the format allows (not .json)."""
+        for source in self.sources:
+            yield from READERS[source.kind](source)
+
+
+def find(path: Path) -> Files:
+    """The file, or the folder's files by name, hidden ones left out; a Mistake where there is nothing to read."""
+    with trouble(str(path)):
+        try:
+            is_folder = _is_folder(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(path) from None
+        if not is_folder:
+            return Files([Source.of(path, str(path))], [])
+        inside = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        sources, ignored = [], []
+        for name in inside:
+            try:
+                source = None if _is_folder(path / name) else Source.of(path / name, str(path / name))
+            except (Mistake, FileNotFoundError):
+                source = None
+            sources += [source] if source else []
+            ignored += [] if source else [str(path / name)]
+    if not inside:
+        raise Mistake(f"the folder is empty. Expected files: {KNOWN}.", where=str(path))
+    if not sources:
+        raise Mistake(
+            f"no file to read in this folder, found {shown(inside)}. Expected {KNOWN}; inner folders are not searched.",
+            where=str(path),
+        )
+    return Files(sources, ignored)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, or of a folder's files by name."""
+    return find(path).rows()
+
+
+def _is_folder(path: Path) -> bool:
+    """Unlike Path.is_dir, raises where the path is missing or closed to us."""
+    return stat.S_ISDIR(os.stat(path).st_mode)
+
+
+def _missing(path: Path) -> Mistake:
+    """The message for a path that leads nowhere, with the name in its folder that was probably meant."""
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))
+    except PermissionError:
+        names = []
+    except OSError:
+        return Mistake(f'no such file, nor is there a folder "{path.parent}". Check the path.', where=str(path))
+    guess = nearest(path.name, names)
+    if guess:
+        return Mistake(f'no such file or folder, did you mean "{path.parent / guess}"?', where=str(path))
+    found = f" There are {shown(names)}." if names else ""
+    return Mistake(f'no such file or folder in "{path.parent}".{found} Check the path.', where=str(path))

@@ -1,0 +1,243 @@
+"""What a row means: the table of data formats, and which of them a file's columns make.
+
+A format names its columns and builds a conversation from their values. A row that cannot become one raises `Unfit` with
+the reason that the ledger shows; columns that are missing altogether are a Mistake, since then the file is at fault.
+"""
+
+import importlib
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from luthier.chat import Conversation, Message
+from luthier.data.messages import Unfit, chat
+from luthier.data.tables import shown
+from luthier.data.values import Row, Value, as_text
+from luthier.errors import Mistake, choose, nearest, together, unknown
+from luthier.recipe import Data
+
+Cells = Mapping[str, Value]
+"""A row's values by the format's own names for its columns."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to build a conversation, and from which columns: the format's word → the names it is recognised by.
+
+    A column without such names is used only where the recipe names it.
+    """
+
+    build: Callable[[Cells], Conversation]
+    required: Mapping[str, tuple[str, ...]]
+    optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        return {**self.required, **self.optional}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The format of the rows. `columns` maps the format's word to the user's column, `unused` are the others."""
+
+    format: str
+    columns: dict[str, str]
+    alternatives: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """One line for the screen: what was chosen, from which columns, and what else it could have been."""
+        named = [column if column == word else f"{column} as {word}" for word, column in self.columns.items()]
+        parts = [f"columns {', '.join(named)}"] if named else []
+        parts += [f"not used: {shown(list(self.unused))}"] if self.unused else []
+        line = f"read as {self.format}" + (f" ({'; '.join(parts)})" if parts else "")
+        if self.alternatives:
+            line += f"; could also be read as {' or '.join(self.alternatives)} with data.format={self.alternatives[0]}"
+        return line
+
+
+def _pair(question: str, answer: str) -> Callable[[Cells], Conversation]:
+    def build(cells: Cells) -> Conversation:
+        system = as_text(cells.get("system"))
+        return Conversation.pair(as_text(cells[question]), as_text(cells[answer]), system=system or None)
+
+    return build
+
+
+def _instruction(cells: Cells) -> Conversation:
+    parts = [as_text(cells["instruction"]), as_text(cells.get("input"))]
+    question = "\n\n".join(part for part in parts if part.strip())
+    return Conversation.pair(question, as_text(cells["output"]), system=as_text(cells.get("system")) or None)
+
+
+def _prompt_completion(cells: Cells) -> Conversation:
+    """Two texts, or two lists of messages."""
+    if not isinstance(cells["prompt"], list):
+        return _pair("prompt", "completion")(cells)
+    answer = cells["completion"]
+    end = chat(answer).messages if isinstance(answer, list) else (Message("assistant", as_text(answer)),)
+    return Conversation((*chat(cells["prompt"]).messages, *end))
+
+
+def _columns(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in names}
+
+
+_SYSTEM: dict[str, tuple[str, ...]] = {"system": ()}
+
+FORMATS: dict[str, Format] = {
+    "messages": Format(lambda cells: chat(cells["messages"]), _columns("messages")),
+    "conversations": Format(lambda cells: chat(cells["conversations"]), _columns("conversations")),
+    "question-answer": Format(_pair("question", "answer"), _columns("question", "answer"), _SYSTEM),
+    "instruction": Format(
+        _instruction,
+        {"instruction": ("instruction",), "output": ("output", "response")},
+        {"input": ("input",), **_SYSTEM},
+    ),
+    "prompt-completion": Format(_prompt_completion, _columns("prompt", "completion"), _SYSTEM),
+    "input-output": Format(_pair("input", "output"), _columns("input", "output"), _SYSTEM),
+    "text": Format(lambda cells: Conversation.document(as_text(cells["text"])), _columns("text")),
+}
+"""Every data format by the word in `data.format`, in the order in which columns are recognised."""
+
+
+def recognise(columns: Sequence[str], data: Data) -> Choice:
+    """The format of rows with these columns: the recipe's, else the first whose columns are all there."""
+    if data.group is not None and data.group not in columns:
+        raise unknown("column", data.group, columns, where="data.group")
+    if data.format is not None and ":" in data.format:
+        if data.columns:
+            raise Mistake(f"has no effect: {data.format} reads the row itself. Leave it out.", where="data.columns")
+        return Choice(data.format, {})
+    table = FORMATS
+    if data.format is not None:
+        table = {data.format: choose("data format", data.format, FORMATS, where="data.format")}
+    _expect_known(columns, data, table)
+    bound = {
+        name: _bind(entry, columns, data.columns)
+        for name, entry in table.items()
+        if data.columns.keys() <= entry.columns.keys()
+    }
+    fitting = [name for name, found in bound.items() if table[name].required.keys() <= found.keys()]
+    if not fitting:
+        raise _no_format(columns, data)
+    used = bound[fitting[0]]
+    unused = tuple(column for column in columns if column not in used.values() and column != data.group)
+    return Choice(fitting[0], used, tuple(fitting[1:]), unused)
+
+
+def _expect_known(columns: Sequence[str], data: Data, table: Mapping[str, Format]) -> None:
+    """Refuses words in `data.columns` that no format knows, and columns that the rows do not have, all at once."""
+    words = list(dict.fromkeys(word for entry in table.values() for word in entry.columns))
+    what = f"column of the format {data.format}" if data.format else "column of a format"
+    mistakes = []
+    for word, column in data.columns.items():
+        if word not in words:
+            mistakes.append(unknown(what, word, words, where=f"data.columns.{word}"))
+        elif _find((column,), columns) is None:
+            mistakes.append(unknown("column", column, columns, where=f"data.columns.{word}"))
+    if mistakes:
+        raise together(mistakes)
+
+
+def reader(choice: Choice) -> Callable[[Row], Conversation]:
+    """From a row to its conversation: a function that raises Unfit for the ledger, a Mistake for a missing column."""
+    if ":" in choice.format:
+        return _own_reader(choice.format)
+    entry = FORMATS[choice.format]
+
+    def read(row: Row) -> Conversation:
+        cells = {word: row.values[column] for word, column in choice.columns.items() if column in row.values}
+        if len(cells) < len(choice.columns):
+            missing = [choice.columns[word] for word in entry.required if word not in cells]
+            if missing:
+                raise missing_column(row, missing[0])
+        try:
+            return entry.build(cells)
+        except ValueError as error:
+            raise Unfit(str(error)) from None
+
+    return read
+
+
+def missing_column(row: Row, column: str) -> Mistake:
+    """The message for a row that lacks a column which the other rows have."""
+    names = list(row.values)
+    guess = nearest(column, names)
+    hint = f' ("{guess}" perhaps?)' if guess else ""
+    return Mistake(
+        f'the column "{column}" is missing; this row has {shown(names) or "no column"}{hint}. Every row needs it: '
+        "add it, null or empty where there is nothing to say.",
+        where=row.place,
+    )
+
+
+def _own_reader(name: str) -> Callable[[Row], Conversation]:
+    """The user's function behind "package.module:function", its results checked."""
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        function = getattr(module, function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Mistake(
+            f'"{name}" cannot be imported: {error}. Expected package.module:function, with the folder that holds '
+            "the package on PYTHONPATH.",
+            where="data.format",
+        ) from error
+
+    def read(row: Row) -> Conversation:
+        try:
+            conversation = function(dict(row.values))
+        except (Mistake, Unfit):
+            raise
+        except Exception as error:
+            raise Mistake(f"{name} failed on this row: {type(error).__name__}: {error}.", where=row.place) from error
+        if conversation is None:
+            raise Unfit(f"left out by {name}")
+        if not isinstance(conversation, Conversation):
+            found = type(conversation).__name__
+            raise Mistake(
+                f"{name} returned {found}, expected a Conversation, or None to leave the row out.", where=row.place
+            )
+        return conversation
+
+    return read
+
+
+def _find(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The column with one of these names: the very same, else the same but for case and outer blanks."""
+    for name in names:
+        if name in columns:
+            return name
+        for column in columns:
+            if column.strip().casefold() == name.strip().casefold():
+                return column
+    return None
+
+
+def _bind(entry: Format, columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """The format's word → the user's column, for every word that has one."""
+    found = {word: _find((named[word],) if word in named else names, columns) for word, names in entry.columns.items()}
+    return {word: column for word, column in found.items() if column is not None}
+
+
+def _no_format(columns: Sequence[str], data: Data) -> Mistake:
+    """The message for columns that make no format, with the words that would name them."""
+    fitting = [name for name, entry in FORMATS.items() if data.columns and data.columns.keys() <= entry.columns.keys()]
+    name = data.format or next(iter(fitting), "question-answer" if len(columns) > 1 else "text")
+    entry = FORMATS[name]
+    bound = _bind(entry, columns, data.columns)
+    free = [column for column in columns if column not in bound.values()]
+    for word in entry.required:
+        if word not in bound and free:
+            bound[word] = nearest(word, free) or free[0]
+            free.remove(bound[word])
+    words = [f"data.format={name}"]
+    words += [f"data.columns.{word}={bound.get(word, 'COLUMN')}" for word in entry.required if bound.get(word) != word]
+    say = " ".join(shlex.quote(word) for word in words)
+    if data.format:
+        lack = f"{name} needs {', '.join(entry.required)}."
+    else:
+        known = [f"{known} ({', '.join(entry.required)})" for known, entry in FORMATS.items()]
+        lack = f"expected those of a format: {'; '.join(known)}."
+    return Mistake(f"found the columns {shown(list(columns))}; {lack} Name yours: {say}", where=str(data.path))

@@ -1,0 +1,65 @@
+"""A file of questions to ask: rows in any of the data formats, where answers may be missing."""
+
+from pathlib import Path
+
+from luthier.chat import Message
+from luthier.data.files import read_rows
+from luthier.data.formats import FORMATS, Choice, reader, recognise
+from luthier.data.messages import Unfit
+from luthier.data.values import Row
+from luthier.errors import Mistake
+from luthier.recipe import Data
+
+ANSWERS = {
+    "messages": None,
+    "conversations": None,
+    "question-answer": "answer",
+    "instruction": "output",
+    "prompt-completion": "completion",
+    "input-output": "output",
+}
+"""Formats that ask something → the column that holds the answer."""
+
+
+def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
+    """What each row asks, in file order; `like` is the recipe of the data that the model was trained with."""
+    rows = list(read_rows(path))
+    if not rows:
+        raise Mistake("no rows in it; expected one question a row.", where=str(path))
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    choice, answer = _choose(columns, like or Data(), path)
+    understand = reader(choice)
+    asked = []
+    for row in rows:
+        filled = {**row.values, answer: row.values.get(answer) or "…"} if answer else row.values
+        try:
+            messages = understand(Row(row.place, filled)).messages
+        except Unfit as unfit:
+            raise Mistake(f"cannot be asked: {unfit}.", where=row.place) from None
+        while messages and messages[-1].role == "assistant":
+            messages = messages[:-1]
+        if not any(message.role == "user" and message.content.strip() for message in messages):
+            raise Mistake("the question is empty; take the row out or fill it in.", where=row.place)
+        asked.append(messages)
+    return asked
+
+
+def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | None]:
+    """The format whose question is in these columns, and its answer's column."""
+    if like.format and ":" in like.format:
+        return Choice(like.format, {}), None
+    first = [like.format] if like.format in ANSWERS else []
+    for name in [*first, *ANSWERS]:
+        named = like.columns if name == like.format else {}
+        word = ANSWERS[name]
+        answer = named.get(word, word) if word else None
+        known = {key: value for key, value in named.items() if key in FORMATS[name].required}
+        try:
+            found = recognise([*columns, answer] if answer else columns, Data(format=name, columns=known))
+        except Mistake:
+            continue
+        return found, answer
+    raise Mistake(
+        f"no column of questions among {', '.join(columns)}; expected question, instruction, prompt, input or messages.",
+        where=str(path),
+    )

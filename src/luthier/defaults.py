@@ -1,0 +1,134 @@
+"""Every setting that nobody set, computed from the model and the data, with the reason in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luthier import recipe as recipes
+from luthier.data.dataset import Dataset
+from luthier.data.splits import Splits
+from luthier.evaluate import arms, metrics
+from luthier.model import device
+from luthier.recipe import Recipe
+from luthier.train import order
+
+SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
+STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
+FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the defaults depend on."""
+
+    parameters: int
+    context: int
+    lengths: Sequence[int]
+    """Tokens of each training row."""
+    answer_lengths: Sequence[int]
+    """Learnt tokens of each training row."""
+
+
+def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
+    """`train.max_tokens`, needed before rows can be kept or dropped."""
+    if recipe.train.max_tokens:
+        return min(
+            recipe.train.max_tokens, context
+        ), "as asked" if recipe.train.max_tokens <= context else "the model's context"
+    return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
+
+
+def settle(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with every value set, and why; a value that was asked for stays, with the reason "as asked"."""
+    reasons: dict[str, str] = {}
+    values: dict[str, Any] = {}
+
+    def decide(key: str, value: object, reason: str) -> None:
+        asked = recipes.get(recipe, key)
+        if asked in (None, {}):
+            values[key] = value
+            reasons[key] = reason
+        else:
+            values[key] = asked
+            reasons[key] = "as asked"
+
+    documents = splits.train[0].conversation.is_document
+    references = [item.conversation.answer for item in splits.train]
+    decide("data.format", dataset.choice.format, "recognised from the columns")
+    decide("data.columns", dataset.choice.columns, "recognised from the columns")
+    decide("data.test_items", len(splits.test), "10 % of the rows, at most 300")
+    decide("data.dev_items", len(splits.dev), "10 % of the rows, at most 200")
+    _settle_training(recipe, facts, decide, values)
+    if documents:
+        decide("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
+    else:
+        chosen = metrics.choose_metric(references)
+        decide("evaluate.metric", chosen.name, chosen.reason)
+    longest = sorted(facts.answer_lengths)[math.ceil(len(facts.answer_lengths) * 0.99) - 1]
+    decide(
+        "evaluate.max_new_tokens",
+        min(512, max(16, math.ceil(longest * 1.25 / 8) * 8)),
+        f"99 % of the answers have at most {longest} tokens; a quarter more",
+    )
+    mean = sum(facts.lengths) / len(facts.lengths)
+    shots = next((count for count in (8, 4, 2) if count * mean <= min(FEW_SHOT_TOKENS, facts.context / 2)), 1)
+    decide(
+        "evaluate.shots",
+        min(shots, len(splits.train)),
+        f"examples of about {mean:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt",
+    )
+    words = None if documents else arms.instruction(references)
+    if words:
+        decide("evaluate.instruction", words, "the form that the training answers share")
+    return recipes.replace(recipe, values), reasons
+
+
+def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str, Any]) -> None:
+    """The settings of `train`: later ones build on earlier ones."""
+    rows, tokens = len(facts.lengths), sum(facts.lengths)
+    small = facts.parameters <= SMALL_MODEL
+    decide("train.max_tokens", *longest_row(recipe, facts.context))
+    decide(
+        "train.method",
+        "full" if small else "lora",
+        f"{facts.parameters / 1e6:,.0f} M parameters; all weights up to 1,000 M",
+    )
+    decide("train.epochs", 3 if rows < 2_000 else 2 if rows < 10_000 else 1, f"{rows:,} training rows")
+    method = values["train.method"]
+    rates = {("full", True): 1e-4, ("full", False): 2e-5, ("lora", True): 5e-4, ("lora", False): 2e-4}
+    decide(
+        "train.learning_rate", rates[method, facts.parameters < 500_000_000], f"usual for {method} tuning at this size"
+    )
+    wanted = tokens * values["train.epochs"] / STEPS_WANTED
+    step = min(16_384, max(1_024, 2 ** round(math.log2(max(1, wanted)))))
+    decide(
+        "train.tokens_per_step",
+        step,
+        f"about {STEPS_WANTED} steps from {tokens:,} training tokens an epoch, from 1,024 to 16,384",
+    )
+    decide(
+        "train.tokens_per_batch",
+        min(2_048, values["train.tokens_per_step"]),
+        "bounds memory; does not change the result",
+    )
+    if recipe.train.precision is None:
+        decide("train.precision", *device.pick_precision(device.pick_device()))
+    else:
+        decide("train.precision", None, "")
+    steps = len(
+        order.all_steps(
+            facts.lengths,
+            epochs=values["train.epochs"],
+            max_steps=recipe.train.max_steps,
+            seed=recipe.train.seed,
+            tokens_per_step=values["train.tokens_per_step"],
+            tokens_per_batch=values["train.tokens_per_batch"],
+        )
+    )
+    decide("train.max_steps", steps, f"{values['train.epochs']} × {rows:,} rows")
+    decide("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
+    per_epoch = math.ceil(steps / values["train.epochs"])
+    decide(
+        "train.check_every", max(10, math.ceil(per_epoch / 4)), "four times an epoch, no more often than every 10 steps"
+    )

@@ -1,0 +1,67 @@
+"""What a user can put right: one exception family, one wording, one exit code each.
+
+A `Mistake` says where (file:line or recipe key), what was found, what is expected and what to do next. The terminal prints
+it without a traceback. Any other exception is a defect of ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Mistake(Exception):
+    """Bad input: exit code 2. `where` is a place such as `tickets.jsonl:118` or a recipe key such as `train.epochs`."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        self.where = where
+        self.message = message
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+class Interrupted(Mistake):
+    """The run stopped on request and can be continued: exit code 3."""
+
+    exit_code = 3
+
+
+class EnvironmentMistake(Mistake):
+    """The machine refuses (disk, memory, lock, network): exit code 4."""
+
+    exit_code = 4
+
+
+class CorruptedState(Mistake):
+    """Something that Luthier wrote is no longer what it wrote: exit code 5."""
+
+    exit_code = 5
+
+
+def together(mistakes: Iterable[Mistake]) -> Mistake:
+    """All mistakes as one, a line each, so that a user mends them in one go."""
+    found = list(mistakes)
+    return found[0] if len(found) == 1 else Mistake("\n".join(str(mistake) for mistake in found))
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be, or None."""
+    close = get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
+    return next((name for name in known if close and name.lower() == close[0]), None)
+
+
+def unknown(what: str, word: str, known: Iterable[str], *, where: str | None = None) -> Mistake:
+    """The message for a word that is not in the list: `unknown metric "acuracy", did you mean "accuracy"? Known: …`."""
+    names = list(known)
+    guess = nearest(word, names)
+    hint = f', did you mean "{guess}"?' if guess else "."
+    return Mistake(f'unknown {what} "{word}"{hint} Known: {", ".join(names)}.', where=where)
+
+
+def choose(what: str, word: str, table: Mapping[str, T], *, where: str | None = None) -> T:
+    """The entry of an extension table, or the Mistake that names the nearest known word."""
+    if word not in table:
+        raise unknown(what, word, table, where=where)
+    return table[word]

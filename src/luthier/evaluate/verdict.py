@@ -1,0 +1,322 @@
+"""From scores to one word that holds: BETTER, WORSE, EQUIVALENT or NOT SHOWN.
+
+One comparison is planned and made: the fine-tuned model against the prompt that was best on the dev split, on the same
+questions. Two ways of looking must agree before anything is claimed: the p-value of the paired test and the interval of
+the difference. What is not shown is never called equal; the sentence says how large an effect could have hidden.
+
+Every score is higher-is-better, so a positive difference always means that fine-tuning helped. Bits per byte arrive as
+negative scores and leave as positive means with `higher_is_better` false; the sign of the difference stays.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from luthier.errors import Mistake, unknown
+from luthier.evaluate import statistics
+from luthier.evaluate.metrics import BITS_PER_BYTE, label
+
+Word = Literal["BETTER", "WORSE", "EQUIVALENT", "NOT SHOWN"]
+Line = Mapping[str, Any]
+"""One line of answers.jsonl."""
+
+TUNED_ARM = "fine-tuned"
+DEFAULT_MARGIN = 0.02
+SMALL_TEST = 100  # questions; below this even large effects stay hidden, and the sentence says so
+FEW_GROUPS = 20  # below this an interval over groups is rough
+_ANSWERS, _DEV_ANSWERS = "evaluation/answers.jsonl", "evaluation/dev-answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The comparison's result. `difference` is tuned - prompt in units of the score; `fixed` items scored higher when
+    tuned, `broken` lower. `smallest_visible_effect` is what this test finds with 80 % probability."""
+
+    verdict: Word
+    difference: float
+    interval: statistics.Interval
+    confidence: float
+    p_value: float
+    test: statistics.TestName
+    alpha: float
+    margin: float
+    smallest_visible_effect: float
+    fixed: int
+    broken: int
+    same: int
+    n: int
+    groups: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields under the names that verdict.json gives them."""
+        return asdict(self) | {"interval": list(self.interval)}
+
+
+def decide(
+    tuned: Sequence[float],
+    prompt: Sequence[float],
+    groups: Sequence[str],
+    *,
+    alpha: float = 0.05,
+    margin: float | None = None,
+    seed: int,
+) -> Decision:
+    """Compare the scores of two arms, question by question.
+
+    BETTER or WORSE: p < alpha, and the 1 - alpha interval lies on that side of 0. EQUIVALENT: the 1 - 2 alpha interval
+    lies within ± margin (two one-sided tests). Otherwise NOT SHOWN, also where p and interval disagree at the edge.
+    """
+    margin = DEFAULT_MARGIN if margin is None else margin
+    _check(tuned, prompt, groups)
+    if not 0 < alpha < 0.5:
+        raise Mistake(f"found {alpha:g}; expected a level between 0 and 0.5, usually 0.05.", where="evaluate.alpha")
+    if not 0 < margin < math.inf:
+        raise Mistake(f"found {margin:g}; expected a difference above 0, such as 0.02.", where="evaluate.margin")
+
+    differences = [after - before for after, before in zip(tuned, prompt, strict=True)]
+    test = statistics.paired_test(tuned, prompt, groups, seed=seed)
+    interval = statistics.paired_interval(tuned, prompt, groups, confidence=1 - alpha, seed=seed)
+    word: Word = "NOT SHOWN"
+    if test.p_value < alpha and interval.low > 0:
+        word = "BETTER"
+    elif test.p_value < alpha and interval.high < 0:
+        word = "WORSE"
+    else:
+        narrow = statistics.paired_interval(tuned, prompt, groups, confidence=1 - 2 * alpha, seed=seed)
+        if statistics.equivalent(narrow, margin):
+            word = "EQUIVALENT"
+
+    fixed = sum(difference > statistics.SAME for difference in differences)
+    broken = sum(difference < -statistics.SAME for difference in differences)
+    return Decision(
+        verdict=word,
+        difference=math.fsum(differences) / len(differences),
+        interval=interval,
+        confidence=round(1 - alpha, 12),
+        p_value=test.p_value,
+        test=test.name,
+        alpha=alpha,
+        margin=margin,
+        smallest_visible_effect=statistics.smallest_visible_effect(tuned, prompt, groups, alpha=alpha),
+        fixed=fixed,
+        broken=broken,
+        same=len(differences) - fixed - broken,
+        n=len(differences),
+        groups=len(set(groups)),
+    )
+
+
+def _check(tuned: Sequence[float], prompt: Sequence[float], groups: Sequence[str]) -> None:
+    counts = {"fine-tuned scores": len(tuned), "prompt scores": len(prompt), "groups": len(groups)}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} {what}" for what, count in counts.items())
+        raise Mistake(f"found {listed}; a paired comparison needs all three for each question.")
+    if len(tuned) < 2:
+        found = f"found {len(tuned)} answered test question{'' if len(tuned) == 1 else 's'}"
+        next_step = "give more data, or set data.test_items higher; 300 see differences of about 7 points"
+        raise Mistake(f"{found}; a comparison needs at least 2. {next_step.capitalize()}.", where="data.test_items")
+    for arm, scores in (("fine-tuned", tuned), ("prompt", prompt)):
+        for number, score in enumerate(scores, 1):
+            if not math.isfinite(score):
+                found = f"score {number} of the {arm} arm is {score}"
+                raise Mistake(f"{found}; expected a finite number. Check the metric.", where="evaluate.metric")
+
+
+def sentence(decision: Decision, *, metric: str, best_prompt_arm: str, tuned_mean: float, prompt_mean: float) -> str:
+    """The verdict in plain English: numbers in points (hundredths of the score), bits per byte as they are.
+
+    The means are given as verdict.json reports them, bits per byte positive.
+    """
+    higher = metric != BITS_PER_BYTE
+    scale = _Scale(points=higher)
+    against = f"the best prompt ({best_prompt_arm})"
+    margin, low, high = scale.size(decision.margin), *map(scale.signed, decision.interval)
+    claim = {
+        "BETTER": f"Fine-tuning is BETTER than {against}",
+        "WORSE": f"Fine-tuning is WORSE than {against}",
+        "EQUIVALENT": f"Fine-tuning is EQUIVALENT to {against} within ±{margin}",
+        "NOT SHOWN": f"That fine-tuning is better or worse than {against} is NOT SHOWN",
+    }[decision.verdict]
+    direction = "" if higher else ", lower is better"
+    means = f"{label(metric)} {scale.mean(tuned_mean)} vs {scale.mean(prompt_mean)}{direction}"
+    gain = f"{scale.change(decision.difference)} [{_percent(decision.confidence)} CI {low}, {high}]"
+    return " ".join(
+        [f"{claim}: {means}, {gain}, {_p(decision.p_value)}, {_size(decision, higher)}.", *_remarks(decision, scale)]
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How differences of a metric are written: +8.1 points, or a gain of +0.29."""
+
+    points: bool
+
+    def mean(self, value: float) -> str:
+        return f"{100 * value:.1f}" if self.points else f"{value:.2f}"
+
+    def signed(self, value: float, sign: str = "+") -> str:
+        """With its sign, and a digit more rather than a zero that is none."""
+        value, digits = (100 * value, 1) if self.points else (value, 2)
+        for places in (digits, digits + 1):
+            text = f"{value:{sign}.{places}f}"
+            if float(text):
+                return text
+        return f"{0:.{digits}f}"
+
+    def change(self, value: float) -> str:
+        return f"{self.signed(value)} points" if self.points else f"gain {self.signed(value)}"
+
+    def size(self, value: float) -> str:
+        return f"{self.signed(value, '-')} {'points' if self.points else 'bits per byte'}"
+
+
+def _remarks(decision: Decision, scale: _Scale) -> list[str]:
+    """What a careful reader would ask next."""
+    remarks = []
+    effect, questions = decision.smallest_visible_effect, _size(decision, scale.points)
+    small = decision.n < SMALL_TEST
+    if decision.verdict == "EQUIVALENT":
+        remarks.append(f"The {_percent(1 - 2 * decision.alpha)} interval lies within that margin.")
+    elif decision.verdict != "NOT SHOWN" and abs(decision.difference) < decision.margin:
+        what = "gain" if decision.verdict == "BETTER" else "loss"
+        remarks.append(f"The {what} is smaller than the margin of {scale.size(decision.margin)}.")
+    elif decision.verdict == "NOT SHOWN" and decision.p_value < decision.alpha:
+        remarks.append("The test and the interval disagree at the edge, so nothing is claimed.")
+    if scale.points and effect >= 1:
+        remarks.append(f"With only {questions}, this test could not have seen an effect of any size.")
+    elif decision.verdict == "NOT SHOWN":
+        count = f"With only {questions}, the" if small else "The"
+        remarks.append(f"{count} smallest effect that this test could have seen is {scale.size(effect)}.")
+    elif small:
+        remarks.append(f"With only {questions}, only effects above about {scale.size(effect)} can be seen.")
+    if decision.groups < min(decision.n, FEW_GROUPS):
+        remarks.append(f"{decision.groups} groups are few: take the interval as rough.")
+    return remarks
+
+
+def _size(decision: Decision, questions: bool) -> str:
+    count = f"{decision.n:,} {'questions' if questions else 'documents'}"
+    if decision.groups == decision.n:
+        return count
+    return f"{count} in {decision.groups:,} group{'' if decision.groups == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 6):g} %"
+
+
+def _p(p_value: float) -> str:
+    if p_value < 0.0001:
+        return "p < 0.0001"
+    return f"p = {p_value:.4f}" if p_value < 0.1 else f"p = {p_value:.2f}"
+
+
+def best_prompt_arm(dev_answers: Sequence[Line]) -> tuple[str, dict[str, float]]:
+    """The prompt arm with the highest mean score, and all their means; of equals the one with fewer prompt tokens."""
+    arms = {arm: lines for arm, lines in by_arm(dev_answers).items() if arm != TUNED_ARM}
+    if not arms:
+        raise Mistake("no prompt arm has answered; name at least one, such as zero-shot.", where="evaluate.arms")
+    _same_items(arms, where=_DEV_ANSWERS)
+    means = {arm: _mean(lines, "score") for arm, lines in arms.items()}
+    best = min(arms, key=lambda arm: (-round(means[arm], 9), _mean(arms[arm], "prompt_tokens")))
+    return best, means
+
+
+def assemble(
+    answers: Sequence[Line],
+    dev_answers: Sequence[Line] = (),
+    *,
+    metric: str,
+    metric_reason: str,
+    alpha: float = 0.05,
+    margin: float | None = None,
+    seed: int,
+) -> dict[str, Any]:
+    """The whole of verdict.json from every arm's test answers and the prompt arms' dev answers.
+
+    Without dev answers (documents have none) the opponent is the prompt arm that does best on the test split itself,
+    which can only favour prompting; `chosen_on` says "test" then.
+    """
+    arms = by_arm(answers)
+    if TUNED_ARM not in arms:
+        raise unknown("arm", TUNED_ARM, arms, where=_ANSWERS)
+    for line in (*answers, *dev_answers):
+        if not math.isfinite(line["score"]):
+            found = f'the metric "{metric}" gave {line["score"]} for the answer of the arm "{line["arm"]}"'
+            raise Mistake(f"{found}; expected a finite number. Check the metric.", where=line["place"])
+    _same_items(arms, where=_ANSWERS)
+    best, dev_means = best_prompt_arm(dev_answers or answers)
+    if best not in arms:
+        raise unknown("arm", best, arms, where=_ANSWERS)
+
+    before = {line["item"]: line for line in arms[best]}
+    decision = decide(
+        [line["score"] for line in arms[TUNED_ARM]],
+        [before[line["item"]]["score"] for line in arms[TUNED_ARM]],
+        [line["group"] for line in arms[TUNED_ARM]],
+        alpha=alpha,
+        margin=margin,
+        seed=seed,
+    )
+    higher = metric != BITS_PER_BYTE
+    summaries = {arm: _summary(lines, higher, decision.confidence, seed) for arm, lines in arms.items()}
+    means = {"tuned_mean": summaries[TUNED_ARM]["mean"], "prompt_mean": summaries[best]["mean"]}
+    return {
+        "verdict": decision.verdict,
+        "sentence": sentence(decision, metric=metric, best_prompt_arm=best, **means),
+        "metric": metric,
+        "metric_reason": metric_reason,
+        "higher_is_better": higher,
+        "best_prompt_arm": best,
+        "chosen_on": "dev" if dev_answers else "test",
+        "dev_means": {arm: mean if higher else -mean for arm, mean in dev_means.items()} if dev_answers else {},
+        **decision.to_json(),
+        "arms": summaries,
+    }
+
+
+def by_arm(answers: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each arm, arms and lines in the order in which they appear."""
+    arms: dict[str, list[Line]] = {}
+    for line in answers:
+        arms.setdefault(line["arm"], []).append(line)
+    return arms
+
+
+def _same_items(arms: Mapping[str, Sequence[Line]], *, where: str) -> None:
+    """Raises unless every arm has answered the same questions, each once."""
+    asked = {line["item"]: line["place"] for lines in arms.values() for line in lines}
+    for arm, lines in arms.items():
+        answered = {line["item"] for line in lines}
+        if len(answered) < len(lines):
+            found = f'the arm "{arm}" has {len(lines)} answers to {len(answered)} questions'
+            raise Mistake(f"{found}; expected one each. Move the file away and run again.", where=where)
+        if missing := [place for item, place in asked.items() if item not in answered]:
+            found = f'the arm "{arm}" lacks {len(missing)} of {len(asked)} questions, the first is {missing[0]}'
+            raise Mistake(f"{found}; a paired comparison needs them all. Run again to ask the rest.", where=where)
+
+
+def _summary(lines: Sequence[Line], higher: bool, confidence: float, seed: int) -> dict[str, Any]:
+    """An arm in numbers: quality with its interval, and what an answer costs on average."""
+    scores, groups = [float(line["score"]) for line in lines], [line["group"] for line in lines]
+    mean = math.fsum(scores) / len(scores)
+    low, high = statistics.mean_interval(scores, groups, confidence=confidence, seed=seed)
+    means = {name: math.fsum(line["scores"][name] for line in lines) / len(lines) for name in lines[0]["scores"]}
+    if not higher:
+        mean, low, high = -mean, -high, -low
+        means = {name: -value if name == BITS_PER_BYTE else value for name, value in means.items()}
+    return {
+        "mean": mean,
+        "interval": [low, high],
+        "scores": means,
+        "prompt_tokens": _mean(lines, "prompt_tokens"),
+        "answer_tokens": _mean(lines, "answer_tokens"),
+        "seconds": _mean(lines, "seconds"),
+        "cut": sum(line["finish"] == "length" for line in lines),
+        "n": len(lines),
+    }
+
+
+def _mean(lines: Sequence[Line], field: str) -> float:
+    return math.fsum(line[field] for line in lines) / len(lines)

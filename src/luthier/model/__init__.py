@@ -1,0 +1,7 @@
+"""Models: from a name to weights, to answers, to a saved folder. torch and transformers start here."""
+
+import os
+
+# Read when torch is first loaded. By default OpenMP's threads spin while they wait for each other; as soon as another program
+# wants a core, that slows every small kernel down by a factor of ten and more. Alone on the machine it makes no difference.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

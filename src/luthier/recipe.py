@@ -1,0 +1,300 @@
+"""The one configuration: what a run does, from TOML and `key=value` words, checked all at once before anything heavy starts.
+
+A value that nobody set is None until the run computes it from the model and the data; `render` then writes every value with
+the reason for it, so that a run's own `recipe.toml` is complete. Field docstrings are the documentation (see `schema`).
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from luthier.errors import Mistake, together, unknown
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Where the rows are and how to read them."""
+
+    path: Path | None = None
+    """File or folder: JSONL, JSON, CSV, TSV or Parquet, plain or .gz/.zst."""
+    format: str | None = None
+    """How a row becomes a conversation; recognised from the columns when not set. Also "package.module:function"."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Your column for each of the format's columns: `columns.question = "Frage"`."""
+    group: str | None = None
+    """Column whose equal values stay in one split (customer, document); else the question's own text."""
+    system: str | None = None
+    """System message put before every conversation that has none."""
+    test_items: Count | None = None
+    """Items held out for the verdict; by default 10 % of the rows, at most 300."""
+    dev_items: Count | None = None
+    """Items held out for choices while training; by default 10 % of the rows, at most 200."""
+
+
+class Train(Section):
+    """How the weights learn."""
+
+    method: Literal["full", "lora"] | None = None
+    """All weights, or low-rank adapters (LoRA) beside frozen ones."""
+    epochs: Count | None = None
+    """Passes over the training rows."""
+    max_steps: Count | None = None
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Highest learning rate, reached after the warm-up."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Steps over which the learning rate rises from 0."""
+    tokens_per_step: Count | None = None
+    """Tokens, prompts included, that one optimizer step sees."""
+    tokens_per_batch: Count | None = None
+    """Tokens in one forward pass; lower it when memory is short: the result is the same."""
+    max_tokens: Count | None = None
+    """Longest row, in tokens; longer conversations are dropped and listed, longer documents are cut into pieces."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay, on matrices only."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm; a longer gradient is scaled down to it."""
+    check_every: Count | None = None
+    """Steps between two looks at the dev loss, each followed by a checkpoint."""
+    patience: Count = 3
+    """Stop after this many dev checks in a row without a new best."""
+    precision: Literal["bf16", "fp32"] | None = None
+    """Number format of the forward and backward pass; master weights are always fp32."""
+    lora_rank: Count = 16
+    """Rank of the adapters (method "lora")."""
+    lora_alpha: Count = 32
+    """Scale of the adapters: their output is multiplied by alpha / rank (method "lora")."""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Fixes the order of the data, the adapters' first values and the resampling of the statistics."""
+
+
+class Evaluate(Section):
+    """How the tuned model is compared with prompting."""
+
+    arms: tuple[str, ...] = ("zero-shot", "few-shot", "retrieved", "fine-tuned")
+    """What answers the held-out questions."""
+    metric: str | None = None
+    """How an answer is scored; chosen from the reference answers when not set. Also "package.module:function"."""
+    max_new_tokens: Count | None = None
+    """Longest answer, in tokens, the same for every arm."""
+    shots: Count | None = None
+    """Examples in a few-shot prompt."""
+    instruction: str | None = None
+    """System message for the prompt arms; by default one that states the answer's form where the data shows it."""
+    alpha: Share = 0.05
+    """Significance level of the one planned test."""
+    margin: Annotated[float, Field(gt=0)] = 0.02
+    """Differences inside ± margin are called EQUIVALENT when the test can show it."""
+
+
+class Recipe(Section):
+    """Everything a run needs to know."""
+
+    model: str = "smollm2-135m"
+    """`smollm2-135m`, a local Hugging Face folder, or a name on the hub."""
+    data: Data = Data()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+
+def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path | None = None) -> Recipe:
+    """The recipe from a TOML file, then `key=value` words, then the data's path; raises one Mistake naming every error."""
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    mistakes: list[Mistake] = []
+    if file is not None:
+        values, places = _read_toml(file)
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals:
+            mistakes.append(
+                Mistake(f'expected key=value, such as train.epochs=3, found "{word}".', where="command line")
+            )
+            continue
+        places[key.strip()] = "command line"
+        try:
+            _put(values, key.strip(), _value(key.strip(), text.strip()))
+        except Mistake as mistake:
+            mistakes.append(mistake)
+    if data is not None:
+        values.setdefault("data", {})
+        if isinstance(values["data"], dict):
+            values["data"]["path"] = str(data)
+    return _checked(values, places, mistakes)
+
+
+def keys(recipe: Section | type[Section] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted name, in the order of the file."""
+    for name, field in (recipe if isinstance(recipe, type) else type(recipe)).model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def get(recipe: Section, key: str) -> Any:
+    """The value under a dotted name."""
+    value: Any = recipe
+    for name in key.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
+
+
+def replace(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
+    """The same recipe with the values under these dotted names, checked again."""
+    content = recipe.model_dump()
+    for key, value in values.items():
+        _put(content, key, value)
+    return _checked(content, dict.fromkeys(values, "settings"))
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Dotted name → (before, after), for the settings that differ."""
+    pairs = {key: (get(before, key), get(after, key)) for key in keys()}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def render(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
+    """The recipe as TOML, each value with its reason as a comment; values still to be computed are commented out."""
+    lines: list[str] = []
+    section = ""
+    for key in keys():
+        head, _, name = key.rpartition(".")
+        if head != section:
+            section = head
+            lines += ["", f"[{head}]"]
+        value = get(recipe, key)
+        line = f"# {name} = …" if value is None else f"{name} = {_toml(value)}"
+        reason = (reasons or {}).get(key)
+        lines.append(f"{line}  # {' '.join(reason.split())}" if reason else line)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def schema() -> str:
+    """The recipe's JSON Schema, for editors and for the reference page."""
+    return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)
+
+
+def _checked(values: Mapping[str, Any], places: Mapping[str, str], mistakes: Sequence[Mistake] = ()) -> Recipe:
+    """The recipe of these values; or one Mistake of everything that is wrong with them and was found before."""
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise together([*mistakes, *(_wording(detail, places) for detail in error.errors())]) from None
+    if mistakes:
+        raise together(mistakes)
+    return recipe
+
+
+def _read_toml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A file's values, and for each dotted key the `file:line` where it stands."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Mistake("no such recipe file; `luthier recipe DATA` prints one to start from.", where=str(file)) from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise Mistake("a recipe is a TOML file in UTF-8; this is not one.", where=str(file)) from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        place = f"{file}:{line.group(1)}" if line else str(file)
+        raise Mistake(f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=place) from None
+    places: dict[str, str] = {}
+    section = ""
+    for number, line_text in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([\w.\-\s]+)\]", line_text):
+            section = header.group(1).strip() + "."
+            places[section[:-1]] = f"{file}:{number}"
+        elif key := re.match(r"\s*([\w.\-]+)\s*=", line_text):
+            places[section + key.group(1)] = f"{file}:{number}"
+    return values, places
+
+
+def _put(values: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key in nested tables."""
+    *path, last = key.split(".")
+    table = values
+    for name in path:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise unknown("recipe key", key, keys(), where="command line")
+        table = inner
+    table[last] = value
+
+
+def _value(key: str, text: str) -> object:
+    """A command-line word as the value that its key wants: text stays text, the rest is read as TOML."""
+    kinds = _kinds(key)
+    if key in {"evaluate.arms"} and not text.startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if (str in kinds or Path in kinds) and not text.startswith(('"', "'")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _kinds(key: str) -> tuple[Any, ...]:
+    """The types that a dotted key accepts; empty for a key that does not exist."""
+    if key.startswith("data.columns."):
+        return (str,)
+    section: type[Section] = Recipe
+    *path, last = key.split(".")
+    for name in path:
+        field = section.model_fields.get(name)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+            return ()
+        section = field.annotation
+    annotation = section.model_fields[last].annotation if last in section.model_fields else None
+    return (annotation, *get_args(annotation))
+
+
+def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
+    """One of pydantic's errors in our words: the place, the key, what was found, what is expected."""
+    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-")))
+    known = list(keys())
+    key = next((name for name in known if key == name or key.startswith(name + ".")), key)
+    where = places.get(key) or next((place for name, place in places.items() if name.startswith(key + ".")), None)
+    if detail["type"] == "extra_forbidden":
+        return unknown("recipe key", key, known, where=where)
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = expected.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    found = json.dumps(detail["input"], ensure_ascii=False, default=str)
+    return Mistake(f"{key} should be {expected}, found {found}.", where=where)
+
+
+def _toml(value: object) -> str:
+    """A value in TOML's notation."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        return (
+            "{ "
+            + ", ".join(f"{json.dumps(name, ensure_ascii=False)} = {_toml(item)}" for name, item in value.items())
+            + " }"
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

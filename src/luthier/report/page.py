@@ -1,0 +1,280 @@
+"""A run folder → report.html, report.md and report.json: the evidence, its story and its drawings put into templates.
+
+The page is one file that loads nothing. Whatever a user or a model wrote is escaped by the templates and has its
+control characters made visible, so that a text can neither act on the page nor hide in it.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from luthier.report import charts, story
+from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
+from luthier.report.story import Story, Table
+from luthier.report.wording import DASH, plural
+from luthier.runs import write_atomic
+
+HTML_CLAMP = 320
+"""Characters of a text that the page shows before `more`."""
+
+HIDDEN = (
+    *(code for code in range(32) if chr(code) not in "\n\t"),
+    0x7F,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+"""Control characters, and those that turn the direction of the text after them."""
+
+MARKDOWN_CLAMP = 600
+"""Characters of a text that the Markdown shows; the rest is in report.json and evaluation/answers.jsonl."""
+
+
+def write(folder: Path) -> Path:
+    """Write the run's report.html, report.md and report.json, each whole or not at all; gives the path of the page.
+
+    The same folder gives the same bytes. A run that stopped early gets a report too: what is missing, how to go on.
+    """
+    evidence = read(folder)
+    told = story.tell(evidence)
+    write_atomic(folder / "report.json", machine_readable(evidence, told))
+    write_atomic(folder / "report.md", markdown(evidence, told))
+    page = folder / "report.html"
+    write_atomic(page, html(evidence, told))
+    return page
+
+
+def html(evidence: Evidence, told: Story) -> str:
+    """The self-contained page."""
+    template = _environment(autoescape=True).get_template("report.html.jinja")
+    return _without_surrogates(template.render(evidence=evidence, story=told, drawn=_draw(evidence, told), tuned=TUNED))
+
+
+def markdown(evidence: Evidence, told: Story) -> str:
+    """The same story for a terminal or a merge request."""
+    template = _environment(autoescape=False).get_template("report.md.jinja")
+    return _without_surrogates(
+        template.render(evidence=evidence, story=told, tuned=TUNED, best_step=_best_step(evidence))
+    )
+
+
+def machine_readable(evidence: Evidence, told: Story) -> str:
+    """The same story for programs: verdict.json, data, training and examples in one JSON object."""
+    checks = [asdict(check) for check in evidence.dev]
+    first, last = (evidence.steps[0], evidence.steps[-1]) if evidence.steps else (None, None)
+    content = {
+        "run": {
+            "name": told.title,
+            "state": evidence.state,
+            "reason": evidence.reason,
+            "created": evidence.created,
+            "luthier": evidence.version,
+            "command": evidence.command,
+            "versions": evidence.versions,
+            "hashes": evidence.hashes,
+        },
+        "verdict": _plain(evidence.verdict_file) or None,
+        "data": asdict(evidence.data) if evidence.data else None,
+        "model": asdict(evidence.model) if evidence.model else None,
+        "training": {
+            "steps": last.step if last else 0,
+            "planned_steps": last.steps if last else None,
+            "first_loss": first.loss if first else None,
+            "last_loss": last.loss if last else None,
+            "dev": checks,
+            "end": asdict(evidence.trained) if evidence.trained else None,
+        },
+        "examples": {
+            "worse": [_example(pair) for pair in told.worse],
+            "better": [_example(pair) for pair in told.better],
+        },
+        "doubts": [asdict(doubt) for doubt in told.doubts],
+        "missing": list(told.missing),
+        "continue": told.going_on,
+    }
+    return _without_surrogates(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def visible(text: str) -> str:
+    """A text with nothing hidden: a character that cannot be seen but acts is shown by its number, as [U+0000]."""
+    return _without_surrogates(text.replace("\r\n", "\n").translate({code: f"[U+{code:04X}]" for code in HIDDEN}))
+
+
+def clamp(text: str, most: int) -> tuple[str, str]:
+    """The beginning of a text and its rest, parted between words; a rest too short to hide stays with the beginning."""
+    text = visible(text)
+    if len(text) <= most * 1.25:
+        return text, ""
+    gap = max(text.rfind(" ", most - 60, most), text.rfind("\n", most - 60, most))
+    cut = gap + 1 if gap > 0 else most
+    return text[:cut], text[cut:]
+
+
+def fenced(text: str, most: int = MARKDOWN_CLAMP) -> str:
+    """A text as a Markdown code block that it cannot leave: the fence is longer than any run of backticks inside."""
+    beginning, rest = clamp(text, most)
+    if rest:
+        beginning += f"… ({len(rest):,} more characters)"
+    fence = "```"
+    while fence in beginning:
+        fence += "`"
+    return f"{fence}text\n{beginning}\n{fence}"
+
+
+def inline(text: str) -> str:
+    """A text inside a Markdown line: marks are escaped and line ends become spaces."""
+    escaped = re.sub(r"[\\`*<|]|\](?=[(\[:])", r"\\\g<0>", visible(text))
+    return " ".join(escaped.split())
+
+
+def code(text: str) -> Markup:
+    """A sentence of ours whose `words in backticks` are set as code."""
+    pieces = [escape(piece) for piece in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if number % 2 else piece for number, piece in enumerate(pieces)
+    )
+
+
+def table(told: Table) -> str:
+    """The arms as a Markdown table whose columns also line up in a terminal."""
+    lines = [["arm", "mean", "interval", *told.columns]]
+    for row in told.rows:
+        chosen = " (best prompt)" if row.chosen else ""
+        lines.append([inline(row.label) + chosen, row.mean, row.interval or DASH, *row.cells])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in [lines[0], ruler, *lines[1:]]
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("luthier.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "clamp": lambda text: clamp(text, HTML_CLAMP),
+        "fenced": fenced,
+        "inline": inline,
+        "places": story.places,
+        "plural": plural,
+        "ledger": story.ledger,
+        "code": code,
+        "table": table,
+        "code_like": lambda text: text.lstrip()[:1] in ("{", "["),
+    }
+    return environment
+
+
+NOTHING = Markup()
+
+
+@dataclass
+class Drawings:
+    """The page's drawings; empty where there is nothing to draw."""
+
+    loss: Markup = NOTHING
+    splits: Markup = NOTHING
+    counts: Markup = NOTHING
+    difference: Markup = NOTHING
+    arms: dict[str, Markup] = field(default_factory=dict)
+    axis: Markup = NOTHING
+
+
+def _draw(evidence: Evidence, told: Story) -> Drawings:
+    drawn = Drawings()
+    train = [(float(step.step), step.loss) for step in evidence.steps if step.loss is not None]
+    dev = [(float(check.step), check.loss) for check in evidence.dev if check.loss is not None]
+    if len(train) > 1 or len(dev) > 1:
+        drawn.loss = charts.loss_curves(train, dev, best_step=_best_step(evidence))
+    if data := evidence.data:
+        splits = (("train", "solid", data.train), ("dev", "half", data.dev), ("test", "faint", data.test))
+        drawn.splits = charts.shares("splits", "Items in each split", [charts.Share(*split) for split in splits])
+    if evidence.verdict:
+        _draw_verdict(drawn, evidence.verdict, told)
+    return drawn
+
+
+def _draw_verdict(drawn: Drawings, verdict: Verdict, told: Story) -> None:
+    """The drawings that need a verdict, put beside the others."""
+    unit = told.unit
+    if verdict.fixed is not None and verdict.same is not None and verdict.broken is not None:
+        counts = (
+            ("fixed", "solid", verdict.fixed),
+            ("same", "faint", verdict.same),
+            ("broken", "hatched", verdict.broken),
+        )
+        drawn.counts = charts.shares(
+            "counts", "Answers fixed, same and broken", [charts.Share(*count) for count in counts]
+        )
+    if verdict.difference is not None and verdict.interval is not None:
+        low, high = verdict.interval
+        drawn.difference = charts.difference(
+            verdict.difference,
+            verdict.interval,
+            margin=verdict.margin,
+            words=(unit.signed(low), unit.signed(verdict.difference), unit.signed(high)),
+            title=f"What fine-tuning gains in {told.metric}",
+            description=f"{told.claim}: {told.particulars}",
+        )
+    if not told.table:
+        return
+    scale = charts.forest_scale([(arm.mean, arm.interval) for arm in verdict.arms])
+    chosen = verdict.arm(verdict.best_prompt_arm)
+    for row in told.table.rows:
+        drawn.arms[row.arm.name] = charts.forest_row(
+            row.arm.mean,
+            row.arm.interval,
+            scale=scale,
+            compared=chosen.mean if chosen else None,
+            kind="tuned" if row.tuned else "chosen" if row.chosen else "prompt",
+            label=f"{row.label}: {row.mean}" + (f", interval {row.interval}" if row.interval else ""),
+        )
+    drawn.axis = charts.forest_axis(scale, [f"{tick * unit.factor:g}" for tick in scale.ticks])
+
+
+def _best_step(evidence: Evidence) -> int | None:
+    """The step whose weights were kept, or are the best so far."""
+    if evidence.trained and evidence.trained.best_step is not None:
+        return evidence.trained.best_step
+    return next((check.step for check in reversed(evidence.dev) if check.best), None)
+
+
+def _example(pair: Pair) -> dict[str, object]:
+    return {
+        "item": pair.tuned.item,
+        "place": pair.tuned.place,
+        "change": pair.change,
+        "question": pair.tuned.question,
+        "reference": pair.tuned.reference,
+        "answers": {answer.arm: {"answer": answer.text, "score": answer.score} for answer in (pair.prompt, pair.tuned)},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON without NaN and infinities, which other languages' readers refuse: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def _without_surrogates(text: str) -> str:
+    """Halves of a character, which UTF-8 cannot hold, as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,242 @@
+"""The training loop: `train` is the rhythm, `_update` is the arithmetic.
+
+What a step does depends on nothing but the recipe, the rows and the weights: the order is a pure function (`order`), there is
+no random state, and a checkpoint holds every number that the next update needs. So a run that was killed and continued ends
+with the same weights, bit for bit, as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from luthier.errors import CorruptedState, Interrupted, Mistake
+from luthier.model.head import CausalModel, summed_loss
+from luthier.recipe import Train
+from luthier.train import checkpoint, order
+from luthier.train.optimizer import MasterAdamW, learning_rate
+
+
+class TokenRow(Protocol):
+    """A row's token ids and which of them are learnt, as arrays of one length."""
+
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def learn(self) -> np.ndarray: ...
+
+
+class TokenRows(Protocol):
+    """Rows by number, with their lengths and where they came from."""
+
+    @property
+    def lengths(self) -> list[int]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> TokenRow: ...
+    def place(self, number: int) -> str: ...
+
+
+class Record(Protocol):
+    """Takes an event: its kind and its fields."""
+
+    def __call__(self, kind: str, **fields: object) -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where the training stands; part of every checkpoint."""
+
+    step: int = 0
+    best_step: int = 0
+    best_loss: float = math.inf
+    checks_without_best: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The best weights by name (fp32), and how the training went."""
+
+    weights: dict[str, Tensor]
+    progress: Progress
+    reason: str
+
+
+def train(
+    model: CausalModel,
+    rows: TokenRows,
+    dev: TokenRows,
+    settings: Train,
+    *,
+    checkpoints: Path,
+    record: Record,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train until the steps are done or dev loss stops falling; continues from the newest good checkpoint.
+
+    `settings` has every value set. `stop` is asked after each step; when it says yes, the step's checkpoint is written and
+    `Interrupted` raised. Raises Interrupted before the update whose loss or gradient is not finite.
+    """
+    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
+    optimizer = MasterAdamW(model, settings)
+    steps = order.all_steps(
+        rows.lengths,
+        epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        seed=settings.seed,
+        tokens_per_step=settings.tokens_per_step,
+        tokens_per_batch=settings.tokens_per_batch,
+    )
+    progress = _restore(optimizer, checkpoints, record)
+    if not progress.step:
+        record("dev", step=0, loss=dev_loss(model, dev, settings.tokens_per_batch), best=False)
+    reason = "all steps done"
+    model.train()
+    while progress.step < len(steps):
+        if progress.checks_without_best >= settings.patience:
+            reason = f"no better for {settings.patience} dev checks"
+            break
+        start = time.perf_counter()
+        step = steps[progress.step]
+        update = _update(model, optimizer, rows, step, settings, number=progress.step + 1, steps=len(steps))
+        progress.step += 1
+        progress.seconds += (seconds := time.perf_counter() - start)
+        record(
+            "step",
+            step=progress.step,
+            steps=len(steps),
+            epoch=step.epoch,
+            **update,
+            tokens_per_second=update["tokens"] / seconds,
+        )
+        if progress.step % settings.check_every == 0 or progress.step == len(steps):
+            loss = dev_loss(model, dev, settings.tokens_per_batch)
+            best = loss < progress.best_loss
+            if best:
+                progress.best_loss, progress.best_step, progress.checks_without_best = loss, progress.step, 0
+            else:
+                progress.checks_without_best += 1
+            record("dev", step=progress.step, loss=loss, best=best)
+            _save(optimizer, progress, checkpoints, record)
+        if stop() and progress.step < len(steps):
+            _save(optimizer, progress, checkpoints, record)
+            raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
+    record(
+        "trained", step=progress.step, best_step=progress.best_step, best_loss=progress.best_loss, seconds=progress.seconds,
+        reason=reason,
+    )  # fmt: skip
+    return Outcome(_best_weights(checkpoints, progress), progress, reason)
+
+
+@torch.inference_mode()
+def dev_loss(model: CausalModel, rows: TokenRows, tokens_per_batch: int) -> float:
+    """Mean −log p per learnt token over all rows, in nats."""
+    was_training = model.training
+    model.eval()
+    total, learnt = 0.0, 0
+    for batch in order.by_length(rows.lengths, tokens_per_batch):
+        tokens, learn = padded([rows[number] for number in batch], model.device)
+        total += summed_loss(model, tokens, learn).item()
+        learnt += int(learn[:, 1:].sum())
+    model.train(was_training)
+    return total / max(1, learnt)
+
+
+def _update(
+    model: CausalModel,
+    optimizer: MasterAdamW,
+    rows: TokenRows,
+    step: order.Step,
+    settings: Train,
+    *,
+    number: int,
+    steps: int,
+) -> dict[str, Any]:
+    """One optimizer step: loss = Σ over all batches of −log p ÷ learnt tokens of the whole step."""
+    batches = [padded([rows[row] for row in batch], model.device) for batch in step.batches]
+    learnt = sum(int(learn[:, 1:].sum()) for _, learn in batches)
+    total = torch.zeros((), dtype=torch.float32, device=model.device)
+    for tokens, learn in batches:
+        loss = summed_loss(model, tokens, learn)
+        loss.backward()
+        optimizer.gather()
+        total += loss.detach()
+    mean = (total / learnt).item()
+    norm = optimizer.finish(learnt, settings.clip_norm)
+    if not (math.isfinite(mean) and math.isfinite(norm)):
+        raise Interrupted(_not_finite(model, rows, step, number, mean))
+    assert settings.learning_rate is not None and settings.warmup_steps is not None
+    rate = learning_rate(
+        number, highest=settings.learning_rate, steps=steps, warmup=settings.warmup_steps, schedule=settings.schedule
+    )
+    optimizer.step(rate)
+    tokens_seen = sum(len(rows[row].ids) for batch in step.batches for row in batch)
+    return {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens_seen, "learnt": learnt}
+
+
+def padded(rows: Sequence[TokenRow], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and learn marks (batch time), padded on the right with token 0 that is never learnt."""
+    longest = max(len(row.ids) for row in rows)
+    tokens = np.zeros((len(rows), longest), dtype=np.int64)
+    learn = np.zeros((len(rows), longest), dtype=bool)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row.ids)] = row.ids
+        learn[number, : len(row.ids)] = row.learn
+    return torch.from_numpy(tokens).to(device), torch.from_numpy(learn).to(device)
+
+
+@torch.inference_mode()
+def _not_finite(model: CausalModel, rows: TokenRows, step: order.Step, number: int, loss: float) -> str:
+    """The message for a loss or gradient that is not a number, naming the rows whose own loss is not one."""
+    members = [row for batch in step.batches for row in batch]
+    guilty = [
+        row for row in members if not math.isfinite(summed_loss(model, *padded([rows[row]], model.device)).item())
+    ]
+    what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
+    which = "rows whose own loss is not finite" if guilty else "rows of this step"
+    places = ", ".join(rows.place(row) for row in (guilty or members)[:8])
+    return (
+        f"{what} at step {number}; stopped before the update, so the weights are as they were. {which}: {places}. "
+        "Look at these rows, or start anew with a lower train.learning_rate."
+    )
+
+
+def _restore(optimizer: MasterAdamW, checkpoints: Path, record: Record) -> Progress:
+    """Take up the newest checkpoint that verifies; says aloud what was wrong with newer ones."""
+    found, wrong = checkpoint.newest(checkpoints)
+    for problem in wrong:
+        record("warning", message=f"a damaged checkpoint is passed over: {problem}")
+    if found is None:
+        if wrong:
+            raise CorruptedState(
+                "no checkpoint of this run is whole; start anew with another --run.", where=str(checkpoints)
+            )
+        return Progress()
+    if found.state["order"] != order.VERSION:
+        raise Mistake("made by a Luthier with another data order; continue with that version.", where=str(found.folder))
+    optimizer.load(found.tensors())
+    progress = Progress(**found.state["progress"])
+    record("resumed", step=progress.step)
+    return progress
+
+
+def _save(optimizer: MasterAdamW, progress: Progress, checkpoints: Path, record: Record) -> None:
+    """Write a checkpoint; keep it, the one before it and the best one."""
+    start = time.perf_counter()
+    checkpoint.save(
+        checkpoints, progress.step, optimizer.state(), {"order": order.VERSION, "progress": asdict(progress)}
+    )
+    checkpoint.rotate(checkpoints, best=progress.best_step)
+    record("checkpoint", step=progress.step, seconds=time.perf_counter() - start)
+
+
+def _best_weights(checkpoints: Path, progress: Progress) -> dict[str, Tensor]:
+    """The masters of the step with the lowest dev loss."""
+    tensors = checkpoint.verify(checkpoints / f"step-{progress.best_step:08d}").tensors()
+    return {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}

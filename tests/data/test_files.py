@@ -1,0 +1,207 @@
+"""Paths, packing and encodings: what is found is read whole, and what cannot be read says why and what to do."""
+
+import gzip
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from luthier.data import read_rows
+from luthier.data.files import find
+from luthier.errors import EnvironmentMistake, Mistake
+
+Write = Callable[[str, str | bytes], Path]
+KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also packed as .gz or .zst"
+LINE = '{"question": "q", "answer": "a"}\n'
+
+
+def message(path: Path) -> str:
+    with pytest.raises(Mistake) as caught:
+        list(read_rows(path))
+    return str(caught.value)
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[None]:
+    """Nobody may read the path, root neither: root becomes an ordinary user meanwhile."""
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(0o700)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+# Found
+
+
+@pytest.mark.parametrize(
+    "name", ["x.jsonl", "x.JSONL", "x.ndjson", "x.jsonl.gz", "x.jsonl.zst", "my.data.v2.ndjson.GZ"]
+)
+def test_the_ending_tells_the_kind(write: Write, name: str) -> None:
+    path = write(name, gzip.compress(LINE.encode()) if name.endswith("GZ") else LINE)
+    assert [(row.place, row.values) for row in read_rows(path)] == [(f"{name}:1", {"question": "q", "answer": "a"})]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_packed_files_read_like_plain_ones(write: Write, ending: str) -> None:
+    content = "q,a\n" + "".join(f"{n},é{n}\n" for n in range(20_000))
+    rows = list(read_rows(write(f"x.csv{ending}", content)))
+    assert len(rows) == 20_000
+    assert rows[-1].values == {"q": "19999", "a": "é19999"}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda raw: pa.compress(raw, codec="zstd", asbytes=True)])
+def test_packed_pieces_one_behind_the_other_are_read_to_the_end(write: Write, pack: "type[bytes]") -> None:
+    path = write("x", b"").rename("x.jsonl.gz" if pack is gzip.compress else "x.jsonl.zst")
+    path.write_bytes(pack(LINE.encode()) + pack(LINE.encode()))
+    assert len(list(read_rows(path))) == 2
+
+
+def test_a_folder_is_its_files_by_name_without_hidden_ones(write: Write) -> None:
+    for name in ("d/b.jsonl", "d/a.csv", "d/.hidden.jsonl", "d/README.md", "d/inner/c.jsonl"):
+        write(name, "question,answer\nq,a\n" if name.endswith("csv") else LINE)
+    assert [row.place for row in read_rows(Path("d"))] == ["d/a.csv:2", "d/b.jsonl:1"]
+    assert find(Path("d")).ignored == ["d/README.md", "d/inner"]
+
+
+# Not found
+
+
+def test_a_missing_file_suggests_the_nearest_name(write: Write) -> None:
+    write("d/tickets.jsonl", LINE)
+    write("d/other.csv", LINE)
+    assert message(Path("d/tickts.jsonl")) == 'd/tickts.jsonl: no such file or folder, did you mean "d/tickets.jsonl"?'
+    assert message(Path("d/zzz")) == (
+        'd/zzz: no such file or folder in "d". There are other.csv, tickets.jsonl. Check the path.'
+    )
+
+
+def test_a_missing_folder_is_named(write: Write) -> None:
+    assert (
+        message(Path("nowhere/x.jsonl"))
+        == 'nowhere/x.jsonl: no such file, nor is there a folder "nowhere". Check the path.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("x.xlsx", 'unknown kind of file ".xlsx".'),
+        ("x.jsnl", 'unknown kind of file ".jsnl", did you mean ".jsonl"?'),
+        ("x.jsonl.bz2", 'unknown kind of file ".bz2".'),
+        ("x.gz", "a file without an ending that tells its kind."),
+        ("x", "a file without an ending that tells its kind."),
+    ],
+)
+def test_an_unknown_kind_of_file_is_refused(write: Write, name: str, found: str) -> None:
+    assert message(write(name, LINE)) == (
+        f"{name}: {found} Expected {KNOWN}. Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
+    )
+
+
+def test_a_folder_without_data_is_refused(write: Write) -> None:
+    Path("empty").mkdir()
+    assert message(Path("empty")) == f"empty: the folder is empty. Expected files: {KNOWN}."
+    write("d/notes.txt", "x")
+    write("d/inner/x.jsonl", LINE)
+    assert message(Path("d")) == (
+        f"d: no file to read in this folder, found inner, notes.txt. Expected {KNOWN}; inner folders are not searched."
+    )
+
+
+# Not readable
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.tsv", "x.parquet", "x.csv.gz", "x.json.zst"])
+def test_an_empty_file_is_refused(write: Write, name: str) -> None:
+    assert message(write(name, "")) == (
+        f"{name}: the file is empty; expected at least one row. Check that the export or the download finished."
+    )
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_that_is_not_utf8_is_named(write: Write, name: str, mark: bytes) -> None:
+    content = b"question,answer\n" if name == "x.csv" else b"[\n"
+    assert message(write(name, mark + content + "Grün,é".encode("latin-1"))) == (
+        f"{name}:2: byte 3 of this line (0xfc) is not UTF-8; the file is probably in Windows-1252. "
+        "Save it as UTF-8: in a spreadsheet as “CSV UTF-8”, or with iconv -f WINDOWS-1252 -t UTF-8."
+    )
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_named(write: Write, name: str, encoding: str) -> None:
+    assert message(write(name, "q,a\n1,2\n".encode(encoding))) == (
+        f"{name}: the file is in UTF-16, expected UTF-8. "
+        "Save it as UTF-8: in a spreadsheet as “CSV UTF-8”, or with iconv -f UTF-16 -t UTF-8."
+    )
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_packed_file_that_was_cut_off_is_refused(write: Write, ending: str) -> None:
+    path = write(f"x.jsonl{ending}", "".join(f'{{"text": "{n * n}"}}\n' for n in range(20_000)))
+    path.write_bytes(path.read_bytes()[:-30])
+    codec = {".gz": "gzip", ".zst": "zstd"}[ending]
+    assert message(path) == (
+        f"x.jsonl{ending}: damaged or cut off {codec} file (Truncated compressed stream). "
+        "Copy or download it again, or pack it again."
+    )
+
+
+@pytest.mark.parametrize(("ending", "codec"), [(".gz", "gzip"), (".zst", "zstd")])
+def test_a_file_that_is_not_packed_as_its_name_says_is_refused(write: Write, ending: str, codec: str) -> None:
+    path = write("x.jsonl", LINE).rename(f"x.jsonl{ending}")
+    assert message(path).startswith(f"x.jsonl{ending}: damaged or cut off {codec} file (")
+
+
+def test_a_file_closed_to_us_is_the_machines_refusal(open_folder: Path) -> None:
+    path = open_folder / "x.jsonl"
+    path.write_text(LINE)
+    with closed(path), pytest.raises(EnvironmentMistake) as caught:
+        list(read_rows(path))
+    assert str(caught.value) == (
+        f"{path}: reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner."
+    )
+
+
+def test_a_folder_closed_to_us_is_the_machines_refusal(open_folder: Path) -> None:
+    folder = open_folder / "d"
+    folder.mkdir()
+    with closed(folder), pytest.raises(EnvironmentMistake) as caught:
+        find(folder)
+    assert str(caught.value) == (
+        f"{folder}: reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner."
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that answers with an input/output error")
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv.gz"])
+def test_a_disk_that_fails_is_the_machines_refusal(write: Write, name: str) -> None:
+    write("other.jsonl", LINE)
+    Path(name).symlink_to("/proc/self/mem")  # address 0 is never mapped: reading it is EIO
+    with pytest.raises(EnvironmentMistake) as caught:
+        list(read_rows(Path(name)))
+    assert str(caught.value) == f"{name}: cannot be read: Input/output error. Check the disk, then try again."
+
+
+def test_a_link_to_nowhere_in_a_folder_is_not_data(write: Write) -> None:
+    write("d/a.jsonl", LINE)
+    Path("d/b.jsonl").symlink_to("gone.jsonl")
+    assert find(Path("d")).ignored == ["d/b.jsonl"]

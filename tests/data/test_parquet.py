@@ -1,0 +1,79 @@
+"""Parquet: the only tables with types, which become the text that one expects to see."""
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from luthier.data import Value, read_rows
+from luthier.data.values import as_text
+from luthier.errors import Mistake
+
+Write = Callable[[str, str | bytes], Path]
+DAY = datetime.datetime(2024, 3, 5, 6, 7, 8)
+
+
+def values(column: pa.Array, path: Path) -> list[Value]:
+    pq.write_table(pa.table({"c": column}), path)
+    return [row.values["c"] for row in read_rows(path)]
+
+
+def texts(column: pa.Array, path: Path) -> list[str]:
+    return [as_text(value) for value in values(column, path)]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(["007", None, ""]), ["007", "", ""]),
+        (pa.array([7, None]), ["7", ""]),
+        (pa.array([1.5, 1.0, float("nan"), float("inf")]), ["1.5", "1.0", "", "inf"]),
+        (pa.array([0.1, 1.0, None], pa.float32()), ["0.1", "1.0", ""]),
+        (pa.array([True, False, None]), ["true", "false", ""]),
+        (pa.array([Decimal("1.50")]), ["1.50"]),
+        (pa.array([DAY.date()]), ["2024-03-05"]),
+        (pa.array([DAY]), ["2024-03-05 06:07:08"]),
+        (pa.array([1_709_618_828_123_456_789], pa.timestamp("ns")), ["2024-03-05 06:07:08.123456"]),
+        (pa.array([b"Gr\xc3\xbcn"]), ["Grün"]),
+        (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+        (pa.array([{"amount": 1.5, "tags": ["x", None], "no": 3}]), ['{"amount": 1.5, "tags": ["x", null], "no": 3}']),
+    ],
+)
+def test_a_column_becomes_text(column: pa.Array, expected: list[str], tmp_path: Path) -> None:
+    assert texts(column, tmp_path / "x.parquet") == expected
+
+
+def test_bytes_that_are_no_text_have_no_text(tmp_path: Path) -> None:
+    (value,) = values(pa.array([b"\x89PNG"]), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="bytes that are not text"):
+        as_text(value)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_rows_are_numbered_over_all_batches(write: Write, ending: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": [f"t{n}" for n in range(3000)]}), sink, row_group_size=700)
+    rows = list(read_rows(write(f"x.parquet{ending}", sink.getvalue().to_pybytes())))
+    assert len(rows) == 3000
+    assert (rows[-1].place, rows[-1].values) == (f"x.parquet{ending}:row 3000", {"text": "t2999"})
+
+
+def test_a_damaged_file_is_refused(write: Write) -> None:
+    with pytest.raises(Mistake) as caught:
+        list(read_rows(write("x.parquet", "question,answer\n" * 10)))
+    assert str(caught.value) == (
+        "x.parquet: not a sound Parquet file: Parquet magic bytes not found in footer. "
+        "Either the file is corrupted or this is not a parquet file. Write or download it again."
+    )
+
+
+def test_two_columns_of_one_name_are_refused(write: Write) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["q", "q"]), sink)
+    with pytest.raises(Mistake) as caught:
+        list(read_rows(write("x.parquet", sink.getvalue().to_pybytes())))
+    assert str(caught.value) == 'x.parquet: two columns are named "q"; rename one of them.'

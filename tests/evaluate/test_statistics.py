@@ -1,0 +1,202 @@
+"""The statistics against hand-worked values and independent implementations (scipy, or a numerical solution)."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from luthier.evaluate import statistics
+
+RNG = np.random.default_rng(20261101)
+ALONE = [str(number) for number in range(1000)]
+
+
+def test_mcnemar_mid_p_by_hand() -> None:
+    # 12 changed items, 3 of them broken: P(X < 3) = (1 + 12 + 66)/4096, P(X = 3) = 220/4096; 2·79 + 220 = 378.
+    assert statistics.mcnemar_mid_p(9, 3) == pytest.approx(378 / 4096)
+    assert statistics.mcnemar_mid_p(3, 9) == pytest.approx(378 / 4096)
+    assert statistics.mcnemar_mid_p(5, 0) == pytest.approx(1 / 32)
+    assert statistics.mcnemar_mid_p(4, 4) == pytest.approx(1)
+    assert statistics.mcnemar_mid_p(0, 0) == 1
+
+
+def test_sign_flip_by_hand() -> None:
+    # Of the 8 sums ±3 ±2 ±1 only +6 and -6 are as far from 0 as 6.
+    assert statistics.sign_flip_p([0.3, 0.2, 0.1], seed=0) == pytest.approx(2 / 8)
+    assert statistics.sign_flip_p([0.3, 0.2, 0.1], seed=0, mid=True) == pytest.approx(1 / 8)
+    assert statistics.sign_flip_p([0.0, 0.0], seed=0) == 1
+    # Two groups of two: (0.5, 0.1) flips as one, so 2 of 4 sums reach the observed one.
+    assert statistics.sign_flip_p([0.3, 0.2, 0.1, 0.0], ["a", "a", "b", "b"], seed=0) == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_few_units_are_enumerated_as_scipy_does(count: int) -> None:
+    differences = RNG.normal(0.3, 1, count)
+    reference = stats.permutation_test((differences, -differences), _mean_of_halves, permutation_type="samples")
+    assert statistics.sign_flip_p(differences, seed=0) == pytest.approx(reference.pvalue)
+
+
+def test_many_units_are_sampled_close_to_scipy() -> None:
+    differences = RNG.normal(0.1, 1, 200)
+    reference = stats.permutation_test(
+        (differences, -differences), _mean_of_halves, permutation_type="samples", n_resamples=40_000, rng=1
+    )
+    # Standard error of a share near 0.15 from 10,000 draws: 0.0036.
+    assert statistics.sign_flip_p(differences, seed=0) == pytest.approx(reference.pvalue, abs=0.015)
+
+
+def _mean_of_halves(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+    """scipy swaps x and y of each pair; with y = -x that turns the sign of x."""
+    return np.mean(first - second, axis=axis) / 2
+
+
+def test_the_sampled_p_is_never_zero_and_depends_on_the_seed_alone() -> None:
+    differences = np.full(50, 0.5)
+    assert statistics.sign_flip_p(differences, seed=3) == pytest.approx(1 / 10_001)
+    noisy = RNG.normal(0.05, 1, 100)
+    assert statistics.sign_flip_p(noisy, seed=3) == statistics.sign_flip_p(noisy, seed=3)
+    assert statistics.sign_flip_p(noisy, seed=3) != statistics.sign_flip_p(noisy, seed=4)
+
+
+def test_sign_flip_mid_p_of_single_items_is_mcnemars() -> None:
+    differences = [1.0] * 8 + [-1.0] * 2 + [0.0] * 30
+    assert statistics.sign_flip_p(differences, seed=0, mid=True) == pytest.approx(statistics.mcnemar_mid_p(8, 2))
+
+
+def test_whole_groups_flip_together() -> None:
+    # Ten equal groups are ten facts, however many rows each has.
+    differences = np.repeat(RNG.normal(0.4, 1, 10), 20)
+    groups = [str(number // 20) for number in range(200)]
+    assert statistics.sign_flip_p(differences, groups, seed=0) == statistics.sign_flip_p(differences[::20], seed=0)
+
+
+@pytest.mark.parametrize("count", [30, 300])
+def test_bca_agrees_with_scipy(count: int) -> None:
+    values = RNG.exponential(1, count)
+    # scipy has no correction for few items: ask it for the confidence that the expanded quantiles stand for.
+    wide = math.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1)
+    reference = stats.bootstrap(
+        (values,), np.mean, n_resamples=40_000, confidence_level=1 - 2 * stats.norm.sf(wide), method="BCa", rng=1
+    ).confidence_interval
+    found = statistics.bca_interval(values, confidence=0.95, seed=0, resamples=40_000)
+    width = reference.high - reference.low
+    assert found.low == pytest.approx(reference.low, abs=0.02 * width)
+    assert found.high == pytest.approx(reference.high, abs=0.02 * width)
+
+
+def test_bca_of_groups_is_bca_of_their_means_when_they_are_alike() -> None:
+    means = RNG.normal(0, 1, 40)
+    groups = [str(number // 5) for number in range(200)]
+    grouped = statistics.bca_interval(np.repeat(means, 5), groups, confidence=0.95, seed=0)
+    assert grouped == pytest.approx(statistics.bca_interval(means, confidence=0.95, seed=0))
+
+
+def test_bca_without_variation_is_a_point_and_few_skewed_units_do_not_break_it() -> None:
+    assert statistics.bca_interval([0.3] * 10, confidence=0.95, seed=0) == pytest.approx((0.3, 0.3))
+    low, high = statistics.bca_interval([0.0, 0.0, 1.0], confidence=0.95, seed=0)
+    assert 0 <= low <= 1 / 3 <= high <= 1
+
+
+def test_unequal_groups_weigh_by_their_items() -> None:
+    gathered = statistics.units([1.0, 0.0, 0.5, 0.5], ["a", "b", "b", "b"])
+    assert gathered.sums.tolist() == [1.0, 1.0] and gathered.sizes.tolist() == [1.0, 3.0]
+    assert gathered.mean == 0.5
+    # Residuals 1 - 1·0.5 and 1 - 3·0.5: sqrt(2/1 · (0.25 + 0.25)) / 4.
+    assert gathered.standard_error == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 20), (7, 20), (150, 300), (20, 20)])
+def test_wilson_agrees_with_scipy(successes: int, count: int) -> None:
+    reference = stats.binomtest(successes, count).proportion_ci(method="wilson")
+    found = statistics.wilson_interval(successes / count, count, confidence=0.95)
+    assert found == pytest.approx((reference.low, reference.high))
+
+
+@pytest.mark.parametrize(("fixed", "broken", "count"), [(7, 12, 21), (31, 8, 140), (5, 0, 40), (0, 3, 60)])
+def test_tango_ends_where_the_score_statistic_reaches_z(fixed: int, broken: int, count: int) -> None:
+    for delta in statistics.tango_interval(fixed, broken, count, confidence=0.95):
+        assert abs(_score_statistic(fixed, broken, count, delta)) == pytest.approx(1.959964, abs=1e-3)
+
+
+def _score_statistic(fixed: int, broken: int, count: int, delta: float) -> float:
+    """(d - δ) over its standard error under δ, with the likeliest share of broken items found by a search."""
+
+    def surprise(share: float) -> float:
+        cells = ((fixed, share + delta), (broken, share), (count - fixed - broken, 1 - 2 * share - delta))
+        return -sum(seen * math.log(max(probability, 1e-300)) for seen, probability in cells)
+
+    lower, upper = max(0.0, -delta), (1 - delta) / 2
+    share = optimize.minimize_scalar(surprise, bounds=(lower, upper), method="bounded", options={"xatol": 1e-12}).x
+    return ((fixed - broken) / count - delta) / math.sqrt((2 * share + delta - delta**2) / count)
+
+
+def test_tango_at_its_edges() -> None:
+    z = 1.959964
+    unchanged = statistics.tango_interval(0, 0, 100, confidence=0.95)
+    assert unchanged == pytest.approx((-(z**2) / (100 + z**2), z**2 / (100 + z**2)), abs=1e-6)
+    assert statistics.tango_interval(10, 0, 10, confidence=0.95).high == pytest.approx(1)
+
+
+def test_tango_excludes_zero_exactly_when_mcnemars_score_does() -> None:
+    for fixed, broken in itertools.product(range(12), repeat=2):
+        low, high = statistics.tango_interval(fixed, broken, 40, confidence=0.95)
+        significant = fixed != broken and abs(fixed - broken) / math.sqrt(fixed + broken) > 1.959964
+        assert (low > 0 or high < 0) == significant
+
+
+def test_the_method_follows_the_scores_and_the_groups() -> None:
+    tuned, prompt = [1.0] * 9 + [0.0] * 3 + [1.0] * 8, [0.0] * 9 + [1.0] * 3 + [1.0] * 8
+    alone, shared = ALONE[:20], ["0", "0", *ALONE[2:20]]
+    assert statistics.paired_test(tuned, prompt, alone, seed=0) == ("McNemar mid-p", pytest.approx(378 / 4096))
+    assert statistics.paired_test(tuned, prompt, shared, seed=0).name == "paired permutation"
+    assert statistics.paired_test([0.5, *tuned[1:]], prompt, alone, seed=0).name == "paired permutation"
+    expected = statistics.tango_interval(9, 3, 20, confidence=0.95)
+    assert statistics.paired_interval(tuned, prompt, alone, confidence=0.95, seed=0) == expected
+    assert statistics.mean_interval(tuned, alone, confidence=0.95, seed=0) == statistics.wilson_interval(
+        17 / 20, 20, confidence=0.95
+    )
+
+
+def test_equal_answers_leave_room_for_what_was_not_sampled() -> None:
+    scores, z = [0.5] * 50, 1.959964
+    interval = statistics.paired_interval(scores, scores, ALONE[:50], confidence=0.95, seed=0)
+    assert interval == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-6)
+    effect = statistics.smallest_visible_effect(scores, scores, ALONE[:50], alpha=0.05)
+    # The sign-flip test needs 6 changed items: with that true share it meets them four times in five.
+    assert stats.binom.sf(5, 50, effect) == pytest.approx(0.8)
+
+
+def test_all_right_in_grouped_items_is_not_certainty() -> None:
+    interval = statistics.mean_interval([1.0] * 30, [str(number // 3) for number in range(30)], confidence=0.95, seed=0)
+    assert interval == statistics.wilson_interval(1.0, 10, confidence=0.95)
+
+
+def test_smallest_visible_effect_is_2_8_standard_errors() -> None:
+    # 10 fixed and 10 broken of 100: variance 20/99, and z quantiles 1.959964 + 0.841621.
+    tuned, prompt = [1.0] * 10 + [0.0] * 10 + [1.0] * 80, [0.0] * 10 + [1.0] * 90
+    effect = statistics.smallest_visible_effect(tuned, prompt, ALONE[:100], alpha=0.05)
+    assert effect == pytest.approx(2.801585 * math.sqrt(20 / 99 / 100), rel=1e-5)
+
+
+def test_too_few_questions_can_show_nothing() -> None:
+    assert statistics.smallest_visible_effect([1.0] * 4, [0.0] * 4, ALONE[:4], alpha=0.05) == 1
+    assert statistics.smallest_visible_effect([0.2, 0.4], [0.1, 0.1], ["a", "a"], alpha=0.05) == 1
+
+
+def test_equivalence_needs_the_whole_interval_inside() -> None:
+    assert statistics.equivalent(statistics.Interval(-0.019, 0.01), 0.02)
+    assert not statistics.equivalent(statistics.Interval(-0.021, 0.01), 0.02)
+    assert not statistics.equivalent(statistics.Interval(0.0, 0.02), 0.02)
+
+
+def test_eight_arms_of_a_thousand_items_take_seconds() -> None:
+    scores = [RNG.random(1000).tolist() for _ in range(8)]
+    started = time.perf_counter()
+    for arm in scores:
+        statistics.mean_interval(arm, ALONE, confidence=0.95, seed=0)
+    statistics.paired_test(scores[0], scores[1], ALONE, seed=0)
+    statistics.paired_interval(scores[0], scores[1], ALONE, confidence=0.95, seed=0)
+    assert time.perf_counter() - started < 5

@@ -1,0 +1,56 @@
+"""What must not get into the repository."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="not a git checkout, so what belongs to it is unknown"
+)
+
+# Put together from pieces, so that this file is not what it looks for.
+HOMES = ["home/[a-z]", "Users/[A-Za-z]", "root/", "work/", "tmp/", "mnt/", "opt/", "srv/"]
+MACHINE_PATH = re.compile(r"(?<![\w.}/:-])/(?:" + "|".join(HOMES) + ")")
+REGISTRY = re.compile("|".join(["py" + r"pi\.org", "python" + r"hosted\.", r"npm" + r"js\.", "deb" + r"ian\.org"]))
+
+
+def texts() -> dict[str, str]:
+    """The text files that git knows or would add, by path."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    contents = {name: (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file()}
+    return {name: content.decode("utf-8", "replace") for name, content in contents.items() if b"\0" not in content}
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()[:120]}"
+        for name, text in texts().items()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if pattern.search(line)
+    ]
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+    assert lines_with(MACHINE_PATH) == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    assert lines_with(REGISTRY) == []
+
+
+def test_no_file_is_large() -> None:
+    assert {name: len(text) for name, text in texts().items() if len(text) > 600_000} == {}
+
+
+def test_scripts_can_be_started() -> None:
+    sourced = {"scripts/environment", "scripts/reference.py"}
+    scripts = [path for path in [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()] if path.is_file()]
+    for script in scripts:
+        if script.relative_to(ROOT).as_posix() in sourced:
+            continue
+        assert script.stat().st_mode & 0o100, f"chmod +x {script.name}"
+        subprocess.run(["bash", "-n", script], check=True)

@@ -1,0 +1,152 @@
+"""What the report says: doubts, stages of an unfinished run, costs and numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luthier.report import evidence, story
+from luthier.report.wording import BITS, POINTS, duration, moment
+
+MakeRun = Callable[..., Path]
+
+
+def told(folder: Path) -> story.Story:
+    return story.tell(evidence.read(folder))
+
+
+def doubts(folder: Path) -> str:
+    return "\n".join(doubt.what for doubt in told(folder).doubts)
+
+
+def test_every_result_of_one_run_admits_that_variation_was_not_measured(make_run: MakeRun) -> None:
+    assert "Run-to-run variation was not measured." in doubts(make_run())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ({"n": 60}, "Only 60 test items."),
+        ({"groups": 18}, "Only 18 groups in the test items."),
+        ({"smallest_visible_effect": 0.049}, "Effects under 4.9 points could hide."),
+        ({"smallest_visible_effect": 1.4}, "No effect of any size could have been seen."),
+        ({"chosen_on": "test"}, "retrieved was chosen among 3 prompt arms on the test items."),
+        ({"best_prompt_arm": "few-shot"}, "On the test items retrieved scored higher than the arm chosen on dev"),
+        ({}, "Dev items chose retrieved among 3 prompt arms, and the checkpoint."),
+        ({}, "Cut at the token limit: 13 of 140 answers by zero-shot."),
+    ],
+)
+def test_a_weakness_of_the_evidence_is_a_doubt(make_run: MakeRun, verdict: dict[str, Any], expected: str) -> None:
+    assert expected in doubts(make_run(verdict=verdict))
+
+
+def test_a_large_test_raises_no_doubt_of_its_size(make_run: MakeRun) -> None:
+    assert "Only" not in doubts(make_run())
+
+
+def test_a_ledger_that_does_not_add_up_is_the_first_doubt(make_run: MakeRun) -> None:
+    assert doubts(make_run(data={"kept": 1390})).startswith("The row ledger does not add up.")
+
+
+@pytest.mark.parametrize(
+    ("best_step", "expected"),
+    [(400, "Dev loss was still falling at the end."), (40, "Dev loss was never lower than at its first check.")],
+)
+def test_where_the_best_checkpoint_lies_tells_of_the_training(make_run: MakeRun, best_step: int, expected: str) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        events.write(f'{{"time": "", "kind": "trained", "step": 412, "best_step": {best_step}, "best_loss": 0.7}}\n')
+    assert expected in doubts(folder)
+
+
+def test_training_that_never_beat_the_base_model_on_dev_is_a_doubt(make_run: MakeRun) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        events.write('{"time": "", "kind": "trained", "step": 412, "best_step": 400, "best_loss": 2.8}\n')
+    assert "Dev loss was 2.710 before training and never fell below it." in doubts(folder)
+
+
+def test_a_stopped_run_says_why_and_how_to_go_on(make_run: MakeRun) -> None:
+    folder = make_run(stop_at_step=137)
+    stopped = told(folder)
+    assert (stopped.word, stopped.claim) == ("NO VERDICT YET", "The run stopped before there was a verdict")
+    assert stopped.particulars == "Interrupted by Ctrl-C."
+    assert stopped.going_on == f"luthier run --run {folder}"
+    assert stopped.missing == ("Verdict, arms and examples: no test question was asked yet.",)
+
+
+def test_a_run_that_was_killed_says_how_far_it_had_come(make_run: MakeRun) -> None:
+    killed = told(make_run(stop_at_step=137, run={"state": "running", "reason": None}))
+    assert killed.particulars == "It had come to step 137 of 412 of the training."
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("the loss of step 10 is not finite.", "The loss of step 10 is not finite."),
+        ('ticket.jsonl: no such file, did you mean "tickets.jsonl"?', None),
+        ("disk full", "Disk full."),
+    ],
+)
+def test_a_failed_run_gives_its_reason(make_run: MakeRun, reason: str, sentence: str | None) -> None:
+    failed = told(make_run(stop_at_step=9, run={"state": "failed", "reason": reason}))
+    assert failed.claim == "The run failed before there was a verdict"
+    assert failed.particulars == (sentence or reason)
+
+
+def test_a_folder_with_a_space_can_be_pasted_into_a_shell(make_run: MakeRun) -> None:
+    folder = make_run("my run", stop_at_step=3)
+    assert told(folder).going_on == f"luthier run --run '{folder}'"
+
+
+def test_a_complete_run_needs_no_going_on(make_run: MakeRun) -> None:
+    assert told(make_run()).going_on is None
+
+
+def test_cost_compares_the_tuned_model_with_the_best_prompt(make_run: MakeRun) -> None:
+    # (58.4 against 864.4 prompt tokens; 0.74 against 2.45 seconds)
+    expected = (
+        "Per question, the fine-tuned model reads 93 % fewer prompt tokens than retrieved and answers 3.3 times faster."
+    )
+    assert told(make_run()).cost == expected
+
+
+def test_a_column_that_no_arm_fills_is_left_out(make_run: MakeRun) -> None:
+    table = told(make_run(documents=True)).table
+    assert table is not None
+    assert table.columns == ("answer tokens",)
+
+
+def test_documents_are_told_in_bits_per_byte_not_in_points(make_run: MakeRun) -> None:
+    documents = told(make_run(documents=True))
+    assert documents.unit is BITS and documents.table is not None
+    assert documents.no_examples.startswith("Documents are scored on their own text")
+    assert documents.table.rows[-1].mean == "0.940" and documents.table.note == "Less is better."
+
+
+def test_the_verdict_parts_into_its_claim_and_its_particulars() -> None:
+    assert story.parted("Fine-tuning is BETTER than x: token F1 66.9") == (
+        "Fine-tuning is BETTER than x",
+        "Token F1 66.9",
+    )
+    assert story.parted("Nothing to part.") == ("Nothing to part.", "")
+
+
+def test_scores_are_points_of_a_hundred_with_true_minus_signs() -> None:
+    assert POINTS.score(0.6137) == "61.4"
+    assert POINTS.signed(-0.0714) == "\N{MINUS SIGN}7.1"
+    assert POINTS.signed(-0.0001) == "+0.0"
+    assert BITS.score(1.3046) == "1.305"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(8.6, "9 s"), (59.7, "1 min 00 s"), (873.4, "14 min 33 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_told_in_the_two_units_that_matter(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_the_moment_is_told_in_utc() -> None:
+    assert moment("2026-11-24T14:03:11.020+01:00") == "24 November 2026, 13:03 UTC"
+    assert moment("yesterday") == "yesterday"

@@ -1,0 +1,68 @@
+"""Luthier as a person uses it: commands with words, and what appears on the screen."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from luthier.cli import main as cli
+
+COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
+THINGS = ["car", "door", "hat", "lamp", "boat", "chair", "cup", "book", "shoe", "bird"]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a command left: its exit code and its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Screen]
+
+
+@pytest.fixture
+def luthier(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command line in this process."""
+
+    def run(*words: object) -> Screen:
+        monkeypatch.setattr("sys.argv", ["luthier", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        streams = capsys.readouterr()
+        return Screen(code, streams.out, streams.err)
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Sixty questions and answers that a reader would find dull."""
+    path = tmp_path / "colours.jsonl"
+    rows = [
+        {"question": f"What colour is the {thing} number {number}?", "answer": f"The {thing} is {colour}."}
+        for number, colour in enumerate(COLOURS)
+        for thing in THINGS
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def quick(tiny_model: Path) -> list[str]:
+    """Settings that make a run of seconds."""
+    return [
+        f"model={tiny_model}",
+        "train.max_steps=6",
+        "train.check_every=3",
+        "evaluate.max_new_tokens=12",
+        "data.test_items=8",
+        "data.dev_items=6",
+    ]

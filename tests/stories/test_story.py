@@ -1,0 +1,250 @@
+"""The main job, end to end, on a tiny model: from a data file to a verdict and a model that answers."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import luthier as package
+from luthier.errors import Mistake
+from luthier.model.loading import fingerprint
+from luthier.runs import Run, read_json_lines
+
+from .conftest import Command
+
+
+def test_a_run_ends_with_verdict_table_and_report(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    screen = luthier("run", data, *quick, "--run", tmp_path / "r")
+    assert screen.code == 0, screen.err
+    assert "60 rows read = 60 kept + 0 dropped" in screen.err
+    assert "read as question-answer" in screen.err
+    for arm in ("zero-shot", "few-shot", "retrieved", "fine-tuned"):
+        assert arm in screen.out
+    assert f"Report  {tmp_path / 'r' / 'report.html'}" in screen.out
+    verdict = json.loads((tmp_path / "r" / "evaluation" / "verdict.json").read_text())
+    assert verdict["sentence"] in screen.out
+    assert verdict["n"] == 8
+    assert (tmp_path / "r" / "report.html").stat().st_size > 5_000
+    assert Run(tmp_path / "r").state == "complete"
+
+
+def test_every_arm_answers_the_same_items_and_all_say_what_they_cost(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "r")
+    lines = read_json_lines(tmp_path / "r" / "evaluation" / "answers.jsonl")
+    items = {
+        arm: sorted(line["item"] for line in lines if line["arm"] == arm) for arm in {line["arm"] for line in lines}
+    }
+    assert len(items) == 4 and len({tuple(asked) for asked in items.values()}) == 1
+    assert all({"item", "arm", "prompt_tokens", "answer", "reference", "score"} <= line.keys() for line in lines)
+    cost = {arm: sum(line["prompt_tokens"] for line in lines if line["arm"] == arm) for arm in items}
+    assert cost["few-shot"] > cost["zero-shot"] >= cost["fine-tuned"]
+
+
+def test_the_model_answers_alike_from_every_side(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "r"
+    luthier("run", data, *quick, "--run", folder)
+    question = "What colour is the hat number 2?"
+    tuned = package.load(folder)
+    answer = tuned.ask(question, max_new_tokens=12)
+    assert tuned.ask([question, "Why?"], max_new_tokens=12)[0] == answer
+    assert answer in luthier("compare", question, folder, "--max-new-tokens", 12).out
+    monkeypatch.setattr("sys.stdin", io.StringIO(question + "\n"))
+    assert luthier("chat", folder, "--max-new-tokens", 12).out.strip() == answer
+    (tmp_path / "q.jsonl").write_text(
+        json.dumps({"question": "Why?"}) + "\n" + json.dumps({"question": question}) + "\n"
+    )
+    screen = luthier("ask", folder, tmp_path / "q.jsonl", "-o", tmp_path / "a.jsonl", "--max-new-tokens", 12)
+    assert screen.out == f"2 answers in {tmp_path / 'a.jsonl'}\n"
+    assert read_json_lines(tmp_path / "a.jsonl")[1] == {"question": question, "answer": answer}
+    hub, plain = AutoTokenizer.from_pretrained(folder / "model"), AutoModelForCausalLM.from_pretrained(folder / "model")
+    ids = hub.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
+    ).input_ids
+    new = plain.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    assert hub.decode(new, skip_special_tokens=True).strip() == answer
+    line = next(
+        line for line in read_json_lines(folder / "evaluation" / "answers.jsonl") if line["arm"] == "fine-tuned"
+    )
+    assert tuned.ask(line["question"], max_new_tokens=12) == line["answer"]
+
+
+def test_three_lines_of_python(
+    data: Path, quick: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = package.finetune(
+        "colours.jsonl", model=str(tiny_model), settings={"train.max_steps": 2, "evaluate.max_new_tokens": 8}
+    )
+    assert str(run.verdict) == run.verdict.sentence
+    assert isinstance(run.ask("What colour is the cup?", max_new_tokens=4), str)
+    assert run.report.exists() and run.folder.parent == Path("runs")
+
+
+def test_python_gets_its_mistakes_as_exceptions(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"no verdict yet|not a run folder"):
+        package.load(tmp_path).verdict  # noqa: B018
+
+
+def test_the_same_rows_in_four_kinds_of_file_give_the_same_run(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    with (tmp_path / "d.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    hashes = []
+    for name in ("colours.jsonl", "d.json", "d.csv", "d.parquet"):
+        folder = tmp_path / f"run-{name}"
+        luthier(
+            "run", tmp_path / name, *quick, "train.max_steps=1", "evaluate.arms=zero-shot,fine-tuned", "--run", folder
+        )
+        answers = read_json_lines(folder / "evaluation" / "answers.jsonl")
+        hashes.append((Run(folder).record_file["hashes"]["data"], [(line["item"], line["answer"]) for line in answers]))
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
+
+
+def test_documents_are_judged_in_bits_per_byte(luthier: Command, tmp_path: Path, quick: list[str]) -> None:
+    texts = [
+        f"Entry {number}. The printer in the kitchen prints only blue pages. " * (1 + number % 3)
+        for number in range(30)
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    screen = luthier(
+        "run",
+        tmp_path / "t.jsonl",
+        *quick,
+        "train.max_steps=30",
+        "train.learning_rate=5e-3",
+        "train.max_tokens=64",
+        "--run",
+        tmp_path / "r",
+    )
+    assert screen.code == 0, screen.err
+    verdict = json.loads((tmp_path / "r" / "evaluation" / "verdict.json").read_text())
+    assert (verdict["verdict"], verdict["metric"], verdict["higher_is_better"]) == ("BETTER", "bits_per_byte", False)
+    assert verdict["arms"]["fine-tuned"]["mean"] < verdict["arms"]["zero-shot"]["mean"]
+
+
+def test_adapters_go_the_same_way(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
+    assert luthier("run", data, *quick, "train.method=lora", "--run", tmp_path / "r").code == 0
+    assert (tmp_path / "r" / "model" / "adapter_config.json").exists()
+    assert isinstance(package.load(tmp_path / "r").ask("Why?", max_new_tokens=4), str)
+
+
+def test_a_complete_run_is_shown_again_and_nothing_is_done_twice(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    first = luthier("run", data, *quick, "--run", tmp_path / "r")
+    before = (tmp_path / "r" / "evaluation" / "answers.jsonl").stat().st_mtime_ns
+    again = luthier("run", "--run", tmp_path / "r")
+    assert again.out == first.out and "is complete" in again.err
+    assert (tmp_path / "r" / "evaluation" / "answers.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_run_is_not_continued_with_other_settings(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "r")
+    screen = luthier("run", data, *quick, "train.seed=5", "--run", tmp_path / "r")
+    assert screen.code == 2
+    assert "started with other settings (train.seed was 0, now 5)" in screen.err
+
+
+def test_runs_are_listed_and_reported(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "runs" / "r")
+    listed = luthier("runs", tmp_path / "runs").out
+    assert "complete" in listed and str(tmp_path / "runs" / "r") in listed
+    (tmp_path / "runs" / "r" / "report.html").unlink()
+    assert "fine-tuned" in luthier("report", tmp_path / "runs" / "r").out
+    assert (tmp_path / "runs" / "r" / "report.html").exists()
+    assert (
+        luthier("runs", tmp_path / "none").out == f"No runs in {tmp_path / 'none'}. Start one with: luthier run DATA\n"
+    )
+
+
+def test_a_moved_run_still_talks(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "r")
+    answer = package.load(tmp_path / "r").ask("Why?", max_new_tokens=6)
+    (tmp_path / "r").rename(tmp_path / "moved")
+    assert package.load(tmp_path / "moved").ask("Why?", max_new_tokens=6) == answer
+
+
+def test_a_tuned_model_can_be_tuned_further(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "first")
+    screen = luthier("run", data, *quick, f"model={tmp_path / 'first'}", "--run", tmp_path / "second")
+    assert screen.code == 0, screen.err
+
+
+def test_a_recipe_is_printed_with_reasons_and_can_be_run(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    screen = luthier("recipe", data, *quick)
+    assert screen.code == 0
+    assert "# 48 training rows" not in screen.err and "training rows" in screen.out
+    (tmp_path / "recipe.toml").write_text(screen.out)
+    assert luthier("run", "--recipe", tmp_path / "recipe.toml", "--run", tmp_path / "r").code == 0
+
+
+def test_a_changed_template_is_refused(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
+    luthier("run", data, *quick, "--run", tmp_path / "r")
+    template = tmp_path / "r" / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    screen = luthier("compare", "Why?", tmp_path / "r")
+    assert screen.code == 5
+    assert "the chat template is not the one that the model was trained with" in screen.err
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-c", "from luthier.cli.main import main; main()", *map(str, words)]
+
+
+def wait_for_step(folder: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        events = folder / "events.jsonl"
+        if events.exists() and f'"kind": "step", "step": {step},' in events.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never came")
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, blow: signal.Signals
+) -> None:
+    words = [*quick, "train.max_steps=40", "train.tokens_per_step=256", "evaluate.arms=zero-shot,fine-tuned"]
+    assert luthier("run", data, *words, "--run", tmp_path / "calm").code == 0
+    folder = tmp_path / "rough"
+    process = subprocess.Popen(command("run", data, *words, "--run", folder), stderr=subprocess.PIPE)
+    wait_for_step(folder, 17, process)
+    os.kill(process.pid, blow)
+    _, said = process.communicate(timeout=60)
+    assert Run(folder).state == "interrupted"
+    if blow == signal.SIGINT:
+        assert process.returncode == 3
+        assert b"its checkpoint is saved. Continue with: luthier run --run" in said
+    screen = luthier("run", "--run", folder)
+    assert screen.code == 0, screen.err
+    assert "from a verified checkpoint" in screen.err
+    assert fingerprint(folder / "model") == fingerprint(tmp_path / "calm" / "model")
+    assert not torch.cuda.is_initialized()

@@ -1,0 +1,95 @@
+"""The recipe: what is read, what is refused and in which words, what is written."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from luthier import recipe
+from luthier.errors import Mistake
+from luthier.recipe import Recipe
+
+
+def test_words_on_the_command_line_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('model = "a"\n[train]\nepochs = 2\nlearning_rate = 1e-5\n')
+    read = recipe.load(file, ["train.epochs=4"])
+    assert (read.model, read.train.epochs, read.train.learning_rate) == ("a", 4, 1e-5)
+
+
+def test_text_settings_stay_text() -> None:
+    read = recipe.load(None, ["model=007", "data.columns.question=Frage", "data.system=Be brief."])
+    assert (read.model, read.data.columns, read.data.system) == ("007", {"question": "Frage"}, "Be brief.")
+
+
+def test_arms_are_a_list_of_words() -> None:
+    assert recipe.load(None, ["evaluate.arms=zero-shot,fine-tuned"]).evaluate.arms == ("zero-shot", "fine-tuned")
+
+
+def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('[train]\nepochs = 0\nlerning_rate = 3\n[data]\ntest_items = "ten"\n')
+    with pytest.raises(Mistake) as caught:
+        recipe.load(file, ["train.method=dora"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert f"{file}:2: train.epochs should be greater than or equal to 1, found 0." in lines
+    assert any(
+        line.startswith(f'{file}:3: unknown recipe key "train.lerning_rate", did you mean "train.learning_rate"?')
+        for line in lines
+    )
+    assert f'{file}:5: data.test_items should be a whole number, found "ten".' in lines
+    assert "command line: train.method should be 'full' or 'lora', found \"dora\"." in lines
+
+
+def test_a_word_without_equals_sign_is_refused() -> None:
+    with pytest.raises(Mistake, match=r'command line: expected key=value, such as train.epochs=3, found "epochs"'):
+        recipe.load(None, ["epochs"])
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("[train]\nepochs = \n")
+    with pytest.raises(Mistake, match=r"r\.toml:2: not valid TOML"):
+        recipe.load(file)
+
+
+def test_a_missing_recipe_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="no such recipe file; `luthier recipe DATA` prints one"):
+        recipe.load(tmp_path / "none.toml")
+
+
+def test_a_written_recipe_reads_back_the_same() -> None:
+    values = {
+        "data.path": Path("x.jsonl"),
+        "data.columns": {"question": 'Fra"ge'},
+        "train.epochs": 3,
+        "data.system": "a\nb",
+    }
+    original = recipe.replace(Recipe(), values)
+    assert Recipe.model_validate(tomllib.loads(recipe.render(original, {"train.epochs": "few\nrows"}))) == original
+
+
+def test_each_reason_stands_beside_its_value() -> None:
+    text = recipe.render(recipe.replace(Recipe(), {"train.epochs": 3}), {"train.epochs": "900 training rows"})
+    assert "epochs = 3  # 900 training rows" in text.splitlines()
+
+
+def test_differences_name_what_changed() -> None:
+    before, after = recipe.load(None, ["train.seed=1"]), recipe.load(None, ["train.seed=2"])
+    assert recipe.differences(before, after) == {"train.seed": (1, 2)}
+
+
+def test_every_setting_is_documented() -> None:
+    for section in json.loads(recipe.schema())["$defs"].values():
+        assert all(field.get("description") for field in section["properties"].values())
+
+
+def test_there_are_fewer_than_sixty_settings() -> None:
+    assert len(list(recipe.keys())) < 60
+
+
+def test_settings_from_python_are_checked_alike() -> None:
+    with pytest.raises(Mistake, match=r'settings: unknown recipe key "train.epoch", did you mean "train.epochs"\?'):
+        recipe.replace(Recipe(), {"train.epoch": 3})

@@ -1,0 +1,125 @@
+"""A run folder keeps its promises through crashes, rivals and full disks."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from luthier import runs
+from luthier.errors import CorruptedState, EnvironmentMistake, Interrupted, Mistake
+from luthier.runs import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "r", command="luthier run x")
+
+
+def test_a_new_run_is_new_and_can_be_found(run: Run) -> None:
+    assert run.state == "new"
+    assert [found.name for found in runs.find(run.folder.parent)] == ["r"]
+
+
+def test_work_that_ends_well_is_complete(run: Run) -> None:
+    with run.working():
+        assert Run(run.folder).state == "running"
+    assert Run(run.folder).state == "complete"
+
+
+def test_work_that_stops_on_request_is_interrupted(run: Run) -> None:
+    with pytest.raises(Interrupted), run.working():
+        raise Interrupted("stopped after step 3")
+    assert (Run(run.folder).state, Run(run.folder).record_file["reason"]) == ("interrupted", "stopped after step 3")
+
+
+def test_a_defect_leaves_the_run_failed_with_its_reason(run: Run) -> None:
+    with pytest.raises(ZeroDivisionError), run.working():
+        raise ZeroDivisionError("division by zero")
+    assert (Run(run.folder).state, Run(run.folder).record_file["reason"]) == ("failed", "division by zero")
+
+
+def test_running_without_a_lock_means_interrupted(run: Run) -> None:
+    run.update(state="running")
+    assert Run(run.folder).state == "interrupted"
+
+
+def _work(folder: Path, inside: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+    with Run(folder).working():
+        inside.set()
+        done.wait(30)
+
+
+def test_a_second_process_is_told_who_works_there(run: Run) -> None:
+    context = multiprocessing.get_context("spawn")
+    inside, done = context.Event(), context.Event()
+    other = context.Process(target=_work, args=(run.folder, inside, done))
+    other.start()
+    try:
+        assert inside.wait(60)
+        with pytest.raises(EnvironmentMistake, match=f"the run is in use by process {other.pid} on "), run.working():
+            pass
+        assert run.state == "running" or Run(run.folder).state == "running"
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Mistake, match="already exists and is not a run folder; choose another with --run"):
+        Run.create(tmp_path)
+
+
+def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"not a run folder: it has no run\.json"):
+        Run(tmp_path)
+
+
+def test_a_damaged_run_json_is_corrupted_state(run: Run) -> None:
+    (run.folder / "run.json").write_text("{")
+    with pytest.raises(CorruptedState, match="not valid JSON"):
+        Run(run.folder)
+
+
+def test_events_survive_a_torn_last_line(run: Run) -> None:
+    run.record("step", loss=1.0)
+    with (run.folder / "events.jsonl").open("a") as file:
+        file.write('{"kind": "st')
+    assert [event["loss"] for event in run.events("step")] == [1.0]
+
+
+def test_listeners_hear_what_is_recorded(run: Run) -> None:
+    heard: list[str] = []
+    run.listeners.append(lambda event: heard.append(event["kind"]))
+    run.record("data")
+    assert heard == ["data"]
+
+
+def test_appending_mends_a_torn_line_first(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2')
+    runs.append_json_lines(path, [{"a": 3}])
+    assert path.read_text() == '{"a": 1}\n{"a": 3}\n'
+    assert runs.read_json_lines(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_writing_whole_files_leaves_nothing_beside_them(tmp_path: Path) -> None:
+    runs.write_atomic(tmp_path / "x.json", "1")
+    runs.write_atomic(tmp_path / "x.json", "2")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x.json", "2")]
+
+
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, small_disk: Path) -> None:
+    target = small_disk / "x.json"
+    runs.write_atomic(target, "old")
+    with pytest.raises(EnvironmentMistake, match="cannot write: the disk is full") as caught:
+        runs.write_atomic(target, "n" * 10_000_000)
+    assert caught.value.exit_code == 4
+    assert target.read_text() == "old"
+    assert list(small_disk.iterdir()) == [target]
+
+
+def test_run_json_is_readable_by_people(run: Run) -> None:
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["command"] == "luthier run x"

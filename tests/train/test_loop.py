@@ -1,0 +1,192 @@
+"""Training learns, accumulates exactly, stops in time and continues as if nothing had happened."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from luthier.errors import EnvironmentMistake, Interrupted
+from luthier.model import loading
+from luthier.recipe import Train
+from luthier.train import checkpoint, loop
+
+
+@dataclass
+class Row:
+    ids: np.ndarray
+    learn: np.ndarray
+
+
+class Rows(list[Row]):
+    """Rows of tokens that follow a rule: the next token is the one before plus three."""
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row.ids) for row in self]
+
+    def place(self, number: int) -> str:
+        return f"rows.jsonl:{number + 1}"
+
+
+def counting(number: int, *, seed: int = 0) -> Rows:
+    generator = np.random.default_rng(seed)
+    rows = Rows()
+    for length in generator.integers(6, 30, number):
+        ids = (generator.integers(0, 200) + 3 * np.arange(length)) % 300 + 10
+        rows.append(Row(ids, np.arange(length) >= 2))
+    return rows
+
+
+def settings(**changes: object) -> Train:
+    values: dict[str, Any] = {
+        "epochs": 1, "max_steps": 12, "learning_rate": 5e-3, "warmup_steps": 2, "tokens_per_step": 256,
+        "tokens_per_batch": 128, "check_every": 4, "precision": "fp32", "patience": 9,
+    }  # fmt: skip
+    return Train(**(values | changes))
+
+
+@pytest.fixture
+def train(tiny_model: Path, tmp_path: Path) -> Iterator[Callable[..., loop.Outcome]]:
+    """Trains a fresh copy of the tiny model in a folder of its own, or in the folder that is named."""
+    folders = (tmp_path / f"run{number}" for number in count())
+
+    def run(
+        config: Train, *, rows: Rows | None = None, folder: Path | None = None, lora: bool = False, **more: Any
+    ) -> loop.Outcome:
+        folder = folder or next(folders)
+        folder.mkdir(exist_ok=True)
+        model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+        if lora:
+            model = loading.add_adapters(model, rank=4, alpha=8, seed=0)
+        more.setdefault("record", lambda kind, **fields: None)
+        return loop.train(model, rows or counting(60), counting(12, seed=1), config, checkpoints=folder, **more)
+
+    yield run
+
+
+def test_dev_loss_falls_on_a_rule_that_can_be_learnt(train: Callable[..., loop.Outcome]) -> None:
+    events: list[tuple[str, dict[str, Any]]] = []
+    train(settings(max_steps=60, check_every=20), record=lambda kind, **fields: events.append((kind, fields)))
+    losses = [fields["loss"] for kind, fields in events if kind == "dev"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_adapters_learn_and_frozen_weights_stay(train: Callable[..., loop.Outcome]) -> None:
+    outcome = train(settings(max_steps=30, learning_rate=2e-2), lora=True)
+    assert all("lora_" in name for name in outcome.weights)
+    assert outcome.progress.best_loss < math.log(384)
+
+
+def test_accumulated_micro_batches_give_the_step_of_one_batch(train: Callable[..., loop.Outcome]) -> None:
+    rows = Rows(Row((np.arange(16) * 3 + start) % 300 + 10, np.arange(16) >= start % 9) for start in range(32))
+    whole = train(settings(max_steps=1, check_every=1, tokens_per_step=512, tokens_per_batch=512), rows=rows)
+    parts = train(settings(max_steps=1, check_every=1, tokens_per_step=512, tokens_per_batch=64), rows=rows)
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(parts.weights[name], weight, rtol=1e-4, atol=2e-5)
+
+
+def test_the_loop_is_a_plain_loop_of_pytorch(train: Callable[..., loop.Outcome], tiny_model: Path) -> None:
+    """The same rows, one by one, through transformers' own loss and torch's AdamW."""
+    rows = counting(8)
+    events: list[dict[str, Any]] = []
+    config = settings(
+        max_steps=4, tokens_per_step=4096, tokens_per_batch=4096, schedule="constant", warmup_steps=0, check_every=4
+    )
+    train(config, rows=rows, record=lambda kind, **fields: events.append(fields) if kind == "step" else None)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+    for event in events:
+        learnt = sum(int(row.learn[1:].sum()) for row in rows)
+        total = 0.0
+        for row in rows:
+            labels = torch.tensor(np.where(row.learn, row.ids, -100))[None]
+            mean = model(input_ids=torch.tensor(row.ids)[None], labels=labels).loss
+            loss = mean * row.learn[1:].sum() / learnt
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert event["loss"] == pytest.approx(total, rel=1e-4)
+        assert event["gradient_norm"] == pytest.approx(norm.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
+    train: Callable[..., loop.Outcome], tmp_path: Path, lora: bool, precision: str
+) -> None:
+    config = settings(precision=precision)
+    never_stopped = train(config, lora=lora)
+    folder = tmp_path / "stopped"
+    for stop_after in (3, 4, 2):
+        seen = count(1)
+        with pytest.raises(Interrupted, match="its checkpoint is saved"):
+            train(config, folder=folder, lora=lora, stop=lambda seen=seen, at=stop_after: next(seen) >= at)
+    continued = train(config, folder=folder, lora=lora)
+    assert continued.progress.best_step == never_stopped.progress.best_step
+    for name, weight in never_stopped.weights.items():
+        assert torch.equal(continued.weights[name], weight), name
+
+
+def test_training_stops_early_and_keeps_the_best_weights(train: Callable[..., loop.Outcome]) -> None:
+    outcome = train(settings(max_steps=80, check_every=2, patience=2, learning_rate=0.5, clip_norm=1e9))
+    assert outcome.reason == "no better for 2 dev checks"
+    assert outcome.progress.best_step < outcome.progress.step < 80
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
+    train: Callable[..., loop.Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = counting(60)
+    rows[7] = Row(np.full(9, 383), np.arange(9) >= 2)
+    real = loop.summed_loss
+
+    def bad_for_one_row(model: Any, tokens: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
+        return real(model, tokens, learn) * (float("inf") if (tokens == 383).any() else 1.0)
+
+    monkeypatch.setattr(loop, "summed_loss", bad_for_one_row)
+    with pytest.raises(Interrupted, match=r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\."):
+        train(settings(), rows=rows, folder=tmp_path / "poisoned")
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(train: Callable[..., loop.Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    wanted = {name: weight.clone() for name, weight in train(settings(), folder=folder).weights.items()}
+    newest = max(folder.glob("step-*"))
+    data = bytearray((newest / "tensors.safetensors").read_bytes())
+    data[-5] ^= 1
+    (newest / "tensors.safetensors").write_bytes(data)
+    warnings: list[str] = []
+    again = train(
+        settings(),
+        folder=folder,
+        record=lambda kind, **fields: warnings.append(str(fields)) if kind == "warning" else None,
+    )
+    assert "SHA-256 is not the one" in warnings[0]
+    for name, weight in wanted.items():
+        assert torch.equal(again.weights[name], weight)
+
+
+def test_a_checkpoint_that_was_cut_short_does_not_verify(train: Callable[..., loop.Outcome], tmp_path: Path) -> None:
+    train(settings(max_steps=4), folder=tmp_path / "run")
+    (folder,) = (tmp_path / "run").glob("step-*")
+    (folder / "state.json").unlink()
+    found, wrong = checkpoint.newest(tmp_path / "run")
+    assert found is None and "not a whole checkpoint" in wrong[0]
+
+
+def test_a_full_disk_keeps_the_checkpoints_before(small_disk: Path) -> None:
+    weights = {"weight/w": torch.zeros(150_000)}
+    checkpoint.save(small_disk, 1, weights, {})
+    with pytest.raises(EnvironmentMistake, match="the disk is full: a checkpoint needs"):
+        checkpoint.save(small_disk, 2, {"weight/w": torch.zeros(400_000)}, {})
+    assert checkpoint.newest(small_disk)[0].step == 1  # type: ignore[union-attr]
+    assert [entry.name for entry in small_disk.iterdir()] == ["step-00000001"]

@@ -1,0 +1,53 @@
+"""Which rows form which step: a pure function."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luthier.train.order import all_steps, by_length, epoch_steps
+
+LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=200)
+
+
+@given(
+    LENGTHS, st.integers(0, 5), st.integers(0, 5), st.sampled_from([64, 256, 1024]), st.sampled_from([64, 256, 4096])
+)
+def test_an_epoch_has_each_row_once(lengths: list[int], epoch: int, seed: int, step: int, batch: int) -> None:
+    steps = epoch_steps(lengths, epoch=epoch, seed=seed, tokens_per_step=step, tokens_per_batch=batch)
+    assert Counter(row for s in steps for b in s.batches for row in b) == Counter(range(len(lengths)))
+
+
+@given(LENGTHS, st.sampled_from([64, 256, 1024]), st.sampled_from([64, 256, 4096]))
+def test_batches_and_steps_keep_their_budgets(lengths: list[int], step: int, batch: int) -> None:
+    for s in epoch_steps(lengths, epoch=0, seed=0, tokens_per_step=step, tokens_per_batch=batch):
+        for rows in s.batches:
+            assert len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= min(batch, step)
+        assert len(s.batches) == 1 or sum(lengths[row] for rows in s.batches for row in rows) <= step
+
+
+def test_the_same_seed_and_epoch_give_the_same_order_and_others_do_not() -> None:
+    lengths = list(range(1, 200))
+    budget = {"tokens_per_step": 512, "tokens_per_batch": 512}
+    first = epoch_steps(lengths, epoch=0, seed=3, **budget)
+    assert first == epoch_steps(lengths, epoch=0, seed=3, **budget)
+    assert first != epoch_steps(lengths, epoch=0, seed=4, **budget)
+    assert [s.batches for s in first] != [s.batches for s in epoch_steps(lengths, epoch=1, seed=3, **budget)]
+
+
+def test_little_is_padded() -> None:
+    lengths = [20 + (number * 37) % 180 for number in range(1000)]
+    steps = epoch_steps(lengths, epoch=0, seed=0, tokens_per_step=2048, tokens_per_batch=2048)
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for s in steps for rows in s.batches)
+    assert padded / sum(lengths) < 1.05
+
+
+def test_max_steps_repeats_the_data_or_cuts_it_short() -> None:
+    budget = {"seed": 0, "tokens_per_step": 40, "tokens_per_batch": 40}
+    assert len(all_steps([10] * 8, epochs=1, max_steps=None, **budget)) == 2
+    assert [s.epoch for s in all_steps([10] * 8, epochs=1, max_steps=5, **budget)] == [0.5, 1, 1.5, 2, 2.5]
+
+
+def test_looking_without_learning_sees_each_row_once() -> None:
+    batches = by_length([5, 100, 7, 6], 20)
+    assert batches == [(0, 3), (2,), (1,)] or sorted(row for rows in batches for row in rows) == [0, 1, 2, 3]
