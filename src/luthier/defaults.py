@@ -109,7 +109,7 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     )
     decide(
         "train.tokens_per_batch",
-        min(2_048, values["train.tokens_per_step"]),
+        min(1_024, values["train.tokens_per_step"]),
         "bounds memory; does not change the result",
     )
     if recipe.train.precision is None:
