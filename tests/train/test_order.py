@@ -51,3 +51,11 @@ def test_max_steps_repeats_the_data_or_cuts_it_short() -> None:
 def test_looking_without_learning_sees_each_row_once() -> None:
     batches = by_length([5, 100, 7, 6], 20)
     assert batches == [(0, 3), (2,), (1,)] or sorted(row for rows in batches for row in rows) == [0, 1, 2, 3]
+
+
+@given(LENGTHS)
+def test_the_size_of_batches_does_not_change_which_rows_make_a_step(lengths: list[int]) -> None:
+    large, small = (
+        epoch_steps(lengths, epoch=0, seed=0, tokens_per_step=1024, tokens_per_batch=batch) for batch in (1024, 100)
+    )
+    assert [sum(step.batches, ()) for step in large] == [sum(step.batches, ()) for step in small]

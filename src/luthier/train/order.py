@@ -1,7 +1,8 @@
 """Which rows form which optimizer step: a pure function of the lengths, the seed and the epoch, so a resume needs no state.
 
-Rows are shuffled, sorted by length inside windows of some steps, and cut into batches of like length; the batches of a window
-are shuffled again. So hardly any padding is computed, and yet every epoch mixes the rows anew.
+Rows are shuffled, sorted by length inside windows of some steps, and cut into steps of like length; the steps of a window are
+shuffled again. So hardly any padding is computed, and yet every epoch mixes the rows anew. How a step is cut into batches
+that fit into memory does not change which rows are in it.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,6 @@ def epoch_steps(
     """One pass over all rows, each exactly once; padded tokens of a batch ≤ `tokens_per_batch` where a single row allows it."""
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     order = generator.permutation(len(lengths)).tolist()
-    budget = min(tokens_per_batch, tokens_per_step)
     windows: list[list[int]] = [[]]
     tokens = 0
     for row in order:
@@ -39,20 +39,14 @@ def epoch_steps(
             tokens = 0
         windows[-1].append(row)
         tokens += lengths[row]
-    batches: list[Batch] = []
+    steps: list[Batch] = []
     for window in windows:
-        cut = _cut(sorted(window, key=lambda row: (lengths[row], row)), lengths, budget)
-        batches += [cut[place] for place in generator.permutation(len(cut))]
-    gathered: list[list[Batch]] = [[]]
-    filled = 0
-    for batch in batches:
-        size = sum(lengths[row] for row in batch)
-        if gathered[-1] and filled + size > tokens_per_step:
-            gathered.append([])
-            filled = 0
-        gathered[-1].append(batch)
-        filled += size
-    return [Step(epoch + number / len(gathered), tuple(step)) for number, step in enumerate(gathered, start=1)]
+        cut = _cut(sorted(window, key=lambda row: (lengths[row], row)), lengths, tokens_per_step)
+        steps += [cut[place] for place in generator.permutation(len(cut))]
+    return [
+        Step(epoch + number / len(steps), tuple(_cut(rows, lengths, tokens_per_batch)))
+        for number, rows in enumerate(steps, start=1)
+    ]
 
 
 def all_steps(
