@@ -1,14 +1,17 @@
 """The same loss and the same answers as plain transformers, for the model families that people name."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from luthier.model import generate
+from luthier.model import attention, generate
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
+from luthier.model.packed import pack
 from luthier.model.tokenizer import template_of
 
 SIZE = {
@@ -34,8 +37,18 @@ FAMILIES = {
     "gemma2": GROUPED | {"final_logit_softcapping": 3.0, "sliding_window": 8, "query_pre_attn_scalar": 8},
     "gemma3_text": GROUPED | {"sliding_window": 8, "query_pre_attn_scalar": 8},
     "granite": {"num_key_value_heads": 2, "logits_scaling": 4.0},
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2},
     "cohere": {"num_key_value_heads": 2, "logit_scale": 0.25},
 }
+
+
+ROWS = [(1, 20), (2, 7), (3, 13)]  # where their tokens start, and their lengths
+
+
+@dataclass
+class Row:
+    ids: np.ndarray
+    learn: np.ndarray
 
 
 @pytest.fixture(params=FAMILIES)
@@ -50,15 +63,23 @@ def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     return made.eval()
 
 
-def test_the_loss_is_that_of_the_model_s_own_scores(model: torch.nn.Module) -> None:
-    tokens = torch.randint(3, 384, (2, 20), generator=torch.Generator().manual_seed(0))
-    learn = torch.rand(2, 20, generator=torch.Generator().manual_seed(1)) < 0.5
-    ours = summed_loss(model, tokens, learn)  # type: ignore[arg-type]
+@pytest.mark.parametrize("implementation", ["own", attention.NAME])
+def test_the_loss_is_that_of_the_model_s_own_scores(model: torch.nn.Module, implementation: str) -> None:
+    own = model.config._attn_implementation
+    if implementation != "own" and own != "sdpa":
+        pytest.skip(f"this family attends by {own}")
+    rows = [Row(5 + (13 * start + 7 * np.arange(length)) % 300, np.arange(length) % 3 > 0) for start, length in ROWS]
+    model.set_attn_implementation(own if implementation == "own" else implementation)
+    ours = summed_loss(model, pack(rows, torch.device("cpu")))  # type: ignore[arg-type]
     ours.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
-    scores = model(input_ids=tokens).logits[:, :-1][learn[:, 1:]].float()
-    wanted = torch.nn.functional.cross_entropy(scores, tokens[:, 1:][learn[:, 1:]], reduction="sum")
+    model.set_attn_implementation(own)
+    wanted = torch.zeros(())
+    for row in rows:
+        scores = model(input_ids=torch.tensor(row.ids)[None]).logits[0, :-1][row.learn[1:]].float()
+        answers = torch.tensor(row.ids[1:][row.learn[1:]])
+        wanted = wanted + torch.nn.functional.cross_entropy(scores, answers, reduction="sum")
     wanted.backward()
     torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-4)
     for name, weight in model.named_parameters():

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import EnvironmentMistake, Interrupted
 from luthier.model import loading
+from luthier.model.packed import Packed
 from luthier.recipe import Train
 from luthier.train import checkpoint, loop
 
@@ -136,6 +137,22 @@ def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
         assert torch.equal(continued.weights[name], weight), name
 
 
+def test_a_model_with_dropout_continues_bit_for_bit_too(tmp_path: Path) -> None:
+    def run(folder: Path, **more: Any) -> loop.Outcome:
+        torch.manual_seed(5)
+        config = AutoConfig.for_model("gpt2", vocab_size=384, n_embd=32, n_head=4, n_layer=1)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        more.setdefault("record", lambda kind, **fields: None)
+        return loop.train(model, counting(60), counting(12, seed=1), settings(), checkpoints=folder, **more)
+
+    wanted = run(tmp_path / "whole").weights
+    seen = count(1)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", stop=lambda: next(seen) >= 5)
+    continued = run(tmp_path / "stopped").weights
+    assert all(torch.equal(continued[name], weight) for name, weight in wanted.items())
+
+
 def test_training_stops_early_and_keeps_the_best_weights(train: Callable[..., loop.Outcome]) -> None:
     outcome = train(settings(max_steps=80, check_every=2, patience=2, learning_rate=0.5, clip_norm=1e9))
     assert outcome.reason == "no better for 2 dev checks"
@@ -149,8 +166,8 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
     rows[7] = Row(np.full(9, 383), np.arange(9) >= 2)
     real = loop.summed_loss
 
-    def bad_for_one_row(model: Any, tokens: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-        return real(model, tokens, learn) * (float("inf") if (tokens == 383).any() else 1.0)
+    def bad_for_one_row(model: Any, batch: Packed) -> torch.Tensor:
+        return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
 
     monkeypatch.setattr(loop, "summed_loss", bad_for_one_row)
     with pytest.raises(Interrupted, match=r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\."):
@@ -190,3 +207,16 @@ def test_a_full_disk_keeps_the_checkpoints_before(small_disk: Path) -> None:
         checkpoint.save(small_disk, 2, {"weight/w": torch.zeros(400_000)}, {})
     assert checkpoint.newest(small_disk)[0].step == 1  # type: ignore[union-attr]
     assert [entry.name for entry in small_disk.iterdir()] == ["step-00000001"]
+
+
+def test_a_model_that_mixes_rows_trains_on_them_one_by_one(mamba: torch.nn.Module, tmp_path: Path) -> None:
+    events: list[tuple[str, dict[str, Any]]] = []
+    loop.train(
+        mamba, counting(20), counting(4, seed=1), settings(max_steps=4), checkpoints=tmp_path,
+        record=lambda kind, **fields: events.append((kind, fields)),
+    )  # fmt: skip
+    assert [fields["message"] for kind, fields in events if kind == "warning"] == [
+        "this kind of model mixes rows that share a batch, so each row gets one of its own."
+    ]
+    losses = [fields["loss"] for kind, fields in events if kind == "dev"]
+    assert losses[-1] < losses[0]

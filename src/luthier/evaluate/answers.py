@@ -16,6 +16,7 @@ from luthier.evaluate.metrics import Metric
 from luthier.model import generate
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
+from luthier.model.packed import pack
 from luthier.runs import append_json_lines, read_json_lines
 
 Line = dict[str, Any]
@@ -68,10 +69,8 @@ class Sheet:
             if item.id in done:
                 continue
             row = rows[number]
-            tokens = torch.tensor(row.ids.astype("int64"), device=lm.device)[None]
-            learn = torch.tensor(row.learn.copy(), device=lm.device)[None]
             with torch.inference_mode():
-                nats = summed_loss(lm.model, tokens, learn).item()
+                nats = summed_loss(lm.model, pack([row], lm.device)).item()
             size = len(lm.template.tokenizer.decode(row.ids[row.learn].tolist()).encode())
             bits = nats / math.log(2) / max(1, size)
             line = self._common(item, arm) | {

@@ -4,16 +4,25 @@ Scores for the whole vocabulary exist for a few hundred positions at a time, and
 pass while its scores are at hand: cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from luthier.model import attention
+from luthier.model.packed import Packed, TokenRow, pack
+
 CausalModel = PreTrainedModel | PeftModel
-CHUNK = 512  # positions whose scores are held at once: 512 × 49,152 × 4 bytes = 96 MiB
+CHUNK = 128  # positions whose fp32 scores are held at once: 128 × 49,152 × 4 bytes = 24 MiB
+BLOCK_BYTES = 128 << 20  # of gradients of scores that are held at once, in the weights' number format
+
+ROUNDING = 1e-5  # relative difference of two fp32 losses that say the same
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -26,31 +35,20 @@ class _HeadLoss(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
-        for start in range(0, len(hidden), CHUNK):
-            part, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK]
-            scores = (part @ weight.T).float()  # positions vocab
-            if scale != 1.0:
-                scores *= scale
-            if softcap:
-                scores = softcap * torch.tanh(scores / softcap)
-            normalizer = torch.logsumexp(scores, dim=-1, keepdim=True)
-            total += (normalizer.squeeze(-1) - scores.gather(-1, wanted[:, None]).squeeze(-1)).sum()
-            if not (need_hidden or need_weight):
-                continue
-            slope = (1 - (scores / softcap) ** 2) if softcap else None
-            grad = scores.sub_(normalizer).exp_()
-            grad[torch.arange(len(part), device=grad.device), wanted] -= 1.0
-            if slope is not None:
-                grad *= slope
-            if scale != 1.0:
-                grad *= scale
-            grad = grad.to(hidden.dtype)
-            if grad_hidden is not None:
-                grad_hidden[start : start + CHUNK] = grad @ weight
-            if grad_weight is not None:
-                grad_weight += grad.T @ part
-        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        grad_weight: Tensor | None = None
+        size = max(CHUNK, BLOCK_BYTES // (len(weight) * weight.element_size()) // CHUNK * CHUNK)
+        for start in range(0, len(hidden), size):
+            block, wanted = hidden[start : start + size], targets[start : start + size]
+            grad = hidden.new_empty(len(block), len(weight)) if need_hidden or need_weight else None
+            total += _block_loss(block, weight, wanted, softcap, scale, grad)
+            if grad is not None and grad_hidden is not None:
+                grad_hidden[start : start + size] = grad @ weight
+            if grad is not None and need_weight:
+                part = grad.T @ block
+                grad_weight = part if grad_weight is None else grad_weight.float().add_(part)
+        if need_weight:
+            grad_weight = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
     @staticmethod
@@ -66,24 +64,83 @@ class _HeadLoss(torch.autograd.Function):
         )
 
 
-def summed_loss(model: CausalModel, tokens: Int[Tensor, "batch time"], learn: Tensor) -> Float[Tensor, ""]:
-    """Sum of −log p(token | tokens before it), in nats and fp32, over the positions that `learn` (batch time) marks.
+def _block_loss(
+    block: Float[Tensor, "positions width"],
+    weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, " positions"],
+    softcap: float | None,
+    scale: float,
+    grad: Float[Tensor, "positions vocab"] | None,
+) -> Float[Tensor, ""]:
+    """Summed loss of a block; fills `grad` with its gradient with respect to the products `block @ weight.T`.
 
-    Rows are padded on the right. Attention looks back only, so padding can change nothing that is learnt and needs no mask.
+    The scores of a few positions at a time pass through fp32 while they are still in the processor's cache.
     """
-    wanted = learn[:, 1:]
+    total = torch.zeros((), dtype=torch.float32, device=block.device)
+    for start in range(0, len(block), CHUNK):
+        wanted = targets[start : start + CHUNK, None]
+        scores = (block[start : start + CHUNK] @ weight.T).float()  # positions vocab
+        if scale != 1.0:
+            scores *= scale
+        if softcap:
+            scores = softcap * torch.tanh(scores / softcap)
+        likelihood = torch.log_softmax(scores, dim=-1)
+        total -= likelihood.gather(-1, wanted).sum()
+        if grad is None:
+            continue
+        slope = likelihood.exp_().scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
+        if softcap:
+            slope *= 1 - (scores / softcap) ** 2
+        if scale != 1.0:
+            slope *= scale
+        grad[start : start + CHUNK] = slope
+    return total
+
+
+def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
+    """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
+    wanted = batch.tokens[batch.targets]
+    inputs: dict[str, Any] = {
+        "input_ids": batch.tokens[None],
+        "position_ids": batch.segments.positions,
+        "use_cache": False,
+    }
+    if model.config._attn_implementation == attention.NAME:
+        inputs["segments"] = batch.segments
     head = model.get_output_embeddings()
     if not is_plain(head):  # an adapter sits on the head, or it has a bias: let the model compute its own scores
-        scores = model(input_ids=tokens, use_cache=False).logits[:, :-1][wanted].float()  # learnt vocab
-        return nn.functional.cross_entropy(scores, tokens[:, 1:][wanted], reduction="sum")
-    hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1][wanted]  # learnt width
+        scores = model(**inputs).logits[0, batch.targets - 1].float()  # learnt vocab
+        return nn.functional.cross_entropy(scores, wanted, reduction="sum")
+    hidden = _decoder(model)(**inputs).last_hidden_state[0, batch.targets - 1]  # learnt width
     config = model.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    loss: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, tokens[:, 1:][wanted], softcap, scale
-    )
+    loss: Tensor = _HeadLoss.apply(hidden, head.weight, wanted, softcap, scale)  # type: ignore[no-untyped-call]
     return loss
+
+
+@torch.inference_mode()
+def keeps_rows_apart(model: CausalModel, rows: Sequence[TokenRow]) -> bool:
+    """Whether rows that are packed together have the losses that they have alone: tried on two of them, in fp32.
+
+    Attention keeps rows apart by their position ids. Layers that carry a state from token to token, or that count distances
+    themselves, may not look at position ids.
+    """
+    some = [_Beginning(row.ids[:64], np.ones(min(64, len(row.ids)))) for row in rows]
+    was_training = model.training
+    model.eval()
+    alone = sum(summed_loss(model, pack([row], model.device)).item() for row in some)
+    together = summed_loss(model, pack(some, model.device)).item()
+    model.train(was_training)
+    return abs(together - alone) <= ROUNDING * max(1.0, abs(alone))
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The first tokens of a row, all of them to be predicted."""
+
+    ids: np.ndarray
+    learn: np.ndarray
 
 
 def is_plain(head: nn.Module | None) -> bool:

@@ -1,35 +1,27 @@
 """The training loop: `train` is the rhythm, `_update` is the arithmetic.
 
-What a step does depends on nothing but the recipe, the rows and the weights: the order is a pure function (`order`), there is
-no random state, and a checkpoint holds every number that the next update needs. So a run that was killed and continued ends
-with the same weights, bit for bit, as one that was not.
+What a step does depends on nothing but the recipe, the rows and the weights: the order is a pure function (`order`), dropout
+is seeded by the step's number, and a checkpoint holds every number that the next update needs. So a run that was killed and
+continued ends with the same weights, bit for bit, as one that was not.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from luthier.errors import CorruptedState, Interrupted, Mistake
-from luthier.model.head import CausalModel, summed_loss
+from luthier.model import attention
+from luthier.model.head import CausalModel, keeps_rows_apart, summed_loss
+from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
 from luthier.train import checkpoint, order
 from luthier.train.optimizer import MasterAdamW, learning_rate
-
-
-class TokenRow(Protocol):
-    """A row's token ids and which of them are learnt, as arrays of one length."""
-
-    @property
-    def ids(self) -> np.ndarray: ...
-    @property
-    def learn(self) -> np.ndarray: ...
 
 
 class TokenRows(Protocol):
@@ -83,8 +75,12 @@ def train(
     `settings` has every value set. `stop` is asked after each step; when it says yes, the step's checkpoint is written and
     `Interrupted` raised. Raises Interrupted before the update whose loss or gradient is not finite.
     """
-    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
+    attention.use(model)
+    if not keeps_rows_apart(model, [rows[number] for number in range(min(3, len(rows)))]):
+        record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
+        settings = settings.model_copy(update={"tokens_per_batch": 1})
     optimizer = MasterAdamW(model, settings)
+    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
     steps = order.all_steps(
         rows.lengths,
         epochs=settings.epochs,
@@ -141,9 +137,9 @@ def dev_loss(model: CausalModel, rows: TokenRows, tokens_per_batch: int) -> floa
     model.eval()
     total, learnt = 0.0, 0
     for batch in order.by_length(rows.lengths, tokens_per_batch):
-        tokens, learn = padded([rows[number] for number in batch], model.device)
-        total += summed_loss(model, tokens, learn).item()
-        learnt += int(learn[:, 1:].sum())
+        packed = pack([rows[number] for number in batch], model.device)
+        total += summed_loss(model, packed).item()
+        learnt += packed.learnt
     model.train(was_training)
     return total / max(1, learnt)
 
@@ -159,11 +155,14 @@ def _update(
     steps: int,
 ) -> dict[str, Any]:
     """One optimizer step: loss = Σ over all batches of −log p ÷ learnt tokens of the whole step."""
-    batches = [padded([rows[row] for row in batch], model.device) for batch in step.batches]
-    learnt = sum(int(learn[:, 1:].sum()) for _, learn in batches)
+    torch.manual_seed(
+        (settings.seed << 32) + number
+    )  # for models with dropout: a step draws the same whenever it is made
+    batches = [pack([rows[row] for row in batch], model.device) for batch in step.batches]
+    learnt = sum(batch.learnt for batch in batches)
     total = torch.zeros((), dtype=torch.float32, device=model.device)
-    for tokens, learn in batches:
-        loss = summed_loss(model, tokens, learn)
+    for batch in batches:
+        loss = summed_loss(model, batch)
         loss.backward()
         optimizer.gather()
         total += loss.detach()
@@ -180,24 +179,11 @@ def _update(
     return {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens_seen, "learnt": learnt}
 
 
-def padded(rows: Sequence[TokenRow], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and learn marks (batch time), padded on the right with token 0 that is never learnt."""
-    longest = max(len(row.ids) for row in rows)
-    tokens = np.zeros((len(rows), longest), dtype=np.int64)
-    learn = np.zeros((len(rows), longest), dtype=bool)
-    for number, row in enumerate(rows):
-        tokens[number, : len(row.ids)] = row.ids
-        learn[number, : len(row.ids)] = row.learn
-    return torch.from_numpy(tokens).to(device), torch.from_numpy(learn).to(device)
-
-
 @torch.inference_mode()
 def _not_finite(model: CausalModel, rows: TokenRows, step: order.Step, number: int, loss: float) -> str:
     """The message for a loss or gradient that is not a number, naming the rows whose own loss is not one."""
     members = [row for batch in step.batches for row in batch]
-    guilty = [
-        row for row in members if not math.isfinite(summed_loss(model, *padded([rows[row]], model.device)).item())
-    ]
+    guilty = [row for row in members if not math.isfinite(summed_loss(model, pack([rows[row]], model.device)).item())]
     what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
     which = "rows whose own loss is not finite" if guilty else "rows of this step"
     places = ", ".join(rows.place(row) for row in (guilty or members)[:8])

@@ -1,8 +1,7 @@
 """Which rows form which optimizer step: a pure function of the lengths, the seed and the epoch, so a resume needs no state.
 
-Rows are shuffled, sorted by length inside windows of some steps, and cut into steps of like length; the steps of a window are
-shuffled again. So hardly any padding is computed, and yet every epoch mixes the rows anew. How a step is cut into batches
-that fit into memory does not change which rows are in it.
+Rows are shuffled and cut into steps of a number of tokens. Inside a step, rows of like length share a batch. How a step is
+cut into batches that fit into memory does not change which rows are in it.
 """
 
 from collections.abc import Sequence
@@ -10,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-VERSION = "1"  # recorded in checkpoints: another order cannot continue a run exactly
-STEPS_PER_WINDOW = 32
+VERSION = "2"  # recorded in checkpoints: another order cannot continue a run exactly
 
 Batch = tuple[int, ...]  # rows of one forward pass
 
@@ -28,23 +26,11 @@ class Step:
 def epoch_steps(
     lengths: Sequence[int], *, epoch: int, seed: int, tokens_per_step: int, tokens_per_batch: int
 ) -> list[Step]:
-    """One pass over all rows, each exactly once; padded tokens of a batch ≤ `tokens_per_batch` where a single row allows it."""
+    """One pass over all rows, each exactly once; no batch and no step exceeds its tokens, unless a single row does."""
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    order = generator.permutation(len(lengths)).tolist()
-    windows: list[list[int]] = [[]]
-    tokens = 0
-    for row in order:
-        if tokens >= tokens_per_step * STEPS_PER_WINDOW:
-            windows.append([])
-            tokens = 0
-        windows[-1].append(row)
-        tokens += lengths[row]
-    steps: list[Batch] = []
-    for window in windows:
-        cut = _cut(sorted(window, key=lambda row: (lengths[row], row)), lengths, tokens_per_step)
-        steps += [cut[place] for place in generator.permutation(len(cut))]
+    steps = _cut(generator.permutation(len(lengths)).tolist(), lengths, tokens_per_step)
     return [
-        Step(epoch + number / len(steps), tuple(_cut(rows, lengths, tokens_per_batch)))
+        Step(epoch + number / len(steps), tuple(_cut(_sorted(rows, lengths), lengths, tokens_per_batch)))
         for number, rows in enumerate(steps, start=1)
     ]
 
@@ -71,16 +57,22 @@ def all_steps(
 
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
     """Batches of like length over all rows in a fixed order, for looking without learning."""
-    return _cut(sorted(range(len(lengths)), key=lambda row: (lengths[row], row)), lengths, tokens_per_batch)
+    return _cut(_sorted(range(len(lengths)), lengths), lengths, tokens_per_batch)
+
+
+def _sorted(rows: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    return sorted(rows, key=lambda row: (lengths[row], row))
 
 
 def _cut(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[Batch]:
-    """Cut rows, sorted by length, into batches of at most `budget` padded tokens; the longest row of a batch is its last."""
+    """Cut rows in their order into batches of at most `budget` tokens."""
     batches: list[Batch] = []
     batch: list[int] = []
+    tokens = 0
     for row in rows:
-        if batch and (len(batch) + 1) * lengths[row] > budget:
+        if batch and tokens + lengths[row] > budget:
             batches.append(tuple(batch))
-            batch = []
+            batch, tokens = [], 0
         batch.append(row)
+        tokens += lengths[row]
     return [*batches, tuple(batch)] if batch else batches
