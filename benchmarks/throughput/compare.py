@@ -13,9 +13,9 @@ import tempfile
 import time
 import venv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from meter import Result
 
@@ -28,6 +28,7 @@ REQUIREMENTS = ["torch==2.13.0", "trl>=1.16,<2", "transformers>=5.24,<6"]
 CANDIDATES = ["plain", "grouped", "packed", "eager", "bf16-weights"]
 FLAGS = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile"]
 LOSS_TOLERANCE = 1.02
+LOSS_NOISE = 1.05  # one training's held-out loss differs by up to 4 % from another's by the order of its rows alone
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,19 @@ def prepare_trl() -> None:
 
 
 def find_best(job: Job, default: Result, candidates: Sequence[str]) -> tuple[str, list[Result]]:
-    """The fastest TRL setting whose held-out loss is at most 2 % above its defaults'; and all of them."""
+    """The fastest TRL setting whose held-out loss is as good as its defaults' for all that one training can tell."""
     tried = [job.run(f"trl {name}", "all") for name in candidates]
-    fair = [result for result in tried if result.heldout_loss <= default.heldout_loss * LOSS_TOLERANCE]
+    fair = [result for result in tried if result.heldout_loss <= default.heldout_loss * LOSS_NOISE]
     return max([default, *fair], key=lambda result: result.tokens_per_second).arm, tried
 
 
 def measure(job: Job, arms: Sequence[str], learn: str, repeats: int) -> dict[str, list[Result]]:
-    """`repeats` trainings of each arm, in alternation."""
+    """`repeats` trainings of each arm, in alternation, each round with a seed of its own."""
     found: dict[str, list[Result]] = {arm: [] for arm in arms}
     for number in range(repeats):
+        seeded = replace(job, seed=job.seed + number)
         for arm in arms if number % 2 == 0 else reversed(arms):
-            found[arm].append(job.run(arm, learn))
+            found[arm].append(seeded.run(arm, learn))
     return found
 
 
@@ -110,10 +112,10 @@ def table(found: dict[str, list[Result]], best: str) -> list[str]:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     fastest = median(result.tokens_per_second for result in found[best])
-    lowest = median(result.heldout_loss for result in found[best])
+    lowest = fmean(result.heldout_loss for result in found[best])
     for arm, results in found.items():
         speeds = sorted(result.tokens_per_second for result in results)
-        loss = median(result.heldout_loss for result in results)
+        loss = fmean(result.heldout_loss for result in results)
         lines.append(
             f"| {arm} | {median(speeds):.0f} | {speeds[0]:.0f}–{speeds[-1]:.0f} | {median(speeds) / fastest:.2f} "
             f"| {max(result.peak for result in results):.2f} | {max(result.peak_training for result in results):.2f} "
@@ -126,7 +128,7 @@ def verdict(found: dict[str, list[Result]], best: str) -> str:
     """The three targets, reached or not."""
     ours, theirs = found["luthier"], found[best]
     speed = median(r.tokens_per_second for r in ours) / median(r.tokens_per_second for r in theirs)
-    loss = median(r.heldout_loss for r in ours) / median(r.heldout_loss for r in theirs)
+    loss = fmean(r.heldout_loss for r in ours) / fmean(r.heldout_loss for r in theirs)
     memory = max(r.peak for r in ours) / max(r.peak for r in theirs)
     said = [
         f"speed {speed:.2f} × ({'reached' if speed >= 2 else 'missed'}: at least 2)",
@@ -160,10 +162,11 @@ def section(job: Job, tried: list[Result], best: str, measured: dict[str, dict[s
         "",
         f"SmolLM2-135M on the same token rows: {ours.tokens:,} tokens without padding in {ours.steps} steps (ours), "
         f"{theirs.tokens:,} in {theirs.steps} (TRL's best). TRL takes 8 records per step, ours a token budget that gives "
-        f"as many steps. AdamW, learning rate {job.rate:g} falling linearly to 0 from the first step, seed {job.seed}. "
+        f"as many steps. AdamW, learning rate {job.rate:g} falling linearly to 0 from the first step; seeds from {job.seed}, "
+        "one a round. "
         f"Tokens per second leave out padding and the first {job.warmup} steps of each process. Peak memory is the "
         "kernel's high-water mark of the training process. Held-out loss: 32 other records, one fp32 function for all. "
-        f"Medians of {len(some['luthier'])} processes in alternation; of memory, the largest.",
+        f"{len(some['luthier'])} processes each, in alternation: median speed, largest memory, mean loss.",
     ]
     for learn, found in measured.items():
         learnt = "every token learnt" if learn == "all" else "answers learnt"

@@ -86,7 +86,9 @@ def run(
         trainer.train()
         meter.phase()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
-    return meter.result(f"trl {name}", heldout_loss(trainer.model, rows.dev), versions, SETTINGS[name])
+    # accelerate put an autocast to bf16 around the model's forward pass; the held-out loss is measured without it
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return meter.result(f"trl {name}", heldout_loss(model, rows.dev), versions, SETTINGS[name])
 
 
 def main() -> None:
