@@ -170,8 +170,8 @@ def test_a_broken_json_line_is_named_with_its_column(write: Write) -> None:
 
 
 def test_a_line_that_was_cut_off_is_named(write: Write) -> None:
-    assert message(write("x.jsonl", '{"a": "1", "b": ')) == (
-        "x.jsonl:1: not valid JSON at column 17: Expecting value, where the line ends. Expected one object per line, "
+    assert message(write("x.jsonl", '{"a": "1", "b": \n')) == (
+        "x.jsonl:1: not valid JSON at column 16: Expecting value, where the line ends. Expected one object per line, "
         'such as {"question": "…", "answer": "…"}. Put this line right or remove it.'
     )
 

@@ -182,7 +182,7 @@ def _around(text: str, fault: JSONFault) -> str:
     """What stands at the fault, for the eye to find it."""
     if fault.position is None:
         return ""
-    rest = text[fault.position :].split("\n", 1)[0].rstrip("\r")
+    rest = text[fault.position :].split("\n", 1)[0].rstrip()
     if not rest:
         return ", where the line ends"
     return f", found {rest[:SHOWN]}" + ("…" if len(rest) > SHOWN else "")

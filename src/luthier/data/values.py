@@ -44,7 +44,8 @@ def decode(text: str, position: int = 0) -> tuple[Value, int]:
     try:
         value, end = _DECODER.raw_decode(text, blank(text, position))
     except json.JSONDecodeError as error:
-        raise JSONFault(error.msg, error.pos) from None
+        # what is missing at the end of the text is missing behind its last character, not behind the line break
+        raise JSONFault(error.msg, min(error.pos, len(text.rstrip()))) from None
     except RecursionError:
         raise JSONFault("lists or objects nested too deeply") from None
     return value, blank(text, end)
