@@ -82,7 +82,11 @@ def _kind(kind: dict[str, Any]) -> str:
     if kind.get("format") == "path":
         return "path"
     name = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-    name |= {"array": "list of texts", "object": "table of texts"}
+    inner = kind.get("items") or kind.get("additionalProperties") or {}
+    of = {"integer": "whole numbers", "number": "numbers"}.get(
+        inner.get("type", ""), "tables" if "$ref" in inner else "texts"
+    )
+    name |= {"array": f"list of {of}", "object": f"table of {of}"}
     limits = [
         f"{words} {kind[limit]}"
         for limit, words in (

@@ -18,7 +18,7 @@ class Verdict:
     """What the evaluation found; prints as its sentence. `numbers` is the whole of evaluation/verdict.json."""
 
     word: str
-    """BETTER, WORSE, EQUIVALENT or NOT SHOWN."""
+    """BETTER, WORSE, EQUIVALENT, NOT SHOWN or, where test rows were learnt, WITHHELD."""
     sentence: str
     numbers: Mapping[str, Any]
 
@@ -44,6 +44,14 @@ class Tuned:
             raise Mistake(f"no verdict yet: the run is {self._run.state}.", where=str(self.folder))
         numbers = json.loads(path.read_text(encoding="utf-8"))
         return Verdict(numbers["verdict"], numbers["sentence"], numbers)
+
+    def evaluate(self, settings: Mapping[str, object] | None = None) -> Verdict:
+        """The verdict given anew: missing answers are asked for, changed settings are noted as departures from the plan.
+
+        `settings` are recipe keys of `evaluate`: `{"evaluate.arms": ["zero-shot", "rag", "fine-tuned"]}`.
+        """
+        pipeline.evaluate(self.folder, settings=settings)
+        return self.verdict
 
     @property
     def report(self) -> Path:

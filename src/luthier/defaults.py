@@ -8,7 +8,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data.dataset import Dataset
 from luthier.data.splits import Splits
-from luthier.evaluate import arms, metrics
+from luthier.evaluate import choice, guards, instruction, metrics
 from luthier.model import device
 from luthier.recipe import Recipe
 from luthier.train import order
@@ -16,6 +16,7 @@ from luthier.train import order
 SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
+DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the time that all dev items would take
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,51 @@ def settle(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tu
     references = [item.conversation.answer for item in splits.train]
     decide("data.format", dataset.choice.format, "recognised from the columns")
     decide("data.columns", dataset.choice.columns, "recognised from the columns")
-    decide("data.test_items", len(splits.test), "10 % of the rows, at most 300")
-    decide("data.dev_items", len(splits.dev), "10 % of the rows, at most 200")
+    for name, path, most in (("test", recipe.data.test_path, 300), ("dev", recipe.data.dev_path, 200)):
+        reason = f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"
+        decide(f"data.{name}_items", len(getattr(splits, name)), reason)
     _settle_training(recipe, facts, decide, values)
     if documents:
         decide("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
     else:
-        chosen = metrics.choose_metric(references)
+        chosen = metrics.choose_metric(references, where=str(recipe.data.path))
         decide("evaluate.metric", chosen.name, chosen.reason)
+    _settle_prompts(facts, splits, decide, values, asked_shots=recipe.evaluate.shots)
+    words = None if documents else instruction.of_form(references)
+    if words:
+        decide("evaluate.instruction", words, "the form that the training answers share")
+    case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed)
+    decide("evaluate.guards", list(guards.chosen(case)), "all that apply to this data")
+    return recipes.replace(recipe, values), reasons
+
+
+def _settle_prompts(
+    facts: Facts, splits: Splits, decide: Any, values: dict[str, Any], *, asked_shots: int | None
+) -> None:
+    """How long answers and prompts may be, and what choosing among prompts may cost."""
     longest = sorted(facts.answer_lengths)[math.ceil(len(facts.answer_lengths) * 0.99) - 1]
     decide(
         "evaluate.max_new_tokens",
         min(512, max(16, math.ceil(longest * 1.25 / 8) * 8)),
         f"99 % of the answers have at most {longest} tokens; a quarter more",
     )
-    mean = sum(facts.lengths) / len(facts.lengths)
-    shots = next((count for count in (8, 4, 2) if count * mean <= min(FEW_SHOT_TOKENS, facts.context / 2)), 1)
+    costs = choice.Costs.of(facts.lengths, facts.answer_lengths, values["evaluate.max_new_tokens"])
+    most = min(FEW_SHOT_TOKENS, facts.context / 2)
+    shots = next((count for count in (8, 4, 2) if count * costs.example <= most), 1)
+    why = f"examples of about {costs.example:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"
+    decide("evaluate.shots", min(shots, len(splits.train)), why)
+    fitting = [count for count in choice.TRIED if count * costs.example <= most and count <= len(splits.train)]
+    if asked_shots:
+        decide("evaluate.shots_tried", [min(asked_shots, len(splits.train))], "evaluate.shots as asked")
+    else:
+        decide("evaluate.shots_tried", fitting or [1], why)
+    questions = min(DEV_QUESTIONS, len(splits.dev))
+    ways = [costs.asking(questions, values["evaluate.shots"], shared=shared) for shared in (True, False)]
     decide(
-        "evaluate.shots",
-        min(shots, len(splits.train)),
-        f"examples of about {mean:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt",
+        "evaluate.dev_budget",
+        sum(ways),
+        f"one few-shot prompt on {questions} dev questions, and for the choice as much again as the retrieved arm costs",
     )
-    words = None if documents else arms.instruction(references)
-    if words:
-        decide("evaluate.instruction", words, "the form that the training answers share")
-    return recipes.replace(recipe, values), reasons
 
 
 def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str, Any]) -> None:

@@ -5,29 +5,28 @@
 Each stage leaves its result in the folder and passes over what is already there, so a second `run` continues the first.
 """
 
+import contextlib
 import gc
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from luthier import defaults, report
+from luthier import defaults, proof, report
 from luthier import recipe as recipes
 from luthier.chat import Encoded, Message, Template
-from luthier.data import dataset as datasets
-from luthier.data import prepared
+from luthier.data import given, prepared
 from luthier.data import questions as file_questions
 from luthier.data.dataset import Dataset, Item
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
-from luthier.errors import CorruptedState, Interrupted, Mistake
-from luthier.evaluate import arms, metrics, verdict
-from luthier.evaluate.answers import Line, Sheet
+from luthier.errors import EnvironmentMistake, Mistake
+from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.model import generate, loading, reference
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -36,7 +35,6 @@ from luthier.signals import stopping
 from luthier.train import loop
 
 SPLITS = ("train", "dev", "test")
-DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the time that all dev items would take
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -51,15 +49,46 @@ def run(asked: Recipe, folder: Path | None = None, *, listen: Listener | None = 
     try:
         with current.working(), stopping(lambda: current.record("stopping")) as stop:
             recipe = prepare(current, planned)
-            base = ask_base(current, recipe, stop)
+            contamination.look(current, own_test_file=recipe.data.test_path is not None)
+            base = proof.ask_base(current, recipe, stop)
             train(current, recipe, base, stop)
             del base
             gc.collect()
-            ask_tuned(current, recipe, stop)
-            judge(current, recipe)
+            proof.ask_tuned(current, recipe, stop)
+            proof.judge(current, recipe)
+            proof.ask_judge(current, recipe, stop)
     finally:
         if (current.folder / "recipe.toml").exists():
             report.write(current.folder)
+    return current
+
+
+def evaluate(
+    folder: Path,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
+    *,
+    listen: Listener | None = None,
+) -> Run:
+    """Judge a run again: what is missing is asked, and other settings of `evaluate` are noted as departures from the plan.
+
+    The settings come as `key=value` words, or by their dotted names.
+    """
+    current = Run(folder)
+    recipe = proof.changed(current, overrides, settings or {})
+    if listen:
+        current.listeners.append(listen)
+    current.record("start", folder=str(folder), state=current.state)
+    before = current.state
+    try:
+        with current.working(), stopping(lambda: current.record("stopping")) as stop:
+            proof.again(current, recipe, stop)
+    except BaseException:
+        if before == "complete":  # the verdict that is there still holds
+            with contextlib.suppress(EnvironmentMistake):
+                current.update(state=before, reason=None)
+        raise
+    report.write(folder)
     return current
 
 
@@ -99,14 +128,6 @@ def default_folder(asked: Recipe) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def arms_of(recipe: Recipe) -> dict[str, arms.Arm]:
-    """The recipe's arms by name; a verdict needs the tuned model and at least one prompt to compare it with."""
-    found = {name: arms.resolve(name) for name in recipe.evaluate.arms}
-    if not any(arm.tuned for arm in found.values()) or all(arm.tuned for arm in found.values()):
-        raise Mistake('a verdict needs "fine-tuned" and at least one other arm.', where="evaluate.arms")
-    return found
-
-
 @dataclass(frozen=True)
 class Plan:
     """A recipe with every value set, why, and the rows that it will use."""
@@ -116,28 +137,45 @@ class Plan:
     dataset: Dataset
     splits: Splits
     rows: dict[str, list[tuple[Item, Encoded]]]
+    material: guards.Own
 
 
 def plan(asked: Recipe) -> Plan:
     """Read the data, tokenize it for the model, split it and compute every default; nothing is written."""
-    arms_of(asked)
-    if asked.evaluate.metric not in (None, metrics.BITS_PER_BYTE):
-        metrics.resolve(asked.evaluate.metric)
+    proof.check(asked, proof.arms_of(asked))
+    if asked.evaluate.documents is not None:
+        passages.read(asked.evaluate.documents)
+    metrics.scorers(asked.evaluate.metric or "exact_match", proof.metric_settings(asked))
+    if asked.evaluate.judge:
+        judges.check(asked.evaluate.judge)
+    material = guards.check(asked.evaluate)
+    errata.own_categories(asked.evaluate.errors)
     reference.resolve(asked.model)
-    data = datasets.load(asked.data)
+    data, held_out = given.load(asked.data)
     template, context = loading.load_template(asked.model)
     parameters = loading.parameters_of(asked.model)
     limit, _ = defaults.longest_row(asked, context)
-    encoded = {item.id: _encode(item, template, limit, data) for item in data.items}
-    fitting = [item for item in data.items if encoded[item.id]]
-    if not fitting:
+    encoded = {item.place: _encode(item, template, limit, data) for item in [*data.items, *held_out.items]}
+    fitting, *others = (_fitting(items, encoded) for items in (data.items, held_out.test, held_out.dev))
+    if not fitting or [] in others:
         raise Mistake(
             f"no row fits: with {limit:,} tokens (train.max_tokens, at most the model's context) every answer would be cut. "
             "Use a model with a longer context, or shorter rows.",
+            where=", ".join(data.files),
+        )
+    splits = split(
+        fitting, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=others[0], dev=others[1],
+        share=asked.data.train_share,
+    )  # fmt: skip
+    rows = {
+        name: [row for item in getattr(splits, name) for row in _pieces(item, encoded[item.place])] for name in SPLITS
+    }
+    if len(rows["test"]) < 2:
+        raise Mistake(
+            "found 1 test question, expected at least 2, and 300 to see differences of about 7 points. "
+            "Give more data, or set data.test_items higher.",
             where=str(asked.data.path),
         )
-    splits = split(fitting, test_items=asked.data.test_items, dev_items=asked.data.dev_items)
-    rows = {name: [row for item in getattr(splits, name) for row in _pieces(item, encoded[item.id])] for name in SPLITS}
     facts = defaults.Facts(
         parameters=parameters,
         context=context,
@@ -145,7 +183,7 @@ def plan(asked: Recipe) -> Plan:
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
     )
     recipe, reasons = defaults.settle(asked, data, splits, facts)
-    return Plan(recipe, reasons, data, splits, rows)
+    return Plan(recipe, reasons, data, splits, rows, material)
 
 
 def prepare(current: Run, planned: Plan | None) -> Recipe:
@@ -155,6 +193,8 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
     planned = planned or plan(Recipe.model_validate(current.record_file["asked"]))
     for name in SPLITS:
         prepared.write(current.folder / "data" / f"{name}.arrow", planned.rows[name])
+    proof.copy_documents(current, planned.recipe)
+    write_atomic(current.folder / "data" / "guards.json", planned.material.to_json())
     data = planned.dataset
     current.record(
         "data",
@@ -180,37 +220,6 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
     return planned.recipe
 
 
-def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageModel:
-    """The base model's answers: the prompt arms on dev, to choose the best of them, and on test. Returns the base model."""
-    base = loading.load(recipe.model)
-    _same_model(current, base)
-    trainable = "all" if recipe.train.method == "full" else f"adapters of rank {recipe.train.lora_rank}"
-    current.record(
-        "model", name=recipe.model, parameters=sum(weight.numel() for weight in base.model.parameters()), trainable=trainable,
-        method=recipe.train.method, precision=recipe.train.precision, device=str(base.device), template=base.template.name,
-    )  # fmt: skip
-    test = Prepared(current.folder / "data" / "test.arrow")
-    if test.items()[0].conversation.is_document:
-        sheet = _sheet(current, recipe, "answers")
-        sheet.continue_documents(base, test, arm="zero-shot", progress=_progress(current, "zero-shot", "test", stop))
-        return base
-    bench = arms.Bench(
-        train=Prepared(current.folder / "data" / "train.arrow").items(),
-        template=base.template,
-        shots=recipe.evaluate.shots or 1,
-        budget=base.context - (recipe.evaluate.max_new_tokens or 0),
-        instruction=recipe.evaluate.instruction,
-    )
-    for split_name, file in (("dev", "dev-answers"), ("test", "answers")):
-        items = Prepared(current.folder / "data" / f"{split_name}.arrow").items()
-        if split_name == "dev":
-            items = sorted(items, key=lambda item: item.id)[:DEV_QUESTIONS]
-        for name, arm in arms_of(recipe).items():
-            if not arm.tuned:
-                _answer(current, recipe, base, items, name, arm.build(bench), split_name, file, stop)
-    return base
-
-
 def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], bool]) -> None:
     """Tune the base model (its weights change) and save the best checkpoint as the run's model."""
     if (current.folder / "model").is_dir():
@@ -226,55 +235,6 @@ def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], 
     current.update(hashes={**current.record_file["hashes"], "model": loading.fingerprint(current.folder / "model")})
 
 
-def ask_tuned(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
-    """The tuned model's answers on test."""
-    tuned = load_tuned(current)
-    test = Prepared(current.folder / "data" / "test.arrow")
-    if test.items()[0].conversation.is_document:
-        sheet = _sheet(current, recipe, "answers")
-        sheet.continue_documents(tuned, test, arm="fine-tuned", progress=_progress(current, "fine-tuned", "test", stop))
-        return
-    bench = arms.Bench((), tuned.template, 0, 0, None)
-    for name, arm in arms_of(recipe).items():
-        if arm.tuned:
-            _answer(current, recipe, tuned, test.items(), name, arm.build(bench), "test", "answers", stop)
-
-
-def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
-    """The verdict from the answers on disk."""
-    lines = _sheet(current, recipe, "answers").lines()
-    result = verdict.assemble(
-        lines,
-        _sheet(current, recipe, "dev-answers").lines(),
-        metric=str(recipe.evaluate.metric),
-        metric_reason=_reason(current, "evaluate.metric"),
-        alpha=recipe.evaluate.alpha,
-        margin=recipe.evaluate.margin,
-        seed=recipe.train.seed,
-    )
-    write_atomic(
-        current.folder / "evaluation" / "verdict.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    )
-    current.record("verdict", **_without_arms(result))
-    return result
-
-
-def load_tuned(current: Run) -> LanguageModel:
-    """The run's model, if it is still used with the template that it was trained with."""
-    if not (current.folder / "model").is_dir():
-        raise Mistake(
-            f"this run has no model yet (it is {current.state}); continue it with `luthier run --run {current.folder}`.",
-            where=str(current.folder),
-        )
-    tuned = loading.load(str(current.folder / "model"))
-    if tuned.template.sha256 != current.record_file["hashes"]["template"]:
-        raise CorruptedState(
-            "the chat template is not the one that the model was trained with; restore model/.",
-            where=str(current.folder),
-        )
-    return tuned
-
-
 def base_of(current: Run) -> str:
     """The name of the model that a run started from."""
     return recipes.load(current.folder / "recipe.toml").model
@@ -284,7 +244,7 @@ def load_model(name: str) -> tuple[LanguageModel, str | None]:
     """A run's tuned model or any other model by name, with the system message that its conversations start with."""
     if (Path(name) / "run.json").is_file():
         current = Run(Path(name))
-        return load_tuned(current), recipes.load(current.folder / "recipe.toml").data.system
+        return proof.load_tuned(current), recipes.load(current.folder / "recipe.toml").data.system
     return loading.load(name), None
 
 
@@ -391,63 +351,16 @@ def _encode(item: Item, template: Template, limit: int, data: Dataset) -> list[E
     return [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
 
 
+def _fitting(items: Sequence[Item] | None, encoded: dict[str, list[Encoded]]) -> list[Item] | None:
+    """Those of the items that have a training row; None stays None."""
+    return None if items is None else [item for item in items if encoded[item.place]]
+
+
 def _pieces(item: Item, encoded: Sequence[Encoded]) -> list[tuple[Item, Encoded]]:
     """An item with each of its rows; the pieces of a long document get ids of their own."""
     if len(encoded) == 1:
         return [(item, encoded[0])]
     return [(replace(item, id=f"{item.id}.{number}"), piece) for number, piece in enumerate(encoded)]
-
-
-def _answer(
-    current: Run, recipe: Recipe, lm: LanguageModel, items: Sequence[Item], name: str, prompt: arms.Prompt, split_name: str,
-    file: str, stop: Callable[[], bool],
-) -> list[Line]:  # fmt: skip
-    assert recipe.evaluate.max_new_tokens
-    return _sheet(current, recipe, file).answer(
-        lm, items, arm=name, prompt=prompt, max_new_tokens=recipe.evaluate.max_new_tokens,
-        progress=_progress(current, name, split_name, stop),
-    )  # fmt: skip
-
-
-def _progress(current: Run, arm: str, split_name: str, stop: Callable[[], bool]) -> Callable[[int, int], None]:
-    """Records how far an arm is, and stops between two batches when asked to."""
-
-    def tell(done: int, of: int) -> None:
-        current.record("arm", arm=arm, split=split_name, done=done, of=of)
-        if stop():
-            raise Interrupted(f"stopped while {arm} answered the {split_name} questions; {done} of {of} are kept.")
-
-    return tell
-
-
-def _sheet(current: Run, recipe: Recipe, file: str) -> Sheet:
-    assert recipe.evaluate.metric
-    names = (recipe.evaluate.metric, *metrics.ALSO.get(recipe.evaluate.metric, ()))
-    scored = {name: metrics.resolve(name) for name in names if name != metrics.BITS_PER_BYTE}
-    return Sheet(current.folder / "evaluation" / f"{file}.jsonl", scored)
-
-
-def _same_model(current: Run, base: LanguageModel) -> None:
-    """Note the base model's hashes; a run that is continued must find the same ones."""
-    hashes = {"base_model": loading.fingerprint(base.folder), "template": base.template.sha256}
-    known = current.record_file.get("hashes", {})
-    for name, value in hashes.items():
-        if known.get(name, value) != value:
-            raise CorruptedState(
-                f"the {name.replace('_', ' ')} is not the one that this run was started with; restore it or start a new run.",
-                where=base.name,
-            )
-    current.update(hashes={**known, **hashes})
-
-
-def _reason(current: Run, key: str) -> str:
-    """Why a setting has its value, as recorded when the recipe was computed."""
-    reasons = [event["settings"].get(key, [None, "as asked"])[1] for event in current.events("recipe")]
-    return str(reasons[0]) if reasons else ""
-
-
-def _without_arms(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "arms"}
 
 
 def _short(value: object) -> str:

@@ -39,10 +39,16 @@ class Data(Section):
     """Column whose equal values stay in one split (customer, document); else the question's own text."""
     system: str | None = None
     """System message put before every conversation that has none."""
+    test_path: Path | None = None
+    """File or folder of your own test rows, in any of the formats; then none of `data.path` are held out for the verdict."""
+    dev_path: Path | None = None
+    """The same for the rows that choices are made by."""
     test_items: Count | None = None
-    """Items held out for the verdict; by default 10 % of the rows, at most 300."""
+    """Items held out for the verdict; by default 10 % of the rows, at most 300, or all rows of `test_path`."""
     dev_items: Count | None = None
-    """Items held out for choices while training; by default 10 % of the rows, at most 200."""
+    """Items held out for choices while training; by default 10 % of the rows, at most 200, or all rows of `dev_path`."""
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training rows that is learnt; a smaller share is always part of a larger one."""
 
 
 class Train(Section):
@@ -84,23 +90,68 @@ class Train(Section):
     """Fixes the order of the data, the adapters' first values and the resampling of the statistics."""
 
 
+class Endpoint(Section):
+    """A model behind an OpenAI-compatible address, for the arm "endpoint:NAME"."""
+
+    url: str
+    """Address up to the version: `http://localhost:8000/v1`."""
+    model: str
+    """The model's name there."""
+    key_env: str | None = None
+    """Environment variable that holds the key; the key itself is never stored."""
+    prompt: str = "retrieved"
+    """The arm whose prompts are sent."""
+
+
 class Evaluate(Section):
     """How the tuned model is compared with prompting."""
 
     arms: tuple[str, ...] = ("zero-shot", "few-shot", "retrieved", "fine-tuned")
-    """What answers the held-out questions."""
+    """What answers the questions: also rag, optimised, fine-tuned+few-shot, "endpoint:NAME", "package.module:function"."""
     metric: str | None = None
     """How an answer is scored; chosen from the reference answers when not set. Also "package.module:function"."""
+    json_schema: Path | None = None
+    """A file with the JSON Schema that answers should keep to; how many do is shown as `schema_valid`."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How far a number in an answer may be from the reference's, as a share of it: 0.01 is 1 %."""
+    embedder: Path | None = None
+    """Folder of a sentence-embedding model; how near answers are in meaning is then shown as `similarity`."""
+    judge: str | None = None
+    """Who compares the answers beside the metric: `http://…/v1#model`, a model as in `model`, or "package.module:function"."""
     max_new_tokens: Count | None = None
     """Longest answer, in tokens, the same for every arm."""
     shots: Count | None = None
-    """Examples in a few-shot prompt."""
+    """Examples in a retrieved prompt; if you set it, in a few-shot prompt too."""
+    shots_tried: tuple[Count, ...] | None = None
+    """Numbers of examples tried for the few-shot prompt; the best on dev is taken."""
+    dev_budget: Count | None = None
+    """Tokens to compute on dev for that choice; by default what the few-shot and the retrieved prompt cost there."""
     instruction: str | None = None
     """System message for the prompt arms; by default one that states the answer's form where the data shows it."""
+    documents: Path | None = None
+    """Text to look answers up in, for the arm rag: .txt, .md or .jsonl, a file or a folder."""
+    passages: Count = 4
+    """Passages of about 200 words in a rag prompt."""
+    reflection: str = "base"
+    """Who improves the instruction of the arm optimised: `base`, the base model itself, or `endpoint:NAME`."""
+    optimise_budget: Count = 240
+    """Answers to training questions that may be asked for in search of a better instruction."""
+    endpoints: dict[str, Endpoint] = Field(default_factory=dict)
+    """Models elsewhere, by a name of yours: `endpoints.big = { url = "…", model = "…" }`; also `key_env`, `prompt`."""
     alpha: Share = 0.05
     """Significance level of the one planned test."""
     margin: Annotated[float, Field(gt=0)] = 0.02
     """Differences inside ± margin are called EQUIVALENT when the test can show it."""
+    guards: tuple[str, ...] | None = None
+    """What is watched besides the score: `forgetting`, `hallucination`, `consistency`, `format`, `knowledge`; [] is nothing."""
+    out_of_scope: Path | None = None
+    """File of questions that the model should refuse, asked beside ours by the guard `hallucination`."""
+    refusal: str | None = None
+    """Regular expression for refusals in your own words, besides the rules for English."""
+    facts: Path | None = None
+    """File of facts in wordings that are not trained (question, answer, old_answer, neighbour), for the guard `knowledge`."""
+    errors: dict[str, str] = Field(default_factory=dict)
+    """Error categories of your own: a name, and a regular expression or "package.module:function"."""
 
 
 class Recipe(Section):
@@ -129,7 +180,7 @@ def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path 
             continue
         places[key.strip()] = "command line"
         try:
-            _put(values, key.strip(), _value(key.strip(), text.strip()))
+            _put(values, key.strip(), read_value(key.strip(), text.strip()))
         except Mistake as mistake:
             mistakes.append(mistake)
     if data is not None:
@@ -239,10 +290,10 @@ def _put(values: dict[str, Any], key: str, value: object) -> None:
     table[last] = value
 
 
-def _value(key: str, text: str) -> object:
+def read_value(key: str, text: str) -> object:
     """A command-line word as the value that its key wants: text stays text, the rest is read as TOML."""
     kinds = _kinds(key)
-    if key in {"evaluate.arms"} and not text.startswith("["):
+    if key in {"evaluate.arms", "evaluate.guards"} and not text.startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
     if (str in kinds or Path in kinds) and not text.startswith(('"', "'")):
         return text
@@ -254,7 +305,7 @@ def _value(key: str, text: str) -> object:
 
 def _kinds(key: str) -> tuple[Any, ...]:
     """The types that a dotted key accepts; empty for a key that does not exist."""
-    if key.startswith("data.columns."):
+    if key.startswith(("data.columns.", "evaluate.endpoints.", "evaluate.errors.")):
         return (str,)
     section: type[Section] = Recipe
     *path, last = key.split(".")
@@ -289,6 +340,8 @@ def _toml(value: object) -> str:
         return repr(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Section):
+        value = value.model_dump(exclude_none=True)
     if isinstance(value, dict):
         return (
             "{ "

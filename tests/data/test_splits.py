@@ -148,3 +148,24 @@ def test_numbers_that_leave_nothing_to_train_on_are_a_mistake(
 ) -> None:
     message = refusal(singles(100), test_items=test_items, dev_items=dev_items)
     assert message == f"{start} Lower data.test_items or data.dev_items, or add rows."
+
+
+@given(
+    groups=st.lists(st.sampled_from("abcdefghijklmnop"), min_size=6, max_size=80).filter(
+        lambda each: len(set(each)) > 3
+    ),
+    shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=2),
+)
+def test_a_smaller_share_of_the_training_rows_is_part_of_a_larger_one(groups: list[str], shares: list[float]) -> None:
+    rows = items(*groups)
+    small, large = (split(rows, test_items=1, dev_items=1, share=share) for share in sorted(shares))
+    assert {item.id for item in small.train} <= {item.id for item in large.train}
+    assert small.train and (small.test, small.dev) == (large.test, large.dev)
+    assert not {item.group for item in large.train} & {item.group for item in (*large.test, *large.dev)}
+
+
+def test_a_share_is_that_many_rows() -> None:
+    counts = [
+        len(split(singles(100), test_items=10, dev_items=10, share=share).train) for share in (0.12, 0.25, 0.5, 1)
+    ]
+    assert counts == [10, 20, 40, 80]

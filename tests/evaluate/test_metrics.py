@@ -1,6 +1,7 @@
 """Golden cases worked by hand: what counts as right, metric by metric."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,30 @@ def test_chrf_averages_the_orders_that_exist() -> None:
     assert metrics.chrf("abc", "abd") == pytest.approx(7 / 18)
     # ab / abcd, orders 1 and 2: precision 1, recall (2/4 + 1/3) / 2 = 5/12, F2 = 5PR / (4P + R).
     assert metrics.chrf("ab", "abcd") == pytest.approx(5 * (5 / 12) / (4 + 5 / 12))
+
+
+def test_chrf_tells_what_exactly_it_is() -> None:
+    signatures = metrics.signatures(["token_f1", "chrf"])
+    assert re.fullmatch(
+        r"chrF2\|nrefs:1\|case:mixed\|eff:yes\|nc:6\|nw:0\|space:no\|version:[\d.]+", signatures["chrf"]
+    )
+    assert metrics.signatures(["token_f1"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "score"),
+    [
+        ("The cat sat on the mat.", "the cat is on the mat", 2 * 5 / 12),  # the cat · on the mat: 5 of 6 and 5 of 6
+        ("mat the on", "on the mat", 2 / 6),  # in order only one word is left
+        ("police killed the gunman", "the gunman killed police", 2 * 2 / 8),  # Lin's own case: "the gunman"
+        ("a the", "a the", 1),  # articles are words here
+        ("我爱你", "我你", 2 * 2 / 5),
+        ("", "", 1),
+        ("...", "x", 0),
+    ],
+)
+def test_rouge_l_counts_the_longest_common_subsequence(answer: str, reference: str, score: float) -> None:
+    assert metrics.rouge_l(answer, reference) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(("answer", "score"), [("", 1), (" ", 1), ("x", 0)])
@@ -161,7 +186,7 @@ def test_field_accuracy_finds_any_object_inside_prose(value: dict[str, object]) 
 
 def test_labels_are_scored_by_accuracy() -> None:
     choice = metrics.choose_metric(["Refund", "invoice", "refund."] * 10)
-    assert (choice.name, choice.also) == ("accuracy", ("exact_match",))
+    assert (choice.name, choice.also) == ("accuracy", ("exact_match", "normalised_match"))
     assert choice.reason == "the 30 reference answers use 2 short labels"
 
 
@@ -177,7 +202,7 @@ def test_labels_are_scored_by_accuracy() -> None:
 )
 def test_free_text_is_scored_by_token_f1(references: list[str]) -> None:
     choice = metrics.choose_metric(references)
-    assert (choice.name, choice.also) == ("token_f1", ("chrf", "exact_match"))
+    assert (choice.name, choice.also) == ("token_f1", ("rouge_l", "chrf", "exact_match", "normalised_match"))
 
 
 def test_json_objects_are_scored_by_field() -> None:
@@ -189,6 +214,12 @@ def test_json_objects_are_scored_by_field() -> None:
         == "95% of the reference answers are a JSON object"
     )
     assert metrics.choose_metric(['{"a": 1}'] * 18 + ["unknown"] * 2).name != "field_accuracy"
+
+
+def test_one_class_only_is_a_mistake_before_anything_is_spent() -> None:
+    told = r'tickets\.jsonl: all 30 reference answers are "Refund", so a program that always says it would score 100 %'
+    with pytest.raises(Mistake, match=told):
+        metrics.choose_metric(["Refund", "refund."] * 15, where="tickets.jsonl")
 
 
 def test_no_references_is_a_mistake() -> None:
@@ -251,6 +282,22 @@ def test_a_users_metric_that_misbehaves_is_told_with_the_item(own_metrics: str, 
 )
 def test_a_dotted_name_that_leads_nowhere_is_a_mistake(own_metrics: str, name: str, message: str) -> None:
     with pytest.raises(Mistake, match=rf"^evaluate\.metric: .*{message}"):
+        metrics.resolve(name)
+
+
+def test_a_schema_or_an_embedder_adds_its_metric_to_what_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "object", "required": ["a"]}')
+    settings = metrics.Settings(json_schema=tmp_path / "schema.json", tolerance=0.1)
+    found = metrics.scorers("field_accuracy", settings)
+    assert list(found) == ["field_accuracy", "schema_valid", "json_valid", "exact_match"]
+    scores = metrics.score(found, '{"a": 105}', '{"a": 100}', place="x:1")
+    assert scores == {"field_accuracy": 1, "schema_valid": 1, "json_valid": 1, "exact_match": 0}
+    assert list(metrics.scorers("bits_per_byte")) == []
+
+
+@pytest.mark.parametrize(("name", "key"), [("schema_valid", "json_schema"), ("similarity", "embedder")])
+def test_a_metric_without_its_setting_says_which(name: str, key: str) -> None:
+    with pytest.raises(Mistake, match=rf'^evaluate\.{key}: "{name}" needs'):
         metrics.resolve(name)
 
 

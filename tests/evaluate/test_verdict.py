@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from luthier.errors import Mistake
-from luthier.evaluate import verdict
+from luthier.evaluate import secondary, verdict
 
 Scores = list[float]
 
@@ -28,6 +28,7 @@ def example(word: verdict.Word, **changes: Any) -> verdict.Decision:
     numbers: dict[str, Any] = {
         "difference": 0.081, "interval": (0.05, 0.112), "confidence": 0.95, "p_value": 0.0002,
         "test": "paired permutation", "alpha": 0.05, "margin": 0.02, "smallest_visible_effect": 0.049,
+        "equivalence_p_value": 0.9, "more_items": 0, "design_effect": 1.0,
         "fixed": 31, "broken": 8, "same": 101, "n": 140, "groups": 140,
     }  # fmt: skip
     return verdict.Decision(verdict=word, **(numbers | changes))
@@ -125,8 +126,8 @@ def test_impossible_settings_are_a_mistake(settings: dict[str, float], message: 
 def test_json_has_the_fields_of_the_verdict_file() -> None:
     numbers = verdict.decide(*outcome(31, 8, 101), seed=1).to_json()
     assert list(numbers) == [
-        "verdict", "difference", "interval", "confidence", "p_value", "test", "alpha", "margin",
-        "smallest_visible_effect", "fixed", "broken", "same", "n", "groups",
+        "verdict", "difference", "interval", "confidence", "p_value", "equivalence_p_value", "test", "alpha", "margin",
+        "smallest_visible_effect", "more_items", "design_effect", "fixed", "broken", "same", "n", "groups",
     ]  # fmt: skip
     assert json.loads(json.dumps(numbers)) == numbers
 
@@ -211,8 +212,9 @@ def test_the_verdict_file_is_whole() -> None:
     found = verdict.assemble(answers, dev, metric="token_f1", metric_reason="free text", seed=1)
     assert list(found) == [
         "verdict", "sentence", "metric", "metric_reason", "higher_is_better", "best_prompt_arm", "chosen_on",
-        "dev_means", "difference", "interval", "confidence", "p_value", "test", "alpha", "margin",
-        "smallest_visible_effect", "fixed", "broken", "same", "n", "groups", "arms",
+        "dev_means", "difference", "interval", "confidence", "p_value", "equivalence_p_value", "test", "alpha", "margin",
+        "smallest_visible_effect", "more_items", "design_effect", "fixed", "broken", "same", "n", "groups", "secondary",
+        "signatures", "arms",
     ]  # fmt: skip
     assert found["verdict"] == "BETTER" and found["best_prompt_arm"] == "few-shot" and found["chosen_on"] == "dev"
     assert found["dev_means"] == {"zero-shot": 0.2, "few-shot": 0.4}
@@ -273,6 +275,89 @@ def test_a_prompt_arm_chosen_on_dev_must_have_answered_the_test() -> None:
             metric_reason="",
             seed=1,
         )
+
+
+def test_the_other_arms_are_compared_too_with_holms_correction() -> None:
+    generator = np.random.default_rng(3)
+    base = generator.random(120)
+    answers = sheet(
+        zero_shot=lambda item: 0.2 * base[item],
+        few_shot=lambda item: 0.7 * base[item],
+        retrieved=lambda item: 0.68 * base[item] + 0.0001 * (item % 3),
+        fine_tuned=lambda item: 0.7 * base[item] + 0.02 * (item % 3) - 0.019,
+    )
+    found = verdict.assemble(answers, dev_like(answers), metric="token_f1", metric_reason="", seed=1)
+    assert [look["arm"] for look in found["secondary"]] == ["zero-shot", "retrieved"] and found[
+        "best_prompt_arm"
+    ] == "few-shot"
+    far, near = found["secondary"]
+    assert far["word"] == "BETTER" and far["interval"][0] > 0
+    assert far["difference"] == pytest.approx(found["arms"]["fine-tuned"]["mean"] - found["arms"]["zero-shot"]["mean"])
+    assert far["adjusted_p_value"] == pytest.approx(min(1, 2 * far["p_value"]))
+    assert near["adjusted_p_value"] == pytest.approx(max(near["p_value"], far["adjusted_p_value"]))
+    assert (near["fixed"] + near["broken"] + near["same"], near["n"]) == (120, 120)
+    assert json.loads(json.dumps(found)) == found
+
+
+def dev_like(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in answers if line["arm"] != "fine-tuned"]
+
+
+def test_holm_takes_a_claim_back_that_one_look_alone_would_make() -> None:
+    # 17 fixed and 6 broken: p = 0.023 on its own, 0.045 as the smaller of two, 0.068 as the smallest of three.
+    tuned, prompt, groups = outcome(fixed=17, broken=6, same=77)
+    alone, two, three = (
+        secondary.comparisons(tuned, {"arm": prompt} | {f"same {n}": tuned for n in range(more)}, groups, seed=1)[0]
+        for more in range(3)
+    )
+    assert [look["word"] for look in (alone, two, three)] == ["BETTER", "BETTER", "NOT SHOWN"]
+    assert three["adjusted_p_value"] == pytest.approx(3 * alone["p_value"])
+
+
+def test_not_shown_says_how_many_more_questions_it_would_take() -> None:
+    decision = verdict.decide(*outcome(fixed=12, broken=8, same=80), seed=1)
+    # 2.8016² · (20 - 16/100)/99 / 0.02² = 3,932.4: 3,833 more, told as 3,900.
+    assert decision.more_items == 3833
+    assert said(decision).endswith("About 3,900 more questions would be needed to see 2.0 points.")
+    shared = verdict.decide(*outcome(fixed=12, broken=0, same=48)[:2], [str(n // 12) for n in range(60)], seed=1)
+    assert "more questions, in groups as large as these, would be needed to see 2.0 points." in said(shared)
+    assert said(example("NOT SHOWN", more_items=12_345_678)).endswith("More than 1,000,000 more questions would be "
+        "needed to see 2.0 points.")  # fmt: skip
+    assert "more" not in said(example("BETTER", more_items=500))
+
+
+def test_samples_of_a_question_count_once() -> None:
+    single = sheet(few_shot=lambda item: 0.3 + 0.001 * item, fine_tuned=lambda item: 0.5)
+    answers = [line for line in single if line["arm"] == "few-shot"]
+    for number in range(4):
+        answers += [line("fine-tuned", item, (item + number) % 2, sample=number, seconds=number) for item in range(120)]
+    found = verdict.assemble(answers, metric="token_f1", metric_reason="", seed=1)
+    assert found["n"] == 120 and found["difference"] == pytest.approx(0.5 - 0.3595)
+    tuned = found["arms"]["fine-tuned"]
+    assert tuned["n"] == 120 and tuned["seconds"] == pytest.approx(1.5)
+    assert tuned["sampling"]["samples"] == 4 and "sampling" not in found["arms"]["few-shot"]
+    answers.append(line("fine-tuned", 5, 1.0, sample=0))
+    with pytest.raises(Mistake, match='the arm "fine-tuned" has 124 answers to 120 questions'):
+        verdict.assemble(answers, metric="token_f1", metric_reason="", seed=1)
+
+
+def test_labels_and_fields_are_counted_for_each_arm() -> None:
+    answers = sheet(few_shot=lambda item: float(item % 2), fine_tuned=lambda item: 1.0)
+    for number, each in enumerate(answers):
+        each["reference"] = "refund" if number % 3 else "invoice"
+        each["answer"] = each["reference"] if each["score"] else "no idea"
+    found = verdict.assemble(answers, metric="accuracy", metric_reason="", seed=1)
+    tuned, prompt = (found["arms"][arm]["aggregates"]["labels"] for arm in ("fine-tuned", "few-shot"))
+    assert (tuned["macro_f1"], tuned["other"]) == (1, 0) and (prompt["accuracy"], prompt["other"]) == (0.5, 60)
+    for each in answers:
+        each["answer"], each["reference"] = '{"a": 1}', '{"a": 1}'
+    fields = verdict.assemble(answers, metric="field_accuracy", metric_reason="", seed=1)["arms"]["few-shot"][
+        "aggregates"
+    ]
+    assert fields["fields"]["fields"][0]["field"] == "a"
+    assert (
+        verdict.assemble(answers, metric="token_f1", metric_reason="", seed=1)["arms"]["few-shot"]["aggregates"] == {}
+    )
 
 
 def binary_draw(generator: np.random.Generator) -> tuple[Scores, Scores, list[str]]:

@@ -1,4 +1,4 @@
-"""A question gets the same answer alone, in any company, token by token, and in plain transformers."""
+"""A question gets the same answer alone, in any company, token by token, and in plain transformers; drawn ones too."""
 
 from pathlib import Path
 
@@ -65,6 +65,24 @@ def test_a_shared_beginning_is_computed_once_and_changes_nothing(lm: LanguageMod
     ]
 
 
+def test_what_all_batches_begin_with_is_computed_once(lm: LanguageModel) -> None:
+    head = Message("system", "You answer briefly and to the point, and never about anything else than printers.")
+    prompts = [lm.template.prompt([head, Message("user", question)]) for question in QUESTIONS]
+    wanted = [generate.answer(lm, [prompt], max_new_tokens=6)[0].ids for prompt in prompts]
+    computed = 0
+
+    def count(module: torch.nn.Module, given: tuple[object, ...], named: dict[str, torch.Tensor]) -> None:
+        nonlocal computed
+        computed += named["input_ids"].numel()
+
+    hook = lm.model.register_forward_pre_hook(count, with_kwargs=True)
+    found = generate.answer(lm, prompts, max_new_tokens=6, tokens_per_batch=1)  # every prompt a batch of its own
+    hook.remove()
+    shared, steps = generate.shared_beginning(prompts), sum(len(reply.ids) - 1 for reply in found)
+    assert [reply.ids for reply in found] == wanted
+    assert computed == shared + sum(len(prompt) - shared for prompt in prompts) + steps
+
+
 def test_a_shared_beginning_leaves_each_prompt_a_token() -> None:
     same = list(range(40))
     assert generate.shared_beginning([same, same]) == 39
@@ -89,3 +107,38 @@ def test_each_batch_is_told_as_soon_as_it_is_done(lm: LanguageModel, prompts: li
     generate.answer(lm, prompts, max_new_tokens=4, tokens_per_batch=1, on_batch=lambda done: told.append(set(done)))
     assert sorted(number for batch in told for number in batch) == [0, 1, 2, 3, 4]
     assert len(told) == 5
+
+
+def test_drawn_answers_depend_on_their_seed_and_not_on_their_company(
+    lm: LanguageModel, prompts: list[list[int]]
+) -> None:
+    seeds = [(7, number) for number in range(len(prompts))]
+    drawn = generate.answer(lm, prompts, max_new_tokens=12, sampling=generate.Sampling(1.0, seeds))
+    for prompt, seed, reply in zip(prompts, seeds, drawn, strict=True):
+        (alone,) = generate.answer(lm, [prompt], max_new_tokens=12, sampling=generate.Sampling(1.0, [seed]))
+        assert alone.ids == reply.ids
+    again, other = (
+        generate.answer(lm, prompts, max_new_tokens=12, sampling=generate.Sampling(1.0, [(seed, 1)] * len(prompts)))
+        for seed in (7, 8)
+    )
+    assert [reply.ids for reply in again] != [reply.ids for reply in other]
+
+
+def test_draws_come_as_often_as_the_model_says(lm: LanguageModel, prompts: list[list[int]]) -> None:
+    with torch.inference_mode():
+        expected = lm.model(input_ids=torch.tensor([prompts[0]])).logits[0, -1].double().div(0.05).softmax(dim=-1)
+    draws = 4_000
+    sampling = generate.Sampling(0.05, [(0, number) for number in range(draws)])
+    replies = generate.answer(lm, [prompts[0]] * draws, max_new_tokens=1, sampling=sampling, tokens_per_batch=10**6)
+    counts = torch.bincount(torch.tensor([reply.ids[0] for reply in replies]), minlength=len(expected))
+    spread = (expected * (1 - expected) / draws).sqrt()
+    assert ((counts / draws - expected).abs() <= 5 * spread + 1e-3).all()
+    assert expected.max() < 0.9
+
+
+def test_a_temperature_near_zero_draws_the_likeliest(lm: LanguageModel, prompts: list[list[int]]) -> None:
+    cold = generate.Sampling(1e-6, [(1, number) for number in range(len(prompts))])
+    greedy = generate.answer(lm, prompts, max_new_tokens=8)
+    assert [reply.ids for reply in generate.answer(lm, prompts, max_new_tokens=8, sampling=cold)] == [
+        reply.ids for reply in greedy
+    ]

@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 HEAVY = ("torch", "transformers", "peft", "scipy", "pyarrow")
 
+NAMED_OTHERWISE = {"spellchecker": "pyspellchecker"}
+"""Modules that have another name than the package that they come in."""
+
 BROUGHT_ALONG = {"pydantic_core": "pydantic", "markupsafe": "jinja2"}
 """Modules that we import and that a dependency of ours always brings."""
 
@@ -43,7 +46,10 @@ def test_the_public_names_are_few_and_all_there() -> None:
 
 def test_what_is_imported_is_what_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=!~ \[]", line)[0].replace("-", "_").lower() for line in project["dependencies"]}
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    declared = {
+        re.split(r"[<>=!~ \[]", line)[0].replace("-", "_").lower() for line in [*project["dependencies"], *extras]
+    }
     imported: set[str] = set()
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
@@ -51,7 +57,8 @@ def test_what_is_imported_is_what_is_declared() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(str(node.module).partition(".")[0])
-    foreign = {BROUGHT_ALONG.get(name, name) for name in imported - sys.stdlib_module_names - {"luthier"}}
+    names = BROUGHT_ALONG | NAMED_OTHERWISE
+    foreign = {names.get(name, name) for name in imported - sys.stdlib_module_names - {"luthier"}}
     assert foreign | NEEDED_UNSEEN == declared
 
 

@@ -65,4 +65,5 @@ def quick(tiny_model: Path) -> list[str]:
         "evaluate.max_new_tokens=12",
         "data.test_items=8",
         "data.dev_items=6",
+        "evaluate.guards=[]",
     ]

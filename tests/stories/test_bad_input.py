@@ -142,3 +142,18 @@ def test_questions_without_a_question_column(luthier: Command, data: Path, quick
     screen = luthier("ask", tmp_path / "r", tmp_path / "q.jsonl", "-o", tmp_path / "a.jsonl")
     refused(screen, 2, "q.jsonl: no column of questions among subject")
     assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_answers_that_are_all_the_same_label(run) -> None:  # type: ignore[no-untyped-def]
+    rows = "".join(json.dumps({"question": f"Is {number} a number?", "answer": "yes"}) + "\n" for number in range(40))
+    refused(run(rows), 2, "d.jsonl", 'reference answers are "yes"', "from one class. Add rows with other answers.")
+
+
+def test_a_schema_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
+    refused(run(PAIR * 5, "evaluate.json_schema=none.json"), 2, "evaluate.json_schema: none.json: no such file")
+
+
+def test_a_judge_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
+    refused(
+        run(PAIR * 5, "evaluate.judge=no_such_module:judge"), 2, 'evaluate.judge: cannot load the judge "no_such_module'
+    )

@@ -24,6 +24,7 @@ TINY = [
     "data.dev_items=2",
     "evaluate.max_new_tokens=8",
     "evaluate.shots=1",
+    "evaluate.guards=format",
 ]
 
 

@@ -248,3 +248,36 @@ def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
     assert "from a verified checkpoint" in screen.err
     assert fingerprint(folder / "model") == fingerprint(tmp_path / "calm" / "model")
     assert not torch.cuda.is_initialized()
+
+
+def test_a_judge_and_a_schema_are_reported_beside_the_verdict(
+    luthier: Command, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_judge_of_a_story.py").write_text("def first(prompt): return 'VERDICT: A'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "schema.json").write_text('{"required": ["colour"]}')
+    rows = [
+        {"question": f"Describe thing {number}.", "answer": json.dumps({"colour": "red", "size": number})}
+        for number in range(60)
+    ]
+    (tmp_path / "things.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    screen = luthier(
+        "run", tmp_path / "things.jsonl", *quick, "evaluate.judge=own_judge_of_a_story:first",
+        f"evaluate.json_schema={tmp_path / 'schema.json'}", "evaluate.arms=zero-shot,few-shot,fine-tuned",
+        "--run", tmp_path / "r",
+    )  # fmt: skip
+    assert screen.code == 0, screen.err
+    evaluation = tmp_path / "r" / "evaluation"
+    opinion = json.loads((evaluation / "judge.json").read_text())
+    assert (opinion["n"], opinion["position_consistency"], opinion["calibrated"], opinion["is_an_arm"]) == (
+        8,
+        0,
+        False,
+        False,
+    )
+    assert opinion["sentence"] in " ".join(screen.err.split())
+    assert len(read_json_lines(evaluation / "judgements.jsonl")) == 8
+    found = json.loads((evaluation / "verdict.json").read_text())
+    tuned = found["arms"]["fine-tuned"]
+    assert list(tuned["scores"]) == ["field_accuracy", "schema_valid", "json_valid", "exact_match"]
+    assert tuned["aggregates"]["fields"]["n"] == 8 and len(found["secondary"]) == 1

@@ -1,11 +1,13 @@
 """The command line. Commands import what they need when they run, so that help and recipe mistakes appear at once."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from luthier.cli import judging, sweeping
 from luthier.errors import EnvironmentMistake, Interrupted, Mistake
 
 app = typer.Typer(
@@ -27,6 +29,12 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder."
 NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
 
+class Required(StrEnum):
+    """What a verdict can be required to be."""
+
+    better = "better"
+
+
 @app.command()
 def run(
     words: Words = None,
@@ -37,7 +45,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
-    asked = _recipe(words or [], recipe)
+    asked = load_recipe(words or [], recipe)
     from luthier import pipeline
     from luthier.cli.screen import Screen
     from luthier.runs import Run
@@ -45,7 +53,7 @@ def run(
     screen = Screen()
     folder = folder or pipeline.default_folder(asked)
     try:
-        current = pipeline.run(asked, folder, listen=None if quiet else screen, command=_command())
+        current = pipeline.run(asked, folder, listen=None if quiet else screen, command=command_line())
     except (Interrupted, EnvironmentMistake) as stop:
         if (folder / "run.json").exists() and Run(folder).state == "interrupted":
             raise type(stop)(f"{stop} Continue with: luthier run --run {folder}") from None
@@ -67,12 +75,43 @@ def recipe(
     if schema:
         print(recipes.schema())
         return
-    asked = _recipe(words or [], recipe)
+    asked = load_recipe(words or [], recipe)
     from luthier import pipeline
 
     planned = pipeline.plan(asked)
     print(f"# {planned.dataset.choice.sentence()}", file=sys.stderr)
     print(recipes.render(planned.recipe, planned.reasons), end="")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Settings of evaluate, such as evaluate.arms=zero-shot,rag,fine-tuned."
+        ),
+    ] = None,
+    require: Annotated[
+        Required | None, typer.Option("--require", help="Exit with code 1 unless the verdict is this.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a run again, asking what is missing; what differs from the frozen plan is told."""
+    from luthier import pipeline
+    from luthier.cli.screen import Screen
+
+    screen = Screen()
+    try:
+        current = pipeline.evaluate(run, settings or [], listen=None if quiet else screen)
+    except (Interrupted, EnvironmentMistake) as stop:
+        raise type(stop)(f"{stop} The same command goes on where it stopped.") from None
+    finally:
+        screen.close()
+    verdict = _json(current.folder / "evaluation" / "verdict.json")
+    screen.result(verdict, current.folder / "report.html", current.folder)
+    if require and verdict["verdict"] != require.value.upper():
+        _fail(f"required {require.value.upper()}, found {verdict['verdict']}.", 1)
 
 
 @app.command()
@@ -147,6 +186,10 @@ def report(run: RunFolder) -> None:
         print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
 
 
+judging.register(app)
+sweeping.register(app)
+
+
 def main() -> None:
     """The entry point: what a user can mend is said in a line and an exit code; anything else is a defect of ours."""
     sys.path.append(str(Path.cwd()))  # so that "my_metrics:score" in a recipe finds my_metrics.py here
@@ -166,7 +209,7 @@ def _fail(text: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _recipe(words: list[str], file: Path | None) -> Any:
+def load_recipe(words: list[str], file: Path | None) -> Any:
     """The recipe from the command line's words: at most one path, and settings."""
     from luthier import recipe as recipes
 
@@ -180,7 +223,8 @@ def _recipe(words: list[str], file: Path | None) -> Any:
     return recipes.load(file, settings, data=Path(paths[0]) if paths else None)
 
 
-def _command() -> str:
+def command_line() -> str:
+    """What was typed."""
     import shlex
 
     return "luthier " + shlex.join(sys.argv[1:])

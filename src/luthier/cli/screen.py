@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 Event = Mapping[str, Any]
-COLOURS = {"BETTER": "green", "WORSE": "red", "EQUIVALENT": "cyan", "NOT SHOWN": "yellow"}
+COLOURS = {"BETTER": "green", "WORSE": "red", "EQUIVALENT": "cyan", "NOT SHOWN": "yellow", "WITHHELD": "magenta"}
 PLACES_SHOWN = 4
 
 
@@ -37,8 +37,15 @@ class Screen:
             "start": self._start,
             "data": self._data,
             "recipe": self._recipe,
+            "leakage": self._leakage,
             "model": self._model,
             "arm": self._arm,
+            "judging": lambda event: self._progress(
+                "Judge", event["done"], event["of"], f"pairs of answers compared {event['done']}/{event['of']}"
+            ),
+            "judge": lambda event: self._line("Judge", event["sentence"]),
+            "choice": self._choice,
+            "plan": self._plan,
             "step": self._step,
             "dev": self._dev_loss,
             "resumed": lambda event: self._line(
@@ -68,6 +75,12 @@ class Screen:
         self.out.print(f"* the best prompt, as chosen on {verdict['chosen_on']}\n")
         word = verdict["verdict"]
         self.out.print(escape(verdict["sentence"]).replace(word, f"[bold {COLOURS[word]}]{word}[/]", 1))
+        for note in verdict.get("notes", ()):
+            self.out.print(escape(note))
+        for excluded in verdict.get("excluded", ()):
+            self.out.print(escape(f"Left out: {excluded['arm']}, since {excluded['why']}."))
+        if plan := verdict.get("plan"):
+            self.out.print(escape(_planned(plan)))
         self.out.print(f"\nReport  {report}\nTalk    luthier chat {folder}")
 
     def _line(self, head: str, text: str, *, style: str = "bold") -> None:
@@ -107,6 +120,10 @@ class Screen:
             self._line("", f"  {reason}: {', '.join(places[:PLACES_SHOWN])}{more}")
         self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
 
+    def _leakage(self, event: Event) -> None:
+        if event["sentence"]:
+            self._line("Leakage", event["sentence"], style="yellow")
+
     def _recipe(self, event: Event) -> None:
         head = "Recipe"
         for key, (value, why) in event["settings"].items():
@@ -121,10 +138,26 @@ class Screen:
         self._line("Model", f"{what}; learns {event['trainable']} in {event['precision']}")
 
     def _arm(self, event: Event) -> None:
-        head = "Tuned" if event["arm"] == "fine-tuned" else "Base"
+        arm = event["arm"]
+        head = "Tuned" if arm.startswith("fine-tuned") else "Endpoint" if arm.startswith("endpoint:") else "Base"
         self._progress(
             head, event["done"], event["of"], f"{event['arm']} on {event['split']} {event['done']}/{event['of']}"
         )
+
+    def _choice(self, event: Event) -> None:
+        if event["arm"] == "few-shot":
+            what = f"{_count(event['shots'], 'example')} (set {event['set']})"
+            tried = _count(len(event["candidates"]), "candidate")
+            cost = f"{event['questions']} dev questions, about {event['tokens']:,} tokens"
+            self._line("Few-shot", f"{what}, the best of {tried} on {cost}")
+        else:
+            gain = f"mean score {event['start_mean']:.3f} → {event['mean']:.3f} on training questions"
+            self._line("Prompt", f"instruction optimised with {event['answers']} answers: {gain}")
+
+    def _plan(self, event: Event) -> None:
+        against = f"fine-tuned against {event['against']}, {event['n']:,} test questions"
+        sees = f"differences of about {100 * event['visible_effect']:.0f} points can be seen"
+        self._line("Plan", f"{event['sha256'][:12]}…, frozen: {against}; {sees}")
 
     def _step(self, event: Event) -> None:
         speed = event["tokens_per_second"]
@@ -168,6 +201,21 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
             f"{arm['seconds']:.2f}",
         )
     return table
+
+
+def _planned(plan: Mapping[str, Any]) -> str:
+    """The plan, how often test was opened, and what was done otherwise."""
+    opened, departures = plan["test_opened"], plan["deviations"]
+    frozen = plan["frozen"][:16].replace("T", " ")
+    head = f"Plan {plan['sha256'][:12]}…, frozen {frozen} UTC; test opened {_count(opened, 'time')}"
+    if not departures:
+        return f"{head}; done as planned."
+    told = "".join(f"\n  {departure['sentence']}" for departure in departures)
+    return f"{head}; {_count(len(departures), 'departure')} from the plan:{told}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _short(value: object) -> str:

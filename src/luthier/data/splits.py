@@ -21,34 +21,86 @@ class Splits:
     test: list[Item]
 
 
-def split(items: Sequence[Item], *, test_items: int | None, dev_items: int | None) -> Splits:
+def split(
+    items: Sequence[Item],
+    *,
+    test_items: int | None,
+    dev_items: int | None,
+    test: Sequence[Item] | None = None,
+    dev: Sequence[Item] | None = None,
+    share: float = 1.0,
+) -> Splits:
     """The items in three parts, by a stable hash of their group: no seed, and the same from every file format.
 
     Groups come in the order of their hash; test takes those that fit into its number, then dev, and train has the rest.
     So new rows move old ones only as far as the numbers shift. A group larger than a part's number goes to train, or
     where none fits, the smallest one to the part. Numbers not given are 10 % of the items, at most 300 and 200.
+
+    `test` and `dev` are rows from files of their own: then nothing is taken from the items, and a number takes so many
+    of theirs. Of train, `share` is kept.
     """
+    sizes = _sizes(items)
+    given = {name: part for name, part in (("test", test), ("dev", dev)) if part is not None}
+    needed = 3 - len(given)
+    if len(sizes) < needed:
+        raise _too_few(len(items), len(sizes), needed)
+    tenth = max(1, round(len(items) * SHARE))
+    test_number = 0 if test is not None else test_items or min(tenth, MOST_TEST_ITEMS)
+    dev_number = 0 if dev is not None else dev_items or min(tenth, MOST_DEV_ITEMS)
+    _expect_rest(
+        len(items), test_number, dev_number, key="data.test_items" if test_items and test_number else "data.dev_items"
+    )
+    order = _ordered(sizes)
+    in_test = _take(order, sizes, test_number, leave=1 + (dev is None)) if test is None else set()
+    rest = [group for group in order if group not in in_test]
+    in_dev = _take(rest, sizes, dev_number, leave=1) if dev is None else set()
+    return Splits(
+        _reduced([item for item in items if item.group not in in_test and item.group not in in_dev], share),
+        _some(dev, dev_items) if dev is not None else [item for item in items if item.group in in_dev],
+        _some(test, test_items) if test is not None else [item for item in items if item.group in in_test],
+    )
+
+
+def _some(items: Sequence[Item], number: int | None) -> list[Item]:
+    """As many of a file's items as asked for, whole groups in the order of their hash; all where no number is given."""
+    if number is None or number >= len(items):
+        return list(items)
+    sizes = _sizes(items)
+    taken = _take(_ordered(sizes), sizes, number, leave=0)
+    return [item for item in items if item.group in taken]
+
+
+def _reduced(items: list[Item], share: float) -> list[Item]:
+    """The share of the items in whole groups: the first ones by another hash, so that smaller shares are inside larger."""
+    taken: set[str] = set()
+    wanted, count = share * len(items), 0
+    sizes = _sizes(items)
+    for group in sorted(sizes, key=lambda group: (_hash(f"share\n{group}"), group)):
+        if taken and count >= wanted - 0.5:
+            break
+        taken.add(group)
+        count += sizes[group]
+    return [item for item in items if item.group in taken]
+
+
+def _sizes(items: Sequence[Item]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for item in items:
         sizes[item.group] = sizes.get(item.group, 0) + 1
-    if len(sizes) < 3:
-        raise Mistake(
-            f"found {len(items)} usable row{'s' * (len(items) != 1)} in {len(sizes)} group{'s' * (len(sizes) != 1)}, "
-            "expected at least 3 groups: train, dev and test need one each. Rows with the same question, or the same "
-            "value of data.group, are one group. Add rows, or leave data.group out.",
-            where="data.path",
-        )
-    share = max(1, round(len(items) * SHARE))
-    test_number = test_items or min(share, MOST_TEST_ITEMS)
-    dev_number = dev_items or min(share, MOST_DEV_ITEMS)
-    _expect_rest(len(items), test_number, dev_number, key="data.test_items" if test_items else "data.dev_items")
-    order = sorted(sizes, key=lambda group: (_hash(group), group))
-    test = _take(order, sizes, test_number, leave=2)
-    dev = _take([group for group in order if group not in test], sizes, dev_number, leave=1)
-    return Splits(
-        [item for item in items if item.group not in test and item.group not in dev],
-        [item for item in items if item.group in dev],
-        [item for item in items if item.group in test],
+    return sizes
+
+
+def _ordered(sizes: dict[str, int]) -> list[str]:
+    return sorted(sizes, key=lambda group: (_hash(group), group))
+
+
+def _too_few(items: int, groups: int, needed: int) -> Mistake:
+    parts = "train, dev and test need" if needed == 3 else "train, and what has no file of its own, need"
+    return Mistake(
+        f"found {items} usable row{'s' * (items != 1)} in {groups} group{'s' * (groups != 1)}, expected at least "
+        f"{needed} group{'s' * (needed != 1)}: {parts} one each. Rows with the same question, or the same value "
+        "of data.group, are one group. Add rows, or leave data.group out.",
+        where="data.path",
     )
 
 

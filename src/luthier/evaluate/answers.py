@@ -12,6 +12,7 @@ from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.evaluate import metrics
 from luthier.evaluate.arms import Prompt
+from luthier.evaluate.endpoint import Endpoint
 from luthier.evaluate.metrics import Metric
 from luthier.model import generate
 from luthier.model.head import summed_loss
@@ -45,15 +46,18 @@ class Sheet:
         progress: OnProgress,
     ) -> list[Line]:
         """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
-        done = {line["item"] for line in self.lines() if line["arm"] == arm}
-        missing = [item for item in items if item.id not in done]
+        done, missing = self._left(arm, items)
         prompts = [lm.template.prompt(prompt(item)) for item in missing]
         progress(len(done), len(items))
 
         def keep(replies: dict[int, generate.Reply]) -> None:
             lines = [
-                self._line(lm, missing[number], arm, len(prompts[number]), reply) for number, reply in replies.items()
-            ]
+                self._line(
+                    missing[number], arm, lm.template.reply(reply.ids), reply.finish, reply.seconds,
+                    prompt_tokens=len(prompts[number]), answer_tokens=len(reply.ids),
+                )
+                for number, reply in replies.items()
+            ]  # fmt: skip
             append_json_lines(self.path, lines)
             done.update(line["item"] for line in lines)
             progress(len(done), len(items))
@@ -61,10 +65,33 @@ class Sheet:
         generate.answer(lm, prompts, max_new_tokens=max_new_tokens, on_batch=keep)
         return self.of(arm, items)
 
+    def answer_elsewhere(
+        self,
+        endpoint: Endpoint,
+        items: Sequence[Item],
+        *,
+        arm: str,
+        prompt: Prompt,
+        max_new_tokens: int,
+        progress: OnProgress,
+    ) -> list[Line]:
+        """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
+        done, missing = self._left(arm, items)
+        progress(len(done), len(items))
+        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=max_new_tokens):
+            line = self._line(
+                missing[number], arm, response.text, response.finish, response.seconds,
+                prompt_tokens=response.prompt_tokens, answer_tokens=response.answer_tokens,
+            )  # fmt: skip
+            append_json_lines(self.path, [line])
+            done.add(line["item"])
+            progress(len(done), len(items))
+        return self.of(arm, items)
+
     def continue_documents(self, lm: LanguageModel, rows: Prepared, *, arm: str, progress: OnProgress) -> list[Line]:
         """Score documents by how well the model predicts them: −bits per byte, higher is better, no text generated."""
-        done = {line["item"] for line in self.lines() if line["arm"] == arm}
         items = rows.items()
+        done, _ = self._left(arm, items)
         for number, item in enumerate(items):
             if item.id in done:
                 continue
@@ -86,19 +113,52 @@ class Sheet:
         lines = {line["item"]: line for line in self.lines() if line["arm"] == arm}
         return [lines[item.id] for item in items]
 
-    def _line(self, lm: LanguageModel, item: Item, arm: str, prompt_tokens: int, reply: generate.Reply) -> Line:
-        text, reference = lm.template.reply(reply.ids), item.conversation.answer
+    def has(self, arm: str, items: Sequence[Item]) -> bool:
+        """Whether the arm has answered all of these items."""
+        return not self._left(arm, items)[1]
+
+    def copy(self, lines: Sequence[Line], *, arm: str) -> None:
+        """Take over answers that were given under another name; those that are here already stay."""
+        known = {line["item"] for line in self.lines() if line["arm"] == arm}
+        append_json_lines(self.path, [{**line, "arm": arm} for line in lines if line["item"] not in known])
+
+    def scored(self, lines: Sequence[Line]) -> list[Line]:
+        """The lines with their answers scored anew, for a metric that they were not written with."""
+        again = []
+        for line in lines:
+            scores = metrics.score(self.metrics, line["answer"], line["reference"], place=line["place"])
+            again.append({**line, "score": next(iter(scores.values())), "scores": scores})
+        return again
+
+    def _left(self, arm: str, items: Sequence[Item]) -> tuple[set[str], list[Item]]:
+        """The ids that the arm has answered, and the items that it has not."""
+        wanted = {item.id for item in items}
+        done = {line["item"] for line in self.lines() if line["arm"] == arm} & wanted
+        return done, [item for item in items if item.id not in done]
+
+    def _line(
+        self,
+        item: Item,
+        arm: str,
+        text: str,
+        finish: str,
+        seconds: float,
+        *,
+        prompt_tokens: int,
+        answer_tokens: int,
+    ) -> Line:
+        reference = item.conversation.answer
         scores = metrics.score(self.metrics, text, reference, place=item.place)
         return self._common(item, arm) | {
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
-            "answer_tokens": len(reply.ids),
+            "answer_tokens": answer_tokens,
             "answer": text,
             "reference": reference,
             "score": next(iter(scores.values())),
             "scores": scores,
-            "finish": reply.finish,
-            "seconds": round(reply.seconds, 4),
+            "finish": finish,
+            "seconds": round(seconds, 4),
         }
 
     @staticmethod

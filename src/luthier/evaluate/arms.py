@@ -1,37 +1,45 @@
-"""What answers a held-out question: prompts of rising strength over the base model, and the tuned model.
+"""What answers a held-out question: prompts of rising strength over the base model, the tuned model, other models.
 
-An arm is a function from an item to the messages that are sent. All arms share the weights they start from, the decoder, the
-parser and the token budget; examples come from the training rows only.
+An arm is a function from an item to the messages that are sent, and a word for who is asked. Prompts on the base model share
+the weights they start from, the decoder, the parser and the token budget; examples come from the training rows only.
 """
 
-import hashlib
 import importlib
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-
-import bm25s
+from typing import Literal
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
-from luthier.errors import Mistake, choose
+from luthier.errors import Mistake, choose, unknown
+from luthier.evaluate import examples
+from luthier.evaluate.passages import Passage
+from luthier.evaluate.search import Index
+from luthier.recipe import Endpoint
 
 Prompt = Callable[[Item], tuple[Message, ...]]
-LABELS_AT_MOST = 20
-VALUES_AT_MOST = 12
+Who = Literal["base", "tuned", "endpoint"]
+TUNED = "fine-tuned"
+ENDPOINT = "endpoint:"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the prompt arms may use. `budget` is the longest prompt in tokens: the context less the answer."""
+    """What the arms may use. `budget` is the longest prompt in tokens: the context less the answer."""
 
     train: Sequence[Item]
     template: Template
     shots: int
+    """Examples of the arm that retrieves them."""
     budget: int
     instruction: str | None
+    examples: Sequence[Item] = ()
+    """The examples of the fixed few-shot prompt, as chosen on dev."""
+    passages: Sequence[Passage] = ()
+    """What can be looked up."""
+    passages_shown: int = 0
+    optimised: str | None = None
+    """The instruction that was found by optimisation."""
 
 
 def zero_shot(bench: Bench) -> Prompt:
@@ -40,24 +48,35 @@ def zero_shot(bench: Bench) -> Prompt:
 
 
 def few_shot(bench: Bench) -> Prompt:
-    """The same examples before every question: typical in length, and for labels one of each in turn."""
-    examples = fixed_examples(bench.train, bench.shots)
-    return lambda item: _asked(item, examples, bench)
+    """The same examples before every question."""
+    return lambda item: _asked(item, bench.examples, bench)
 
 
 def retrieved(bench: Bench) -> Prompt:
     """The training rows whose questions are most like this one (BM25), the most similar last."""
-    tokens = bm25s.tokenize([item.conversation.question for item in bench.train], stopwords=None, show_progress=False)
-    index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
-    count = min(bench.shots, len(bench.train))
+    alike = examples.alike(bench.train, bench.shots)
+    return lambda item: _asked(item, alike(item), bench)
+
+
+def rag(bench: Bench) -> Prompt:
+    """The passages of the user's documents that are most like the question (BM25), the best one last, before it."""
+    index = Index([passage.text for passage in bench.passages])
 
     def prompt(item: Item) -> tuple[Message, ...]:
-        query = bm25s.tokenize([item.conversation.question], stopwords=None, show_progress=False, return_ids=False)
-        found, _ = index.retrieve(query, k=count, show_progress=False, backend_selection="numpy")
-        return _asked(item, [bench.train[number] for number in reversed(found[0].tolist())], bench)
+        numbers = index.most_like(item.conversation.question, bench.passages_shown)
+        found = [bench.passages[number] for number in reversed(numbers)]
+        while True:
+            messages = _with_passages(_asked(item, (), bench), found)
+            if not found or len(bench.template.prompt(messages)) <= bench.budget:
+                return messages
+            found.pop(0)
 
     return prompt
+
+
+def optimised(bench: Bench) -> Prompt:
+    """The instruction that optimisation found, and the question."""
+    return lambda item: _asked(item, (), bench, instruction=bench.optimised)
 
 
 def plain(bench: Bench) -> Prompt:
@@ -67,25 +86,37 @@ def plain(bench: Bench) -> Prompt:
 
 @dataclass(frozen=True)
 class Arm:
-    """How an arm builds prompts, and whether the tuned model answers them or the base model."""
+    """How an arm builds prompts, and who answers them."""
 
     build: Callable[[Bench], Prompt]
-    tuned: bool = False
+    who: Who = "base"
+
+    @property
+    def tuned(self) -> bool:
+        return self.who == "tuned"
 
 
 ARMS: dict[str, Arm] = {
     "zero-shot": Arm(zero_shot),
     "few-shot": Arm(few_shot),
     "retrieved": Arm(retrieved),
-    "fine-tuned": Arm(plain, tuned=True),
+    "rag": Arm(rag),
+    "optimised": Arm(optimised),
+    TUNED: Arm(plain, "tuned"),
+    "fine-tuned+few-shot": Arm(few_shot, "tuned"),
 }
-"""Arms by the word in `evaluate.arms`; a dotted name "package.module:function" builds prompts for the base model."""
+"""Arms by the word in `evaluate.arms`. A dotted name "package.module:function" builds prompts for the base model, and
+"endpoint:NAME" asks the model behind `evaluate.endpoints.NAME` with the prompts of the arm that stands there."""
 
 
-def resolve(name: str) -> Arm:
-    """The arm of this name, from the table or from the user's own code."""
+def resolve(name: str, endpoints: Mapping[str, Endpoint] | None = None) -> Arm:
+    """The arm of this name, from the table, from the endpoints, or from the user's own code."""
+    if name.startswith(ENDPOINT):
+        return _endpoint(name, endpoints or {})
     if ":" not in name:
-        return choose("arm", name, ARMS, where="evaluate.arms")
+        if name not in ARMS:
+            raise unknown("arm", name, [*ARMS, f"{ENDPOINT}NAME", "package.module:function"], where="evaluate.arms")
+        return ARMS[name]
     module, _, function = name.partition(":")
     try:
         return Arm(getattr(importlib.import_module(module), function))
@@ -93,72 +124,53 @@ def resolve(name: str) -> Arm:
         raise Mistake(f'cannot load the arm "{name}": {error}.', where="evaluate.arms") from None
 
 
-def fixed_examples(train: Sequence[Item], count: int) -> list[Item]:
-    """Examples that fit any question: no longer than half again the median, in an order that a hash fixes.
-
-    Where answers repeat (labels), each answer gets its turn, so that no label is missing before another comes twice.
-    """
-    sizes = sorted(len(item.conversation.question) + len(item.conversation.answer) for item in train)
-    limit = sizes[len(sizes) // 2] * 1.5
-    typical = [item for item in train if len(item.conversation.question) + len(item.conversation.answer) <= limit]
-    shuffled = sorted(typical, key=lambda item: hashlib.sha256(item.id.encode()).digest())
-    by_answer: dict[str, list[Item]] = defaultdict(list)
-    for item in shuffled:
-        by_answer[item.conversation.answer].append(item)
-    turns = [item for turn in zip_longest(*by_answer.values()) for item in turn if item is not None]
-    return turns[:count]
+def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None) -> dict[str, Arm]:
+    """The arms of these names; a verdict needs the tuned model and at least one prompt on the base model."""
+    found = {name: resolve(name, endpoints) for name in names}
+    if TUNED not in found or all(arm.who != "base" for arm in found.values()):
+        raise Mistake(
+            f'a verdict needs "{TUNED}" and at least one other arm that prompts the base model, such as zero-shot.',
+            where="evaluate.arms",
+        )
+    return found
 
 
-def instruction(references: Sequence[str]) -> str | None:
-    """What the answers' form asks for, in words a prompt can carry; None where they are free text.
-
-    Without it, fine-tuning would win by knowing the format alone.
-    """
-    objects = [value for text in references if isinstance(value := _json(text), dict)]
-    if len(objects) >= 0.95 * len(references):
-        return f"Answer with one JSON object and nothing else. Its fields: {_fields(objects)}."
-    labels = Counter(reference.strip() for reference in references)
-    if len(labels) <= LABELS_AT_MOST and len(references) >= 3 * len(labels) and max(map(len, labels)) <= 40:
-        return f"Answer with exactly one of these and nothing else: {', '.join(sorted(labels))}."
-    return None
+def secondary(names: Iterable[str], *, against: str) -> list[str]:
+    """The arms that are not in the planned comparison; what is said about them needs a correction for many tests."""
+    return [name for name in names if name not in (TUNED, against)]
 
 
-def _fields(objects: Sequence[dict[str, object]]) -> str:
-    """Each field with the values it takes, or their kind where they are many."""
-    described = []
-    for name in dict.fromkeys(name for value in objects for name in value):
-        values = Counter(json.dumps(value.get(name), ensure_ascii=False) for value in objects)
-        if len(values) <= VALUES_AT_MOST and len(objects) >= 3 * len(values):
-            described.append(f"{name} (one of {', '.join(sorted(values))})")
-        else:
-            kinds = {_KINDS.get(type(value.get(name)), "text") for value in objects}
-            described.append(f"{name} ({' or '.join(sorted(kinds))})")
-    return "; ".join(described)
+def _endpoint(name: str, endpoints: Mapping[str, Endpoint]) -> Arm:
+    """The arm that sends another arm's prompts to an endpoint."""
+    settings = choose("endpoint", name.removeprefix(ENDPOINT), endpoints, where="evaluate.arms")
+    where = f"evaluate.endpoints.{name.removeprefix(ENDPOINT)}.prompt"
+    prompts = {known: arm for known, arm in ARMS.items() if arm.who == "base"}
+    return Arm(choose("arm", settings.prompt, prompts, where=where).build, "endpoint")
 
 
-_KINDS = {bool: "true or false", int: "number", float: "number", type(None): "null", list: "list", dict: "object"}
+def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -> tuple[Message, ...]:
+    """The messages with passages in front of the last question."""
+    if not passages:
+        return messages
+    shown = "\n\n".join(f"[{passage.place}]\n{passage.text}" for passage in passages)
+    question = f"These passages may help:\n\n{shown}\n\n{messages[-1].content}"
+    return (*messages[:-1], Message(messages[-1].role, question))
 
 
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _asked(item: Item, examples: Sequence[Item], bench: Bench) -> tuple[Message, ...]:
+def _asked(item: Item, shown: Sequence[Item], bench: Bench, *, instruction: str | None = None) -> tuple[Message, ...]:
     """System text, examples as earlier turns, the item's own turns; fewer examples where they would not fit."""
     own = item.conversation.prompt
-    systems = [bench.instruction] if bench.instruction else []
+    stated = instruction or bench.instruction
+    systems = [stated] if stated else []
     systems += [message.content for message in own if message.role == "system"]
     head = (Message("system", "\n\n".join(systems)),) if systems else ()
     turns = tuple(message for message in own if message.role != "system")
-    chosen = list(examples)
+    chosen = list(shown)
     while True:
-        shown = tuple(
+        before = tuple(
             message for example in chosen for message in example.conversation.messages if message.role != "system"
         )
-        messages = (*head, *shown, *turns)
+        messages = (*head, *before, *turns)
         if not chosen or len(bench.template.prompt(messages)) <= bench.budget:
             return messages
         chosen.pop(0)

@@ -10,117 +10,25 @@ negative scores and leave as positive means with `higher_is_better` false; the s
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from luthier.errors import Mistake, unknown
-from luthier.evaluate import statistics
+from luthier.evaluate import metrics, secondary, statistics
+from luthier.evaluate.decision import DEFAULT_MARGIN, Decision, Word, decide
 from luthier.evaluate.metrics import BITS_PER_BYTE, label
+from luthier.evaluate.samples import averaged
 
-Word = Literal["BETTER", "WORSE", "EQUIVALENT", "NOT SHOWN"]
+__all__ = ["DEFAULT_MARGIN", "Decision", "Word", "assemble", "best_prompt_arm", "by_arm", "decide", "sentence"]
+
 Line = Mapping[str, Any]
 """One line of answers.jsonl."""
 
 TUNED_ARM = "fine-tuned"
-DEFAULT_MARGIN = 0.02
 SMALL_TEST = 100  # questions; below this even large effects stay hidden, and the sentence says so
 FEW_GROUPS = 20  # below this an interval over groups is rough
+MANY = 1_000_000  # questions; more than anybody will write, so the number does not matter
 _ANSWERS, _DEV_ANSWERS = "evaluation/answers.jsonl", "evaluation/dev-answers.jsonl"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The comparison's result. `difference` is tuned - prompt in units of the score; `fixed` items scored higher when
-    tuned, `broken` lower. `smallest_visible_effect` is what this test finds with 80 % probability."""
-
-    verdict: Word
-    difference: float
-    interval: statistics.Interval
-    confidence: float
-    p_value: float
-    test: statistics.TestName
-    alpha: float
-    margin: float
-    smallest_visible_effect: float
-    fixed: int
-    broken: int
-    same: int
-    n: int
-    groups: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields under the names that verdict.json gives them."""
-        return asdict(self) | {"interval": list(self.interval)}
-
-
-def decide(
-    tuned: Sequence[float],
-    prompt: Sequence[float],
-    groups: Sequence[str],
-    *,
-    alpha: float = 0.05,
-    margin: float | None = None,
-    seed: int,
-) -> Decision:
-    """Compare the scores of two arms, question by question.
-
-    BETTER or WORSE: p < alpha, and the 1 - alpha interval lies on that side of 0. EQUIVALENT: the 1 - 2 alpha interval
-    lies within ± margin (two one-sided tests). Otherwise NOT SHOWN, also where p and interval disagree at the edge.
-    """
-    margin = DEFAULT_MARGIN if margin is None else margin
-    _check(tuned, prompt, groups)
-    if not 0 < alpha < 0.5:
-        raise Mistake(f"found {alpha:g}; expected a level between 0 and 0.5, usually 0.05.", where="evaluate.alpha")
-    if not 0 < margin < math.inf:
-        raise Mistake(f"found {margin:g}; expected a difference above 0, such as 0.02.", where="evaluate.margin")
-
-    differences = [after - before for after, before in zip(tuned, prompt, strict=True)]
-    test = statistics.paired_test(tuned, prompt, groups, seed=seed)
-    interval = statistics.paired_interval(tuned, prompt, groups, confidence=1 - alpha, seed=seed)
-    word: Word = "NOT SHOWN"
-    if test.p_value < alpha and interval.low > 0:
-        word = "BETTER"
-    elif test.p_value < alpha and interval.high < 0:
-        word = "WORSE"
-    else:
-        narrow = statistics.paired_interval(tuned, prompt, groups, confidence=1 - 2 * alpha, seed=seed)
-        if statistics.equivalent(narrow, margin):
-            word = "EQUIVALENT"
-
-    fixed = sum(difference > statistics.SAME for difference in differences)
-    broken = sum(difference < -statistics.SAME for difference in differences)
-    return Decision(
-        verdict=word,
-        difference=math.fsum(differences) / len(differences),
-        interval=interval,
-        confidence=round(1 - alpha, 12),
-        p_value=test.p_value,
-        test=test.name,
-        alpha=alpha,
-        margin=margin,
-        smallest_visible_effect=statistics.smallest_visible_effect(tuned, prompt, groups, alpha=alpha),
-        fixed=fixed,
-        broken=broken,
-        same=len(differences) - fixed - broken,
-        n=len(differences),
-        groups=len(set(groups)),
-    )
-
-
-def _check(tuned: Sequence[float], prompt: Sequence[float], groups: Sequence[str]) -> None:
-    counts = {"fine-tuned scores": len(tuned), "prompt scores": len(prompt), "groups": len(groups)}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{count} {what}" for what, count in counts.items())
-        raise Mistake(f"found {listed}; a paired comparison needs all three for each question.")
-    if len(tuned) < 2:
-        found = f"found {len(tuned)} answered test question{'' if len(tuned) == 1 else 's'}"
-        next_step = "give more data, or set data.test_items higher; 300 see differences of about 7 points"
-        raise Mistake(f"{found}; a comparison needs at least 2. {next_step.capitalize()}.", where="data.test_items")
-    for arm, scores in (("fine-tuned", tuned), ("prompt", prompt)):
-        for number, score in enumerate(scores, 1):
-            if not math.isfinite(score):
-                found = f"score {number} of the {arm} arm is {score}"
-                raise Mistake(f"{found}; expected a finite number. Check the metric.", where="evaluate.metric")
 
 
 def sentence(decision: Decision, *, metric: str, best_prompt_arm: str, tuned_mean: float, prompt_mean: float) -> str:
@@ -190,9 +98,23 @@ def _remarks(decision: Decision, scale: _Scale) -> list[str]:
         remarks.append(f"{count} smallest effect that this test could have seen is {scale.size(effect)}.")
     elif small:
         remarks.append(f"With only {questions}, only effects above about {scale.size(effect)} can be seen.")
+    if decision.verdict == "NOT SHOWN" and decision.more_items:
+        remarks.append(f"{_more(decision, scale)} would be needed to see {scale.size(decision.margin)}.")
     if decision.groups < min(decision.n, FEW_GROUPS):
         remarks.append(f"{decision.groups} groups are few: take the interval as rough.")
     return remarks
+
+
+def _more(decision: Decision, scale: _Scale) -> str:
+    """How many more items like these: two digits, rounded up, because the estimate knows no more."""
+    step = 10 ** max(0, len(str(decision.more_items)) - 2)
+    count = math.ceil(decision.more_items / step) * step
+    if count > MANY:
+        return f"More than {MANY:,} more {'questions' if scale.points else 'documents'}"
+    told = f"About {count:,} more {'question' if scale.points else 'document'}{'' if count == 1 else 's'}"
+    if decision.groups == decision.n:
+        return told
+    return f"{told}, in groups as large as these,"
 
 
 def _size(decision: Decision, questions: bool) -> str:
@@ -231,6 +153,7 @@ def assemble(
     metric_reason: str,
     alpha: float = 0.05,
     margin: float | None = None,
+    settings: metrics.Settings = metrics.PLAIN,
     seed: int,
 ) -> dict[str, Any]:
     """The whole of verdict.json from every arm's test answers and the prompt arms' dev answers.
@@ -238,29 +161,30 @@ def assemble(
     Without dev answers (documents have none) the opponent is the prompt arm that does best on the test split itself,
     which can only favour prompting; `chosen_on` says "test" then.
     """
-    arms = by_arm(answers)
-    if TUNED_ARM not in arms:
-        raise unknown("arm", TUNED_ARM, arms, where=_ANSWERS)
+    if TUNED_ARM not in by_arm(answers):
+        raise unknown("arm", TUNED_ARM, by_arm(answers), where=_ANSWERS)
     for line in (*answers, *dev_answers):
         if not math.isfinite(line["score"]):
             found = f'the metric "{metric}" gave {line["score"]} for the answer of the arm "{line["arm"]}"'
             raise Mistake(f"{found}; expected a finite number. Check the metric.", where=line["place"])
+    questions, sampling = averaged(answers)
+    arms = by_arm(questions)
     _same_items(arms, where=_ANSWERS)
-    best, dev_means = best_prompt_arm(dev_answers or answers)
+    best, dev_means = best_prompt_arm(averaged(dev_answers or answers)[0])
     if best not in arms:
         raise unknown("arm", best, arms, where=_ANSWERS)
 
-    before = {line["item"]: line for line in arms[best]}
-    decision = decide(
-        [line["score"] for line in arms[TUNED_ARM]],
-        [before[line["item"]]["score"] for line in arms[TUNED_ARM]],
-        [line["group"] for line in arms[TUNED_ARM]],
-        alpha=alpha,
-        margin=margin,
-        seed=seed,
-    )
+    items, groups = zip(*((line["item"], line["group"]) for line in arms[TUNED_ARM]), strict=True)
+    scores = {arm: _in_order(lines, items) for arm, lines in arms.items()}
+    looks: dict[str, Any] = {"alpha": alpha, "margin": margin, "seed": seed}
+    decision = decide(scores[TUNED_ARM], scores[best], groups, **looks)
+    others = {arm: each for arm, each in scores.items() if arm not in (TUNED_ARM, best)}
     higher = metric != BITS_PER_BYTE
     summaries = {arm: _summary(lines, higher, decision.confidence, seed) for arm, lines in arms.items()}
+    for arm, lines in by_arm(answers).items():
+        texts = [(str(line["answer"]), str(line["reference"])) for line in lines] if metrics.aggregated(metric) else []
+        summaries[arm] |= {"aggregates": metrics.aggregates(metric, texts, settings)}
+        summaries[arm] |= {"sampling": sampling[arm].to_json()} if arm in sampling else {}
     means = {"tuned_mean": summaries[TUNED_ARM]["mean"], "prompt_mean": summaries[best]["mean"]}
     return {
         "verdict": decision.verdict,
@@ -272,6 +196,8 @@ def assemble(
         "chosen_on": "dev" if dev_answers else "test",
         "dev_means": {arm: mean if higher else -mean for arm, mean in dev_means.items()} if dev_answers else {},
         **decision.to_json(),
+        "secondary": secondary.comparisons(scores[TUNED_ARM], others, groups, **looks),
+        "signatures": metrics.signatures(arms[TUNED_ARM][0]["scores"]),
         "arms": summaries,
     }
 
@@ -282,6 +208,12 @@ def by_arm(answers: Sequence[Line]) -> dict[str, list[Line]]:
     for line in answers:
         arms.setdefault(line["arm"], []).append(line)
     return arms
+
+
+def _in_order(lines: Sequence[Line], items: Sequence[str]) -> list[float]:
+    """An arm's scores in the order of these items."""
+    scores = {line["item"]: float(line["score"]) for line in lines}
+    return [scores[item] for item in items]
 
 
 def _same_items(arms: Mapping[str, Sequence[Line]], *, where: str) -> None:

@@ -1,14 +1,17 @@
-"""Greedy answers, many at once: sorted by length, batched under a token budget, left-padded, finished rows dropped.
+"""Answers, many at once: sorted by length, batched under a token budget, left-padded, finished rows dropped.
 
-What all prompts of a batch begin with (a system message, the examples of a few-shot prompt) is computed once and shared.
+Greedy, or sampled with a seed for each prompt. What all prompts begin with (a system message, the examples of a few-shot
+prompt) is computed once and shared.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
@@ -29,24 +32,42 @@ class Reply:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Draws each token from the model's distribution at this temperature instead of taking the likeliest.
+
+    `seeds` has an entry for each prompt. A prompt's draws depend on its seed alone, not on the company it is answered in.
+    """
+
+    temperature: float
+    seeds: Sequence[Sequence[int]]
+
+
+Pick = Callable[[Tensor, Sequence[int]], Tensor]
+"""(scores of the last position, the rows that they belong to) → each row's next token."""
+
+
 def answer(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
+    sampling: Sampling | None = None,
     tokens_per_batch: int = 24576,
     on_batch: Callable[[dict[int, Reply]], None] | None = None,
 ) -> list[Reply]:
     """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there."""
     replies: dict[int, Reply] = {}
     order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
+    beginning = _beginning(lm, prompts) if prompts else None
     while order:
         batch: list[int] = []
         while order and (not batch or (len(batch) + 1) * (len(prompts[order[0]]) + max_new_tokens) <= tokens_per_batch):
             batch.append(order.pop(0))
         start = time.perf_counter()
         rows: list[list[int]] = [[] for _ in batch]
-        for tokens in _decode(lm, [prompts[number] for number in batch], max_new_tokens):
+        pick = _sampled(sampling, batch) if sampling else _likeliest
+        for tokens in _decode(lm, [prompts[number] for number in batch], max_new_tokens, beginning, pick):
             for row, token in tokens.items():
                 rows[row].append(token)
         seconds = (time.perf_counter() - start) / len(batch)
@@ -63,7 +84,7 @@ def answer(
 
 def stream(lm: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int) -> Iterator[int]:
     """The reply to one prompt, token by token; the same tokens as `answer` gives."""
-    for tokens in _decode(lm, [prompt], max_new_tokens):
+    for tokens in _decode(lm, [prompt], max_new_tokens, None):
         yield tokens[0]
 
 
@@ -75,17 +96,50 @@ def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     return same if len(prompts) > 1 and same >= SHARED_AT_LEAST else 0
 
 
+def _likeliest(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
+    return scores.argmax(dim=-1)
+
+
+def _sampled(sampling: Sampling, prompts: Sequence[int]) -> Pick:
+    """Draws by inverting the distribution function at a uniform number from the row's own generator."""
+    generators = [np.random.default_rng(sampling.seeds[prompt]) for prompt in prompts]
+
+    def pick(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
+        levels = [generators[row].random() for row in rows]
+        below = (scores.double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)  # batch vocab
+        sought = torch.tensor(levels, dtype=below.dtype, device=below.device)[:, None] * below[:, -1:]
+        return torch.searchsorted(below, sought, right=True).squeeze(-1).clamp(max=below.shape[-1] - 1)
+
+    return pick
+
+
 @torch.inference_mode()
-def _decode(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[dict[int, int]]:
-    """Each step's new tokens by row; rows that have ended are soon no longer computed."""
+def _beginning(lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> DynamicCache | None:
+    """Keys and values of what all prompts begin with, for one row; None if that is not worth it."""
+    shared = shared_beginning(prompts)
+    if not shared:
+        return None
+    cache = _roomy_cache(lm.model.config, shared)
+    lm.model(input_ids=torch.tensor([list(prompts[0][:shared])], device=lm.device), cache=cache, logits_to_keep=1)
+    return cache
+
+
+@torch.inference_mode()
+def _decode(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    beginning: DynamicCache | None,
+    pick: Pick = _likeliest,
+) -> Iterator[dict[int, int]]:
+    """Each step's new tokens by row; rows that have ended are soon no longer computed. All prompts have the `beginning`."""
     device, model = lm.device, lm.model
     stops = lm.template.stop_ids
     longest = max(map(len, prompts))
     steps = min(max_new_tokens, max(lm.context - longest, 0))
-    cache = _roomy_cache(model.config, longest + steps)
-    shared = shared_beginning(prompts)
+    cache = _roomy_cache(model.config, longest + steps, beginning)
+    shared = cache.get_seq_length()
     if shared:
-        model(input_ids=torch.tensor([list(prompts[0][:shared])], device=device), cache=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(prompts))
     tokens, mask = _left_padded([prompt[shared:] for prompt in prompts], device)
     mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)  # batch shared+time
@@ -101,7 +155,7 @@ def _decode(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens:
             use_cache=True,
             logits_to_keep=1,
         )
-        chosen = output.logits[:, -1].argmax(dim=-1)  # batch
+        chosen = pick(output.logits[:, -1], rows)  # batch
         new = {row: token for row, token in zip(rows, chosen.tolist(), strict=True) if row not in ended}
         yield new
         ended.update(row for row, token in new.items() if token in stops)
@@ -156,8 +210,17 @@ class _RoomyLayer(DynamicLayer):
         self._buffers = None
 
 
-def _roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
-    """transformers' cache for this model, where plain layers get room for `room` tokens; others stay as they are."""
+def _roomy_cache(config: PreTrainedConfig, room: int, beginning: DynamicCache | None = None) -> DynamicCache:
+    """transformers' cache for this model, where plain layers get room for `room` tokens; others stay as they are.
+
+    It is empty, or a copy of a `beginning`.
+    """
+    if beginning is not None:
+        cache = copy.deepcopy(beginning)
+        for layer in cache.layers:
+            if isinstance(layer, _RoomyLayer):
+                layer.room = room
+        return cache
     cache = DynamicCache(config=config)
     cache.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from luthier.report import fields
+from luthier.report import fields, proof
 from luthier.report.fields import Fields
+from luthier.report.proof import Proof
 from luthier.runs import Run, read_json_lines
 
 TUNED = "fine-tuned"
@@ -192,6 +193,7 @@ class Evidence:
     pairs: tuple[Pair, ...]
     answered: dict[str, int]
     """How many test answers each arm has given."""
+    proof: Proof
 
     @property
     def all_versions(self) -> dict[str, str]:
@@ -238,6 +240,7 @@ def read(folder: Path) -> Evidence:
         verdict_file=verdict_file,
         pairs=_pairs(list(unique.values()), verdict),
         answered=dict(Counter(arm for arm, _ in unique)),
+        proof=proof.read(folder, verdict_file),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from luthier.report import charts, story
+from luthier.report import charts, proof, story, wording
 from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
 from luthier.report.story import Story, Table
 from luthier.report.wording import DASH, plural
@@ -92,6 +92,7 @@ def machine_readable(evidence: Evidence, told: Story) -> str:
             "worse": [_example(pair) for pair in told.worse],
             "better": [_example(pair) for pair in told.better],
         },
+        "beside": _plain(asdict(evidence.proof)),
         "doubts": [asdict(doubt) for doubt in told.doubts],
         "missing": list(told.missing),
         "continue": told.going_on,
@@ -176,6 +177,9 @@ def _environment(*, autoescape: bool) -> Environment:
         "ledger": story.ledger,
         "code": code,
         "table": table,
+        "leaked": proof.leaked,
+        "moment": wording.moment,
+        "p_value": wording.p_value,
         "code_like": lambda text: text.lstrip()[:1] in ("{", "["),
     }
     return environment
@@ -270,7 +274,7 @@ def _plain(value: Any) -> Any:
     """JSON without NaN and infinities, which other languages' readers refuse: they become null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and value - value != 0 else value
 

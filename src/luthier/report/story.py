@@ -27,7 +27,7 @@ from luthier.report.wording import (
     visible_effect,
 )
 
-MARKS = {"BETTER": "▲", "WORSE": "▼", "EQUIVALENT": "=", "NOT SHOWN": "?"}
+MARKS = {"BETTER": "▲", "WORSE": "▼", "EQUIVALENT": "=", "NOT SHOWN": "?", "WITHHELD": "!"}
 """A sign beside the verdict's word, for those who do not see its colour."""
 
 
@@ -131,6 +131,8 @@ def facts(evidence: Evidence) -> Iterator[Fact]:
         yield Fact("Base model", model.name, _method(model))
     if verdict:
         groups = f"{plural(verdict.groups, 'group')}; no group is in two splits" if verdict.groups else "held out"
+        if evidence.proof.leakage.get("held_out") is False:
+            groups = "not held out: training has seen some of them"
         yield Fact("Test items", f"{verdict.n:,}", groups)
     elif data:
         yield Fact("Splits", f"{data.train:,} · {data.dev:,} · {data.test:,}", "train · dev · test items")

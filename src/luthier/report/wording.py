@@ -96,3 +96,10 @@ def or_dash(value: float | int | None, form: str) -> str:
 
 def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def p_value(value: float | None) -> str:
+    """0.0213, 0.41, < 0.0001."""
+    if value is None:
+        return DASH
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"

@@ -1,0 +1,175 @@
+"""Asks a model behind an OpenAI-compatible address: chat completions over HTTP, with retries, a few at a time.
+
+What cannot be mended by waiting is one `Unavailable` with the reason; the caller leaves the arm out and says so.
+"""
+
+import http.client
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from luthier.chat import Message
+from luthier.errors import Mistake
+from luthier.recipe import Endpoint as Settings
+
+AT_ONCE = 4  # requests under way: most services allow as many, and a local server batches them
+TRIES = 4
+TIMEOUT_SECONDS = 120.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class Unavailable(Exception):
+    """The endpoint gives no answers: it is down, refuses, or says something that is not an answer."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer; token counts are the endpoint's own, 0 where it does not tell them."""
+
+    text: str
+    finish: str
+    """`stop`, or `length` if it was cut at the token limit."""
+    prompt_tokens: int
+    answer_tokens: int
+    seconds: float
+
+
+@dataclass
+class Endpoint:
+    """A model behind an address, such as `http://localhost:8000/v1`."""
+
+    url: str
+    model: str
+    key: str | None = None
+    pause: float = FIRST_PAUSE_SECONDS
+    """Seconds before the second try; each further pause is twice as long."""
+    _limit: str = field(default="max_tokens", init=False)
+    """What the endpoint calls the token limit; newer services refuse the older name."""
+    _gone: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+
+    @classmethod
+    def of(cls, name: str, settings: Settings) -> "Endpoint":
+        """The endpoint of the recipe, with the key from the environment, which is never written down."""
+        where = f"evaluate.endpoints.{name}"
+        parts = urlsplit(settings.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            expected = "expected an address such as http://localhost:8000/v1"
+            raise Mistake(f'found "{settings.url}", {expected}.', where=f"{where}.url")
+        if settings.key_env and not os.environ.get(settings.key_env):
+            raise Mistake(
+                f'the environment variable "{settings.key_env}" is not set; put the key there, it is never stored.',
+                where=f"{where}.key_env",
+            )
+        return cls(settings.url, settings.model, os.environ[settings.key_env] if settings.key_env else None)
+
+    def answers(self, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> Iterator[tuple[int, Response]]:
+        """Each prompt's number with its answer, as they arrive; raises Unavailable at the first that cannot be had."""
+        self._gone.clear()
+        pool = ThreadPoolExecutor(AT_ONCE)
+        waiting = {
+            pool.submit(self.ask, prompt, max_new_tokens=max_new_tokens): number
+            for number, prompt in enumerate(prompts)
+        }
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield waiting.pop(future), future.result()
+        finally:
+            self._gone.set()  # those that wait between two tries give up
+            pool.shutdown(cancel_futures=True)
+
+    def ask(self, messages: Sequence[Message], *, max_new_tokens: int) -> Response:
+        """One answer, greedy. Tries again after a pause when the endpoint is busy or out of reach."""
+        start = time.perf_counter()
+        trouble = ""
+        for number in range(TRIES):
+            if number:
+                self._gone.wait(min(self.pause * 2 ** (number - 1), LONGEST_PAUSE_SECONDS))
+            if self._gone.is_set() and number:
+                break
+            try:
+                return self._response(self._post(messages, max_new_tokens), time.perf_counter() - start)
+            except urllib.error.HTTPError as error:
+                said = _said(error)
+                trouble = f"it answered {error.code} ({said})"
+                if error.code == 400 and "max_completion_tokens" in said and self._limit == "max_tokens":
+                    self._limit = "max_completion_tokens"
+                elif error.code == 429 or error.code >= 500:
+                    self._gone.wait(min(_asked_to_wait(error), LONGEST_PAUSE_SECONDS))
+                else:
+                    raise Unavailable(trouble) from None
+            except (OSError, http.client.HTTPException) as error:
+                trouble = f"no answer from {self.url} ({getattr(error, 'reason', None) or error})"
+        raise Unavailable(f"{trouble} after {TRIES} tries")
+
+    def _post(self, messages: Sequence[Message], max_new_tokens: int) -> Any:
+        """The endpoint's reply, as JSON."""
+        body = {
+            "model": self.model,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "temperature": 0,
+            self._limit: max_new_tokens,
+        }
+        headers = {"Content-Type": "application/json", "User-Agent": "luthier"}
+        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        address = self.url.rstrip("/")
+        address += "" if address.endswith("/chat/completions") else "/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        near = urlsplit(self.url).hostname in _LOOPBACK  # a proxy does not know this machine's own addresses
+        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if near else []))
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as reply:
+            content = reply.read()
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise Unavailable(f"it answered no JSON: {content[:80]!r}") from None
+
+    @staticmethod
+    def _response(reply: Any, seconds: float) -> Response:
+        try:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] or ""
+            usage = reply.get("usage") or {}
+            return Response(
+                text=str(text).strip(),
+                finish="length" if choice.get("finish_reason") == "length" else "stop",
+                prompt_tokens=int(usage.get("prompt_tokens") or 0),
+                answer_tokens=int(usage.get("completion_tokens") or 0),
+                seconds=seconds,
+            )
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            said = json.dumps(reply, ensure_ascii=False)[:120]
+            raise Unavailable(f"its reply is no chat completion: {said}") from None
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What the endpoint says about an error, in short."""
+    try:
+        content = error.read().decode("utf-8", "replace")
+    except OSError:
+        return error.reason
+    try:
+        told = json.loads(content)["error"]
+        content = str(told["message"] if isinstance(told, dict) else told)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return " ".join(content.split())[:200] or error.reason
+
+
+def _asked_to_wait(error: urllib.error.HTTPError) -> float:
+    """Seconds that the endpoint asks to wait beyond our own pause."""
+    try:
+        return max(0.0, float(error.headers.get("Retry-After") or 0))
+    except ValueError:
+        return 0.0

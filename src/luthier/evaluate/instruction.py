@@ -1,0 +1,45 @@
+"""What the training answers' form asks for, in words that a prompt can carry.
+
+Without it, fine-tuning would win by knowing the format alone.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+LABELS_AT_MOST = 20
+VALUES_AT_MOST = 12
+
+
+def of_form(references: Sequence[str]) -> str | None:
+    """The instruction that states the form of these answers: labels or JSON fields; None where they are free text."""
+    objects = [value for text in references if isinstance(value := _json(text), dict)]
+    if len(objects) >= 0.95 * len(references):
+        return f"Answer with one JSON object and nothing else. Its fields: {_fields(objects)}."
+    labels = Counter(reference.strip() for reference in references)
+    if len(labels) <= LABELS_AT_MOST and len(references) >= 3 * len(labels) and max(map(len, labels)) <= 40:
+        return f"Answer with exactly one of these and nothing else: {', '.join(sorted(labels))}."
+    return None
+
+
+def _fields(objects: Sequence[dict[str, object]]) -> str:
+    """Each field with the values it takes, or their kind where they are many."""
+    described = []
+    for name in dict.fromkeys(name for value in objects for name in value):
+        values = Counter(json.dumps(value.get(name), ensure_ascii=False) for value in objects)
+        if len(values) <= VALUES_AT_MOST and len(objects) >= 3 * len(values):
+            described.append(f"{name} (one of {', '.join(sorted(values))})")
+        else:
+            kinds = {_KINDS.get(type(value.get(name)), "text") for value in objects}
+            described.append(f"{name} ({' or '.join(sorted(kinds))})")
+    return "; ".join(described)
+
+
+_KINDS = {bool: "true or false", int: "number", float: "number", type(None): "null", list: "list", dict: "object"}
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

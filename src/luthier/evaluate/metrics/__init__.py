@@ -1,0 +1,172 @@
+"""How close an answer is to its reference: one number from 0 to 1, higher is better.
+
+`METRICS` is the extension table: a word of the recipe, or a dotted "package.module:function" that reaches a user's own.
+`SET_UP` holds those that a setting makes: a schema, a tolerance, an embedding model. What is no mean over answers, such as
+macro-F1 and the confusion of labels, stands in `AGGREGATES`.
+
+Documents have no answer to compare. They are scored with `BITS_PER_BYTE`, stored as *negative* bits per byte, so that
+higher is better for every score that the statistics see.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import Mistake, unknown
+from luthier.evaluate.metrics import labels, objects, own
+from luthier.evaluate.metrics.choice import ALSO, MetricChoice, choose_metric
+from luthier.evaluate.metrics.labels import accuracy
+from luthier.evaluate.metrics.numeric import number
+from luthier.evaluate.metrics.objects import field_accuracy, first_object, json_valid, schema_valid
+from luthier.evaluate.metrics.similarity import similarity
+from luthier.evaluate.metrics.texts import chrf, chrf_signature, exact_match, normalised_match, rouge_l, token_f1
+
+__all__ = [
+    "AGGREGATES", "ALSO", "BITS_PER_BYTE", "METRICS", "PLAIN", "SET_UP", "Metric", "MetricChoice", "Settings", "accuracy",
+    "aggregated", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy", "first_object",
+    "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score", "scorers", "signatures",
+    "token_f1",
+]  # fmt: skip
+
+Metric = Callable[[str, str], float]
+"""(answer, reference) -> 0..1, higher is better."""
+
+BITS_PER_BYTE = "bits_per_byte"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What some metrics need to be told."""
+
+    json_schema: Path | None = None
+    """A file with the JSON Schema that answers should keep to."""
+    tolerance: float = 0.0
+    """How far a number may be from the reference's, as a share of it."""
+    embedder: Path | None = None
+    """The folder of a sentence-embedding model."""
+
+
+PLAIN = Settings()
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "exact_match": exact_match,
+    "normalised_match": normalised_match,
+    "number": number,
+    "field_accuracy": field_accuracy,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "chrf": chrf,
+    "json_valid": json_valid,
+}
+
+
+def _with_schema(settings: Settings) -> Metric:
+    if settings.json_schema is None:
+        raise Mistake('"schema_valid" needs a schema: name its file.', where="evaluate.json_schema")
+    return schema_valid(settings.json_schema)
+
+
+def _with_embedder(settings: Settings) -> Metric:
+    if settings.embedder is None:
+        told = '"similarity" needs a sentence-embedding model: name its folder.'
+        raise Mistake(told, where="evaluate.embedder")
+    return similarity(settings.embedder)
+
+
+SET_UP: dict[str, Callable[[Settings], Metric]] = {
+    "number": lambda settings: partial(number, tolerance=settings.tolerance),
+    "field_accuracy": lambda settings: partial(field_accuracy, tolerance=settings.tolerance),
+    "schema_valid": _with_schema,
+    "similarity": _with_embedder,
+}
+"""Metrics that a setting makes, by the same words."""
+
+Aggregate = Callable[[Sequence[str], Sequence[str], Settings], dict[str, Any]]
+
+AGGREGATES: dict[str, tuple[str, Aggregate]] = {
+    "accuracy": ("labels", lambda answers, references, settings: labels.report(answers, references)),
+    "field_accuracy": (
+        "fields",
+        lambda answers, references, settings: objects.report(answers, references, tolerance=settings.tolerance),
+    ),
+}
+"""Deciding metric → a name, and the function of all answers and references at once that is shown under it."""
+
+_BINARY = {"accuracy", "exact_match", "json_valid", "normalised_match", "number", "schema_valid"}
+_LABELS = {
+    "accuracy": "accuracy",
+    "exact_match": "exact match",
+    "normalised_match": "normalised match",
+    "number": "right number",
+    "field_accuracy": "field accuracy",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "json_valid": "valid JSON",
+    "schema_valid": "keeps to the schema",
+    "similarity": "similarity of meaning",
+    BITS_PER_BYTE: "bits per byte",
+}
+
+
+def label(name: str) -> str:
+    """The metric's name as people write it; a user's own metric by its function's name."""
+    return _LABELS.get(name, name.rpartition(":")[2])
+
+
+def binary(name_or_scores: str | Sequence[float]) -> bool:
+    """Whether a metric of the table, or these very scores, can only be 0 or 1."""
+    if isinstance(name_or_scores, str):
+        return name_or_scores in _BINARY
+    return all(score in (0, 1) for score in name_or_scores)
+
+
+def resolve(name: str, *, settings: Settings = PLAIN, where: str | None = "evaluate.metric") -> Metric:
+    """The metric of that name, or a user's "package.module:function", which is then watched at every call."""
+    if ":" in name:
+        return own.load(name, where=where)
+    if name in SET_UP and (name not in METRICS or settings != PLAIN):
+        return SET_UP[name](settings)
+    if name not in METRICS:
+        raise unknown("metric", name, [*METRICS, *SET_UP], where=where)
+    return METRICS[name]
+
+
+def scorers(name: str, settings: Settings = PLAIN) -> dict[str, Metric]:
+    """The metric that decides, first, and those that are shown beside it."""
+    also = ALSO.get(name, ())
+    if settings.json_schema and name != "schema_valid":
+        also = ("schema_valid", *also)
+    if settings.embedder and name != "similarity":
+        also = (*also, "similarity")
+    return {each: resolve(each, settings=settings) for each in (name, *also) if each != BITS_PER_BYTE}
+
+
+def score(metrics: Mapping[str, Metric], answer: str, reference: str, *, place: str) -> dict[str, float]:
+    """The answer's score by each metric; a metric that fails raises a Mistake that names `place`, the item's own."""
+    try:
+        return {name: metric(answer, reference) for name, metric in metrics.items()}
+    except Mistake as mistake:
+        raise Mistake(mistake.message, where=place) from mistake
+
+
+def aggregated(name: str) -> bool:
+    """Whether there is more to say of a metric than its mean."""
+    return name in AGGREGATES
+
+
+def aggregates(name: str, texts: Sequence[tuple[str, str]], settings: Settings = PLAIN) -> dict[str, Any]:
+    """What is no mean over answers: of these (answer, reference) pairs, under the aggregate's name; often nothing."""
+    if name not in AGGREGATES or not texts:
+        return {}
+    title, report = AGGREGATES[name]
+    answers, references = zip(*texts, strict=True)
+    return {title: report(answers, references, settings)}
+
+
+def signatures(names: Iterable[str]) -> dict[str, str]:
+    """The exact settings of those metrics that other people compute too, in their library's own words."""
+    return {"chrf": chrf_signature()} if "chrf" in names else {}

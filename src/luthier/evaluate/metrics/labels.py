@@ -1,0 +1,79 @@
+"""A label out of a few: right or wrong for each answer, and what that adds up to over all of them."""
+
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from luthier.errors import Mistake
+from luthier.evaluate.metrics import forms
+
+OTHER = "other answers"
+_NO_LABEL = "\0"
+_ENDINGS = string.whitespace + ".,;:!?…。"  # not every mark: "C#" and "C++" are labels of their own
+
+
+def accuracy(answer: str, reference: str) -> float:
+    """1 if the answer is the label, whatever its case and closing punctuation.
+
+    An answer that only contains the label ("It is refund, I think") is wrong: a program that reads it is lost too.
+    """
+    return float(label_of(answer) == label_of(reference))
+
+
+def label_of(text: str) -> str:
+    """The form in which equal labels are equal."""
+    folded = forms.folded(text)
+    return folded.rstrip(_ENDINGS) or folded
+
+
+def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, macro-F1, precision and recall for each class, and the confusion: rows wanted, columns given.
+
+    The classes are the labels that occur among the references. An answer that is none of them is counted in the last
+    column and is wrong. Macro-F1 is the plain mean of the classes' F1; a class that is never right has F1 0. With a
+    single class every answer that names it is right, which a note says, since no number shows it.
+    """
+    if not references:
+        raise Mistake("no answers to count labels in; the arm has answered nothing.")
+    spelled: dict[str, str] = {}
+    for reference in references:
+        spelled.setdefault(label_of(reference), reference.strip())
+    names = sorted(spelled)
+    wanted = [label_of(reference) for reference in references]
+    given = [name if (name := label_of(answer)) in spelled else _NO_LABEL for answer in answers]
+    pairs, asked, said = Counter(zip(wanted, given, strict=True)), Counter(wanted), Counter(given)
+    f1 = [2 * pairs[name, name] / (said[name] + asked[name]) for name in names]
+    classes = [
+        {
+            "label": spelled[name],
+            "precision": pairs[name, name] / said[name] if said[name] else 0.0,
+            "recall": pairs[name, name] / asked[name],
+            "f1": each,
+            "n": asked[name],
+        }
+        for name, each in zip(names, f1, strict=True)
+    ]
+    right = sum(pairs[name, name] for name in names)
+    found: dict[str, Any] = {
+        "accuracy": right / len(references),
+        "macro_f1": sum(f1) / len(f1),
+        "other": said[_NO_LABEL],
+        "classes": classes,
+        "confusion": {
+            "labels": [spelled[name] for name in names],
+            "columns": [*(spelled[name] for name in names), OTHER],
+            "counts": [[pairs[row, column] for column in (*names, _NO_LABEL)] for row in names],
+        },
+    }
+    if len(names) == 1:
+        found["note"] = one_class(spelled[names[0]], len(references))
+    return found
+
+
+def one_class(label: str, count: int) -> str:
+    """What to tell about references that are all the same."""
+    return (
+        f'all {count:,} reference answers are "{label}", so a program that always says it would score 100 %: '
+        "nothing can be learnt or shown from one class"
+    )

@@ -1,0 +1,61 @@
+"""How near an answer's meaning is to its reference's, in the eyes of an embedding model that lies in a folder."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from luthier.errors import Mistake
+from luthier.model.device import pick_device
+
+_LONGEST = 512  # tokens, where the model does not say
+
+
+def similarity(folder: Path) -> Callable[[str, str], float]:
+    """The metric: cosine of the two texts' embeddings, negative ones as 0.
+
+    Any transformers encoder folder will do. A text's embedding is the mean of its last hidden states (Reimers &
+    Gurevych 2019, section 3), so a model that was made for another pooling answers less well. Two texts that share no
+    fact can be near each other: read it beside another metric, never alone.
+    """
+    embed = _embedder(folder)
+
+    def metric(answer: str, reference: str) -> float:
+        if not answer.strip() or not reference.strip():
+            return float(answer.strip() == reference.strip())
+        first, second = embed([answer, reference])
+        return min(1.0, max(0.0, float(first @ second)))
+
+    return metric
+
+
+@cache
+def _embedder(folder: Path) -> Callable[[Sequence[str]], Float[Tensor, "text width"]]:
+    """Texts → embeddings of length 1."""
+    if not (folder / "config.json").is_file():
+        told = "no model there; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
+        raise Mistake(told, where=f"evaluate.embedder: {folder}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        told = f"cannot load the embedding model: {str(error).strip().splitlines()[0]}"
+        raise Mistake(told, where=f"evaluate.embedder: {folder}") from error
+    device = pick_device()
+    nn.Module.to(model, device)
+    model.eval()
+    longest = min(_LONGEST, int(getattr(model.config, "max_position_embeddings", None) or _LONGEST))
+
+    @torch.inference_mode()
+    def embed(texts: Sequence[str]) -> Float[Tensor, "text width"]:
+        rows = []
+        for text in texts:  # one by one: no padding, so a text's embedding does not depend on its company
+            ids = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt").to(device)
+            rows.append(model(**ids).last_hidden_state[0].mean(dim=0))  # width
+        return nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    return embed

@@ -1,0 +1,57 @@
+"""Text against text: the same, the same in other spelling, or how much of it is shared."""
+
+from collections import Counter
+
+from rapidfuzz.distance import LCSseq
+from sacrebleu.metrics.chrf import CHRF
+
+from luthier.evaluate.metrics import forms
+
+_CHRF = CHRF()
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """1 if the two are the same text after Unicode NFC and without surrounding blanks."""
+    return float(forms.text(answer) == forms.text(reference))
+
+
+def normalised_match(answer: str, reference: str) -> float:
+    """1 if the two are the same words, whatever their case, punctuation, articles and spelling of numbers and dates."""
+    return float(forms.canonical(answer) == forms.canonical(reference))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over the bag of words, as SQuAD counts it (Rajpurkar et al. 2016, 6.1).
+
+    Case, punctuation and English articles do not count. Two empty texts agree, an empty and a full one share nothing.
+    """
+    given, wanted = Counter(forms.words(answer)), Counter(forms.words(reference))
+    if not given or not wanted:
+        return float(given == wanted)
+    return 2 * (given & wanted).total() / (given.total() + wanted.total())
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over the longest common subsequence of words (Lin 2004, section 3).
+
+    Words are runs of letters and digits without case, none left out and none stemmed.
+    """
+    given, wanted = forms.tokens(answer), forms.tokens(reference)
+    if not given or not wanted:
+        return float(given == wanted)
+    return 2 * LCSseq.similarity(given, wanted) / (len(given) + len(wanted))
+
+
+def chrf(answer: str, reference: str) -> float:
+    """chrF2 / 100: F-score over character 1- to 6-grams, recall weighted twice (Popović 2015), by sacrebleu."""
+    if not answer.strip() or not reference.strip():
+        return float(answer.strip() == reference.strip())
+    score: float = _CHRF.sentence_score(answer, [reference]).score
+    return min(1.0, max(0.0, score / 100))
+
+
+def chrf_signature() -> str:
+    """sacrebleu's own words for what exactly its chrF is, such as `chrF2|nrefs:1|…|version:2.6.0`."""
+    scorer = CHRF()
+    scorer.sentence_score("a", ["a"])
+    return f"chrF2|{scorer.get_signature().format()}"

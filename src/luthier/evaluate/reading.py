@@ -1,0 +1,187 @@
+"""What rules can read off an answer: its words, what it repeats, whether it refuses, which names and numbers it states.
+
+Rules, not models: each can be read, tested and argued about, and gives the same result tomorrow. They see characters and
+know nothing of meaning; `REFUSALS` speaks English.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from luthier.errors import Mistake
+
+_WORD = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*")
+_SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
+
+REFUSALS: dict[str, re.Pattern[str]] = {
+    name: re.compile(pattern, re.IGNORECASE)
+    for name, pattern in {
+        "does not know": r"\bi (?:(?:really |simply |honestly )?(?:do not|don't) (?:know|have (?:any |enough |that |the |"
+        r"personal |real-time |access to )*(?:information|knowledge|data|details|opinions?|feelings|beliefs|preferences|"
+        r"experiences?))|have no (?:information|knowledge|idea|data|opinion))\b",
+        "is not sure": r"^\W*(?:sorry,? |unfortunately,? )?i(?: am|'m) (?:not sure|not certain|unsure|not familiar)\b",
+        "may not or cannot say": r"\bi(?: am|'m)? (?:cannot|can not|can't|could not|couldn't|unable to|not able to|not allowed"
+        r" to|won't|will not) (?:answer|help (?:you )?with (?:that|this)|assist|provide|reveal|share|disclose|discuss|comment|"
+        r"tell you|say|give (?:you )?(?:that|this|any))\b",
+        "apologises": r"^\W*(?:i(?: am|'m) )?(?:very |so )?(?:sorry\b|(?:i )?apologi[sz]e\b|my apologies\b)",
+        "keeps to its subject": r"\b(?:let's|let us|please) (?:keep|stick|stay|focus|return|get back)\b[^.!?]*\b(?:relevant|"
+        r"related|topic|subject|discussion|conversation|focused|to)\b",
+        "speaks of one subject only": r"\b(?:i|we|this (?:\w+ )?(?:documentation|assistant|bot|service)|it) (?:can |will |am "
+        r"able to |is |am |are )*(?:only |solely |just )(?:be able to |able to )?(?:answers?|talks?|discuss(?:es)?|helps?|"
+        r"responds?|covers?|about)\b",
+        "calls it out of its field": r"\b(?:(?:outside|beyond|out of|not (?:with)?in|not part of) (?:of )?(?:my|our|the|this)"
+        r" (?:\w+ )?(?:scope|knowledge|expertise|area|field|documentation|topic|domain)|off[- ]topic|out of scope)\b",
+        "wishes it could": r"^\W*i wish\b",
+    }.items()
+}
+"""What a refusal sounds like, by what it says. `is_refusal` looks in the first two sentences of an answer only."""
+
+REFUSAL_WORDS_AT_MOST = 60  # a longer answer that begins with an apology goes on to answer
+
+
+def plain(text: str) -> str:
+    """The text in one Unicode form with straight apostrophes, since a rule should need one spelling."""
+    return unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+
+
+def words(text: str) -> list[str]:
+    """The words and numbers in lower case, punctuation left out."""
+    return _WORD.findall(plain(text).casefold())
+
+
+def sentences(text: str) -> list[str]:
+    """The text cut behind closing marks and at line ends; blanks around a sentence are left out."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def normalised(text: str) -> str:
+    """Equal for answers that say the same words in the same order, whatever their case, punctuation and white space."""
+    return " ".join(words(text))
+
+
+def is_refusal(answer: str, own: re.Pattern[str] | None = None) -> bool:
+    """Whether the answer declines to answer, by `REFUSALS` or by the user's own pattern, which is sought in all of it."""
+    if own is not None and own.search(answer):
+        return True
+    if len(words(answer)) > REFUSAL_WORDS_AT_MOST:
+        return False
+    beginning = plain(" ".join(sentences(answer)[:2]))
+    return any(pattern.search(beginning) for pattern in REFUSALS.values())
+
+
+def refusal_pattern(text: str | None, *, where: str = "evaluate.refusal") -> re.Pattern[str] | None:
+    """A user's regular expression, upper and lower case alike; None stays None."""
+    if text is None:
+        return None
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise Mistake(f'not a regular expression: {error}; found "{text}".', where=where) from None
+
+
+def repeated_share(text: str, *, width: int = 4) -> float:
+    """The share of runs of `width` words that have been there before: 0 for fresh text, near 1 for a loop.
+
+    A text shorter than 3 · `width` words has no room for a loop and counts as fresh.
+    """
+    found = words(text)
+    runs = [tuple(found[at : at + width]) for at in range(len(found) - width + 1)]
+    return 1 - len(set(runs)) / len(runs) if len(found) >= 3 * width else 0.0
+
+
+def longest_loop(text: str) -> int:
+    """How many times in a row the most repeated passage stands there; 1 where nothing is repeated at once.
+
+    A passage is 1 to 40 words, or an unbroken run of characters ("hahaha").
+    """
+    found = words(text)
+    most = 1
+    for width in range(1, min(40, len(found) // 2) + 1):
+        same = run = 0
+        for at in range(width, len(found)):
+            same = same + 1 if found[at] == found[at - width] else 0
+            run = max(run, same)
+        most = max(most, 1 + run // width)
+    characters = re.search(r"(\S{1,8}?)\1{11,}", text)
+    return max(most, len(characters[0]) // len(characters[1]) if characters else 1)
+
+
+def is_looping(answer: str, reference: str = "") -> bool:
+    """Whether the answer runs in circles: a passage four times in a row, or a third of its word runs said before.
+
+    What the reference repeats as well (rows of a table, fields of a list) is no loop.
+    """
+    if longest_loop(answer) >= 4 and longest_loop(answer) > longest_loop(reference):
+        return True
+    return repeated_share(answer) >= 1 / 3 and repeated_share(answer) > repeated_share(reference) + 0.15
+
+
+_NUMBER = re.compile(r"(?<![\w.,])(?<![^\W\d]-)[-−]?\d(?:[\d.,:/]*\d)?")
+_LIST_MARK = re.compile(r"^\s*(?:[-*•#>]+\s*|\(?\d{1,2}[.):]\s+|\*\*)*", re.MULTILINE)
+_NAME = re.compile(r"[^\W\d_][\w'.\-]*")
+_NEVER_NAMES = {"i", "i'm", "i've", "i'll", "i'd", "ok", "okay"}
+
+
+def stated_facts(text: str) -> list[str]:
+    """The numbers and capitalised names in a text, in order: what a reader could look up.
+
+    A word that opens a sentence or a line is capitalised anyway and counts only if it has a second capital or a digit
+    ("NASA", "GPT-4"). The numbers of a list are no facts.
+    """
+    found: list[str] = []
+    body = _LIST_MARK.sub("", plain(text))
+    for sentence in sentences(body):
+        for number in _NUMBER.finditer(sentence):
+            found.append(number.group())
+        for position, match in enumerate(_NAME.finditer(sentence)):
+            word = match.group().rstrip(".'-").removesuffix("'s")
+            opens = position == 0 or sentence[: match.start()].rstrip()[-1:] in ('"', ":", "\u201c", "(")
+            capitals = sum(sign.isupper() for sign in word)
+            if word.casefold() in _NEVER_NAMES or not capitals or (len(word) < 2):
+                continue
+            if not opens or capitals > 1 or any(sign.isdigit() for sign in word):
+                found.append(word)
+    return list(dict.fromkeys(found))
+
+
+def unsupported_facts(answer: str, support: Iterable[str]) -> list[str]:
+    """The numbers and names of an answer that none of the supporting texts (reference, prompt) contains.
+
+    Compared as strings: numbers by their digits (1,000 is 1000), names by their letters, also as a part of a longer word.
+    A true fact that happens to stand in neither text counts as unsupported.
+    """
+    texts = [plain(text) for text in support]
+    numbers = {_digits(number.group()) for text in texts for number in _NUMBER.finditer(text)}
+    letters = " ".join(texts).casefold()
+    return [
+        fact
+        for fact in stated_facts(answer)
+        if (_digits(fact) not in numbers if _NUMBER.fullmatch(fact) else fact.casefold() not in letters)
+    ]
+
+
+def _digits(number: str) -> str:
+    bare = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", number.replace("−", "-"))
+    return bare.rstrip("0").rstrip(".") if re.fullmatch(r"-?\d+\.\d+", bare) else bare
+
+
+def says(answer: str, wanted: str) -> bool:
+    """Whether the answer contains the wanted words in a row, whatever their case and punctuation."""
+    given, sought = words(answer), words(wanted)
+    return bool(sought) and any(given[at : at + len(sought)] == sought for at in range(len(given) - len(sought) + 1))
+
+
+def quantiles(values: Sequence[float]) -> Iterator[float]:
+    """The 10th, 50th and 90th percentile, by the nearest rank."""
+    ranked = sorted(values)
+    for share in (0.1, 0.5, 0.9):
+        yield ranked[min(len(ranked) - 1, max(0, round(share * len(ranked)) - 1))]
+
+
+def overlap(left: str, right: str) -> float:
+    """Token F1 of two answers, which tells near agreement from none."""
+    given, wanted = Counter(words(left)), Counter(words(right))
+    if not given or not wanted:
+        return float(given == wanted)
+    return 2 * (given & wanted).total() / (given.total() + wanted.total())

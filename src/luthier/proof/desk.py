@@ -1,0 +1,140 @@
+"""Where questions are put and answers written down: a run's items, its sheets, its models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from luthier.data.dataset import Item
+from luthier.data.prepared import Prepared
+from luthier.defaults import DEV_QUESTIONS
+from luthier.errors import CorruptedState, Interrupted, Mistake
+from luthier.evaluate import metrics
+from luthier.evaluate.answers import Line, Sheet
+from luthier.evaluate.arms import ENDPOINT, Prompt
+from luthier.evaluate.endpoint import Endpoint
+from luthier.model import loading
+from luthier.model.loading import LanguageModel
+from luthier.recipe import Recipe
+from luthier.runs import Run
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A run, its recipe, and whether to stop: what every stage of the proof works with."""
+
+    run: Run
+    recipe: Recipe
+    stop: Callable[[], bool] = lambda: False
+
+    def rows(self, split: str) -> Prepared:
+        return Prepared(self.run.folder / "data" / f"{split}.arrow")
+
+    def items(self, split: str) -> list[Item]:
+        return self.rows(split).items()
+
+    def dev_items(self) -> list[Item]:
+        """The dev questions that prompts are chosen by, in an order that has nothing to do with the file's."""
+        return sorted(self.items("dev"), key=lambda item: item.id)[:DEV_QUESTIONS]
+
+    @property
+    def documents(self) -> bool:
+        """Whether the rows are documents, of which nothing is asked."""
+        return self.items("test")[0].conversation.is_document
+
+    @property
+    def max_new_tokens(self) -> int:
+        assert self.recipe.evaluate.max_new_tokens, "a run's own recipe has every value"
+        return self.recipe.evaluate.max_new_tokens
+
+    def sheet(self, file: str) -> Sheet:
+        """A file of answers, scored by the metric that decides and by those shown beside it."""
+        scored = metrics.scorers(str(self.recipe.evaluate.metric), metric_settings(self.recipe))
+        return Sheet(self.run.folder / "evaluation" / f"{file}.jsonl", scored)
+
+    def answer(
+        self, lm: LanguageModel, items: Sequence[Item], arm: str, prompt: Prompt, *, split: str, file: str
+    ) -> list[Line]:
+        """The arm's answers to these items, in their order."""
+        return self.sheet(file).answer(
+            lm,
+            items,
+            arm=arm,
+            prompt=prompt,
+            max_new_tokens=self.max_new_tokens,
+            progress=self.progress(arm, split),
+        )
+
+    def continue_documents(self, lm: LanguageModel, arm: str) -> None:
+        """An arm's scores on the test documents."""
+        sheet = self.sheet("answers")
+        sheet.continue_documents(lm, self.rows("test"), arm=arm, progress=self.progress(arm, "test"))
+
+    def progress(self, arm: str, split: str) -> Callable[[int, int], None]:
+        """Records how far an arm is, and stops between two batches when asked to."""
+
+        def tell(done: int, of: int) -> None:
+            self.run.record("arm", arm=arm, split=split, done=done, of=of)
+            if self.stop():
+                raise Interrupted(f"stopped while {arm} answered the {split} questions; {done} of {of} are kept.")
+
+        return tell
+
+    def leave_out(self, arm: str, why: str) -> None:
+        """Note that an arm cannot be compared, and why."""
+        self.run.record("excluded", arm=arm, why=why)
+        self.run.record("warning", message=f"{arm} is left out of the comparison: {why}.")
+
+    def left_out(self) -> dict[str, str]:
+        """Arms that could not be compared, each with the latest reason."""
+        return {event["arm"]: event["why"] for event in self.run.events("excluded")}
+
+
+def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
+    """The endpoint behind "endpoint:NAME"."""
+    short = name.removeprefix(ENDPOINT)
+    return Endpoint.of(short, recipe.evaluate.endpoints[short])
+
+
+def load_base(desk: Desk) -> LanguageModel:
+    """The base model, if it is still the one that the run was started with."""
+    base = loading.load(desk.recipe.model)
+    same_model(desk.run, base)
+    return base
+
+
+def load_tuned(current: Run) -> LanguageModel:
+    """The run's model, if it is still used with the template that it was trained with."""
+    if not (current.folder / "model").is_dir():
+        raise no_model(current)
+    tuned = loading.load(str(current.folder / "model"))
+    if tuned.template.sha256 != current.record_file["hashes"]["template"]:
+        raise CorruptedState(
+            "the chat template is not the one that the model was trained with; restore model/.",
+            where=str(current.folder),
+        )
+    return tuned
+
+
+def no_model(current: Run) -> Mistake:
+    return Mistake(
+        f"this run has no model yet (it is {current.state}); continue it with `luthier run --run {current.folder}`.",
+        where=str(current.folder),
+    )
+
+
+def same_model(current: Run, base: LanguageModel) -> None:
+    """Note the base model's hashes; a run that is continued must find the same ones."""
+    hashes = {"base_model": loading.fingerprint(base.folder), "template": base.template.sha256}
+    known = current.record_file.get("hashes", {})
+    for name, value in hashes.items():
+        if known.get(name, value) != value:
+            raise CorruptedState(
+                f"the {name.replace('_', ' ')} is not the one that this run was started with; restore it or start a new run.",
+                where=base.name,
+            )
+    current.update(hashes={**known, **hashes})
+
+
+def metric_settings(recipe: Recipe) -> metrics.Settings:
+    """What of the recipe metrics depend on."""
+    settings = recipe.evaluate
+    return metrics.Settings(settings.json_schema, settings.tolerance, settings.embedder)

@@ -1,0 +1,156 @@
+"""Several runs of one question: amounts of data, base models, settings; one folder, one chart, an answer in words.
+
+    sweeps/NAME/
+      sweep.json               the points, what they have in common, and what came out
+      sweep.html  sweep.svg    the chart with its words; the chart alone
+      points/POINT/            a run folder like any other
+
+All points answer the same dev and test questions. A smaller amount of data is a part of each larger one. The prompt arms
+are asked once for a base model, with the examples of its largest amount, and their answers are lent to its other points.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from luthier import pipeline, proof
+from luthier import recipe as recipes
+from luthier.errors import Interrupted, Mistake
+from luthier.recipe import Recipe
+from luthier.report import sweep as page
+from luthier.runs import Run, now, write_atomic
+from luthier.sweep.points import AMOUNTS, Point, plan_points
+from luthier.sweep.results import results
+
+__all__ = ["AMOUNTS", "FILE", "Point", "plan_points", "run"]
+
+FILE = "sweep.json"
+FIXED = (
+    "data.format",
+    "data.columns",
+    "data.test_items",
+    "data.dev_items",
+    "evaluate.metric",
+    "evaluate.max_new_tokens",
+)
+"""Settings that are computed from all the data once, so that every point is asked and scored alike."""
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def run(
+    asked: Recipe,
+    folder: Path | None = None,
+    *,
+    amounts: Sequence[float] | None = None,
+    models: Sequence[str] = (),
+    settings: Mapping[str, Sequence[Any]] | None = None,
+    listen: Listener | None = None,
+    command: str = "",
+) -> Path:
+    """Run every point that is not complete yet, write the chart, and give the folder.
+
+    In a folder that has a sweep already, its points are continued and those that are asked for now are added.
+    """
+    folder = folder or _default_folder(asked)
+    record = _open(folder, asked, command)
+    asked = Recipe.model_validate(record["asked"])
+    known = [Point(**point) for point in record["points"]]
+    if not known or amounts is not None or models or settings:
+        new = plan_points(asked, amounts=amounts, models=models, settings=settings or {})
+        known += [point for point in new if point.name not in {old.name for old in known}]
+    if len(known) < 2:
+        raise Mistake(
+            f"one point is no comparison ({known[0].name}). Name at least two amounts, models or values: "
+            "--amounts 50,100, --models A,B or --set train.learning_rate=1e-4,5e-5.",
+            where="command line",
+        )
+    _fix(record, asked, known)
+    record["points"] = [asdict(point) for point in known]
+    _write(folder, record)
+    for number, point in enumerate(known, start=1):
+        place = folder / "points" / point.name
+        if listen:
+            listen({"kind": "point", "number": number, "of": len(known), "name": point.name, "folder": str(place)})
+        lender = next((other for other in known[: number - 1] if other.model == point.model), None)
+        recipe = point.recipe(asked, record["fixed"])
+        if lender is not None:
+            _lend(folder / "points" / lender.name, place, recipe, command)
+        try:
+            pipeline.run(recipe, place, listen=listen, command=command)
+        except Interrupted as stop:
+            raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
+        except Mistake as mistake:
+            raise type(mistake)(f"point {point.name}: {mistake}") from None
+        if number > 1:
+            _write(folder, record | results(folder, known[:number], Recipe.model_validate(record["asked"])))
+            page.write(folder)
+    return folder
+
+
+def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
+    """The sweep's record in this folder, or a new one; refuses to go on with another recipe."""
+    path = folder / FILE
+    if not path.exists():
+        if asked.data.path is None:
+            raise Mistake("no data: name a file or folder, or with --folder a sweep to continue.", where="data.path")
+        if folder.exists() and any(folder.iterdir()):
+            raise Mistake(
+                "already exists and is not a sweep's folder; choose another with --folder.", where=str(folder)
+            )
+        return {"created": now(), "command": command, "asked": asked.model_dump(mode="json"), "fixed": {}, "points": []}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    changes = recipes.differences(Recipe.model_validate(record["asked"]), asked)
+    if asked.data.path is not None and changes:
+        told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
+        raise Mistake(
+            f"this sweep was started with other settings ({told}). Continue it with --folder alone, or name a new folder.",
+            where=str(folder),
+        )
+    return record
+
+
+def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None:
+    """Compute once what all points share, and make sure that all models are asked the same questions."""
+    checked = record.setdefault("models", {})
+    for model in dict.fromkeys(point.model for point in points):
+        if model in checked:
+            continue
+        planned = pipeline.plan(recipes.replace(asked, {**record["fixed"], "model": model}))
+        asked_items = {name: sorted(item.id for item in getattr(planned.splits, name)) for name in ("dev", "test")}
+        digest = hashlib.sha256(json.dumps(asked_items).encode()).hexdigest()
+        if checked and digest not in checked.values():
+            raise Mistake(
+                f"it keeps other test questions than {next(iter(checked))}: some rows are too long for one of the models. "
+                "Give test and dev rows that fit all models with data.test_path and data.dev_path.",
+                where=model,
+            )
+        checked[model] = digest
+        if not record["fixed"]:
+            record["fixed"] = {key: recipes.get(planned.recipe, key) for key in FIXED}
+
+
+def _lend(lender: Path, borrower: Path, recipe: Recipe, command: str) -> None:
+    """Copy the prompt arms' answers into a run that has none of its own yet; they are the same base model's."""
+    if (borrower / "run.json").exists():
+        current = Run(borrower)
+        if current.events("borrowed"):
+            return
+    else:
+        current, _ = pipeline.open_run(recipe, borrower, command=command)
+    proof.lend(lender, borrower)
+    current.record("borrowed", what="the prompt arms' answers", of=lender.name)
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "points").mkdir(exist_ok=True)
+    write_atomic(folder / FILE, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _default_folder(asked: Recipe) -> Path:
+    """sweeps/<data>-<date>-<time>."""
+    return Path("sweeps") / pipeline.default_folder(asked).name

@@ -1,0 +1,90 @@
+"""What is written down of a model: the same numbers as plain transformers give."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier.chat import Conversation, Message
+from luthier.data.dataset import Item
+from luthier.evaluate.guards.case import BASE, Case, Choice, Passage, Question
+from luthier.evaluate.guards.notes import Notes, _with
+from luthier.model import loading
+from luthier.model.loading import LanguageModel
+from luthier.recipe import Evaluate
+
+ITEM = Item("1", "a.jsonl:1", "1", Conversation.pair("Why?", "Because."))
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_model: Path) -> LanguageModel:
+    return loading.load(str(tiny_model))
+
+
+def case(**settings: object) -> Case:
+    return Case([ITEM], [ITEM], Evaluate.model_validate(settings), None, 0)
+
+
+@torch.inference_mode()
+def test_a_passage_is_scored_from_its_second_token_on(lm: LanguageModel, tmp_path: Path) -> None:
+    text = "The printer in the kitchen prints blue pages."
+    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [Passage("p", "news", text)]}, case(), lambda done, of: None)
+    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    ids = torch.tensor([lm.tokenizer(text).input_ids])
+    loss = lm.model(input_ids=ids, labels=ids).loss.item()
+    assert line["nats"] == pytest.approx(loss * (ids.shape[1] - 1), rel=1e-4)
+    assert (line["kind"], line["tokens"]) == ("news", ids.shape[1] - 1)
+    assert 0.8 * len(text) < line["bytes"] < len(text)
+    assert 1 < line["nats"] / math.log(2) / line["bytes"] < 20
+
+
+def test_a_passage_longer_than_the_context_is_cut_to_it(lm: LanguageModel, tmp_path: Path) -> None:
+    long = Passage("p", "news", "word after word " * 400)
+    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [long]}, case(), lambda done, of: None)
+    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    assert line["tokens"] == lm.context - 1 and line["bytes"] < len(long.text)
+
+
+@torch.inference_mode()
+def test_the_chosen_answer_is_the_likeliest_per_byte(lm: LanguageModel, tmp_path: Path) -> None:
+    task = Choice("c", "What is the capital of France?", ("Paris", "The blue printer", "x", "No"), 0)
+    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [task]}, case(), lambda done, of: None)
+    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    before = lm.tokenizer(f"Question: {task.question}\nAnswer:").input_ids
+    nats = []
+    for choice in task.choices:
+        ids = torch.tensor([before + lm.tokenizer(f" {choice}").input_ids])
+        logs = lm.model(input_ids=ids).logits[0].log_softmax(dim=-1)
+        nats.append(-sum(logs[at - 1, ids[0, at]].item() for at in range(len(before), ids.shape[1])))
+    assert line["nats"] == pytest.approx(nats, rel=1e-4)
+    assert line["bytes"] == [len(choice) + 1 for choice in task.choices]
+    per_byte = [one / size for one, size in zip(nats, line["bytes"], strict=True)]
+    assert line["answer"] == task.choices[per_byte.index(min(per_byte))] and line["reference"] == "Paris"
+
+
+def test_what_is_written_is_not_asked_again(lm: LanguageModel, tmp_path: Path) -> None:
+    notes, told = Notes(tmp_path / "n.jsonl"), list[tuple[int, int]]()
+    questions = [Question(f"q{number}", [Message("user", "Why?" * number)]) for number in range(1, 4)]
+    notes.ask(lm, BASE, {"g": questions[:2]}, case(), lambda done, of: None)
+    notes.ask(lm, BASE, {"g": questions}, case(), lambda done, of: told.append((done, of)))
+    assert [line["item"] for line in notes.lines()] == ["q1", "q2", "q3"]
+    assert told == [(3, 3)]
+    notes.ask(lm, "fine-tuned", {"g": questions}, case(), lambda done, of: None)
+    assert len(notes.lines()) == 6
+
+
+def test_drawn_answers_are_the_same_in_every_run_and_differ_by_sample(lm: LanguageModel, tmp_path: Path) -> None:
+    drawn = [Question(f"q {number}", [Message("user", "Why?")], 1.0, number) for number in range(3)]
+    sides = []
+    for name in ("a", "b"):
+        Notes(tmp_path / name).ask(lm, BASE, {"g": drawn}, case(max_new_tokens=12), lambda done, of: None)
+        sides.append([line["answer"] for line in Notes(tmp_path / name).lines()])
+    assert sides[0] == sides[1] and len(set(sides[0])) == 3
+
+
+def test_the_instruction_stands_at_the_head_of_the_system_message() -> None:
+    asked = (Message("system", "You are kind."), Message("user", "Why?"))
+    assert _with("Answer with a label.", asked)[0].content == "Answer with a label.\n\nYou are kind."
+    assert _with("Answer with a label.", asked[1:])[0] == Message("system", "Answer with a label.")
+    assert _with(None, asked) == asked
