@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from luthier.data.dataset import Dataset, Item
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
 from luthier.errors import EnvironmentMistake, Mistake
+from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
+from luthier.evaluate.benchmark import Exam
 from luthier.model import generate, loading, reference
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -246,6 +249,45 @@ def load_model(name: str) -> tuple[LanguageModel, str | None]:
         current = Run(Path(name))
         return proof.load_tuned(current), recipes.load(current.folder / "recipe.toml").data.system
     return loading.load(name), None
+
+
+def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listener | None = None) -> dict[str, Any]:
+    """A run's model on benchmarks, beside the base model; left in evaluation/benchmarks.json. Another model alone, unwritten.
+
+    `base` measures the base model too; by default where there is one.
+    """
+    current = Run(Path(name)) if (Path(name) / "run.json").is_file() else None
+    if base and current is None:
+        raise Mistake(
+            "only a run has a base model to compare with; leave out --base, or name a run's folder.", where=name
+        )
+    arms_asked = {"fine-tuned": name} if current else {name: name}
+    settings = Recipe()
+    if current:
+        settings = recipes.load(current.folder / "recipe.toml")
+        exam = replace(exam, system=settings.data.system)
+        arms_asked |= {"base": settings.model} if base is not False else {}
+    for model in arms_asked.values():
+        reference.resolve(model)
+
+    def progress(number: int) -> Callable[[int, int], None]:
+        def tell(done: int, of: int) -> None:
+            if listen:
+                listen({"kind": "arm", "arm": list(arms_asked)[number], "split": "benchmark", "done": done, "of": of})
+
+        return tell
+
+    results, notes = benchmarks.sit(exam, [partial(_loaded, model) for model in arms_asked.values()], progress)
+    report_card = benchmarks.record(
+        dict(zip(arms_asked, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha
+    )
+    if current:
+        benchmarks.keep(current.folder / "evaluation", report_card)
+    return report_card.summary
+
+
+def _loaded(name: str) -> LanguageModel:
+    return load_model(name)[0]
 
 
 def ask(lm: LanguageModel, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from luthier.model import attention, generate
 from luthier.model.head import summed_loss
+from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
 from luthier.model.tokenizer import template_of
@@ -94,3 +95,19 @@ def test_batched_answers_are_those_of_generate(model: torch.nn.Module, tiny_mode
     for prompt, reply in zip(prompts, generate.answer(lm, prompts, max_new_tokens=12), strict=True):
         plain = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :].tolist()
         assert reply.ids == plain
+
+
+def test_likelihoods_are_those_of_the_model_s_own_scores(model: torch.nn.Module, tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    lm = LanguageModel("tiny", tiny_model, model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+    beginning = [(7 * place) % 300 + 5 for place in range(40)]
+    contexts = [[9, 4, 30], [9, 4, 30], [*beginning, 8], [*beginning, 11], [6]]
+    choices = [[12, 7, 20], [13], [50, 51], [50, 52, 53], [5, 5]]
+    found = continuations(lm, list(zip(contexts, choices, strict=True)))
+    for context, choice, ours in zip(contexts, choices, found, strict=True):
+        with torch.inference_mode():
+            logprobs = (
+                model(input_ids=torch.tensor([context + choice])).logits[0, len(context) - 1 : -1].log_softmax(-1)
+            )
+        wanted = logprobs.gather(-1, torch.tensor(choice)[:, None]).sum().item()
+        assert ours.logprob == pytest.approx(wanted, rel=1e-4, abs=1e-3)

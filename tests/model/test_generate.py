@@ -65,24 +65,6 @@ def test_a_shared_beginning_is_computed_once_and_changes_nothing(lm: LanguageMod
     ]
 
 
-def test_what_all_batches_begin_with_is_computed_once(lm: LanguageModel) -> None:
-    head = Message("system", "You answer briefly and to the point, and never about anything else than printers.")
-    prompts = [lm.template.prompt([head, Message("user", question)]) for question in QUESTIONS]
-    wanted = [generate.answer(lm, [prompt], max_new_tokens=6)[0].ids for prompt in prompts]
-    computed = 0
-
-    def count(module: torch.nn.Module, given: tuple[object, ...], named: dict[str, torch.Tensor]) -> None:
-        nonlocal computed
-        computed += named["input_ids"].numel()
-
-    hook = lm.model.register_forward_pre_hook(count, with_kwargs=True)
-    found = generate.answer(lm, prompts, max_new_tokens=6, tokens_per_batch=1)  # every prompt a batch of its own
-    hook.remove()
-    shared, steps = generate.shared_beginning(prompts), sum(len(reply.ids) - 1 for reply in found)
-    assert [reply.ids for reply in found] == wanted
-    assert computed == shared + sum(len(prompt) - shared for prompt in prompts) + steps
-
-
 def test_a_shared_beginning_leaves_each_prompt_a_token() -> None:
     same = list(range(40))
     assert generate.shared_beginning([same, same]) == 39
@@ -142,3 +124,24 @@ def test_a_temperature_near_zero_draws_the_likeliest(lm: LanguageModel, prompts:
     assert [reply.ids for reply in generate.answer(lm, prompts, max_new_tokens=8, sampling=cold)] == [
         reply.ids for reply in greedy
     ]
+
+
+def test_prompts_that_are_read_in_portions_are_answered_as_if_alone(lm: LanguageModel) -> None:
+    mixed = [[(11 * place + number) % 300 + 5 for place in range(3 + 17 * number % 90)] for number in range(24)]
+    shared = [[*range(5, 45), *prompt] for prompt in mixed]
+    for prompts in (mixed, shared):
+        assert sum(map(len, prompts)) > generate.CPU_READS
+        assert [reply.ids for reply in generate.answer(lm, prompts, max_new_tokens=9)] == [
+            generate.answer(lm, [prompt], max_new_tokens=9)[0].ids for prompt in prompts
+        ]
+
+
+def test_an_answer_ends_with_the_token_that_completes_a_stop_text(lm: LanguageModel, prompts: list[list[int]]) -> None:
+    whole = [lm.template.tokenizer.decode(reply.ids) for reply in generate.answer(lm, prompts, max_new_tokens=24)]
+    end = whole[0][3:5]
+    for text, reply in zip(whole, generate.answer(lm, prompts, max_new_tokens=24, until=[end]), strict=True):
+        cut = lm.template.tokenizer.decode(reply.ids)
+        assert text.startswith(cut)
+        assert end not in cut[:-9]
+        assert (end in cut) == (end in text)
+        assert reply.finish == ("stop" if end in text or reply.ids[-1] in lm.template.stop_ids else "length")

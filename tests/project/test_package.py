@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "peft", "scipy", "pyarrow")
 NAMED_OTHERWISE = {"spellchecker": "pyspellchecker"}
 """Modules that have another name than the package that they come in."""
 
-BROUGHT_ALONG = {"pydantic_core": "pydantic", "markupsafe": "jinja2"}
+BROUGHT_ALONG = {"pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "yaml": "lm_eval"}
 """Modules that we import and that a dependency of ours always brings."""
 
 NEEDED_UNSEEN = {"accelerate", "gguf"}

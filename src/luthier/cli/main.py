@@ -162,6 +162,38 @@ def ask(
 
 
 @app.command()
+def benchmark(
+    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a model.")],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="A,B",
+            help="Names of lm-eval's tasks, its task files (.yaml), or files of questions (.jsonl, .csv).",
+        ),
+    ],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first items of each task.")] = None,
+    task_folder: Annotated[
+        Path | None, typer.Option("--task-folder", help="Folder with task files of your own, to be named by --tasks.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Ask with the model's chat template instead of plain text.")
+    ] = False,
+    base: Annotated[
+        bool | None,
+        typer.Option("--base/--no-base", help="Measure the base model too, and compare.  [default: for a run]"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run's model on benchmarks with EleutherAI's lm-eval, beside its base model."""
+    from luthier.cli.benchmark import measure
+    from luthier.evaluate.benchmark import Exam
+
+    words = [word.strip() for word in tasks.split(",") if word.strip()]
+    measure(run, Exam(words, task_folder, limit, chat), base=base, quiet=quiet)
+
+
+@app.command()
 def runs(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")) -> None:
     """List the runs in a folder with their state and verdict."""
     from luthier.cli.talk import show_runs

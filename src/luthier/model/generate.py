@@ -1,7 +1,7 @@
 """Answers, many at once: sorted by length, batched under a token budget, left-padded, finished rows dropped.
 
-Greedy, or sampled with a seed for each prompt. What all prompts begin with (a system message, the examples of a few-shot
-prompt) is computed once and shared.
+Greedy, or sampled with a seed for each prompt. What all prompts of a batch begin with (a system message, the examples of a
+few-shot prompt) is computed once and shared. Prompts are read a few of like length at a time, and answered all together.
 """
 
 import copy
@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from torch import Tensor, nn
+from transformers import DynamicCache
 
+from luthier.model import cache as caches
 from luthier.model.loading import LanguageModel
 
 DROP_AT = 0.75  # share of rows still going at which the others are dropped: dropping copies the cache
 SHARED_AT_LEAST = 16  # tokens of common beginning that are worth a forward pass of their own
+CACHE_BYTES = 2 << 30  # of keys and values that a batch may need: more rows at a time are faster, until memory is short
+CPU_READS, GPU_READS = 512, 16384  # prompt tokens of a forward pass; a processor keeps small batches in its cache
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,33 @@ def answer(
     *,
     max_new_tokens: int,
     sampling: Sampling | None = None,
-    tokens_per_batch: int = 24576,
+    until: Sequence[str] = (),
+    tokens_per_batch: int | None = None,
     on_batch: Callable[[dict[int, Reply]], None] | None = None,
 ) -> list[Reply]:
-    """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there."""
+    """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there.
+
+    A reply also ends with the token that completes one of the texts `until`.
+    """
+    tokens_per_batch = tokens_per_batch or CACHE_BYTES // caches.bytes_per_token(lm.model.config, lm.model.dtype)
     replies: dict[int, Reply] = {}
     order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
-    beginning = _beginning(lm, prompts) if prompts else None
     while order:
         batch: list[int] = []
         while order and (not batch or (len(batch) + 1) * (len(prompts[order[0]]) + max_new_tokens) <= tokens_per_batch):
             batch.append(order.pop(0))
         start = time.perf_counter()
         rows: list[list[int]] = [[] for _ in batch]
+        ended: set[int] = set()
         pick = _sampled(sampling, batch) if sampling else _likeliest
-        for tokens in _decode(lm, [prompts[number] for number in batch], max_new_tokens, beginning, pick):
+        for tokens in _decode(lm, [prompts[number] for number in batch], max_new_tokens, ended, pick):
             for row, token in tokens.items():
                 rows[row].append(token)
+            if until:
+                ended.update(row for row in tokens if _complete(lm, rows[row], until))
         seconds = (time.perf_counter() - start) / len(batch)
-        stops = lm.template.stop_ids
         done = {
-            number: Reply(ids, "stop" if ids and ids[-1] in stops else "length", seconds)
-            for number, ids in zip(batch, rows, strict=True)
+            number: Reply(rows[row], "stop" if row in ended else "length", seconds) for row, number in enumerate(batch)
         }
         replies.update(done)
         if on_batch:
@@ -84,7 +91,7 @@ def answer(
 
 def stream(lm: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int) -> Iterator[int]:
     """The reply to one prompt, token by token; the same tokens as `answer` gives."""
-    for tokens in _decode(lm, [prompt], max_new_tokens, None):
+    for tokens in _decode(lm, [prompt], max_new_tokens, set()):
         yield tokens[0]
 
 
@@ -94,6 +101,12 @@ def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     limit = min(map(len, prompts)) - 1
     same = next((place for place in range(limit) if first[place] != last[place]), limit)
     return same if len(prompts) > 1 and same >= SHARED_AT_LEAST else 0
+
+
+def _complete(lm: LanguageModel, ids: Sequence[int], until: Sequence[str]) -> bool:
+    """Whether one of the texts stands at the end of what was written; a token has at least a byte."""
+    text = lm.template.tokenizer.decode(ids[-max(len(end.encode()) for end in until) - 1 :])
+    return any(end in text for end in until)
 
 
 def _likeliest(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
@@ -113,117 +126,89 @@ def _sampled(sampling: Sampling, prompts: Sequence[int]) -> Pick:
     return pick
 
 
-@torch.inference_mode()
-def _beginning(lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> DynamicCache | None:
-    """Keys and values of what all prompts begin with, for one row; None if that is not worth it."""
-    shared = shared_beginning(prompts)
-    if not shared:
-        return None
-    cache = _roomy_cache(lm.model.config, shared)
-    lm.model(input_ids=torch.tensor([list(prompts[0][:shared])], device=lm.device), cache=cache, logits_to_keep=1)
-    return cache
-
-
-@torch.inference_mode()
 def _decode(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    beginning: DynamicCache | None,
+    ended: set[int],
     pick: Pick = _likeliest,
 ) -> Iterator[dict[int, int]]:
-    """Each step's new tokens by row; rows that have ended are soon no longer computed. All prompts have the `beginning`."""
-    device, model = lm.device, lm.model
-    stops = lm.template.stop_ids
-    longest = max(map(len, prompts))
-    steps = min(max_new_tokens, max(lm.context - longest, 0))
-    cache = _roomy_cache(model.config, longest + steps, beginning)
-    shared = cache.get_seq_length()
-    if shared:
-        cache.batch_repeat_interleave(len(prompts))
-    tokens, mask = _left_padded([prompt[shared:] for prompt in prompts], device)
-    mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)  # batch shared+time
+    """Each step's new tokens by row; rows in `ended` (also where the caller puts them in) are soon no longer computed."""
+    steps = min(max_new_tokens, max(lm.context - max(map(len, prompts)), 0))
+    if not steps:
+        return
+    cache, mask, scores = _read(lm, prompts, steps)
     rows = list(range(len(prompts)))
-    ended: set[int] = set()
-    for _ in range(steps):
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        output = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        chosen = pick(output.logits[:, -1], rows)  # batch
+    for step in range(1, steps + 1):
+        chosen = pick(scores, rows)  # batch
         new = {row: token for row, token in zip(rows, chosen.tolist(), strict=True) if row not in ended}
+        ended.update(row for row, token in new.items() if token in lm.template.stop_ids)
         yield new
-        ended.update(row for row, token in new.items() if token in stops)
         going = [place for place, row in enumerate(rows) if row not in ended]
-        if not going:
+        if not going or step == steps:
             return
         if len(going) <= DROP_AT * len(rows):
-            keep = torch.tensor(going, device=device)
+            keep = torch.tensor(going, device=lm.device)
             cache.batch_select_indices(keep)
             chosen, mask = chosen[keep], mask[keep]
             rows = [rows[place] for place in going]
-        tokens = chosen[:, None]  # batch 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        scores = _forward(lm, chosen[:, None], mask, cache)
 
 
-class _RoomyLayer(DynamicLayer):
-    """Keys and values of a layer with room for those to come: transformers' own layer copies all of them at every token."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.room = room
-        self._buffers: tuple[Tensor, Tensor] | None = None
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values (batch heads time width) behind the old ones; returns all of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        length = self.get_seq_length()
-        end = length + key_states.shape[-2]
-        if self._buffers is None or end > self._buffers[0].shape[-2]:
-            self._buffers = self._grown(self.keys, key_states, end), self._grown(self.values, value_states, end)
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., length:end, :] = states
-        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
-        return self.keys, self.values
-
-    def _grown(self, old: Tensor | None, new: Tensor, end: int) -> Tensor:
-        batch, heads, _, width = new.shape
-        buffer = new.new_empty(batch, heads, max(self.room, end), width)
-        if old is not None and old.numel():
-            buffer[..., : old.shape[-2], :] = old
-        return buffer
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._buffers = None
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._buffers = None
+@torch.inference_mode()
+def _read(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], steps: int
+) -> tuple[DynamicCache, Int[Tensor, "batch time"], Float[Tensor, "batch vocab"]]:
+    """The prompts' keys and values with room for `steps` tokens, their mask, and the scores for each row's first token."""
+    longest = max(map(len, prompts))
+    shared = shared_beginning(prompts)
+    own = [prompt[shared:] for prompt in prompts]
+    portions = list(_portions(own, CPU_READS if lm.device.type == "cpu" else GPU_READS))
+    if not caches.is_plain(caches.roomy(lm.model.config, 0)):
+        portions = [own]
+    beginning = caches.roomy(lm.model.config, longest + steps if len(portions) == 1 else 0)
+    if shared:
+        ids = torch.tensor([list(prompts[0][:shared])], device=lm.device)
+        _forward(lm, ids, torch.ones_like(ids), beginning)
+    parts, masks, scores = [], [], []
+    for some in portions:
+        part = copy.deepcopy(beginning)
+        if shared:
+            part.batch_repeat_interleave(len(some))
+        tokens, mask = _left_padded(some, lm.device)
+        mask = torch.cat([mask.new_ones(len(some), shared), mask], dim=1)  # some shared+time
+        scores.append(_forward(lm, tokens, mask, part))
+        parts.append(part)
+        masks.append(nn.functional.pad(mask[:, shared:], (longest - mask.shape[1], 0)))
+    mask = torch.cat(masks)
+    mask = torch.cat([mask.new_ones(len(mask), shared), mask], dim=1)
+    return caches.stacked(parts, shared=shared, room=longest + steps), mask, torch.cat(scores)
 
 
-def _roomy_cache(config: PreTrainedConfig, room: int, beginning: DynamicCache | None = None) -> DynamicCache:
-    """transformers' cache for this model, where plain layers get room for `room` tokens; others stay as they are.
+def _portions(rows: Sequence[Sequence[int]], most: int) -> Iterator[Sequence[Sequence[int]]]:
+    """Rows one after the other, as many at a time as have `most` tokens when padded; one at least."""
+    start = 0
+    while start < len(rows):
+        end, longest = start + 1, len(rows[start])
+        while end < len(rows) and (end + 1 - start) * max(longest, len(rows[end])) <= most:
+            longest = max(longest, len(rows[end]))
+            end += 1
+        yield rows[start:end]
+        start = end
 
-    It is empty, or a copy of a `beginning`.
-    """
-    if beginning is not None:
-        cache = copy.deepcopy(beginning)
-        for layer in cache.layers:
-            if isinstance(layer, _RoomyLayer):
-                layer.room = room
-        return cache
-    cache = DynamicCache(config=config)
-    cache.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+
+@torch.inference_mode()
+def _forward(
+    lm: LanguageModel, tokens: Int[Tensor, "batch new"], mask: Int[Tensor, "batch time"], cache: DynamicCache
+) -> Float[Tensor, "batch vocab"]:
+    """Scores behind the last of the new tokens, whose keys and values go into the cache."""
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+    output = lm.model(
+        input_ids=tokens, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True, logits_to_keep=1
+    )
+    scores: Tensor = output.logits[:, -1]
+    return scores
 
 
 def _left_padded(

@@ -111,10 +111,8 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     if not is_plain(head):  # an adapter sits on the head, or it has a bias: let the model compute its own scores
         scores = model(**inputs).logits[0, batch.targets - 1].float()  # learnt vocab
         return nn.functional.cross_entropy(scores, wanted, reduction="sum")
-    hidden = _decoder(model)(**inputs).last_hidden_state[0, batch.targets - 1]  # learnt width
-    config = model.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    hidden = decoder(model)(**inputs).last_hidden_state[0, batch.targets - 1]  # learnt width
+    softcap, scale = bend(model)
     loss: Tensor = _HeadLoss.apply(hidden, head.weight, wanted, softcap, scale)  # type: ignore[no-untyped-call]
     return loss
 
@@ -148,10 +146,17 @@ def is_plain(head: nn.Module | None) -> bool:
     return type(head) is nn.Linear and head.bias is None
 
 
-def _decoder(model: CausalModel) -> nn.Module:
+def bend(model: CausalModel) -> tuple[float | None, float]:
+    """What some families do to the head's products: a soft cap on them (Gemma), and a factor before it (Cohere, Granite)."""
+    config = model.config.get_text_config()
+    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return getattr(config, "final_logit_softcapping", None), factor
+
+
+def decoder(model: CausalModel) -> nn.Module:
     """The model without its head; adapters inside it stay."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, PreTrainedModel)
-    decoder = inner.get_decoder()
-    assert isinstance(decoder, nn.Module)
-    return decoder
+    headless = inner.get_decoder()
+    assert isinstance(headless, nn.Module)
+    return headless

@@ -1,19 +1,26 @@
 """How likely texts are to a model: Σ log p of continuations behind contexts, many at once, nothing generated.
 
-A context is computed once for all its continuations.
+Continuations of one context are computed behind one copy of it, and contexts that begin alike behind one copy of that
+beginning (see `tree`). Scores over the vocabulary exist only where a token of a continuation is predicted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
-from transformers import DynamicCache
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
 
+from luthier.model import attention, tree
+from luthier.model.head import CHUNK, bend, decoder, is_plain
 from luthier.model.loading import LanguageModel
+from luthier.model.tree import Ids, Question, Row
 
-Ids = Sequence[int]
-TOKENS_PER_BATCH = 512  # continuation tokens, padding included: their scores over the vocabulary are in memory at once
+NATS_APART = 1e-3  # by how much two fp32 sums may differ and still say the same
+EVERYWHERE = 1 << 30
+CPU_BATCH, GPU_BATCH = 512, 16384  # tokens; a processor computes small batches faster, because they stay in its cache
 
 
 class Likelihood(NamedTuple):
@@ -27,61 +34,129 @@ def continuations(
     lm: LanguageModel,
     pairs: Sequence[tuple[Ids, Ids]],
     *,
+    tokens_per_batch: int | None = None,
     on_batch: Callable[[dict[int, Likelihood]], None] | None = None,
 ) -> list[Likelihood]:
-    """For each (context, continuation) how likely the continuation is; neither is empty, together they fit into the context.
+    """For each (context, continuation) how likely the continuation is; neither is empty.
 
-    `on_batch` sees likelihoods, by index, as soon as they are there.
+    What does not fit into the model's context is scored in windows. `on_batch` sees likelihoods, by index, as soon as they
+    are there.
     """
-    behind: dict[tuple[int, ...], list[int]] = {}
-    for number, (context, _) in enumerate(pairs):
-        behind.setdefault(tuple(context), []).append(number)
-    found: dict[int, Likelihood] = {}
-    for numbers in _batches(list(behind.values()), pairs):
-        done = dict(zip(numbers, _score(lm, [pairs[number] for number in numbers]), strict=True))
-        found.update(done)
+    tokens_per_batch = tokens_per_batch or (CPU_BATCH if lm.device.type == "cpu" else GPU_BATCH)
+    sums, greedy = np.zeros(len(pairs)), np.ones(len(pairs), dtype=bool)
+    missing = np.zeros(len(pairs), dtype=int)  # tokens that are still to be predicted
+    questions: dict[tuple[int, ...], Question] = {}
+    for number, pair in enumerate(pairs):
+        assert pair[0] and pair[1], "a context and its continuation have one token at least"
+        for context, ids in windows(*pair, lm.context):
+            questions.setdefault(tuple(context), Question(context)).choices.append((number, ids))
+            missing[number] += len(ids)
+    rows = sorted(_rows(lm, list(questions.values()), tokens_per_batch), key=lambda row: -len(row.ids))
+    while rows:  # the largest batch first: what does not fit into memory shows at once
+        count = max(1, tokens_per_batch // len(rows[0].ids))
+        batch, rows = rows[:count], rows[count:]
+        scored = _score(lm, batch)
+        np.add.at(sums, scored.numbers, scored.logprobs)
+        np.logical_and.at(greedy, scored.numbers, scored.likeliest)
+        np.subtract.at(missing, scored.numbers, 1)
         if on_batch:
-            on_batch(done)
-    return [found[number] for number in range(len(pairs))]
+            done = [at for at in np.unique(scored.numbers).tolist() if not missing[at]]
+            on_batch({at: Likelihood(float(sums[at]), bool(greedy[at])) for at in done})
+    return [Likelihood(float(total), bool(best)) for total, best in zip(sums, greedy, strict=True)]
 
 
-def _batches(groups: Sequence[list[int]], pairs: Sequence[tuple[Ids, Ids]]) -> Iterator[list[int]]:
-    """Pairs of one context together, groups of like lengths together, as many as the budget allows."""
-    sizes = [(max(len(pairs[number][1]) for number in group), len(pairs[group[0]][0])) for group in groups]
-    batch: list[int] = []
-    for width, place in sorted((size, place) for place, size in enumerate(sizes)):
-        if batch and (len(batch) + len(groups[place])) * width[0] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch += groups[place]
-    if batch:
-        yield batch
+def windows(context: Ids, continuation: Ids, limit: int) -> Iterator[tuple[Ids, Ids]]:
+    """(context, continuation) pairs that predict every token of a continuation once, with at most `limit` tokens of input.
+
+    Each but the last predicts as many tokens as fit, so that behind the first one a single token of context is left; the last
+    has all the context that fits. lm-eval cuts long documents in this way.
+    """
+    whole = [*context, *continuation]
+    start = len(context)
+    while start < len(whole):
+        end = min(start + limit, len(whole))
+        yield whole[max(0, end - limit - 1) : start], whole[start:end]
+        start = end
+
+
+def _rows(lm: LanguageModel, questions: Sequence[Question], tokens_per_batch: int) -> list[Row]:
+    """The questions as trees, or where the model takes no notice of a tree's mask, each text in a row of its own."""
+    config = lm.model.config.get_text_config()
+    reaches = [getattr(config, name, None) or EVERYWHERE for name in ("sliding_window", "attention_chunk_size")]
+    shape = {"width": config.hidden_size, "tokens_per_batch": tokens_per_batch}
+    rows = tree.plant(questions, reach=min(reaches), **shape)
+    if any(row.forks for row in rows) and not takes_trees(lm):
+        rows = tree.plant(questions, reach=0, **shape)
+    return rows
+
+
+def takes_trees(lm: LanguageModel) -> bool:
+    """Whether the model computes in a tree what it computes in plain rows: tried on a small one.
+
+    Layers that carry a state from token to token, or that count distances themselves, do not look at positions or masks.
+    """
+    if lm.model.config._attn_implementation not in ("sdpa", "eager", attention.NAME):
+        return False
+    questions = [Question((7, 11, 5), [(0, (9, 13)), (1, (3, 5))]), Question((7, 11, 3), [(2, (13, 9)), (3, (5, 11))])]
+    alone = [Row((), [Question(question.context, [choice])]) for question in questions for choice in question.choices]
+    try:
+        together = _score(lm, [Row((7, 11), questions)])
+    except (IndexError, RuntimeError, TypeError, ValueError):  # it expects masks of another form
+        return False
+    sums = [np.bincount(scored.numbers, scored.logprobs) for scored in (together, _score(lm, alone))]
+    return bool(np.abs(sums[0] - sums[1]).max() <= NATS_APART)
+
+
+class _Scored(NamedTuple):
+    """For each target of a batch: its number, log p of its token, and whether no token is likelier."""
+
+    numbers: NDArray[np.int64]
+    logprobs: NDArray[np.float64]
+    likeliest: NDArray[np.bool_]
 
 
 @torch.inference_mode()
-def _score(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Likelihood]:
-    """One pass over the contexts, padded on the left, and one over all continuations, padded on the right."""
-    contexts = list(dict.fromkeys(tuple(context) for context, _ in pairs))
-    place = {context: number for number, context in enumerate(contexts)}
-    longest, width = max(map(len, contexts)), max(len(ids) for _, ids in pairs)
-    tokens = _tensor([[0] * (longest - len(ids)) + list(ids) for ids in contexts], lm)
-    mask = _tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in contexts], lm)
-    cache = DynamicCache(config=lm.model.config)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    head = {"cache": cache, "use_cache": True}
-    first = lm.model(input_ids=tokens, attention_mask=mask, position_ids=positions, logits_to_keep=1, **head).logits
-    rows = _tensor([place[tuple(context)] for context, _ in pairs], lm)
-    cache.batch_select_indices(rows)
-    wanted = _tensor([list(ids) + [0] * (width - len(ids)) for _, ids in pairs], lm)  # pair width
-    counts = _tensor([[1] * len(ids) + [0] * (width - len(ids)) for _, ids in pairs], lm)
-    mask = torch.cat([mask[rows], counts], dim=1)
-    positions = (mask.cumsum(dim=1) - 1)[:, longest:]
-    later = lm.model(input_ids=wanted, attention_mask=mask, position_ids=positions, **head).logits  # pair width vocab
-    scores = torch.cat([first[rows], later[:, :-1]], dim=1).float()
-    losses = nn.functional.cross_entropy(scores.transpose(1, 2), wanted, reduction="none") * counts
-    likeliest = ((scores.argmax(dim=-1) == wanted) | (counts == 0)).all(dim=1)
-    return [Likelihood(-nats, best) for nats, best in zip(losses.sum(dim=1).tolist(), likeliest.tolist(), strict=True)]
+def _score(lm: LanguageModel, rows: Sequence[Row]) -> _Scored:
+    batch = tree.inputs(rows, lm.device, lm.model.dtype)
+    named: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+    if batch.mask is not None:
+        named |= {"attention_mask": batch.mask, "position_ids": batch.positions}
+    wanted = sorted(
+        (at * batch.ids.shape[1] + target.place, target.token, target.number)
+        for at, row in enumerate(rows)
+        for target in row.targets
+    )
+    places, tokens, numbers = (torch.tensor(column, device=lm.device) for column in zip(*wanted, strict=True))
+    places, which = places.unique_consecutive(return_inverse=True)  # choices of a question fork at one place
+    starts = torch.searchsorted(which, torch.arange(0, len(places) + CHUNK, CHUNK, device=lm.device)).tolist()
+    logprobs, likeliest = [], []
+    for number, scores in enumerate(_scores(lm, named, places)):
+        targets = slice(starts[number], starts[number + 1])
+        rows_of, tokens_of = which[targets] - number * CHUNK, tokens[targets]
+        best = scores.amax(dim=-1)
+        chosen = scores[rows_of, tokens_of]
+        normalizer = best + scores.sub_(best[:, None]).exp_().sum(dim=-1).log()
+        logprobs.append(chosen - normalizer[rows_of])
+        likeliest.append(chosen >= best[rows_of])
+    return _Scored(
+        numbers.cpu().numpy(), torch.cat(logprobs).double().cpu().numpy(), torch.cat(likeliest).cpu().numpy()
+    )
 
 
-def _tensor(rows: Sequence[object], lm: LanguageModel) -> torch.Tensor:
-    return torch.tensor(rows, device=lm.device)
+def _scores(
+    lm: LanguageModel, named: dict[str, Any], places: Int[Tensor, " places"]
+) -> Iterator[Float[Tensor, "chunk vocab"]]:
+    """Scores over the vocabulary, in fp32, at places of the flattened batch: a few at a time, while the cache holds them."""
+    head = lm.model.get_output_embeddings()
+    if not is_plain(head):  # an adapter sits on the head, or it has a bias: the model computes its own scores
+        logits = lm.model(**named).logits.flatten(0, 1)  # batch*time vocab
+        for part in places.split(CHUNK):
+            yield logits[part].float()
+        return
+    softcap, scale = bend(lm.model)
+    hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
+    for part in hidden.split(CHUNK):
+        scores = (part @ head.weight.T).float()
+        if scale != 1.0:
+            scores *= scale
+        yield softcap * torch.tanh(scores / softcap) if softcap else scores

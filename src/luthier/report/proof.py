@@ -120,10 +120,10 @@ def read(folder: Path, verdict: Fields) -> Proof:
 def leaked(leakage: Fields) -> str:
     """What the split let through, in a sentence; empty where no test row has a relative in train or dev."""
     words = {
-        "exact": "whole copies",
+        "exact": "copied whole",
         "question": "with the same question",
         "near": "nearly the same",
-        "group": "of a group",
+        "group": "of a learnt group",
     }
     counts = {kind: fields.count(leakage, kind) or 0 for kind in words}
     if not leakage:

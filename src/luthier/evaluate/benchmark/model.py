@@ -1,0 +1,170 @@
+"""Our models as lm-eval sees them: likelihoods and greedy answers, batched by us, with adapters where there are some.
+
+Texts become tokens as lm-eval's own `hf` model does it, so that both are asked the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.api.model import TemplateLM
+
+from luthier.model import generate, likelihood
+from luthier.model.loading import LanguageModel
+
+Progress = Callable[[int, int], None]
+Request = Any
+"""lm_eval.api.instance.Instance: what is asked stands in `args`."""
+
+NEW_TOKENS = 256  # of an answer, where a task says nothing: as lm-eval has it
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+
+
+class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there for the type checker
+    """A loaded model; `progress` is told after every batch how many requests of a kind are done, and of how many.
+
+    `notes` gathers what a task asks for and does not get.
+    """
+
+    def __init__(self, lm: LanguageModel, progress: Progress) -> None:
+        super().__init__()
+        self.lm = lm
+        self.tokenizer = lm.tokenizer
+        self.progress = progress
+        self.notes: list[str] = []
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text that has no context."""
+        first = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else int(first)
+
+    @property
+    def max_length(self) -> int:
+        return self.lm.context
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self.lm.name.replace("/", "__")
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Messages as text, by the template that the model was trained with."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                chat_template=self.lm.template.source,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+        return self._encoded([string], add_special_tokens=add_special_tokens)[0]
+
+    def _encoded(self, texts: Sequence[str], *, add_special_tokens: bool | None = None) -> list[list[int]]:
+        """Ids of texts; a token that starts every sequence is not put before a text that spells it."""
+        bos = str(self.tokenizer.decode([self.prefix_token_id]))
+        plain = [text for text in dict.fromkeys(texts) if add_special_tokens is False or text.startswith(bos)]
+        usual = [text for text in dict.fromkeys(texts) if add_special_tokens is not False and not text.startswith(bos)]
+        ids: dict[str, list[int]] = {}
+        for some, special in ((plain, False), (usual, True)):
+            if some:
+                coded = self.tokenizer(some, add_special_tokens=special, verbose=False)["input_ids"]
+                ids |= zip(some, coded, strict=True)
+        return [ids[text] for text in texts]
+
+    def loglikelihood(self, requests: list[Request], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each (context, continuation), and whether greedy decoding would give it.
+
+        Blanks at a context's end belong to the continuation, and both are tokenized as one text.
+        """
+        pairs = [_with_blanks(*request.args) for request in requests]
+        contexts = self._encoded([context for context, _ in pairs])
+        wholes = self._encoded([context + continuation for context, continuation in pairs])
+        alone = self._encoded([continuation for _, continuation in pairs], add_special_tokens=False)
+        ids: list[tuple[list[int], list[int]]] = []
+        for (context, _), context_ids, whole, continuation in zip(pairs, contexts, wholes, alone, strict=True):
+            if context:
+                ids.append((context_ids, whole[len(context_ids) :]))
+            elif continuation[:1] == [self.prefix_token_id]:
+                ids.append((continuation[:1], continuation[1:]))
+            else:
+                ids.append(([self.prefix_token_id], continuation))
+        return [(found.logprob, found.greedy) for found in self._likelihoods(ids)]
+
+    def loglikelihood_rolling(self, requests: list[Request], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, of any length."""
+        texts = self._encoded([request.args[0] for request in requests])
+        return [found.logprob for found in self._likelihoods([([self.prefix_token_id], ids) for ids in texts])]
+
+    def _likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[likelihood.Likelihood]:
+        """In the order of the pairs; nothing is as likely as can be."""
+        asked = [number for number, (_, continuation) in enumerate(pairs) if continuation]
+        found = [likelihood.Likelihood(0.0, True)] * len(pairs)
+        done = len(pairs) - len(asked)
+        self.progress(done, len(pairs))
+
+        def keep(batch: dict[int, likelihood.Likelihood]) -> None:
+            nonlocal done
+            for number, value in batch.items():
+                found[asked[number]] = value
+            done += len(batch)
+            self.progress(done, len(pairs))
+
+        likelihood.continuations(self.lm, [pairs[number] for number in asked], on_batch=keep)
+        return found
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: object
+    ) -> list[tuple[float, bool]]:
+        found = self._likelihoods([(context, continuation) for _, context, continuation in requests])
+        return [(one.logprob, one.greedy) for one in found]
+
+    def generate_until(self, requests: list[Request], disable_tqdm: bool = False) -> list[str]:
+        """Greedy answers, each up to the first of its stop texts."""
+        texts: list[str | None] = [None] * len(requests)
+        by_settings: dict[tuple[tuple[str, ...], int], list[int]] = {}
+        for number, request in enumerate(requests):
+            by_settings.setdefault(self._settings(request.args[1]), []).append(number)
+        for (until, limit), numbers in by_settings.items():
+            room = self.lm.context - limit
+            assert room > 0, f"answers of {limit} tokens leave no room for a question in {self.lm.context}"
+            prompts = [ids[-room:] for ids in self._encoded([requests[number].args[0] for number in numbers])]
+
+            def keep(
+                batch: dict[int, generate.Reply], numbers: list[int] = numbers, until: tuple[str, ...] = until
+            ) -> None:
+                for at, reply in batch.items():
+                    text = str(self.tokenizer.decode(reply.ids, skip_special_tokens=True))
+                    texts[numbers[at]] = _before(text, until)
+                self.progress(sum(text is not None for text in texts), len(texts))
+
+            generate.answer(self.lm, prompts, max_new_tokens=limit, until=until, on_batch=keep)
+        assert all(text is not None for text in texts)
+        return [str(text) for text in texts]
+
+    def _settings(self, asked: dict[str, Any]) -> tuple[tuple[str, ...], int]:
+        """Stop texts and the most new tokens; sampling is noted and not done."""
+        until = asked.get("until") or []
+        until = [until] if isinstance(until, str) else until
+        limit = next((asked[name] for name in LIMITS if asked.get(name)), NEW_TOKENS)
+        if asked.get("do_sample") and float(asked.get("temperature", 1.0)) > 0:
+            note = "a task asks for sampled answers; it got greedy ones"
+            self.notes += [note] if note not in self.notes else []
+        return tuple(text for text in until if text), int(limit)
+
+
+def _with_blanks(context: str, continuation: str) -> tuple[str, str]:
+    kept = context.rstrip()
+    return kept, context[len(kept) :] + continuation
+
+
+def _before(text: str, ends: Sequence[str]) -> str:
+    """The text up to the first of the ends."""
+    for end in ends:
+        text = text.split(end)[0]
+    return text
