@@ -128,7 +128,8 @@ class Screen:
         head = "Recipe"
         for key, (value, why) in event["settings"].items():
             if not key.startswith("data."):  # how the data is read has been told
-                self._line(head, f"{key} = {_short(value)}  ({why})")
+                shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+                self._line(head, f"{key} = {_short(shown)}  ({why})")
                 head = ""
 
     def _model(self, event: Event) -> None:
