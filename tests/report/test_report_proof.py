@@ -28,6 +28,10 @@ GUARDS = [
     },
 ]  # fmt: skip
 EXAMPLE = {"place": "t.jsonl:7", "nearest": [{"place": "t.jsonl:3"}]}
+FORMAT = {
+    "guard": "format", "check": "ends", "title": "Ends its answers", "passed": True, "word": "WITHIN LIMIT", "unit": "percent",
+    "base": 68.3, "fine_tuned": 0.0, "difference": -68.3, "interval": [0.0, 6.0], "sentence": "It ends them.", "examples": [],
+}  # fmt: skip
 ERRORS = {
     "sentence": "Errors in 140 answers: repetitive 62 → 5.",
     "categories": [
@@ -55,7 +59,7 @@ BENCHMARKS = {
 
 def with_proof(make_run: MakeRun, **verdict: Any) -> Path:
     folder = make_run(verdict={"plan": PLAN, "secondary": SECONDARY, **verdict})
-    for name, content in (("guards", {"guards": GUARDS}), ("errors", ERRORS), ("benchmarks", BENCHMARKS)):
+    for name, content in (("guards", {"guards": [*GUARDS, FORMAT]}), ("errors", ERRORS), ("benchmarks", BENCHMARKS)):
         (folder / "evaluation" / f"{name}.json").write_text(json.dumps(content))
     return folder
 
@@ -68,6 +72,7 @@ def told(folder: Path) -> tuple[str, str]:
 def test_guards_stand_with_before_after_and_a_mark(make_run: MakeRun) -> None:
     html, markdown = told(with_proof(make_run))
     assert "1.162" in html and "+0.2 % [−0.3, +0.8]" in html and "&lt;b&gt;Mars?&lt;/b&gt;" in html
+    assert "0.0 % [0.0, 6.0]" in html and "−68.3 %<" in html  # the interval of a limit is that of the value after
     assert "- ✗ Answers what it should (WORSE): It refuses 9 of 100 questions." in markdown
     assert "- ✓ Predicts general text as before (EQUIVALENT)" in markdown
 

@@ -161,7 +161,10 @@ def _guard(values: Fields) -> Guard:
     interval = fields.interval(values.get("interval"))
     difference = fields.number(values, "difference")
     change = DASH if difference is None else f"{difference:+.1f}{unit}"
-    if interval and difference is not None:
+    tuned = _measured(values, "fine_tuned", unit)
+    if interval and fields.text(values, "word").endswith("LIMIT"):  # what counts is the value after, not its change
+        tuned += f" [{interval[0]:.1f}, {interval[1]:.1f}]"
+    elif interval and difference is not None:
         change += f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
     passed = values.get("passed")
     return Guard(
@@ -169,7 +172,7 @@ def _guard(values: Fields) -> Guard:
         mark=UNDECIDED if passed is None else PASSED if passed else FAILED,
         word=fields.text(values, "word"),
         base=_measured(values, "base", unit),
-        tuned=_measured(values, "fine_tuned", unit),
+        tuned=tuned,
         change=change.replace("-", "\N{MINUS SIGN}"),
         sentence=fields.text(values, "sentence"),
         examples=tuple(fields.texts(each) for each in values.get("examples") or ()),
