@@ -74,7 +74,6 @@ class Endpoint:
 
     def answers(self, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> Iterator[tuple[int, Response]]:
         """Each prompt's number with its answer, as they arrive; raises Unavailable at the first that cannot be had."""
-        self._gone.clear()
         pool = ThreadPoolExecutor(AT_ONCE)
         waiting = {
             pool.submit(self.ask, prompt, max_new_tokens=max_new_tokens): number
@@ -88,6 +87,7 @@ class Endpoint:
         finally:
             self._gone.set()  # those that wait between two tries give up
             pool.shutdown(cancel_futures=True)
+            self._gone.clear()
 
     def ask(self, messages: Sequence[Message], *, max_new_tokens: int) -> Response:
         """One answer, greedy. Tries again after a pause when the endpoint is busy or out of reach."""
