@@ -57,11 +57,13 @@ def write_run(
     verdict: Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
+    arms: Mapping[str, Any] | None = None,
     edit: Callable[[list[Line]], list[Line]] = lambda answers: answers,
 ) -> None:
     """Write the folder: whole, or as a stop at `stop_at_step` leaves it.
 
-    `verdict`, `run` and `data` replace single fields; `edit` changes the lines of answers.jsonl.
+    `verdict`, `run` and `data` replace single fields; `arms` is what the plan says of the arms;
+    `edit` changes the lines of answers.jsonl.
     """
     (folder / "evaluation").mkdir(parents=True)
     stopped = stop_at_step is not None
@@ -99,6 +101,8 @@ def write_run(
         )
         events.append({"kind": "verdict"} | {key: value for key, value in result.items() if key != "arms"})
         (folder / "evaluation" / "verdict.json").write_text(json.dumps(result))
+        if arms:
+            (folder / "evaluation" / "plan.json").write_text(json.dumps({"plan": {"arms": arms}}))
         _write_lines(folder / "evaluation" / "answers.jsonl", answers)
     _write_lines(folder / "events.jsonl", [{"time": "2026-11-24T13:05:00.000+00:00"} | event for event in events])
 

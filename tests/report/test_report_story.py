@@ -112,6 +112,27 @@ def test_cost_compares_the_tuned_model_with_the_best_prompt(make_run: MakeRun) -
     assert told(make_run()).cost == expected
 
 
+def test_the_number_of_examples_is_the_one_that_was_chosen_on_dev(make_run: MakeRun) -> None:
+    planned = {"few-shot": {"who": "base", "shots": 1}, "retrieved": {"who": "base", "shots": 8}}
+    table = told(make_run(arms=planned)).table
+    assert table is not None
+    explained = {row.label: row.explanation for row in table.rows}
+    assert explained["few-shot"] == "the same 1 training example before every question"
+    assert explained["retrieved"] == "the 8 training examples most like the question (BM25) before it"
+
+
+def test_another_model_is_no_prompt_that_could_have_been_chosen(make_run: MakeRun) -> None:
+    other = {"who": "endpoint", "model": "big-one", "prompt": "retrieved"}
+    folder = make_run(verdict={"best_prompt_arm": "few-shot"}, arms={"retrieved": other})
+    assert "Dev items chose few-shot among 2 prompt arms" in doubts(folder)
+    assert "scored higher than the arm chosen on dev" not in doubts(folder)
+    table = told(folder).table
+    assert table is not None
+    assert {row.label: row.explanation for row in table.rows}["retrieved"] == (
+        "big-one, another model, with the prompt of retrieved"
+    )
+
+
 def test_a_column_that_no_arm_fills_is_left_out(make_run: MakeRun) -> None:
     table = told(make_run(documents=True)).table
     assert table is not None

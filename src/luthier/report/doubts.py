@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from luthier.report.evidence import TUNED, Evidence, Verdict
+from luthier.report.evidence import Evidence, Verdict
 from luthier.report.wording import Unit, listed, plural, visible_effect
 
 FEW_ITEMS = 100
@@ -54,7 +54,7 @@ def _of_size(verdict: Verdict, unit: Unit) -> Iterator[Doubt]:
 
 
 def _of_choice(verdict: Verdict, unit: Unit) -> Iterator[Doubt]:
-    prompts = [arm for arm in verdict.arms if arm.name != TUNED]
+    prompts = [arm for arm in verdict.arms if arm.prompts_base]
     chosen = verdict.arm(verdict.best_prompt_arm)
     if not chosen or not prompts:
         return

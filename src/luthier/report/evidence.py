@@ -110,6 +110,14 @@ class Arm:
     cut: int | None
     n: int
     dev_mean: float | None
+    planned: Fields
+    """What the plan says of it: "who" answers ("base", "tuned", "endpoint") and its settings, such as "shots"."""
+
+    @property
+    def prompts_base(self) -> bool:
+        """Is it a prompt on the base model, so a rival of fine-tuning?"""
+        who = fields.text(self.planned, "who") or ("tuned" if self.name == TUNED else "base")
+        return who == "base"
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,8 @@ def read(folder: Path) -> Evidence:
     recipe_file = folder / "recipe.toml"
     recipe_text = recipe_file.read_text(encoding="utf-8", errors="replace") if recipe_file.exists() else ""
     verdict_file = fields.json_object(folder / "evaluation" / "verdict.json")
-    verdict = _verdict(verdict_file) if verdict_file else None
+    plan = fields.json_object(folder / "evaluation" / "plan.json").get("plan") or {}
+    verdict = _verdict(verdict_file, plan.get("arms") or {}) if verdict_file else None
     answers = [_answer(line) for line in read_json_lines(folder / "evaluation" / "answers.jsonl")]
     unique = {(answer.arm, answer.item): answer for answer in answers}
     return Evidence(
@@ -266,9 +275,12 @@ def _pairs(answers: Sequence[Answer], verdict: Verdict | None) -> tuple[Pair, ..
     )
 
 
-def _verdict(values: Fields) -> Verdict:
+def _verdict(values: Fields, planned: Fields) -> Verdict:
     dev_means = values.get("dev_means") or {}
-    arms = [_arm(name, arm, fields.number(dev_means, name)) for name, arm in (values.get("arms") or {}).items()]
+    arms = [
+        _arm(name, arm, fields.number(dev_means, name), planned.get(name))
+        for name, arm in (values.get("arms") or {}).items()
+    ]
     return Verdict(
         verdict=fields.text(values, "verdict"),
         sentence=fields.text(values, "sentence"),
@@ -294,7 +306,7 @@ def _verdict(values: Fields) -> Verdict:
     )
 
 
-def _arm(name: str, values: Fields, dev_mean: float | None) -> Arm | None:
+def _arm(name: str, values: Fields, dev_mean: float | None, planned: object) -> Arm | None:
     mean = fields.number(values, "mean")
     if mean is None:
         return None
@@ -310,6 +322,7 @@ def _arm(name: str, values: Fields, dev_mean: float | None) -> Arm | None:
         cut=fields.count(values, "cut"),
         n=fields.count(values, "n") or 0,
         dev_mean=dev_mean,
+        planned=planned if isinstance(planned, dict) else {},
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from luthier.report import fields
 from luthier.report.doubts import Doubt, about
 from luthier.report.evidence import TUNED, WHOLE_TEXT, Arm, Data, Evidence, Model, Pair, Verdict, better, worse
 from luthier.report.wording import (
@@ -103,7 +104,7 @@ def tell(evidence: Evidence) -> Story:
         metric=metric_name(verdict.metric) if verdict else "",
         facts=tuple(facts(evidence)),
         numbers=numbers(verdict, unit) if verdict else "",
-        table=arms_table(verdict, unit, _shots(evidence)) if verdict and verdict.arms else None,
+        table=arms_table(verdict, unit) if verdict and verdict.arms else None,
         cost=cost(verdict) if verdict else "",
         training=training(evidence),
         worse=losses,
@@ -153,24 +154,15 @@ def numbers(verdict: Verdict, unit: Unit) -> str:
     return " ".join(parts)
 
 
-def arms_table(verdict: Verdict, unit: Unit, shots: int | None) -> Table:
+def arms_table(verdict: Verdict, unit: Unit) -> Table:
     """Every arm's scores and costs in words."""
-    examples = f"{shots} training examples" if shots else "training examples"
-    explanations = {
-        "zero-shot": "the question, no examples",
-        "few-shot": f"the same {examples} before every question",
-        "retrieved": f"the {examples} most like the question (BM25) before it",
-        TUNED: "the trained weights, no examples",
-    }
-    if verdict.metric == WHOLE_TEXT:
-        explanations = {"zero-shot": "the base weights", TUNED: "the trained weights"}
     cells = {arm.name: _cells(arm, verdict, unit) for arm in verdict.arms}
     columns = [name for name in next(iter(cells.values())) if any(cell[name] != DASH for cell in cells.values())]
     rows = [
         Row(
             arm=arm,
             label=arm.name,
-            explanation=explanations.get(arm.name, ""),
+            explanation=_explained(arm, verdict),
             tag=f"chosen on {verdict.chosen_on}"
             if arm.name == verdict.best_prompt_arm and len(verdict.arms) > 2
             else "",
@@ -188,6 +180,26 @@ def arms_table(verdict: Verdict, unit: Unit, shots: int | None) -> Table:
     if "cut" in columns:
         note.append("Cut: answers that reached the token limit.")
     return Table(tuple(columns), tuple(rows), " ".join(note))
+
+
+def _explained(arm: Arm, verdict: Verdict) -> str:
+    """What an arm puts before the question and who answers; empty for an arm of the user's own."""
+    if verdict.metric == WHOLE_TEXT:
+        return {"zero-shot": "the base weights", TUNED: "the trained weights"}.get(arm.name, "")
+    if arm.planned.get("who") == "endpoint":
+        how = fields.text(arm.planned, "prompt")
+        return f"{fields.text(arm.planned, 'model')}, another model, with the prompt of {how}"
+    shots, passages = fields.count(arm.planned, "shots"), fields.count(arm.planned, "passages")
+    examples = plural(shots, "training example") if shots else "training examples"
+    return {
+        "zero-shot": "the question, no examples",
+        "few-shot": f"the same {examples} before every question",
+        "retrieved": f"the {examples} most like the question (BM25) before it",
+        "rag": f"the {plural(passages, 'passage') if passages else 'passages'} of the documents most like the question",
+        "optimised": "an instruction that was optimised on training rows, no examples",
+        TUNED: "the trained weights, no examples",
+        "fine-tuned+few-shot": f"the trained weights, {examples}",
+    }.get(arm.name, "")
 
 
 def _cells(arm: Arm, verdict: Verdict, unit: Unit) -> dict[str, str]:
@@ -304,11 +316,6 @@ def _method(model: Model) -> str:
     """135 M weights, all trained in bf16 on cpu."""
     size = f"{rounded(model.parameters)} weights, " if model.parameters else ""
     return f"{size}{model.trainable or model.method} trained in {model.precision} on {model.device}"
-
-
-def _shots(evidence: Evidence) -> int | None:
-    shots = evidence.recipe.get("evaluate", {}).get("shots")
-    return shots if isinstance(shots, int) else None
 
 
 def _secondary(metric: str, value: float | None) -> str:
