@@ -84,11 +84,13 @@ def _block_loss(
             scores *= scale
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
-        likelihood = torch.log_softmax(scores, dim=-1)
-        total -= likelihood.gather(-1, wanted).sum()
+        slope = torch.softmax(scores, dim=-1)
+        # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
+        highest, summed = scores.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
+        total += (highest - scores.gather(-1, wanted) + summed.log_()).sum()
         if grad is None:
             continue
-        slope = likelihood.exp_().scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
+        slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
         if softcap:
             slope *= 1 - (scores / softcap) ** 2
         if scale != 1.0:

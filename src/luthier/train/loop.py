@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from luthier.errors import CorruptedState, Interrupted, Mistake
-from luthier.model import attention
+from luthier.model import attention, lean
 from luthier.model.head import CausalModel, keeps_rows_apart, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
@@ -76,6 +76,7 @@ def train(
     `Interrupted` raised. Raises Interrupted before the update whose loss or gradient is not finite.
     """
     attention.use(model)
+    lean.use(model)
     if not keeps_rows_apart(model, [rows[number] for number in range(min(3, len(rows)))]):
         record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
         settings = settings.model_copy(update={"tokens_per_batch": 1})

@@ -1,0 +1,147 @@
+"""Norms and gated feed-forwards that keep their inputs for the backward pass and compute the rest again.
+
+As the model libraries write them, a norm keeps its input in fp32 and its result besides, and a gated feed-forward keeps four
+tensors of its wide layer. Here a norm keeps what came in, and a feed-forward its two products: a third less memory for what
+training remembers, and fewer passes over it. Results are the same to the last bit; a module for which they are not stays
+as it is.
+"""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def use(model: nn.Module) -> int:
+    """Put lean modules in the place of those that they equal; weights and their names stay. Returns how many were replaced."""
+    kinds: dict[tuple[type[nn.Module], float | None], bool] = {}  # was the first of its kind equal?
+    replaced = 0
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            lean = _lean(module)
+            if lean is None:
+                continue
+            kind = (type(module), getattr(lean, "eps", None))
+            if kind not in kinds:
+                kinds[kind] = _equal(module, lean)
+            if kinds[kind]:
+                setattr(parent, name, lean)
+                replaced += 1
+    return replaced
+
+
+class RmsNorm(nn.Module):
+    """x / √(mean(x²) + ε) · weight, over the last dimension (Zhang and Sennrich 2019); the mean in fp32."""
+
+    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.eps = eps
+
+    def forward(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        return cast(Tensor, _Norm.apply(states, self.weight, self.eps))  # type: ignore[no-untyped-call]
+
+
+class GatedMlp(nn.Module):
+    """down(silu(gate(x)) · up(x)) (Shazeer 2020, SwiGLU)."""
+
+    def __init__(self, gate: nn.Module, up: nn.Module, down: nn.Module) -> None:
+        super().__init__()
+        self.gate_proj = gate
+        self.up_proj = up
+        self.down_proj = down
+
+    def forward(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        gate, up, down = self.gate_proj(states), self.up_proj(states), self.down_proj
+        if type(down) is nn.Linear and down.bias is None:
+            return cast(Tensor, _GatedDown.apply(gate, up, down.weight))
+        return cast(Tensor, down(_Gated.apply(gate, up)))  # type: ignore[no-untyped-call]
+
+
+def _lean(module: nn.Module) -> nn.Module | None:
+    """The lean module that may stand for this one."""
+    if isinstance(module, (RmsNorm, GatedMlp)):
+        return None
+    parts = dict(module.named_children())
+    if {"gate_proj", "up_proj", "down_proj"} <= parts.keys() <= {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return GatedMlp(parts["gate_proj"], parts["up_proj"], parts["down_proj"])
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    weights = dict(module.named_parameters())
+    if type(module).__name__.endswith("RMSNorm") and not parts and weights.keys() == {"weight"} and eps is not None:
+        return RmsNorm(cast(nn.Parameter, module.weight), eps)
+    return None
+
+
+@torch.no_grad()
+def _equal(module: nn.Module, lean: nn.Module) -> bool:
+    """Does the lean module give the same numbers?"""
+    first = next(lean.parameters())
+    width = first.shape[-1]
+    states = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(first.device, first.dtype)
+    try:
+        return torch.equal(module(states), lean(states))
+    except (RuntimeError, TypeError):  # it takes other inputs
+        return False
+
+
+class _Norm(torch.autograd.Function):
+    """With x̂ = x·r, r = 1/√(mean(x²) + ε) and g = dy·weight: dx = r·(g − x̂·mean(g·x̂)), dweight = Σ dy·x̂."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = states.float()
+        root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(states, weight, root)
+        return weight * (wide * root).to(states.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        states, weight, root = ctx.saved_tensors
+        need_states, need_weight, _ = ctx.needs_input_grad
+        normed, grad = states.float() * root, grads[0].float()
+        grad_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype) if need_weight else None
+        if not need_states:
+            return None, grad_weight, None
+        grad = grad * weight
+        share = (grad * normed).mean(-1, keepdim=True)
+        return torch.addcmul(grad, normed, share, value=-1).mul_(root).to(states.dtype), grad_weight, None
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) · up."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        return _gated_backward(grads[0], gate, nn.functional.silu(gate), up)
+
+
+class _GatedDown(torch.autograd.Function):
+    """(silu(gate) · up) · weightᵀ; what goes into the product is computed again when its gradient is asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return nn.functional.linear(nn.functional.silu(gate).mul_(up), weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        gate, up, weight = ctx.saved_tensors
+        (grad,) = grads
+        active = nn.functional.silu(gate)
+        grad_weight = None
+        if ctx.needs_input_grad[2]:
+            grad_weight = grad.flatten(0, -2).T @ (active * up).flatten(0, -2)
+        return *_gated_backward(grad @ weight, gate, active, up), grad_weight
+
+
+def _gated_backward(grad: Tensor, gate: Tensor, active: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and up; `active` is silu(gate) and is used up."""
+    slope: Tensor = torch.ops.aten.silu_backward(grad * up, gate)
+    return slope, active.mul_(grad)
