@@ -26,6 +26,15 @@ def test_a_straight_line_gives_its_slope_with_an_interval_around_it() -> None:
     assert (found.last_gain, found.last_from) == (pytest.approx(0.1), 400)
 
 
+def test_no_gain_leads_above_the_best_possible_score() -> None:
+    items = [str(n) for n in range(200)]
+    found = doubling(ROWS, curve([0.58, 0.69, 0.8, 0.97]), items, margin=0.02, seed=0, ceiling=1.0)
+    assert found.word == "MORE HELPS" and found.room == pytest.approx(0.03)
+    assert found.interval.high == found.room == found.gain
+    full = doubling(ROWS, curve([0.7, 0.8, 0.9, 0.99]), items, margin=0.02, seed=0, ceiling=1.0)
+    assert full.word == "LITTLE CHANGE"  # one point is missing
+
+
 def test_the_order_of_the_points_does_not_matter() -> None:
     assert fit([0.7, 0.5, 0.4, 0.6], [800, 200, 100, 400]) == fit([0.4, 0.5, 0.6, 0.7])
 

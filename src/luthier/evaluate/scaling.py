@@ -34,15 +34,24 @@ class Doubling:
     last_from: int
     stray: float
     """Standard error of the slope from the points' distances to the line; 0 for two points, which always lie on one."""
+    room: float | None
+    """What is missing to the best possible score; a gain that the line says is larger is cut off here. None: no best score."""
 
 
 def doubling(
-    rows: Sequence[int], scores: Sequence[Sequence[float]], groups: Sequence[str], *, margin: float, seed: int
+    rows: Sequence[int],
+    scores: Sequence[Sequence[float]],
+    groups: Sequence[str],
+    *,
+    margin: float,
+    seed: int,
+    ceiling: float | None = None,
 ) -> Doubling:
     """The fit of mean scores over log2 of the training rows, from at least two amounts in any order.
 
     `scores` has for each amount those of all items, in the same order. A gain inside ± margin is LITTLE CHANGE; an
-    interval that leaves open whether there is any gain is CANNOT TELL.
+    interval that leaves open whether there is any gain is CANNOT TELL. `ceiling` is the best possible score: no gain leads
+    above it, and where nearly nothing is missing to it, that is LITTLE CHANGE.
     """
     order = sorted(range(len(rows)), key=lambda at: rows[at])
     x = np.log2([rows[at] for at in order])
@@ -55,6 +64,9 @@ def doubling(
     z = 1.959964
     low = gain - math.hypot(gain - items.low, z * stray)
     high = gain + math.hypot(items.high - gain, z * stray)
+    room = None if ceiling is None else ceiling - float(table[-1].mean())
+    if room is not None:
+        gain, low, high = (min(value, room) for value in (gain, low, high))
     return Doubling(
         word=_word(low, high, margin),
         gain=gain,
@@ -66,6 +78,7 @@ def doubling(
         ),
         last_from=rows[order[-2]],
         stray=stray,
+        room=room,
     )
 
 

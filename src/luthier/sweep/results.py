@@ -37,6 +37,7 @@ def results(folder: Path, points: Sequence[Point], asked: Recipe) -> dict[str, A
                 [line["group"] for line in lines[members[0].name]],
                 margin=asked.evaluate.margin,
                 seed=asked.train.seed,
+                ceiling=1.0 if unit is POINTS and found[members[0].name]["higher_is_better"] else None,
             )
     answers = [_in_words("" if len(series) == 1 else f"{label}: ", fit, unit, of) for label, fit in curves.items()]
     if any(each["verdict"] == "WITHHELD" for each in found.values()):
@@ -97,10 +98,13 @@ def _label(point: Point, points: Sequence[Point]) -> str:
 def _in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
     """What more data would bring, in plain English; gains are positive also where lower scores are better."""
     low, high = fit.interval
+    cut = high == fit.room
     what = f"Doubling the data, from {fit.rows:,} to {2 * fit.rows:,} training rows,"
     between = f"between {unit.signed(low)} and {unit.signed(high)}{unit.name}{of}"
     claims = {
-        "MORE HELPS": f"{what} would likely gain {unit.score(low)} to {unit.score(high)}{unit.name}{of}.",
+        "MORE HELPS": f"{what} would likely gain "
+        + (f"{unit.score(low)} to " if low < high else "")
+        + f"{unit.score(high)}{unit.name}{of}{', all that is missing to the best possible score' if cut else ''}.",
         "MORE HURTS": f"{what} would likely lose {unit.score(-high)} to {unit.score(-low)}{unit.name}{of}. "
         "Look at the rows before you add more.",
         "LITTLE CHANGE": f"{what} would likely change little: {between}.",
