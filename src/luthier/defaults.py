@@ -1,7 +1,7 @@
 """Every setting that nobody set, computed from the model and the data, with the reason in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from luthier.recipe import Recipe
 from luthier.train import order
 
 SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
+SAVING_SHARE = 0.03  # of the training time, for checkpoints
+BYTES_SAVED_PER_SECOND = 0.8e9  # written, hashed, flushed and read back; see benchmarks/RESULTS.md
+TRAINING_SHARE_OF_PRODUCTS = 0.6  # how much of the speed of bare matrix products a training step reaches
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
 DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the time that all dev items would take
@@ -149,7 +152,22 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     )
     decide("train.max_steps", steps, f"{values['train.epochs']} × {rows:,} rows")
     decide("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
-    per_epoch = math.ceil(steps / values["train.epochs"])
-    decide(
-        "train.check_every", max(10, math.ceil(per_epoch / 4)), "four times an epoch, no more often than every 10 steps"
-    )
+    speed = device.products_per_second(values["train.precision"], device.pick_device())
+    decide("train.check_every", *check_interval(values, steps=steps, products_per_second=speed))
+
+
+def check_interval(values: Mapping[str, Any], *, steps: int, products_per_second: float) -> tuple[int, str]:
+    """`train.check_every`: four looks an epoch, but so far apart that saving stays below 3 % of the time.
+
+    A checkpoint of full fine-tuning has 12 bytes for each weight (masters and two moments), and a step takes 6 operations for
+    each weight and token, so the size of the model cancels out. Adapters are small; saving them costs next to nothing.
+    """
+    often = max(10, math.ceil(steps / values["train.epochs"] / 4))
+    told = "four times an epoch, no more often than every 10 steps"
+    if values["train.method"] == "full":
+        step_seconds = 6 * values["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
+        apart = math.ceil(12 / BYTES_SAVED_PER_SECOND / (SAVING_SHARE * step_seconds))
+        apart = min(apart, math.ceil(steps / 3))
+        if apart > often:
+            return apart, "so far apart that saving checkpoints stays below 3 % of the time, three times at least"
+    return often, told

@@ -28,10 +28,20 @@ class Interrupted(Mistake):
     exit_code = 3
 
 
+class StoppedAtOnce(Mistake):
+    """Asked twice to stop, so no step was finished; what was saved before is whole: exit code 130."""
+
+    exit_code = 130
+
+
 class EnvironmentMistake(Mistake):
     """The machine refuses (disk, memory, lock, network): exit code 4."""
 
     exit_code = 4
+
+
+class FolderGone(EnvironmentMistake):
+    """The folder that is worked in was taken away, or another stands in its place: nothing more is written there."""
 
 
 class CorruptedState(Mistake):

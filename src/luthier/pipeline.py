@@ -5,7 +5,6 @@
 Each stage leaves its result in the folder and passes over what is already there, so a second `run` continues the first.
 """
 
-import contextlib
 import gc
 import json
 import platform
@@ -18,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from luthier import defaults, proof, report
+from luthier import defaults, proof, report, resuming
 from luthier import recipe as recipes
 from luthier.chat import Encoded, Message, Template
 from luthier.data import given, prepared
@@ -26,11 +25,11 @@ from luthier.data import questions as file_questions
 from luthier.data.dataset import Dataset, Item
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import Mistake
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.evaluate.benchmark import Exam
-from luthier.model import generate, loading, reference
+from luthier.model import generate, loading, memory, reference
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
@@ -46,23 +45,30 @@ def run(asked: Recipe, folder: Path | None = None, *, listen: Listener | None = 
     current, planned = open_run(asked, folder or default_folder(asked), command=command)
     if listen:
         current.listeners.append(listen)
-    current.record("start", folder=str(current.folder), state=current.state)
-    if current.state == "complete" and (current.folder / "evaluation" / "verdict.json").exists():
+    state = current.state
+    made = (current.folder / "evaluation" / "verdict.json", current.folder / "model")
+    if state == "complete" and all(path.exists() for path in made):
+        current.tell("start", folder=str(current.folder), state=state, kept=[])
         return current
-    try:
-        with current.working(), stopping(lambda: current.record("stopping")) as stop:
-            recipe = prepare(current, planned)
-            contamination.look(current, own_test_file=recipe.data.test_path is not None)
+    with current.working(partial(_report, current)), stopping(lambda: current.record("stopping")) as stop:
+        kept = [] if state == "new" else resuming.kept(current)
+        current.record("start", folder=str(current.folder), state=state, kept=kept)
+        current.unseal("evaluation")
+        recipe = prepare(current, planned)
+        contamination.look(current, own_test_file=recipe.data.test_path is not None)
+        resuming.pause(stop, "after the data was prepared")
+        with memory.errors("to answer the questions"):
             base = proof.ask_base(current, recipe, stop)
-            train(current, recipe, base, stop)
-            del base
-            gc.collect()
+        resuming.pause(stop, "after the base model had answered")
+        train(current, recipe, base, stop)
+        del base
+        gc.collect()
+        resuming.pause(stop, "after training")
+        with memory.errors("to answer the questions"):
             proof.ask_tuned(current, recipe, stop)
-            proof.judge(current, recipe)
-            proof.ask_judge(current, recipe, stop)
-    finally:
-        if (current.folder / "recipe.toml").exists():
-            report.write(current.folder)
+        proof.judge(current, recipe)
+        proof.ask_judge(current, recipe, stop)
+        _seal_evaluation(current)
     return current
 
 
@@ -81,17 +87,20 @@ def evaluate(
     recipe = proof.changed(current, overrides, settings or {})
     if listen:
         current.listeners.append(listen)
-    current.record("start", folder=str(folder), state=current.state)
     before = current.state
-    try:
-        with current.working(), stopping(lambda: current.record("stopping")) as stop:
+
+    def at_end() -> None:
+        if before == "complete" and current.state != before:  # the verdict that is there still holds
+            current.update(state=before, reason=None)
+        _report(current)
+
+    with current.working(at_end), stopping(lambda: current.record("stopping")) as stop:
+        current.record("start", folder=str(folder), state=before, kept=[])
+        current.expect_whole("evaluation", "model")  # other data is a departure from the plan
+        current.unseal("evaluation")
+        with memory.errors("to answer the questions"):
             proof.again(current, recipe, stop)
-    except BaseException:
-        if before == "complete":  # the verdict that is there still holds
-            with contextlib.suppress(EnvironmentMistake):
-                current.update(state=before, reason=None)
-        raise
-    report.write(folder)
+        _seal_evaluation(current)
     return current
 
 
@@ -103,14 +112,15 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
     if not (folder / "run.json").exists():
         if asked.data.path is None:
             raise Mistake("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
-        planned = plan(asked)
+        with stopping(resuming.nothing_yet):
+            planned = plan(asked)
         new = Run.create(
             folder,
             luthier=version("luthier"),
             command=command or "luthier.finetune(…)",
             asked=asked.model_dump(mode="json"),
-            versions={name: version(name) for name in ("torch", "transformers", "peft", "safetensors")}
-            | {"python": platform.python_version()},
+            sources=resuming.sources(planned.dataset.files),
+            versions={name: version(name) for name in resuming.VERSIONS} | {"python": platform.python_version()},
         )
         return new, planned
     current = Run(folder)
@@ -121,6 +131,8 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
             f"this run was started with other settings ({told}). Continue it with --run alone, or name a new folder.",
             where=str(folder),
         )
+    if asked.data.path is not None or not resuming.is_prepared(current):
+        resuming.same_data(current, before)
     return current, None
 
 
@@ -192,7 +204,9 @@ def plan(asked: Recipe) -> Plan:
 def prepare(current: Run, planned: Plan | None) -> Recipe:
     """The run's recipe and its own copy of the rows; made once."""
     if (current.folder / "recipe.toml").exists():
-        return recipes.load(current.folder / "recipe.toml")
+        resuming.warn(current)
+        current.expect_whole("data")
+        return resuming.same_recipe(current)
     planned = planned or plan(Recipe.model_validate(current.record_file["asked"]))
     for name in SPLITS:
         prepared.write(current.folder / "data" / f"{name}.arrow", planned.rows[name])
@@ -212,8 +226,10 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
         files=data.files,
         **{name: len(getattr(planned.splits, name)) for name in SPLITS},
     )
-    current.update(hashes={"data": data.sha256})
+    current.update(hashes={"data": data.sha256}, settled=planned.recipe.model_dump(mode="json"))
+    current.seal([current.folder / "data"])
     write_atomic(current.folder / "recipe.toml", recipes.render(planned.recipe, planned.reasons))
+    current.seal([current.folder / "recipe.toml"])
     current.record(
         "recipe",
         settings={
@@ -225,17 +241,21 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
 
 def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], bool]) -> None:
     """Tune the base model (its weights change) and save the best checkpoint as the run's model."""
-    if (current.folder / "model").is_dir():
+    folder = current.folder / "model"
+    if folder.is_dir():
+        if "model" not in current.record_file["hashes"]:  # saved just before an interruption
+            _note_model(current)
         return
     settings, model = recipe.train, base.model
     if settings.method == "lora":
         model = loading.add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
     rows, dev = (Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
-    outcome = loop.train(
-        model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=current.record, stop=stop
-    )
-    loading.save(model, base.tokenizer, base.template, current.folder / "model", outcome.weights)
-    current.update(hashes={**current.record_file["hashes"], "model": loading.fingerprint(current.folder / "model")})
+    with memory.errors("to train", memory.to_train_with_less(settings)):
+        outcome = loop.train(
+            model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=current.record, stop=stop
+        )
+        loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
+    _note_model(current)
 
 
 def base_of(current: Run) -> str:
@@ -376,6 +396,24 @@ class Chat:
                 yield text_now[len(shown) :]
                 shown = text_now
         self.history.append(Message("assistant", self.lm.template.reply(ids)))
+
+
+def _report(current: Run) -> None:
+    """The run's page, as soon as there is something to tell."""
+    if resuming.is_prepared(current):
+        report.write(current.folder)
+
+
+def _seal_evaluation(current: Run) -> None:
+    """Remember the hashes of answers and verdict. Benchmarks may be added to a run at any time, so they are left out."""
+    files = (current.folder / "evaluation").iterdir()
+    current.seal(sorted(file for file in files if not file.name.startswith(("benchmark", "."))))
+
+
+def _note_model(current: Run) -> None:
+    """Remember the hashes of the model that was saved."""
+    current.seal([current.folder / "model"])
+    current.update(hashes={**current.record_file["hashes"], "model": loading.fingerprint(current.folder / "model")})
 
 
 def _encode(item: Item, template: Template, limit: int, data: Dataset) -> list[Encoded]:

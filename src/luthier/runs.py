@@ -6,25 +6,34 @@
       events.jsonl      append-only; everything a screen ever shows
       data/ checkpoints/ model/ evaluation/ report.html report.md report.json
 
-A folder is always in one of the states new, running (its lock is held), interrupted, complete, failed. Whole files are
-written beside their place, flushed to the disk and renamed, so that a crash leaves the old file or the new one.
+A folder is always in one of the states new, running (its lock is held), interrupted, complete, failed. How it is written
+so that a crash leaves the old or the new, `luthier.durable` says. run.json keeps the SHA-256 of every file that is finished,
+and of itself.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import platform
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
+from luthier import durable
+from luthier.durable import append_json_lines as append_json_lines
+from luthier.durable import disk_errors as disk_errors
+from luthier.durable import read_json_lines as read_json_lines
+from luthier.durable import write_atomic as write_atomic
 from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
 
+FORMAT = 1  # of a run folder; a newer one is refused
+FOLDERS = ("data", "checkpoints", "evaluation")
+PASSING = ("step", "arm")  # events so frequent that they are flushed with the next one of another kind
 State = Literal["new", "running", "interrupted", "complete", "failed"]
 
 
@@ -33,115 +42,24 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk says while `path` is written into a message that a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the disk is read-only",
-            errno.EACCES: "writing is not allowed",
-            errno.EIO: "the disk reports an input/output error",
-            errno.ENOENT: "the folder is gone",
-            errno.ENOTDIR: "a part of the path is a file, not a folder",
-        }
-        reason = reasons.get(error.errno or 0)
-        if reason is None:
-            raise
-        raise EnvironmentMistake(
-            f"cannot write: {reason}. What was complete before is kept.", where=str(path)
-        ) from error
-
-
-def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a whole file so that a crash at any moment leaves either the old content or the new."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of one of our own append-only files; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    whole = [line for line in lines[:-1] if line.strip()]
-    try:
-        return [json.loads(line) for line in whole]
-    except ValueError as error:
-        raise CorruptedState(
-            f"a line is not valid JSON ({error}); restore the file from a copy.", where=str(path)
-        ) from None
-
-
-def append_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Append whole lines and flush them to the disk; what a crash cut short before is removed first."""
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-    with disk_errors(path), path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if size:
-            file.seek(max(0, size - 1))
-            if file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 class Run:
     """A run folder that exists: its record, its events, its places."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.record_file: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            hint = (
-                "`luthier runs` lists the runs here."
-                if folder.exists()
-                else "There is no such folder; `luthier runs` lists the runs."
-            )
-            raise Mistake(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
-        except (ValueError, UnicodeDecodeError):
-            raise CorruptedState(
-                "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
-            ) from None
+        self.record_file = _read(folder)
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @classmethod
     def create(cls, folder: Path, **fields: object) -> "Run":
         """A new run folder; refuses one that holds other things."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not _unused(folder):
             raise Mistake("already exists and is not a run folder; choose another with --run.", where=str(folder))
-        with disk_errors(folder):
-            for name in (".", "data", "checkpoints", "evaluation"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / "events.jsonl").touch()
-        record = {"state": "new", "reason": None, "created": now(), **fields}
-        write_atomic(folder / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
+        for name in FOLDERS:
+            durable.make_folders(folder / name)
+        append_json_lines(folder / "events.jsonl", [])
+        write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
         return cls(folder)
 
     @property
@@ -174,40 +92,120 @@ class Run:
     def update(self, **fields: object) -> None:
         """Change fields of run.json."""
         self.record_file.update(fields)
-        write_atomic(self.folder / "run.json", json.dumps(self.record_file, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.folder / "run.json", _sealed(self.record_file))
+
+    def seal(self, files: Iterable[Path]) -> None:
+        """Remember the SHA-256 of finished files, those of a folder one by one, so that `damage` can find a change."""
+        named = {path.relative_to(self.folder).as_posix(): durable.digest(path) for path in _files(files)}
+        self.update(files={**self.sealed, **named})
+
+    def unseal(self, folder: str) -> None:
+        """Forget the SHA-256 of a folder's files, which are about to change."""
+        kept = {name: digest for name, digest in self.sealed.items() if not name.startswith(f"{folder}/")}
+        if kept != self.sealed:
+            self.update(files=kept)
+
+    @property
+    def sealed(self) -> dict[str, str]:
+        """SHA-256 of each finished file, by its path in the folder."""
+        return dict(self.record_file.get("files", {}))
+
+    def damage(self, name: str) -> str | None:
+        """What is wrong with a sealed file, in words, or None."""
+        wanted = self.sealed[name]
+        try:
+            found = durable.digest(self.folder / name)
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return None if found == wanted else f"its SHA-256 is {found[:12]}…, when it was written it was {wanted[:12]}…"
+
+    def expect_whole(self, *folders: str) -> None:
+        """Raises CorruptedState if a sealed file in one of these folders, or of this name, is not as it was written."""
+        names = [
+            name
+            for name in self.sealed
+            if name.startswith(tuple(f"{folder}/" for folder in folders)) or name in folders
+        ]
+        wrong = [f"{name}: {damage}" for name in names if (damage := self.damage(name))]
+        if wrong:
+            raise CorruptedState(
+                f"{'; '.join(wrong)}. Restore it from a copy, or start a new run.", where=str(self.folder)
+            )
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Hold the lock while the body runs, and leave the state that the body's end means."""
-        lock = FileLock(self.folder / ".lock")
+    def held(self) -> Iterator[None]:
+        """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
         holder = self.folder / ".lock-holder.json"
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise EnvironmentMistake(_in_use(holder), where=str(self.folder)) from None
-        with lock:
+        with durable.held(self.folder), self._lock(holder):
+            durable.expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
+            self.record_file = _read(self.folder)  # another process may have worked until now
+            self._mend()
             write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
+            try:
+                yield
+            except Exception:
+                durable.expect_same_folder(holder)  # what went wrong may be no more than that files are missing
+                raise
+            if holder.exists():
+                durable.remove(holder)
+
+    @contextlib.contextmanager
+    def working(self, at_end: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold the lock while the body runs, and leave the state that its end means; `at_end` comes last, whatever that is."""
+        with self.held():
             self.update(state="running", reason=None)
             try:
                 yield
             except BaseException as error:
                 interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) in (3, 4)
-                with contextlib.suppress(EnvironmentMistake):
+                with contextlib.suppress(Mistake, MemoryError):  # what stopped the run is the thing to tell
                     self.update(
                         state="interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__
                     )
+                    at_end()
                 raise
             self.update(state="complete", reason=None)
-            holder.unlink(missing_ok=True)
+            at_end()
+
+    @contextlib.contextmanager
+    def _lock(self, holder: Path) -> Iterator[None]:
+        """The operating system's lock, which goes with its process."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            with disk_errors(self.folder):
+                lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
+        except Timeout:
+            raise EnvironmentMistake(_in_use(holder), where=str(self.folder)) from None
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            raise EnvironmentMistake(
+                "this disk cannot lock files, so two processes could spoil the run; put it on a local disk with --run.",
+                where=str(self.folder),
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def record(self, kind: str, **fields: object) -> None:
         """Append an event, and tell it to the listeners; every screen and page is drawn from these."""
         event = {"time": now(), "kind": kind, **fields}
-        path = self.folder / "events.jsonl"
-        with disk_errors(path), path.open("ab") as file:
-            file.write((json.dumps(event, ensure_ascii=False, default=str) + "\n").encode())
-        for listener in self.listeners:
-            listener(event)
+        append_json_lines(self.folder / "events.jsonl", [event], flush=kind not in PASSING)
+        self._tell(event)
+
+    def tell(self, kind: str, **fields: object) -> None:
+        """Tell an event to the listeners without writing it down."""
+        self._tell({"time": now(), "kind": kind, **fields})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except OSError:  # the terminal is gone; the run is not
+                self.listeners.remove(listener)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The events so far, or those of one kind; a line torn by a crash is passed over."""
@@ -218,6 +216,73 @@ class Run:
                 if kind is None or event["kind"] == kind:
                     events.append(event)
         return events
+
+    def _mend(self) -> None:
+        """Put right what a crash left behind, and tell it: half-written files, a line cut short."""
+        for name in durable.sweep(self.folder):
+            self.record("mended", message=f"{name}, left by an interrupted write, is removed.")
+        for path in [self.folder / "events.jsonl", *sorted((self.folder / "evaluation").glob("*.jsonl"))]:
+            name = path.relative_to(self.folder).as_posix()
+            if path.exists() and name not in self.sealed and (cut := durable.mend(path)):
+                told = f"{name} ended in a line that a crash cut short; its {cut} bytes are removed."
+                self.record("mended", message=told)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """A run's run.json; raises where there is none, or none that this version understands."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        there = folder.exists()
+        hint = (
+            "`luthier runs` lists the runs here."
+            if there
+            else "There is no such folder; `luthier runs` lists the runs."
+        )
+        raise Mistake(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
+    except ValueError:
+        raise CorruptedState(
+            "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
+        ) from None
+    if {"format", "sha256"} & record.keys() and record.get("sha256") != _seal(record):
+        raise CorruptedState(
+            "its own SHA-256 does not hold; restore the file from a copy, or start a new run.",
+            where=str(folder / "run.json"),
+        )
+    if record.get("format", FORMAT) > FORMAT:
+        newer = f"made by Luthier {record.get('luthier')}, which is newer than this one"
+        raise Mistake(f"{newer}; update Luthier to go on with this run.", where=str(folder))
+    return record
+
+
+def _unused(folder: Path) -> bool:
+    """Whether nothing is there, or only what a crash left of a run that had not begun."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(
+        entry.name in FOLDERS or entry.name == "events.jsonl" or entry.name.endswith(".tmp")
+        for entry in folder.rglob("*")
+    )
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files themselves, and those in folders."""
+    for path in paths:
+        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+
+
+def _seal(record: dict[str, Any]) -> str:
+    """SHA-256 over run.json without its own field "sha256"."""
+    rest = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(record: dict[str, Any]) -> str:
+    """run.json as text, its own hash in it."""
+    record["sha256"] = _seal(record)
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
 def _in_use(holder: Path) -> str:
@@ -236,10 +301,3 @@ def find(root: Path) -> list[Run]:
         return []
     runs = [Run(folder) for folder in root.iterdir() if (folder / "run.json").is_file()]
     return sorted(runs, key=lambda run: run.record_file.get("created", ""))
-
-
-def free_space(folder: Path) -> int:
-    """Bytes that can still be written where `folder` is or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -95,7 +95,7 @@ def test_a_stopped_run_has_a_page_with_what_is_there_and_how_to_go_on(make_run: 
     folder = make_run(stop_at_step=137)
     text = page(folder).text
     assert "The run stopped before there was a verdict" in text
-    assert f"luthier run --run {folder}" in text
+    assert f"luthier resume {folder}" in text
     assert "rows read = " in text and "Loss while training" in text and "What got worse" not in text
 
 

@@ -72,7 +72,7 @@ def test_a_stopped_run_says_why_and_how_to_go_on(make_run: MakeRun) -> None:
     stopped = told(folder)
     assert (stopped.word, stopped.claim) == ("NO VERDICT YET", "The run stopped before there was a verdict")
     assert stopped.particulars == "Interrupted by Ctrl-C."
-    assert stopped.going_on == f"luthier run --run {folder}"
+    assert stopped.going_on == f"luthier resume {folder}"
     assert stopped.missing == ("Verdict, arms and examples: no test question was asked yet.",)
 
 
@@ -97,7 +97,7 @@ def test_a_failed_run_gives_its_reason(make_run: MakeRun, reason: str, sentence:
 
 def test_a_folder_with_a_space_can_be_pasted_into_a_shell(make_run: MakeRun) -> None:
     folder = make_run("my run", stop_at_step=3)
-    assert told(folder).going_on == f"luthier run --run '{folder}'"
+    assert told(folder).going_on == f"luthier resume '{folder}'"
 
 
 def test_a_complete_run_needs_no_going_on(make_run: MakeRun) -> None:

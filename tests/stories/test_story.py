@@ -242,7 +242,7 @@ def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
     assert Run(folder).state == "interrupted"
     if blow == signal.SIGINT:
         assert process.returncode == 3
-        assert b"its checkpoint is saved. Continue with: luthier run --run" in said
+        assert b"its checkpoint is saved. Continue with: luthier resume" in said
     screen = luthier("run", "--run", folder)
     assert screen.code == 0, screen.err
     assert "from a verified checkpoint" in screen.err

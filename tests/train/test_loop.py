@@ -197,7 +197,7 @@ def test_a_checkpoint_that_was_cut_short_does_not_verify(train: Callable[..., lo
     (folder,) = (tmp_path / "run").glob("step-*")
     (folder / "state.json").unlink()
     found, wrong = checkpoint.newest(tmp_path / "run")
-    assert found is None and "not a whole checkpoint" in wrong[0]
+    assert found is None and "not a whole checkpoint" in wrong[folder]
 
 
 def test_a_full_disk_keeps_the_checkpoints_before(small_disk: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +59,42 @@ def test_the_size_of_batches_does_not_change_which_rows_make_a_step(lengths: lis
         epoch_steps(lengths, epoch=0, seed=0, tokens_per_step=1024, tokens_per_batch=batch) for batch in (1024, 100)
     )
     assert [sum(step.batches, ()) for step in large] == [sum(step.batches, ()) for step in small]
+
+
+def plain_steps(lengths: list[int], epoch: int, seed: int, step: int, batch: int) -> list[list[list[int]]]:
+    """The same order written down row by row."""
+
+    def cut(rows: list[int], budget: int) -> list[list[int]]:
+        pieces: list[list[int]] = [[]]
+        for row in rows:
+            if pieces[-1] and sum(lengths[one] for one in pieces[-1]) + lengths[row] > budget:
+                pieces.append([])
+            pieces[-1].append(row)
+        return pieces
+
+    rows = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(lengths)).tolist()
+    return [cut(sorted(one, key=lambda row: (lengths[row], row)), batch) for one in cut(rows, step)]
+
+
+@given(LENGTHS, st.integers(0, 5), st.integers(0, 5), st.sampled_from([64, 256]), st.sampled_from([64, 4096]))
+def test_the_order_is_the_plain_one(lengths: list[int], epoch: int, seed: int, step: int, batch: int) -> None:
+    steps = epoch_steps(lengths, epoch=epoch, seed=seed, tokens_per_step=step, tokens_per_batch=batch)
+    assert [[list(rows) for rows in one.batches] for one in steps] == plain_steps(lengths, epoch, seed, step, batch)
+
+
+@given(LENGTHS, st.integers(1, 4), st.data())
+def test_a_step_is_the_same_whichever_was_asked_for_before(
+    lengths: list[int], epochs: int, data: st.DataObject
+) -> None:
+    budget: dict[str, int] = {"seed": 1, "tokens_per_step": 256, "tokens_per_batch": 64}
+    whole = list(all_steps(lengths, epochs=epochs, max_steps=None, **budget))
+    again = all_steps(lengths, epochs=epochs, max_steps=len(whole) + 3, **budget)
+    for number in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=6)):
+        assert again[number] == whole[number]
+    assert len(again) == len(whole) + 3
+
+
+def test_a_step_of_a_late_epoch_needs_no_step_before_it() -> None:
+    steps = all_steps([10] * 8, epochs=1, max_steps=1000, seed=0, tokens_per_step=40, tokens_per_batch=40)
+    assert steps[999].epoch == 500
+    assert steps[-1] == steps[999]

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from luthier.cli import judging, sweeping
-from luthier.errors import EnvironmentMistake, Interrupted, Mistake
+from luthier.cli import judging, keeping, sweeping
+from luthier.errors import EnvironmentMistake, Mistake
 
 app = typer.Typer(
     name="luthier",
@@ -46,21 +46,9 @@ def run(
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
     asked = load_recipe(words or [], recipe)
-    from luthier import pipeline
-    from luthier.cli.screen import Screen
-    from luthier.runs import Run
+    from luthier.cli.running import carry_out
 
-    screen = Screen()
-    folder = folder or pipeline.default_folder(asked)
-    try:
-        current = pipeline.run(asked, folder, listen=None if quiet else screen, command=command_line())
-    except (Interrupted, EnvironmentMistake) as stop:
-        if (folder / "run.json").exists() and Run(folder).state == "interrupted":
-            raise type(stop)(f"{stop} Continue with: luthier run --run {folder}") from None
-        raise
-    finally:
-        screen.close()
-    screen.result(_json(current.folder / "evaluation" / "verdict.json"), current.folder / "report.html", current.folder)
+    carry_out(asked, folder, quiet=quiet, command=command_line())
 
 
 @app.command()
@@ -99,13 +87,13 @@ def evaluate(
 ) -> None:
     """Judge a run again, asking what is missing; what differs from the frozen plan is told."""
     from luthier import pipeline
+    from luthier.cli.running import stops
     from luthier.cli.screen import Screen
 
     screen = Screen()
     try:
-        current = pipeline.evaluate(run, settings or [], listen=None if quiet else screen)
-    except (Interrupted, EnvironmentMistake) as stop:
-        raise type(stop)(f"{stop} The same command goes on where it stopped.") from None
+        with stops(lambda: "The same command goes on where it stopped."):
+            current = pipeline.evaluate(run, settings or [], listen=None if quiet else screen)
     finally:
         screen.close()
     verdict = _json(current.folder / "evaluation" / "verdict.json")
@@ -218,6 +206,8 @@ def report(run: RunFolder) -> None:
         print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
 
 
+app.command()(keeping.resume)
+app.command()(keeping.verify)
 judging.register(app)
 sweeping.register(app)
 

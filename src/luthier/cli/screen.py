@@ -53,6 +53,7 @@ class Screen:
             ),
             "trained": self._trained,
             "warning": lambda event: self._line("Warning", str(event["message"]), style="yellow"),
+            "mended": lambda event: self._line("Mended", str(event["message"]), style="yellow"),
             "stopping": lambda event: self._line(
                 "Stopping", "finishing the step and saving; press Ctrl-C again to stop at once", style="yellow"
             ),
@@ -102,6 +103,8 @@ class Screen:
     def _start(self, event: Event) -> None:
         verb = {"new": "new run", "complete": "is complete"}.get(event["state"], "continues a run")
         self._line("Run", f"{event['folder']} ({verb})")
+        if event["kept"]:
+            self._line("Kept", f"{', '.join(event['kept'])}; not done again")
 
     def _data(self, event: Event) -> None:
         dropped = {reason: places for reason, places in event["dropped"].items() if places}

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from luthier.chat import Conversation, Encoded, Message
 from luthier.data.dataset import Item
-from luthier.runs import disk_errors, sync
+from luthier.durable import whole_file
 
 SCHEMA = pa.schema(
     {
@@ -38,14 +38,9 @@ class Row:
 
 def write(path: Path, rows: Iterable[tuple[Item, Encoded]]) -> None:
     """Write a split; its name appears only when all of it is on the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path):
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-            for chunk in _chunks(rows):
-                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+    with whole_file(path) as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        for chunk in _chunks(rows):
+            writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
 
 
 class Prepared:

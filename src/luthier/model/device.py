@@ -29,6 +29,18 @@ def pick_precision(device: torch.device) -> tuple[Precision, str]:
     return choice, f"matrix products in bf16 run {ratio:.1f} times as fast as in fp32 here"
 
 
+def products_per_second(precision: Precision, device: torch.device) -> float:
+    """Floating-point operations per second of large matrix products, by a timing of some milliseconds."""
+    size = 1024 if device.type == "cpu" else 8192
+    left = torch.ones(size, size, dtype=DTYPES[precision], device=device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        (left @ left)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
 def _time_product(dtype: torch.dtype, *, size: int = 1024) -> float:
     """Seconds of one product of two square matrices."""
     left = torch.ones(size, size, dtype=dtype)

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from luthier.chat import Template
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.durable import digest, system_errors, whole_folder
+from luthier.errors import Mistake
+from luthier.model import memory
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
 from luthier.model.reference import check, resolve
 from luthier.model.tokenizer import template_of
-from luthier.runs import disk_errors, sync
+
+WEIGHED = ("*.safetensors", "*config.json")
+MADE_OF = (*WEIGHED, "tokenizer.*", "*vocab.*", "merges.txt", "*.jinja", "*_token*.json", "*.index.json")
 
 
 @dataclass(eq=False)
@@ -56,19 +59,18 @@ def load(name: str, *, dtype: torch.dtype = torch.float32, device: torch.device 
     folder = resolve(name)
     device = device or pick_device()
     try:
-        if (folder / "adapter_config.json").is_file():
-            base = check(_base_of(folder), str(folder))
-            plain = AutoModelForCausalLM.from_pretrained(
-                base, dtype=dtype, use_safetensors=True, trust_remote_code=False
-            )
-            model: CausalModel = PeftModel.from_pretrained(plain, str(folder))
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
-            )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except MemoryError:
-        raise EnvironmentMistake("not enough memory to load the model; name a smaller one.", where=name) from None
+        with memory.errors(f"to load the model {name}"):
+            if (folder / "adapter_config.json").is_file():
+                base = check(_base_of(folder), str(folder))
+                plain = AutoModelForCausalLM.from_pretrained(
+                    base, dtype=dtype, use_safetensors=True, trust_remote_code=False
+                )
+                model: CausalModel = PeftModel.from_pretrained(plain, str(folder))
+            else:
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise Mistake(f"cannot load the model: {str(error).strip().splitlines()[0]}", where=name) from error
     nn.Module.to(model, device)
@@ -111,36 +113,35 @@ def save(
 ) -> None:
     """Write a Hugging Face folder (or peft adapter folder) with these fp32 weights and the template, whole or not at all."""
     tokenizer.chat_template = template.source
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with disk_errors(folder):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            with torch.no_grad():
-                nn.Module.to(model, torch.float32)
-                for name, parameter in model.named_parameters():
-                    if name in weights:
-                        parameter.copy_(weights[name])
-            model.save_pretrained(str(temporary), safe_serialization=True)
-            tokenizer.save_pretrained(temporary)
-            for file in temporary.iterdir():
-                sync(file)
-            sync(temporary)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
-            sync(folder.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(folder) as unborn:
+        with torch.no_grad():
+            nn.Module.to(model, torch.float32)
+            for name, parameter in model.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+        with system_errors():
+            model.save_pretrained(str(unborn), safe_serialization=True)
+            tokenizer.save_pretrained(unborn)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that makes a model: weights, configuration, tokenizer, template; of an adapter, its base's too."""
+    found = {path.name: digest(path) for pattern in MADE_OF for path in sorted(folder.glob(pattern))}
+    if (folder / "adapter_config.json").is_file():
+        base = _base_of(folder)
+        found |= {str(base / name): value for name, value in digests(base).items()}
+    return found
 
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over a model folder's weights and configuration, file by file in the order of their names."""
-    total = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
-        with file.open("rb") as content:
-            total.update(f"{file.name}:{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+    return fingerprint_of({file.name: digest(file) for pattern in WEIGHED for file in folder.glob(pattern)})
+
+
+def fingerprint_of(files: Mapping[str, str]) -> str:
+    """The fingerprint of a folder from the SHA-256 of its files."""
+    names = sorted(name for name in files if "/" not in name and any(fnmatch(name, pattern) for pattern in WEIGHED))
+    return hashlib.sha256("".join(f"{name}:{files[name]}\n" for name in names).encode()).hexdigest()
 
 
 def _base_of(folder: Path) -> Path:

@@ -5,17 +5,17 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from luthier.durable import make_folders, sweep, system_errors, whole_folder
 from luthier.errors import EnvironmentMistake, Mistake, unknown
-from luthier.runs import disk_errors
 
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -114,23 +114,25 @@ def _smollm2() -> Path:
 
 
 def _unpack(file: Path, target: Path) -> None:
-    """Turn a GGUF file into a plain Hugging Face folder; a half-written one never has the target's name."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with disk_errors(target), contextlib.redirect_stderr(io.StringIO()):  # progress bars that no setting turns off
-        try:
-            temporary.mkdir(parents=True)
+    """Turn a GGUF file into a plain Hugging Face folder, once; a half-written one never has the target's name."""
+    make_folders(target.parent)
+    with FileLock(target.with_name(f".{target.name}.lock")):  # a second process waits, and finds it done
+        if target.is_dir():
+            return
+        sweep(target.parent)
+        with (
+            whole_folder(target) as unborn,
+            contextlib.redirect_stderr(io.StringIO()),
+        ):  # bars that no setting turns off
             packed = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
             config = packed.config
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             model.load_state_dict(packed.state_dict())
-            model.save_pretrained(temporary)
-            AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(temporary)
-            if not target.is_dir():
-                os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with system_errors():
+                model.save_pretrained(unborn)
+                AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(unborn)
 
 
 EMBEDDED: dict[str, Callable[[], Path]] = {"smollm2-135m": _smollm2}

@@ -5,7 +5,7 @@
 Everything is read from and left in the run folder; what has been answered is not asked again.
 """
 
-from luthier.proof.desk import Desk, load_tuned, metric_settings, same_model
+from luthier.proof.desk import Desk, load_tuned, metric_settings
 from luthier.proof.lent import lend
 from luthier.proof.opinion import ask_judge
 from luthier.proof.stages import again, arms_of, ask_base, ask_tuned, changed, check, copy_documents, judge
@@ -24,5 +24,4 @@ __all__ = [
     "lend",
     "load_tuned",
     "metric_settings",
-    "same_model",
 ]

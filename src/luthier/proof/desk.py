@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from luthier import resuming
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.defaults import DEV_QUESTIONS
@@ -97,7 +98,7 @@ def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
 def load_base(desk: Desk) -> LanguageModel:
     """The base model, if it is still the one that the run was started with."""
     base = loading.load(desk.recipe.model)
-    same_model(desk.run, base)
+    resuming.same_model(desk.run, base)
     return base
 
 
@@ -116,22 +117,9 @@ def load_tuned(current: Run) -> LanguageModel:
 
 def no_model(current: Run) -> Mistake:
     return Mistake(
-        f"this run has no model yet (it is {current.state}); continue it with `luthier run --run {current.folder}`.",
+        f"this run has no model yet (it is {current.state}); continue it with `luthier resume {current.folder}`.",
         where=str(current.folder),
     )
-
-
-def same_model(current: Run, base: LanguageModel) -> None:
-    """Note the base model's hashes; a run that is continued must find the same ones."""
-    hashes = {"base_model": loading.fingerprint(base.folder), "template": base.template.sha256}
-    known = current.record_file.get("hashes", {})
-    for name, value in hashes.items():
-        if known.get(name, value) != value:
-            raise CorruptedState(
-                f"the {name.replace('_', ' ')} is not the one that this run was started with; restore it or start a new run.",
-                where=base.name,
-            )
-    current.update(hashes={**known, **hashes})
 
 
 def metric_settings(recipe: Recipe) -> metrics.Settings:

@@ -19,7 +19,7 @@ DOCUMENT_ARMS = ("zero-shot", arms.TUNED)
 
 def freeze(desk: Desk, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str]) -> Plan:
     """The plan, frozen before any test question is asked; where there is one already, that one holds."""
-    if (known := frozen(desk.run)) is not None:
+    if (known := frozen(desk.run)) is not None and "plan" in desk.run.record_file["hashes"]:
         return known
     if desk.sheet("answers").lines():
         told = "test questions were answered before there was a plan; start a new run."
@@ -29,12 +29,12 @@ def freeze(desk: Desk, names: Sequence[str], chosen: Chosen, left_out: Mapping[s
     against, means = verdict.best_prompt_arm(dev) if dev else (DOCUMENT_ARMS[0], {})
     content = of(desk, kept, chosen, left_out, against=against, n=len(desk.items("test")))
     made = plan.freeze(content, desk.run.folder / "evaluation" / "plan.json")
-    desk.run.update(hashes={**desk.run.record_file["hashes"], "plan": made.sha256})
     effect = plan.visible_effect(content["n"], content["alpha"])
     desk.run.record(
         "plan", sha256=made.sha256, frozen=made.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
         visible_effect=effect,
     )  # fmt: skip
+    desk.run.update(hashes={**desk.run.record_file["hashes"], "plan": made.sha256})
     return made
 
 

@@ -71,7 +71,9 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
         return base
     wanted = arms_of(recipe)
     check(recipe, _missing(desk, wanted))
-    if (made := planned.frozen(current)) is None:
+    made = planned.frozen(current)
+    noted = "plan" in current.record_file["hashes"]  # an interruption may come between freezing a plan and noting it
+    if made is None or not noted:
         known = lent.choice(desk)
         found = choose(desk, wanted, base) if known is None else (Chosen(**known), {})
         made = planned.freeze(desk, list(wanted), *found)
@@ -79,14 +81,17 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
     lent.take_over(desk)
     chosen = Chosen(**made.content["chosen"])
     asked = {name: arm for name, arm in wanted.items() if arm.who != "tuned" and not chosen.lacks({name: arm})}
-    _answer(desk, asked, bench(desk, base, chosen), base)
-    analyse_errors(desk)
+    if asked := _missing(desk, asked):
+        _answer(desk, asked, bench(desk, base, chosen), base)
+    if asked or not (current.folder / "evaluation" / "errors.json").exists():
+        analyse_errors(desk)
     return base
 
 
 def ask_tuned(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
     """The tuned model's answers on test."""
     desk = Desk(current, recipe, stop)
+    current.expect_whole("model")
     tuned = load_tuned(current)
     ask_guards(desk, tuned, guards.TUNED)
     if desk.documents:

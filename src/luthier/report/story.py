@@ -291,7 +291,7 @@ def missing(evidence: Evidence) -> Iterator[str]:
 
 def continue_command(evidence: Evidence) -> str:
     """The command that takes the run up where it stopped."""
-    return f"luthier run --run {shlex.quote(str(evidence.folder))}"
+    return f"luthier resume {shlex.quote(str(evidence.folder))}"
 
 
 def places(found: Sequence[str], most: int = 5) -> tuple[Sequence[str], Sequence[str]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luthier.durable import make_folders
 from luthier.errors import CorruptedState, Mistake
 from luthier.runs import Run, read_json_lines, write_atomic
 
@@ -137,7 +138,7 @@ def _key(run: Run, prompt_arm: str, digest: str) -> dict[str, Any]:
 
 def _keep(run: Run, key: Mapping[str, Any]) -> None:
     path = run.folder / KEY
-    path.parent.mkdir(exist_ok=True)
+    make_folders(path.parent)
     write_atomic(path, json.dumps(key, indent=2) + "\n")
 
 

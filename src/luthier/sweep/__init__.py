@@ -18,6 +18,7 @@ from typing import Any
 
 from luthier import pipeline, proof
 from luthier import recipe as recipes
+from luthier.durable import make_folders
 from luthier.errors import Interrupted, Mistake
 from luthier.recipe import Recipe
 from luthier.report import sweep as page
@@ -141,13 +142,13 @@ def _lend(lender: Path, borrower: Path, recipe: Recipe, command: str) -> None:
             return
     else:
         current, _ = pipeline.open_run(recipe, borrower, command=command)
-    proof.lend(lender, borrower)
-    current.record("borrowed", what="the prompt arms' answers", of=lender.name)
+    with current.held():
+        proof.lend(lender, borrower)
+        current.record("borrowed", what="the prompt arms' answers", of=lender.name)
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "points").mkdir(exist_ok=True)
+    make_folders(folder / "points")
     write_atomic(folder / FILE, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
 from luthier.model import attention, lean
 from luthier.model.head import CausalModel, keeps_rows_apart, summed_loss
@@ -90,7 +91,8 @@ def train(
         tokens_per_step=settings.tokens_per_step,
         tokens_per_batch=settings.tokens_per_batch,
     )
-    progress = _restore(optimizer, checkpoints, record)
+    progress = _restore(optimizer, checkpoints, settings, record)
+    room_needed = True
     if not progress.step:
         record("dev", step=0, loss=dev_loss(model, dev, settings.tokens_per_batch), best=False)
     reason = "all steps done"
@@ -102,6 +104,9 @@ def train(
         start = time.perf_counter()
         step = steps[progress.step]
         update = _update(model, optimizer, rows, step, settings, number=progress.step + 1, steps=len(steps))
+        if room_needed:
+            _require_room(optimizer, checkpoints, saves=math.ceil((len(steps) - progress.step) / settings.check_every))
+            room_needed = False
         progress.step += 1
         progress.seconds += (seconds := time.perf_counter() - start)
         record(
@@ -112,7 +117,8 @@ def train(
             **update,
             tokens_per_second=update["tokens"] / seconds,
         )
-        if progress.step % settings.check_every == 0 or progress.step == len(steps):
+        due = progress.step % settings.check_every == 0 or progress.step == len(steps)
+        if due:
             loss = dev_loss(model, dev, settings.tokens_per_batch)
             best = loss < progress.best_loss
             if best:
@@ -120,9 +126,10 @@ def train(
             else:
                 progress.checks_without_best += 1
             record("dev", step=progress.step, loss=loss, best=best)
-            _save(optimizer, progress, checkpoints, record)
-        if stop() and progress.step < len(steps):
-            _save(optimizer, progress, checkpoints, record)
+        stopping = stop() and progress.step < len(steps)
+        if due or stopping:
+            _save(optimizer, progress, checkpoints, settings, record)
+        if stopping:
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
     record(
         "trained", step=progress.step, best_step=progress.best_step, best_loss=progress.best_loss, seconds=progress.seconds,
@@ -194,36 +201,70 @@ def _not_finite(model: CausalModel, rows: TokenRows, step: order.Step, number: i
     )
 
 
-def _restore(optimizer: MasterAdamW, checkpoints: Path, record: Record) -> Progress:
-    """Take up the newest checkpoint that verifies; says aloud what was wrong with newer ones."""
-    found, wrong = checkpoint.newest(checkpoints)
-    for problem in wrong:
-        record("warning", message=f"a damaged checkpoint is passed over: {problem}")
+def _restore(optimizer: MasterAdamW, checkpoints: Path, settings: Train, record: Record) -> Progress:
+    """Take up the newest checkpoint that is whole, as is the best one before it; says aloud what was wrong with newer ones."""
+    found, wrong = checkpoint.newest(checkpoints, needs=lambda one: int(one.state["progress"]["best_step"]) or one.step)
     if found is None:
         if wrong:
+            told = "\n".join(wrong.values())
             raise CorruptedState(
-                "no checkpoint of this run is whole; start anew with another --run.", where=str(checkpoints)
+                f"no checkpoint of this run is whole. Remove the folder to train again.\n{told}", where=str(checkpoints)
             )
         return Progress()
     if found.state["order"] != order.VERSION:
         raise Mistake("made by a Luthier with another data order; continue with that version.", where=str(found.folder))
+    _same_settings(found, settings, record)
+    for folder, problem in wrong.items():
+        record(
+            "warning", message=f"a damaged checkpoint is passed over, and step {found.step} taken instead: {problem}"
+        )
+        durable.remove(folder)
     optimizer.load(found.tensors())
     progress = Progress(**found.state["progress"])
     record("resumed", step=progress.step)
     return progress
 
 
-def _save(optimizer: MasterAdamW, progress: Progress, checkpoints: Path, record: Record) -> None:
+def _same_settings(found: checkpoint.Checkpoint, settings: Train, record: Record) -> None:
+    """Refuses other settings than the checkpoint was made with; the size of batches may change, and that is told."""
+    before, now = Train.model_validate(found.state["settings"]).model_dump(), settings.model_dump()
+    changes = {key: (before[key], value) for key, value in now.items() if before[key] != value}
+    if changes.pop("tokens_per_batch", None):
+        record(
+            "warning", message="train.tokens_per_batch is another: the same result but for rounding, not bit for bit."
+        )
+    if changes:
+        told = ", ".join(f"train.{key} was {old}, now {new}" for key, (old, new) in changes.items())
+        raise Mistake(
+            f"made with other settings ({told}). Put them back, or start a new run with the new ones.",
+            where=str(found.folder),
+        )
+
+
+def _require_room(optimizer: MasterAdamW, checkpoints: Path, *, saves: int) -> None:
+    """Stops now rather than after an hour, if the disk cannot hold the checkpoints to come and the model."""
+    tensors = optimizer.state()
+    wanted = min(saves, checkpoint.KEPT + 2) - len(
+        checkpoint.folders(checkpoints)
+    )  # the best one, and one being written
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weight/")}
+    needed = max(0, wanted) * checkpoint.size(tensors) + checkpoint.size(weights)
+    durable.require_space(checkpoints, needed, f"{max(0, wanted)} checkpoints to come and the model need")
+
+
+def _save(optimizer: MasterAdamW, progress: Progress, checkpoints: Path, settings: Train, record: Record) -> None:
     """Write a checkpoint; keep it, the one before it and the best one."""
     start = time.perf_counter()
-    checkpoint.save(
-        checkpoints, progress.step, optimizer.state(), {"order": order.VERSION, "progress": asdict(progress)}
-    )
-    checkpoint.rotate(checkpoints, best=progress.best_step)
+    state = {"order": order.VERSION, "settings": settings.model_dump(mode="json"), "progress": asdict(progress)}
+    checkpoint.save(checkpoints, progress.step, optimizer.state(), state)
+    if problem := checkpoint.rotate(checkpoints, best=progress.best_step, sound=progress.step):
+        record(
+            "warning", message=f"the checkpoint just written does not read back, so the older ones are kept: {problem}"
+        )
     record("checkpoint", step=progress.step, seconds=time.perf_counter() - start)
 
 
 def _best_weights(checkpoints: Path, progress: Progress) -> dict[str, Tensor]:
     """The masters of the step with the lowest dev loss."""
-    tensors = checkpoint.verify(checkpoints / f"step-{progress.best_step:08d}").tensors()
+    tensors = checkpoint.verify(checkpoint.path(checkpoints, progress.best_step)).tensors()
     return {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}

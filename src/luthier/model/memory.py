@@ -1,0 +1,75 @@
+"""When memory runs out: what was asked for, what is there, and what makes it fit."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from luthier.durable import size
+from luthier.errors import EnvironmentMistake
+from luthier.recipe import Train
+
+NEEDS_LESS = "name a smaller model, or end other programs"
+
+
+@contextlib.contextmanager
+def errors(doing: str, advice: str = NEEDS_LESS) -> Iterator[None]:
+    """Turns memory that ran out, on the processor or a GPU, into a message; `doing` completes "not enough memory …"."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        raise EnvironmentMistake(
+            f"not enough memory {doing}: {_needed(error)}. To make it fit, {advice}. What was complete before is kept."
+        ) from error
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out; torch's allocator for the processor says it in words only."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in str(error) or "Cannot allocate memory" in str(error)
+    )
+
+
+def to_train_with_less(settings: Train) -> str:
+    """What to change, the smallest change first, given the settings that did not fit."""
+    ways = []
+    if settings.tokens_per_batch and settings.tokens_per_batch > 64:
+        ways.append(
+            f"continue with train.tokens_per_batch={settings.tokens_per_batch // 2} (it is {settings.tokens_per_batch:,}; "
+            "the result is the same but for rounding)"
+        )
+    if settings.max_tokens and settings.max_tokens > 256:
+        ways.append(f"start anew with train.max_tokens={settings.max_tokens // 2}, which drops longer rows")
+    if settings.method == "full":
+        ways.append("start anew with train.method=lora, which keeps optimizer state for few weights")
+    return ", or ".join([*ways, NEEDS_LESS])
+
+
+def _needed(error: BaseException) -> str:
+    """The numbers: what was asked for, what this process holds, what is available."""
+    parts = []
+    if asked := re.search(r"you tried to allocate (\d+) bytes", str(error)):
+        parts.append(f"{size(int(asked[1]))} more were asked for")
+    elif asked := re.search(r"Tried to allocate ([\d.]+ [GMK]iB)", str(error)):
+        parts.append(f"{asked[1]} more were asked for")
+    elif text := str(error).strip():
+        parts.append(text.splitlines()[0].rstrip("."))
+    if held := _kibibytes("/proc/self/status", "VmRSS"):
+        parts.append(f"this process holds {size(held)}")
+    if free := _kibibytes("/proc/meminfo", "MemAvailable"):
+        parts.append(f"the machine has {size(free)} left")
+    return ", ".join(parts) or "the system gives no more"
+
+
+def _kibibytes(file: str, field: str) -> int | None:
+    """A field of Linux's process or memory table, in bytes; None on other systems."""
+    with contextlib.suppress(OSError):
+        if found := re.search(rf"^{field}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE):
+            return int(found[1]) * 1024
+    return None

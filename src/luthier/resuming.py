@@ -1,0 +1,208 @@
+"""What must be as it was before a run goes on: data, recipe, base model, tokenizer, template; every refusal says what differs.
+
+A run that has its own copy of the rows needs the user's files no more. That they have changed since is then worth a warning,
+and a refusal only where somebody names them again and means the new ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from luthier import recipe as recipes
+from luthier.data import dataset as datasets
+from luthier.data.files import find
+from luthier.data.prepared import Prepared
+from luthier.durable import digest, write_atomic
+from luthier.errors import Interrupted, Mistake
+from luthier.model import loading
+from luthier.model.loading import LanguageModel
+from luthier.recipe import Recipe
+from luthier.runs import Run
+
+CHANGEABLE = ("train.tokens_per_batch",)
+"""Settings that a run may go on with: the result is the same but for rounding."""
+VERSIONS = ("torch", "transformers", "peft", "safetensors")
+SHOWN = 3
+
+Sources = dict[str, dict[str, Any]]
+
+
+def sources(files: Sequence[str]) -> Sources:
+    """Size and SHA-256 of each data file by its name, for run.json."""
+    return {name: {"bytes": Path(name).stat().st_size, "sha256": digest(Path(name))} for name in files}
+
+
+def is_prepared(current: Run) -> bool:
+    """Whether the run has its recipe and its own copy of the rows."""
+    return (current.folder / "recipe.toml").exists()
+
+
+def same_data(current: Run, asked: Recipe) -> None:
+    """Refuses data files that are no longer those the run began with."""
+    told = _data_changes(current, asked)
+    if not told:
+        return
+    way = ""
+    if is_prepared(current):
+        current.expect_whole("data")
+        told += _row_changes(current, asked)
+        way = f"Continue with the run's own copy of the rows: luthier resume {current.folder}. "
+    raise Mistake(
+        f"the data has changed since this run began: {'; '.join(told)}. {way}To use the new data, start a new run.",
+        where=str(asked.data.path),
+    )
+
+
+def warn(current: Run) -> None:
+    """Tells what is not as it was and does not matter, or hardly: the data files of a run with its own copy, the libraries."""
+    try:
+        told = _data_changes(current, Recipe.model_validate(current.record_file["asked"]))
+    except Mistake:  # gone, or out of reach
+        told = []
+    if told:
+        current.record(
+            "warning", message=f"{'; '.join(told)}. The run goes on with the copy that it made when it began."
+        )
+    before = current.record_file.get("versions", {})
+    told = [
+        f"{name} was {before[name]}, now {version(name)}"
+        for name in VERSIONS
+        if before.get(name, version(name)) != version(name)
+    ]
+    if told:
+        current.record("warning", message=f"{'; '.join(told)}: the run goes on, but perhaps not bit for bit.")
+
+
+def same_recipe(current: Run) -> Recipe:
+    """The run's recipe, if recipe.toml still says what the run began with."""
+    file = current.folder / "recipe.toml"
+    recipe = recipes.load(file)
+    settled = current.record_file.get("settled")
+    changes = recipes.differences(Recipe.model_validate(settled), recipe) if settled else {}
+    changes = {key: pair for key, pair in changes.items() if key not in CHANGEABLE}
+    if changes:
+        told = ", ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
+        raise Mistake(
+            f"changed since this run began ({told}). Put it back, or start a new run with --recipe {file}.",
+            where=str(file),
+        )
+    return recipe
+
+
+def same_model(current: Run, base: LanguageModel) -> None:
+    """Note the base model's hashes; a run that is continued must find the same ones."""
+    files = loading.digests(base.folder)
+    hashes = {"base_model": loading.fingerprint_of(files), "template": base.template.sha256}
+    known = current.record_file.get("hashes", {})
+    before: Mapping[str, str] = current.record_file.get("base", {}).get("files", files)
+    changed = [
+        f"{name} {_change(before.get(name), files.get(name))}"
+        for name in sorted({*before, *files})
+        if before.get(name) != files.get(name)
+    ]
+    if known.get("template", hashes["template"]) != hashes["template"] and not changed:
+        changed = [f"the chat template {_change(known['template'], hashes['template'])}"]
+    if changed or known.get("base_model", hashes["base_model"]) != hashes["base_model"]:
+        raise Mistake(
+            f"the base model is not the one that this run began with ({'; '.join(changed)}). Restore it, or start a new run.",
+            where=base.name,
+        )
+    if "base" not in current.record_file:
+        place = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
+        current.update(hashes={**known, **hashes}, base=place)
+
+
+def change(current: Run, words: Sequence[str]) -> None:
+    """Change settings of a run that has begun, of the few that may change; `words` are key=value."""
+    asked = recipes.load(None, words)
+    keys = [word.partition("=")[0].strip() for word in words]
+    if fixed := [key for key in keys if key not in CHANGEABLE]:
+        raise Mistake(
+            f"{', '.join(fixed)} cannot change in a run that has begun, only {', '.join(CHANGEABLE)}; start a new run.",
+            where="command line",
+        )
+    values = {key: recipes.get(asked, key) for key in keys}
+    current.update(
+        asked=recipes.replace(Recipe.model_validate(current.record_file["asked"]), values).model_dump(mode="json")
+    )
+    if is_prepared(current):
+        recipe = recipes.replace(same_recipe(current), values)
+        settings = next(iter(current.events("recipe")), {}).get("settings", {})
+        reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
+        current.update(settled=recipe.model_dump(mode="json"))
+        write_atomic(current.folder / "recipe.toml", recipes.render(recipe, reasons))
+        current.seal([current.folder / "recipe.toml"])
+
+
+def nothing_yet() -> None:
+    """Stops at once, while the data is read: there is no step to finish."""
+    raise Interrupted("stopped while the data was read; nothing was written yet. Start it again with the same command.")
+
+
+def pause(stop: Callable[[], bool], when: str) -> None:
+    """The place between two stages where a run stops if it was asked to."""
+    if stop():
+        raise Interrupted(f"stopped {when}; all of it is kept.")
+
+
+def kept(current: Run) -> list[str]:
+    """What a run that goes on need not do again, in words."""
+    folder = current.folder
+    rows = [event["train"] for event in current.events("data")] if is_prepared(current) else []
+    words = [f"{rows[-1]:,} training rows"] if rows else []
+    answers = sum(file.read_bytes().count(b"\n") for file in (folder / "evaluation").glob("*answers.jsonl"))
+    words += [f"{answers:,} answers"] if answers else []
+    checkpoints = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+    words += [f"the checkpoint of step {int(checkpoints[-1].removeprefix('step-')):,}"] if checkpoints else []
+    last = max((int(event["step"]) for event in current.events("step")), default=0)
+    words[-1:] = [f"{words[-1]} ({last:,} were made)"] if checkpoints else words[-1:]
+    return words + (["the tuned model"] if (folder / "model").is_dir() else [])
+
+
+def _data_changes(current: Run, asked: Recipe) -> list[str]:
+    """Which data files differ from those that the run began with, and how."""
+    before: Sources = current.record_file.get("sources", {})
+    if not before or asked.data.path is None:
+        return []
+    now = sources([source.name for source in find(asked.data.path).sources])
+    told = [f"{name} is gone" for name in before if name not in now] + [
+        f"{name} is new" for name in now if name not in before
+    ]
+    for name in before:
+        if name in now and before[name] != now[name]:
+            sizes = f"{before[name]['bytes']:,} bytes, now {now[name]['bytes']:,}"
+            told.append(f"{name} was {sizes} (SHA-256 {_change(before[name]['sha256'], now[name]['sha256'])})")
+    return told
+
+
+def _row_changes(current: Run, asked: Recipe) -> list[str]:
+    """Which rows of the run's own copy are now others or gone, and how many have come, by their places."""
+    old = {
+        item.place: item.id.partition(".")[0]
+        for name in ("train", "dev", "test")
+        for item in Prepared(current.folder / "data" / f"{name}.arrow").items()
+    }
+    for event in current.events("data"):
+        old |= {str(place).partition(" (")[0]: "" for places in event["dropped"].values() for place in places}
+    try:
+        new = {item.place: item.id for item in datasets.load(asked.data).items}
+    except Mistake as mistake:
+        return [f"it can no longer be read ({mistake})"]
+    groups = {
+        "changed": [place for place, id in old.items() if id and new.get(place, id) != id],
+        "gone": [place for place, id in old.items() if id and place not in new],
+        "new": [place for place in new if place not in old],
+    }
+    return [
+        f"{len(places)} rows {what} ({', '.join(places[:SHOWN])}{' …' if len(places) > SHOWN else ''})"
+        for what, places in groups.items()
+        if places
+    ]
+
+
+def _change(before: str | None, now: str | None) -> str:
+    """Two hashes, shortened: "was 12ab34cd, now 56ef7890"."""
+    if before is None or now is None:
+        return "is gone" if now is None else "is new"
+    return f"was {before[:8]}, now {now[:8]}"

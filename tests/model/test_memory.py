@@ -1,0 +1,48 @@
+"""Memory that runs out is told with numbers and with what to change, and nothing else is taken for it."""
+
+import pytest
+import torch
+
+from luthier.errors import EnvironmentMistake
+from luthier.model import memory
+from luthier.recipe import Train
+
+TORCH = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 3000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError(TORCH), "not enough memory to train: 3.0 GB more were asked for"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"),
+            "2.00 GiB more were asked for",
+        ),
+        (MemoryError("Unable to allocate 8.00 GiB for an array"), "Unable to allocate 8.00 GiB for an array"),
+        (MemoryError(), "not enough memory to train: "),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_what_was_needed(error: Exception, words: str) -> None:
+    with pytest.raises(EnvironmentMistake) as caught, memory.errors("to train"):
+        raise error
+    assert words in str(caught.value) and "name a smaller model" in str(caught.value)
+
+
+def test_what_torch_says_today_is_understood() -> None:
+    with pytest.raises(EnvironmentMistake, match="more were asked for"), memory.errors("to train"):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def test_another_error_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory.errors("to train"):
+        raise RuntimeError("shapes do not match")
+
+
+def test_the_smallest_change_comes_first() -> None:
+    told = memory.to_train_with_less(Train(tokens_per_batch=1024, max_tokens=2048, method="full"))
+    wanted = ["train.tokens_per_batch=512", "train.max_tokens=1024", "train.method=lora", "name a smaller model"]
+    assert sorted(wanted, key=told.index) == wanted
+    assert "lora" not in memory.to_train_with_less(Train(tokens_per_batch=1024, method="lora"))
