@@ -79,6 +79,8 @@ def _values(field: dict[str, Any]) -> str:
 def _kind(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return " or ".join(f'`"{word}"`' for word in kind["enum"])
+    if "examples" in kind:
+        return " or ".join(f'`"{word}"`' for word in kind["examples"])
     if kind.get("format") == "path":
         return "path"
     name = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}

@@ -3,12 +3,15 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from luthier import recipe
 from luthier.errors import Mistake
+from luthier.model import methods
 from luthier.recipe import Recipe
+from luthier.train import objectives, optimizer
 
 
 def test_words_on_the_command_line_win_over_the_file(tmp_path: Path) -> None:
@@ -31,7 +34,7 @@ def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text('[train]\nepochs = 0\nlerning_rate = 3\n[data]\ntest_items = "ten"\n')
     with pytest.raises(Mistake) as caught:
-        recipe.load(file, ["train.method=dora"])
+        recipe.load(file, ["train.method=dorra"])
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert f"{file}:2: train.epochs should be greater than or equal to 1, found 0." in lines
@@ -40,7 +43,22 @@ def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
         for line in lines
     )
     assert f'{file}:5: data.test_items should be a whole number, found "ten".' in lines
-    assert "command line: train.method should be 'full' or 'lora', found \"dora\"." in lines
+    wanted = 'command line: unknown train.method "dorra", did you mean "dora"? Known: full, lora, dora, qlora.'
+    assert wanted in lines
+
+
+@pytest.mark.parametrize(
+    ("section", "table", "words"),
+    [
+        ("method", methods.METHODS, recipe.METHODS),
+        ("optimizer", optimizer.OPTIMIZERS, recipe.OPTIMIZERS),
+        ("schedule", optimizer.SCHEDULES, recipe.SCHEDULES),
+        ("objective", objectives.OBJECTIVES, recipe.OBJECTIVES),
+    ],
+)
+def test_the_words_of_training_are_those_of_the_tables(section: str, table: Any, words: tuple[str, ...]) -> None:
+    assert tuple(table) == words
+    assert recipe.get(recipe.load(None, [f"train.{section}=mine.code:do"]), f"train.{section}") == "mine.code:do"
 
 
 def test_a_word_without_equals_sign_is_refused() -> None:

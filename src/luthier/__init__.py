@@ -10,13 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from luthier.api import Tuned, finetune, load
+    from luthier.api import Adapters, Tuned, finetune, load
     from luthier.errors import Mistake
 
 __version__ = "0.1.0"
-__all__ = ["Mistake", "Tuned", "__version__", "finetune", "load"]
+__all__ = ["Adapters", "Mistake", "Tuned", "__version__", "finetune", "load"]
 
-_PLACES = {"finetune": "luthier.api", "load": "luthier.api", "Tuned": "luthier.api", "Mistake": "luthier.errors"}
+_PLACES = {
+    "finetune": "luthier.api",
+    "load": "luthier.api",
+    "Tuned": "luthier.api",
+    "Adapters": "luthier.api",
+    "Mistake": "luthier.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, overload
 from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.errors import Mistake
+from luthier.model import tuned
 from luthier.runs import Run
 
 
@@ -68,11 +69,27 @@ class Tuned:
     def ask(self, question: list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> list[str]: ...
     def ask(self, question: str | list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> str | list[str]:
         """The tuned model's answer to a question, or its answers to several, in their order."""
-        lm, system = self._model
-        questions = [question] if isinstance(question, str) else list(question)
-        prompts = [pipeline.question(text, system) for text in questions]
-        answers = pipeline.ask(lm, prompts, max_new_tokens=max_new_tokens)
-        return answers[0] if isinstance(question, str) else answers
+        return _asked(*self._model, question, max_new_tokens)
+
+
+class Adapters:
+    """One base model in memory with the adapters of several runs: one per customer, say, switched per question."""
+
+    def __init__(self, base: str | Path, adapters: Mapping[str, str | Path]) -> None:
+        self._shared = tuned.load_shared(str(base), {name: Path(run) for name, run in adapters.items()})
+
+    @overload
+    def ask(self, question: str, *, adapter: str | None = None, max_new_tokens: int = 512) -> str: ...
+    @overload
+    def ask(
+        self, question: list[str] | tuple[str, ...], *, adapter: str | None = None, max_new_tokens: int = 512
+    ) -> list[str]: ...
+    def ask(
+        self, question: str | list[str] | tuple[str, ...], *, adapter: str | None = None, max_new_tokens: int = 512
+    ) -> str | list[str]:
+        """The answer with this adapter on, or without one, the base model's; of several questions, all of theirs."""
+        with self._shared.switched(adapter) as system:
+            return _asked(self._shared.lm, system, question, max_new_tokens)
 
 
 def finetune(
@@ -93,6 +110,22 @@ def finetune(
     return Tuned(pipeline.run(asked, Path(run) if run else None).folder)
 
 
-def load(run: str | Path) -> Tuned:
-    """A run that was made before."""
-    return Tuned(run)
+@overload
+def load(run: str | Path) -> Tuned: ...
+@overload
+def load(run: str | Path, *, adapters: Mapping[str, str | Path]) -> Adapters: ...
+def load(run: str | Path, *, adapters: Mapping[str, str | Path] | None = None) -> Tuned | Adapters:
+    """A run that was made before; or with `adapters` a base model with the runs that were tuned beside it:
+
+    `luthier.load("smollm2-135m", adapters={"acme": "runs/acme"}).ask("Where is my order?", adapter="acme")`.
+    """
+    return Tuned(run) if adapters is None else Adapters(run, adapters)
+
+
+def _asked(
+    lm: Any, system: str | None, question: str | list[str] | tuple[str, ...], max_new_tokens: int
+) -> str | list[str]:
+    questions = [question] if isinstance(question, str) else list(question)
+    prompts = [pipeline.question(text, system) for text in questions]
+    answers = pipeline.ask(lm, prompts, max_new_tokens=max_new_tokens)
+    return answers[0] if isinstance(question, str) else answers

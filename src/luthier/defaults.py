@@ -17,6 +17,7 @@ SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 
 SAVING_SHARE = 0.03  # of the training time, for checkpoints
 BYTES_SAVED_PER_SECOND = 0.8e9  # written, hashed, flushed and read back; see benchmarks/RESULTS.md
 TRAINING_SHARE_OF_PRODUCTS = 0.6  # how much of the speed of bare matrix products a training step reaches
+SMALLER = 500_000_000  # parameters below which weights take a higher learning rate
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
 DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the time that all dev items would take
@@ -32,6 +33,9 @@ class Facts:
     """Tokens of each training row."""
     answer_lengths: Sequence[int]
     """Learnt tokens of each training row."""
+    documents: bool = False
+    pairs: bool = False
+    """Whether rows carry a rejected answer besides the chosen one."""
 
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
@@ -108,6 +112,31 @@ def _settle_prompts(
     )
 
 
+def _objective(facts: Facts) -> tuple[str, str]:
+    """`train.objective`, with its reason."""
+    if facts.documents:
+        return "text", "the rows are texts, every token of which is learnt"
+    if facts.pairs:
+        return "sft", "the chosen answers are learnt; train.objective=dpo learns to prefer them to the rejected ones"
+    return "sft", "the rows are questions with answers"
+
+
+def _rate(method: str, objective: str, parameters: int) -> tuple[float, str]:
+    """`train.learning_rate`, with its reason.
+
+    Adapters take five to ten times the rate of full tuning (Hu et al. 2021; Biderman et al. 2024), and large models less
+    than small ones. The optimizers of our table move weights by about the rate at each step, so all take the same.
+    DPO takes a twentieth: it starts from a model that can answer, and rates of answering overshoot (Rafailov et al. 2023
+    take 1e-6 for all weights).
+    """
+    small = parameters < SMALLER
+    rate = (1e-4 if small else 2e-5) if method == "full" else (5e-4 if small else 2e-4)
+    size = f"{'below' if small else 'from'} {SMALLER / 1e6:,.0f} M parameters"
+    if objective == "dpo":
+        return rate / 20, f"usual for {method} tuning {size}, divided by 20 for dpo"
+    return rate, f"usual for {method} tuning {size}"
+
+
 def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str, Any]) -> None:
     """The settings of `train`: later ones build on earlier ones."""
     rows, tokens = len(facts.lengths), sum(facts.lengths)
@@ -118,12 +147,9 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
         "full" if small else "lora",
         f"{facts.parameters / 1e6:,.0f} M parameters; all weights up to 1,000 M",
     )
+    decide("train.objective", *_objective(facts))
     decide("train.epochs", 3 if rows < 2_000 else 2 if rows < 10_000 else 1, f"{rows:,} training rows")
-    method = values["train.method"]
-    rates = {("full", True): 1e-4, ("full", False): 2e-5, ("lora", True): 5e-4, ("lora", False): 2e-4}
-    decide(
-        "train.learning_rate", rates[method, facts.parameters < 500_000_000], f"usual for {method} tuning at this size"
-    )
+    decide("train.learning_rate", *_rate(values["train.method"], values["train.objective"], facts.parameters))
     wanted = tokens * values["train.epochs"] / STEPS_WANTED
     step = min(16_384, max(1_024, 2 ** round(math.log2(max(1, wanted)))))
     decide(

@@ -4,8 +4,10 @@ A `Mistake` says where (file:line or recipe key), what was found, what is expect
 it without a traceback. Any other exception is a defect of ours and keeps its traceback.
 """
 
+import importlib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -75,3 +77,28 @@ def choose(what: str, word: str, table: Mapping[str, T], *, where: str | None = 
     if word not in table:
         raise unknown(what, word, table, where=where)
     return table[word]
+
+
+def entry(what: str, word: str, table: Mapping[str, T], *, where: str) -> T:
+    """The entry of an extension table, or what a dotted name "package.module:function" finds outside our tree."""
+    if ":" not in word:
+        return choose(what, word, table, where=where)
+    module, _, name = word.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise Mistake(
+            f'"{word}" cannot be imported: {error}. Expected package.module:function, with the folder that holds the '
+            "package on PYTHONPATH.",
+            where=where,
+        ) from error
+
+
+def optional(module: str, extra: str, *, where: str) -> ModuleType:
+    """A package that only some settings need, or the Mistake that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise Mistake(
+            f"this needs the package {module}, which is not installed: pip install 'luthier[{extra}]'.", where=where
+        ) from None

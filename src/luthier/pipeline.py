@@ -5,6 +5,7 @@
 Each stage leaves its result in the folder and passes over what is already there, so a second `run` continues the first.
 """
 
+import contextlib
 import gc
 import json
 import platform
@@ -19,22 +20,22 @@ from typing import Any
 
 from luthier import defaults, proof, report, resuming
 from luthier import recipe as recipes
-from luthier.chat import Encoded, Message, Template
-from luthier.data import given, prepared
+from luthier.chat import Encoded, Message
+from luthier.data import encoding, given, prepared
 from luthier.data import questions as file_questions
-from luthier.data.dataset import Dataset, Item
+from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
-from luthier.errors import Mistake
+from luthier.errors import Mistake, choose
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.evaluate.benchmark import Exam
-from luthier.model import generate, loading, memory, reference
+from luthier.model import generate, loading, memory, methods, reference, tuned
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
 from luthier.signals import stopping
-from luthier.train import loop
+from luthier.train import check, loop
 
 SPLITS = ("train", "dev", "test")
 Listener = Callable[[dict[str, Any]], None]
@@ -55,7 +56,9 @@ def run(asked: Recipe, folder: Path | None = None, *, listen: Listener | None = 
         current.record("start", folder=str(current.folder), state=state, kept=kept)
         current.unseal("evaluation")
         recipe = prepare(current, planned)
-        contamination.look(current, own_test_file=recipe.data.test_path is not None)
+        contamination.look(
+            current, own_test_file=recipe.data.test_path is not None, earlier=tuned.learnt_before(recipe.model)
+        )
         resuming.pause(stop, "after the data was prepared")
         with memory.errors("to answer the questions"):
             base = proof.ask_base(current, recipe, stop)
@@ -165,12 +168,19 @@ def plan(asked: Recipe) -> Plan:
         judges.check(asked.evaluate.judge)
     material = guards.check(asked.evaluate)
     errata.own_categories(asked.evaluate.errors)
+    check.words(asked.train)
     reference.resolve(asked.model)
     data, held_out = given.load(asked.data)
+    check.rows(asked.train, data, held_out.dev)
     template, context = loading.load_template(asked.model)
     parameters = loading.parameters_of(asked.model)
     limit, _ = defaults.longest_row(asked, context)
-    encoded = {item.place: _encode(item, template, limit, data) for item in [*data.items, *held_out.items]}
+    pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
+    only_asked = {item.place for item in held_out.test or ()}
+    encoded = {
+        item.place: encoding.encode(item, template, limit, data.ledger, pairs=pairs and item.place not in only_asked)
+        for item in [*data.items, *held_out.items]
+    }
     fitting, *others = (_fitting(items, encoded) for items in (data.items, held_out.test, held_out.dev))
     if not fitting or [] in others:
         raise Mistake(
@@ -183,7 +193,8 @@ def plan(asked: Recipe) -> Plan:
         share=asked.data.train_share,
     )  # fmt: skip
     rows = {
-        name: [row for item in getattr(splits, name) for row in _pieces(item, encoded[item.place])] for name in SPLITS
+        name: [row for item in getattr(splits, name) for row in encoding.pieces(item, encoded[item.place])]
+        for name in SPLITS
     }
     if len(rows["test"]) < 2:
         raise Mistake(
@@ -194,8 +205,10 @@ def plan(asked: Recipe) -> Plan:
     facts = defaults.Facts(
         parameters=parameters,
         context=context,
-        lengths=[len(piece.ids) for _, piece in rows["train"]],
+        lengths=[piece.tokens for _, piece in rows["train"]],
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
+        documents=rows["train"][0][0].conversation.is_document,
+        pairs=rows["train"][0][0].conversation.rejected is not None,
     )
     recipe, reasons = defaults.settle(asked, data, splits, facts)
     return Plan(recipe, reasons, data, splits, rows, material)
@@ -246,11 +259,10 @@ def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], 
         if "model" not in current.record_file["hashes"]:  # saved just before an interruption
             _note_model(current)
         return
-    settings, model = recipe.train, base.model
-    if settings.method == "lora":
-        model = loading.add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
-    rows, dev = (Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
+    settings = recipe.train
     with memory.errors("to train", memory.to_train_with_less(settings)):
+        model = methods.resolve(settings.method or "full").prepare(base.model, settings)
+        rows, dev = (Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
         outcome = loop.train(
             model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=current.record, stop=stop
         )
@@ -345,22 +357,65 @@ def compare(text: str, names: Sequence[str], *, max_new_tokens: int) -> Iterator
         gc.collect()
 
 
-def ask_file(name: str, questions: Path, output: Path, *, max_new_tokens: int) -> int:
-    """Answer every row of a file of questions; writes JSONL with `question` and `answer` in file order, and counts them."""
+def ask_file(
+    name: str, questions: Path, output: Path, *, max_new_tokens: int, adapters: Mapping[str, Path] | None = None
+) -> int:
+    """Answer every row of a file of questions; writes JSONL with `question` and `answer` in file order, and counts them.
+
+    With `adapters` of runs beside the model, a row's column `adapter` says which one answers it; without a name, the model.
+    """
     if not output.absolute().parent.is_dir():
         raise Mistake("there is no such folder to write to; make it first.", where=str(output.absolute().parent))
-    is_run = (Path(name) / "run.json").is_file()
-    asked = file_questions.read(questions, recipes.load(Path(name) / "recipe.toml").data if is_run else None)
-    lm, system = load_model(name)
-    head = question("", system)[:-1]
-    prompts = [prompt if prompt[0].role == "system" else (*head, *prompt) for prompt in asked]
-    answers = ask(lm, prompts, max_new_tokens=max_new_tokens)
+    like = next(iter(adapters.values())) if adapters else Path(name)
+    is_run = (like / "run.json").is_file()
+    asked = file_questions.read(questions, recipes.load(like / "recipe.toml").data if is_run else None)
+    names: list[str | None] = [None] * len(asked)
+    if adapters:
+        known: dict[str, str | None] = {"": None, **{each: each for each in adapters}}
+        places = file_questions.named(questions, "adapter")
+        names = [choose("adapter", word, known, where=place) for word, place in places]
+        answers = _shared_answers(tuned.load_shared(name, adapters), names, asked, max_new_tokens)
+    else:
+        lm, system = load_model(name)
+        answers = ask(lm, _headed(asked, system), max_new_tokens=max_new_tokens)
     lines = [
-        json.dumps({"question": prompt[-1].content, "answer": answer}, ensure_ascii=False) + "\n"
-        for prompt, answer in zip(asked, answers, strict=True)
+        {"question": prompt[-1].content, "answer": answer, **({"adapter": who or ""} if adapters else {})}
+        for prompt, answer, who in zip(asked, answers, names, strict=True)
     ]
-    write_atomic(output, "".join(lines))
+    write_atomic(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
+
+
+def _shared_answers(
+    shared: tuned.Shared, names: Sequence[str | None], asked: Sequence[Sequence[Message]], max_new_tokens: int
+) -> list[str]:
+    """The answer of each question's adapter; None lets the base answer."""
+    answers = [""] * len(asked)
+    for name in dict.fromkeys(names):
+        rows = [row for row, wanted in enumerate(names) if wanted == name]
+        with shared.switched(name) as system:
+            found = ask(shared.lm, _headed([asked[row] for row in rows], system), max_new_tokens=max_new_tokens)
+        for row, answer in zip(rows, found, strict=True):
+            answers[row] = answer
+    return answers
+
+
+def _headed(asked: Sequence[Sequence[Message]], system: str | None) -> list[Sequence[Message]]:
+    """The prompts, those without a system message behind the one that the model's conversations start with."""
+    head = question("", system)[:-1]
+    return [prompt if prompt[0].role == "system" else (*head, *prompt) for prompt in asked]
+
+
+def shared_chats(base: str, adapters: Mapping[str, Path], max_new_tokens: int) -> "dict[str, Chat]":
+    """A conversation with each adapter and, by its own name, with the base: one model in memory, switched per question."""
+    shared = tuned.load_shared(base, adapters)
+    names: dict[str, str | None] = {Path(base).name: None, **{name: name for name in adapters}}
+    return {
+        name: Chat(
+            shared.lm, shared.systems.get(wanted) if wanted else None, max_new_tokens, partial(shared.switched, wanted)
+        )
+        for name, wanted in sorted(names.items(), key=lambda each: each[1] is None)
+    }
 
 
 @dataclass
@@ -370,6 +425,8 @@ class Chat:
     lm: LanguageModel
     system: str | None = None
     max_new_tokens: int = 512
+    on: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    """Entered while the model answers: switches to the adapter that this conversation is with."""
 
     def __post_init__(self) -> None:
         self.forget()
@@ -389,12 +446,15 @@ class Chat:
             self.history = [*head, *turns[2:]]
         ids: list[int] = []
         shown = ""
-        for token in generate.stream(self.lm, prompt, max_new_tokens=self.max_new_tokens):
-            ids.append(token)
-            text_now = self.lm.template.reply(ids)
-            if text_now.startswith(shown) and not text_now.endswith("\ufffd"):  # a character may need several tokens
-                yield text_now[len(shown) :]
-                shown = text_now
+        with self.on():
+            for token in generate.stream(self.lm, prompt, max_new_tokens=self.max_new_tokens):
+                ids.append(token)
+                text_now = self.lm.template.reply(ids)
+                if text_now.startswith(shown) and not text_now.endswith(
+                    "\ufffd"
+                ):  # a character may need several tokens
+                    yield text_now[len(shown) :]
+                    shown = text_now
         self.history.append(Message("assistant", self.lm.template.reply(ids)))
 
 
@@ -416,31 +476,9 @@ def _note_model(current: Run) -> None:
     current.update(hashes={**current.record_file["hashes"], "model": loading.fingerprint(current.folder / "model")})
 
 
-def _encode(item: Item, template: Template, limit: int, data: Dataset) -> list[Encoded]:
-    """An item's training rows: one, or for a long document several; none, noted in the ledger, if its answer would be cut."""
-    try:
-        row = template.row(item.conversation)
-    except Mistake as mistake:
-        data.ledger.drop("refused by the chat template", f"{item.place} ({mistake.message})")
-        return []
-    if len(row.ids) <= limit:
-        return [row]
-    if not item.conversation.is_document:
-        data.ledger.drop("too long to keep its answer", f"{item.place} ({len(row.ids):,} tokens, {limit:,} fit)")
-        return []
-    return [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
-
-
 def _fitting(items: Sequence[Item] | None, encoded: dict[str, list[Encoded]]) -> list[Item] | None:
     """Those of the items that have a training row; None stays None."""
     return None if items is None else [item for item in items if encoded[item.place]]
-
-
-def _pieces(item: Item, encoded: Sequence[Encoded]) -> list[tuple[Item, Encoded]]:
-    """An item with each of its rows; the pieces of a long document get ids of their own."""
-    if len(encoded) == 1:
-        return [(item, encoded[0])]
-    return [(replace(item, id=f"{item.id}.{number}"), piece) for number, piece in enumerate(encoded)]
 
 
 def _short(value: object) -> str:

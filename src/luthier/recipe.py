@@ -11,13 +11,40 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from luthier.errors import Mistake, together, unknown
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+METHODS = ("full", "lora", "dora", "qlora")
+OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
+SCHEDULES = ("cosine", "linear", "constant")
+OBJECTIVES = ("sft", "text", "dpo")
+_OWN = re.compile(r"[\w.]+:\w+")
+
+
+def _word_of(known: tuple[str, ...]) -> AfterValidator:
+    """Accepts a table's words, and "package.module:function"; another word is refused with the nearest known one."""
+
+    def check(word: str) -> str:
+        if word not in known and not _OWN.fullmatch(word):
+            raise PydanticCustomError("unknown_word", "a known word", {"known": known})
+        return word
+
+    return AfterValidator(check)
+
+
+def _words(known: tuple[str, ...]) -> Any:
+    return Field(json_schema_extra={"examples": [*known, "package.module:function"]})
+
+
+Method = Annotated[str, _word_of(METHODS), _words(METHODS)]
+Optimizer = Annotated[str, _word_of(OPTIMIZERS), _words(OPTIMIZERS)]
+Schedule = Annotated[str, _word_of(SCHEDULES), _words(SCHEDULES)]
+Objective = Annotated[str, _word_of(OBJECTIVES), _words(OBJECTIVES)]
 
 
 class Section(BaseModel):
@@ -54,15 +81,19 @@ class Data(Section):
 class Train(Section):
     """How the weights learn."""
 
-    method: Literal["full", "lora"] | None = None
-    """All weights, or low-rank adapters (LoRA) beside frozen ones."""
+    method: Method | None = None
+    """What learns: all weights; low-rank adapters beside frozen ones (LoRA, DoRA); or these beside 4-bit ones (QLoRA)."""
+    objective: Objective | None = None
+    """What is minimised: answers (sft), whole texts (text), or a preference of the chosen answer to the rejected (dpo)."""
+    optimizer: Optimizer = "adamw"
+    """What turns gradients into updates; the two small ones (adamw-8bit, adafactor) save memory."""
     epochs: Count | None = None
     """Passes over the training rows."""
     max_steps: Count | None = None
     """Stop after this many optimizer steps, whatever `epochs` says."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Highest learning rate, reached after the warm-up."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0, strict=True)] | None = None
     """Steps over which the learning rate rises from 0."""
@@ -73,7 +104,7 @@ class Train(Section):
     max_tokens: Count | None = None
     """Longest row, in tokens; longer conversations are dropped and listed, longer documents are cut into pieces."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's decoupled weight decay, on matrices only."""
+    """Decoupled weight decay, on matrices only."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm; a longer gradient is scaled down to it."""
     check_every: Count | None = None
@@ -83,9 +114,11 @@ class Train(Section):
     precision: Literal["bf16", "fp32"] | None = None
     """Number format of the forward and backward pass; master weights are always fp32."""
     lora_rank: Count = 16
-    """Rank of the adapters (method "lora")."""
+    """Rank of the adapters (every method but "full")."""
     lora_alpha: Count = 32
-    """Scale of the adapters: their output is multiplied by alpha / rank (method "lora")."""
+    """Scale of the adapters: their output is multiplied by alpha / rank (every method but "full")."""
+    dpo_beta: Annotated[float, Field(gt=0)] = 0.1
+    """How closely the tuned model is held to the one it started from (objective "dpo"); higher is closer."""
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Fixes the order of the data, the adapters' first values and the resampling of the statistics."""
 
@@ -326,6 +359,8 @@ def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
     where = places.get(key) or next((place for name, place in places.items() if name.startswith(key + ".")), None)
     if detail["type"] == "extra_forbidden":
         return unknown("recipe key", key, known, where=where)
+    if detail["type"] == "unknown_word":
+        return unknown(key, str(detail["input"]), detail["ctx"]["known"], where=where)
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     expected = expected.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     found = json.dumps(detail["input"], ensure_ascii=False, default=str)

@@ -16,8 +16,9 @@ from luthier.recipe import Data
 Q, A = Message("user", "q"), Message("assistant", "a")
 PLAIN = Conversation((Q, A))
 KNOWN = (
-    "messages (messages); conversations (conversations); question-answer (question, answer); instruction (instruction, "
-    "output); prompt-completion (prompt, completion); input-output (input, output); text (text)"
+    "preference (prompt, chosen, rejected); preference-chats (chosen, rejected); messages (messages); "
+    "conversations (conversations); question-answer (question, answer); instruction (instruction, output); "
+    "prompt-completion (prompt, completion); input-output (input, output); text (text)"
 )
 
 
@@ -42,6 +43,9 @@ def refusal(columns: list[str], data: Data) -> str:
 @pytest.mark.parametrize(
     ("columns", "format", "alternatives"),
     [
+        ("prompt chosen rejected", "preference", ("preference-chats",)),
+        ("instruction input output chosen rejected", "preference", ("preference-chats", "instruction", "input-output")),
+        ("chosen rejected", "preference-chats", ()),
         ("messages", "messages", ()),
         ("id conversations", "conversations", ()),
         ("question answer", "question-answer", ()),
@@ -112,9 +116,38 @@ def test_a_row_becomes_a_conversation(values: dict[str, Value]) -> None:
     assert build(values) == PLAIN
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"instruction": "q", "input": "", "output": "c", "chosen": "a", "rejected": "b"},
+        {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"},
+        {
+            "prompt": "q",
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
+        },
+        {
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
+        },
+    ],
+)
+def test_a_pair_of_answers_becomes_the_chosen_conversation_and_the_rejected_answer(values: dict[str, Value]) -> None:
+    assert build(values) == Conversation((Q, A), rejected="b")
+
+
+def test_answers_to_two_prompts_are_no_pair() -> None:
+    chosen = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rejected: list[Value] = [{"role": "user", "content": "other"}, {"role": "assistant", "content": "b"}]
+    with pytest.raises(Unfit, match="chosen and rejected do not answer the same prompt"):
+        build({"chosen": chosen, "rejected": rejected})
+
+
 def test_every_format_is_tested_above() -> None:
     assert list(FORMATS) == [
-        "messages", "conversations", "question-answer", "instruction", "prompt-completion", "input-output", "text",
+        "preference", "preference-chats", "messages", "conversations", "question-answer", "instruction",
+        "prompt-completion", "input-output", "text",
     ]  # fmt: skip
 
 
@@ -244,7 +277,8 @@ def test_all_wrong_names_in_the_recipe_are_told_at_once() -> None:
 def test_an_unknown_format_names_the_nearest() -> None:
     assert refusal(["question"], recipe("question_answer")) == (
         'data.format: unknown data format "question_answer", did you mean "question-answer"? '
-        "Known: messages, conversations, question-answer, instruction, prompt-completion, input-output, text."
+        "Known: preference, preference-chats, messages, conversations, question-answer, instruction, prompt-completion, "
+        "input-output, text."
     )
 
 

@@ -20,8 +20,8 @@ NAMED_OTHERWISE = {"spellchecker": "pyspellchecker"}
 BROUGHT_ALONG = {"pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "yaml": "lm_eval"}
 """Modules that we import and that a dependency of ours always brings."""
 
-NEEDED_UNSEEN = {"accelerate", "gguf"}
-"""transformers needs them to unpack the small model, and imports them itself."""
+NEEDED_UNSEEN = {"accelerate", "gguf", "bitsandbytes"}
+"""transformers needs them to unpack the small model or to read weights in 4 bits; we import none of them by a statement."""
 
 
 def loaded_after(code: str) -> set[str]:

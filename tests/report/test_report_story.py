@@ -67,6 +67,21 @@ def test_training_that_never_beat_the_base_model_on_dev_is_a_doubt(make_run: Mak
     assert "Dev loss was 2.710 before training and never fell below it." in doubts(folder)
 
 
+def test_a_run_that_learnt_preferences_tells_of_its_held_out_pairs(make_run: MakeRun) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        for step, margin, reward in ((0, 0.0, 0.0), (412, 0.7312, -0.4)):
+            figures = f'"accuracy": {0.5 + margin / 2:.2f}, "margin": {margin}, "chosen_reward": {reward}'
+            events.write(f'{{"time": "", "kind": "dev", "step": {step}, "loss": 0.6, "best": true, {figures}}}\n')
+        events.write('{"time": "", "kind": "trained", "step": 412, "best_step": 412, "best_loss": 0.6}\n')
+    expected = (
+        "prefers the chosen answer in 87 % of held-out pairs, by a mean margin of 0.731, where it was 0.000 at first"
+    )
+    assert expected in told(folder).training
+    assert "the chosen answers became less likely" in doubts(folder)
+    assert "preference was measured on dev pairs only" in doubts(folder)
+
+
 def test_a_stopped_run_says_why_and_how_to_go_on(make_run: MakeRun) -> None:
     folder = make_run(stop_at_step=137)
     stopped = told(folder)

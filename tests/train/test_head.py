@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from luthier.model import attention, head
-from luthier.model.head import summed_loss
+from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.loading import add_adapters
 from luthier.model.packed import pack
 
@@ -60,6 +60,27 @@ def test_loss_and_gradients_are_those_of_the_plain_formula(
     torch.testing.assert_close(loss, wanted)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_each_rows_likelihood_and_gradient_are_those_of_the_row_alone(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, precision: torch.dtype
+) -> None:
+    monkeypatch.setattr(head, "CHUNK", 3)
+    model.to(precision)
+    rows = [*some_rows(model), Row(np.arange(4), np.zeros(4, dtype=bool))]  # the last one learns nothing
+    weights = torch.tensor([0.5, -2.0, 1.5, 3.0])
+    likelihoods = row_likelihoods(model, pack(rows, torch.device("cpu")))  # type: ignore[arg-type]
+    (likelihoods * weights).sum().backward()
+    ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    model.float()
+    alone = [-plain_loss(model, [row]) for row in rows]
+    sum((weight * one for weight, one in zip(weights, alone, strict=True)), torch.zeros(())).backward()
+    rounding = {"rtol": 1e-4, "atol": 1e-5} if precision == torch.float32 else {"rtol": 0.1, "atol": 0.05}
+    torch.testing.assert_close(likelihoods, torch.stack(alone), **rounding)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(ours[name].float(), parameter.grad, **rounding)
 
 
 @pytest.mark.parametrize("ours", [True, False])

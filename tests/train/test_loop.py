@@ -16,7 +16,7 @@ from luthier.errors import EnvironmentMistake, Interrupted
 from luthier.model import loading
 from luthier.model.packed import Packed
 from luthier.recipe import Train
-from luthier.train import checkpoint, loop
+from luthier.train import checkpoint, loop, objectives
 
 
 @dataclass
@@ -164,12 +164,12 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
 ) -> None:
     rows = counting(60)
     rows[7] = Row(np.full(9, 383), np.arange(9) >= 2)
-    real = loop.summed_loss
+    real = objectives.summed_loss
 
     def bad_for_one_row(model: Any, batch: Packed) -> torch.Tensor:
         return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
 
-    monkeypatch.setattr(loop, "summed_loss", bad_for_one_row)
+    monkeypatch.setattr(objectives, "summed_loss", bad_for_one_row)
     with pytest.raises(Interrupted, match=r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\."):
         train(settings(), rows=rows, folder=tmp_path / "poisoned")
 

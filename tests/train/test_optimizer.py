@@ -1,12 +1,16 @@
-"""The update is AdamW's, in fp32, whatever the model computes in."""
+"""Updates are those of the optimizers that the words name, in fp32, whatever the model computes in."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
+from luthier.errors import Mistake
 from luthier.recipe import Train
-from luthier.train.optimizer import MasterAdamW, learning_rate
+from luthier.train.optimizer import NEEDS, OPTIMIZERS, MasterOptimizer, learning_rate, resolve
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
@@ -27,7 +31,7 @@ def updated(
     model = torch.nn.Linear(3, 2, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
-    optimizer = MasterAdamW(model, Train(precision=precision))  # type: ignore[arg-type]
+    optimizer = MasterOptimizer(model, Train(precision=precision))  # type: ignore[arg-type]
     for gradient in gradients:
         model.weight.grad = (
             gradient.to(model.weight.dtype)
@@ -57,7 +61,7 @@ def test_masters_keep_what_bf16_would_lose() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.fill_(1.0)
-    optimizer = MasterAdamW(model, Train(precision="bf16"))
+    optimizer = MasterOptimizer(model, Train(precision="bf16"))
     for _ in range(20):
         model.weight.grad = torch.ones_like(model.weight)
         optimizer.gather()
@@ -69,3 +73,110 @@ def test_masters_keep_what_bf16_would_lose() -> None:
 def test_a_gradient_that_is_not_a_number_is_told_by_its_norm() -> None:
     _, norm = updated("fp32", 1, [torch.tensor([[1.0, float("inf"), 0.0], [0.0, 0.0, 0.0]])])
     assert not math.isfinite(norm)
+
+
+@pytest.fixture(params=list(OPTIMIZERS))
+def word(request: pytest.FixtureRequest) -> str:
+    if request.param in NEEDS:
+        pytest.importorskip(NEEDS[request.param][0])
+    return str(request.param)
+
+
+def small_model() -> torch.nn.Module:
+    """An embedding, a hidden matrix large enough for 8-bit blocks, and a vector."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Embedding(40, 128), torch.nn.Linear(128, 64))
+
+
+def one_step(optimizer: MasterOptimizer, number: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    for parameter in optimizer.parameters.values():
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+    optimizer.gather()
+    optimizer.finish(1, 1e9)
+    optimizer.step(1e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_state_holds_all_that_the_next_update_needs(word: str, precision: str) -> None:
+    config = Train(optimizer=word, precision=precision, weight_decay=0.1)  # type: ignore[arg-type]
+    calm, first = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
+    for number in range(3):
+        one_step(calm, number)
+        one_step(first, number)
+    again = MasterOptimizer(small_model(), config)
+    again.load(safetensors.torch.load(safetensors.torch.save(first.state())))
+    for number in range(3, 6):
+        one_step(calm, number)
+        one_step(again, number)
+    for name, wanted in calm.state().items():
+        assert torch.equal(again.state()[name], wanted), name
+
+
+def moved(word: str) -> dict[str, torch.Tensor]:
+    """By how much each weight moves at the first update with a rate of 0.01."""
+    optimizer = MasterOptimizer(small_model(), Train(optimizer=word, precision="fp32"))
+    before = {name: master.detach().clone() for name, master in optimizer.masters.items()}
+    one_step(optimizer, 0)
+    return {name: master.detach() - before[name] for name, master in optimizer.masters.items()}
+
+
+def test_every_optimizer_moves_weights_by_about_the_rate(word: str) -> None:
+    for name, change in moved(word).items():
+        size = change.square().mean().sqrt().item()
+        assert 0.001 < size <= 0.0101, (name, size)
+
+
+def test_adafactors_first_update_is_worked_out_by_hand() -> None:
+    """β₂ is 0 at step 1, so V is the row means times the column means of g², divided by the mean; RMS(g/√V) is 1 here."""
+    model = torch.nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.zero_()
+    optimizer = MasterOptimizer(model, Train(optimizer="adafactor", precision="fp32"))
+    model.weight.grad = torch.tensor([[2.0, 4.0], [1.0, -2.0]])
+    optimizer.finish(1, 1e9)
+    optimizer.step(0.01)
+    # g² = [[4, 16], [1, 4]]: row means 10 and 2.5, column means 2.5 and 10, mean 6.25, so V = g² exactly
+    torch.testing.assert_close(model.weight.detach(), -0.01 * torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+
+
+OWN = """
+import torch
+
+def muon(weights, settings):
+    rest = [*weights.tables, *weights.vectors]
+    return [torch.optim.Muon(weights.hidden, lr=0.0), torch.optim.SGD(rest, lr=0.0, momentum=0.9)]
+"""
+
+
+def test_an_optimizer_of_ones_own_gets_weights_by_kind_and_goes_on_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_optimizer.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Train(optimizer="own_optimizer:muon", precision="fp32")
+    calm, again = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
+    one_step(calm, 0)
+    hidden, rest = ({name for name, weight in calm.masters.items() if each.state[weight]} for each in calm.optimizers)
+    assert (hidden, rest) == ({"1.weight"}, {"0.weight", "1.bias"})
+    again.load(calm.state())
+    one_step(calm, 1)
+    one_step(again, 1)
+    assert all(torch.equal(again.state()[name], wanted) for name, wanted in calm.state().items())
+
+
+def test_eight_bit_moments_take_a_byte_a_weight() -> None:
+    pytest.importorskip("bitsandbytes")
+    optimizer = MasterOptimizer(small_model(), Train(optimizer="adamw-8bit", precision="fp32"))
+    one_step(optimizer, 0)
+    moments = [tensor for name, tensor in optimizer.state().items() if name in ("state1/0.weight", "state2/0.weight")]
+    assert [(moment.dtype, moment.numel()) for moment in moments] == [(torch.uint8, 40 * 128)] * 2
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    message = (
+        r"train.optimizer: this needs the package bitsandbytes, which is not installed: pip install 'luthier\[quant"
+    )
+    with pytest.raises(Mistake, match=message):
+        resolve("adamw-8bit")

@@ -19,12 +19,16 @@ class Conversation:
     """Messages in order. One to be learnt or asked ends with the assistant's answer; a document is one `text` message."""
 
     messages: tuple[Message, ...]
+    rejected: str | None = None
+    """Another answer to the same prompt, which people liked less than the one that the messages end with."""
 
     @classmethod
-    def pair(cls, question: str, answer: str, *, system: str | None = None) -> "Conversation":
+    def pair(
+        cls, question: str, answer: str, *, system: str | None = None, rejected: str | None = None
+    ) -> "Conversation":
         """A question and its answer, with an optional system message before them."""
         head = (Message("system", system),) if system else ()
-        return cls((*head, Message("user", question), Message("assistant", answer)))
+        return cls((*head, Message("user", question), Message("assistant", answer)), rejected)
 
     @classmethod
     def document(cls, text: str) -> "Conversation":

@@ -59,11 +59,18 @@ class Encoded:
 
     ids: list[int]
     learn: list[bool]
+    rejected: "Encoded | None" = None
+    """The row with the rejected answer, where preferences are learnt."""
 
     @property
     def learnt(self) -> int:
         """Tokens that are learnt; a sequence's first token has nothing before it and is never one."""
         return sum(self.learn[1:])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the row, and of its rejected twin."""
+        return len(self.ids) + (len(self.rejected.ids) if self.rejected else 0)
 
 
 @dataclass(frozen=True)

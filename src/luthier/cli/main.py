@@ -26,6 +26,12 @@ Words = Annotated[
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter", metavar="NAME=RUN", help="Put a run's adapter beside the base model RUN; may be repeated."
+    ),
+]
 NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
 
@@ -106,13 +112,19 @@ def evaluate(
 def chat(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a model.")],
     base: Annotated[bool, typer.Option("--base", help="Let the run's base model answer beside it.")] = False,
+    adapter: Adapter = None,
     max_new_tokens: NewTokens = 512,
 ) -> None:
-    """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh."""
+    """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
     from luthier import pipeline
-    from luthier.cli.talk import converse
+    from luthier.cli.talk import adapters_of, converse
     from luthier.runs import Run
 
+    if adapter:
+        if base:
+            raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
+        converse(pipeline.shared_chats(run, adapters_of(adapter), max_new_tokens), in_turn=True)
+        return
     chats = {Path(run).name: pipeline.Chat(*pipeline.load_model(run), max_new_tokens)}
     if base:
         name = pipeline.base_of(Run(Path(run)))
@@ -140,13 +152,30 @@ def ask(
         Path, typer.Argument(help="File of questions, in any of the data formats; answers are not needed.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write: each row with its answer.")],
+    adapter: Adapter = None,
     max_new_tokens: NewTokens = 512,
 ) -> None:
-    """Answer a file of questions."""
+    """Answer a file of questions; with adapters, a column `adapter` names the one that answers a row."""
     from luthier import pipeline
+    from luthier.cli.talk import adapters_of
 
-    count = pipeline.ask_file(run, questions, output, max_new_tokens=max_new_tokens)
+    count = pipeline.ask_file(
+        run, questions, output, max_new_tokens=max_new_tokens, adapters=adapters_of(adapter or [])
+    )
     print(f"{count:,} answers in {output}")
+
+
+@app.command()
+def merge(
+    run: RunFolder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the whole model.")],
+) -> None:
+    """Make one whole model of a run's adapter and its base, for programs that know no adapters."""
+    from luthier.model import tuned
+    from luthier.runs import Run
+
+    tuned.merge(Run(run), folder)
+    print(f"Model  {folder}")
 
 
 @app.command()

@@ -175,6 +175,8 @@ class Screen:
 
     def _dev_loss(self, event: Event) -> None:
         self._dev = f" · dev {event['loss']:.3f}" + (" (best)" if event["best"] else "")
+        if "accuracy" in event:
+            self._dev += f", {event['accuracy']:.0%} of pairs preferred"
 
     def _trained(self, event: Event) -> None:
         self._line(

@@ -8,15 +8,34 @@ from rich.markup import escape
 from rich.table import Table
 
 from luthier.cli.screen import COLOURS, console, interactive
+from luthier.errors import Mistake, choose
 from luthier.pipeline import Answer, Chat
 from luthier.runs import Run
 
 
-def converse(chats: Mapping[str, Chat]) -> None:
-    """Read questions line by line until an empty one; each chat answers as it thinks."""
+def adapters_of(words: Sequence[str]) -> dict[str, Path]:
+    """NAME=RUN words as a name → the run's folder."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, separator, folder = word.partition("=")
+        if not (name and separator and folder):
+            raise Mistake(f'found "{word}", expected NAME=RUN, such as acme=runs/acme.', where="--adapter")
+        if name in found:
+            raise Mistake(f'"{name}" is named twice; give each adapter a name of its own.', where="--adapter")
+        found[name] = Path(folder)
+    return found
+
+
+def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
+    """Read questions line by line until an empty one; each chat answers as it thinks.
+
+    With `in_turn` one chat answers, at first the first one; `/use NAME` changes to another, which remembers its own talk.
+    """
     person, out = interactive(), console()
+    speaking = list(chats)[:1] if in_turn else list(chats)
     if person:
-        out.print("[dim]An empty line or Ctrl-D ends, /new starts afresh.[/]")
+        more = f", /use NAME changes to another: {', '.join(chats)}" if in_turn else ""
+        out.print(f"[dim]An empty line or Ctrl-D ends, /new starts afresh{escape(more)}.[/]")
     while True:
         try:
             text = input("> " if person else "").strip()
@@ -28,10 +47,17 @@ def converse(chats: Mapping[str, Chat]) -> None:
             for chat in chats.values():
                 chat.forget()
             continue
-        for name, chat in chats.items():
+        if in_turn and text.split()[0] == "/use":
+            try:
+                choose("adapter", name := text.removeprefix("/use").strip(), chats)
+                speaking = [name]
+            except Mistake as mistake:
+                out.print(escape(mistake.message))
+            continue
+        for name in speaking:
             if len(chats) > 1:
                 out.print(f"[bold]{escape(name)}[/]")
-            for piece in chat.say(text):
+            for piece in chats[name].say(text):
                 print(piece, end="", flush=True)
             print("\n" if person else "", flush=True)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from luthier.chat import Conversation, Message
@@ -107,9 +107,8 @@ def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> I
         if reason is not None:
             ledger.drop(reason, row.place)
             continue
-        twin = seen.setdefault(
-            _digest("\n".join(f"{m.role} {fold(m.content)}" for m in conversation.messages)), row.place
-        )
+        parts = [(message.role, message.content) for message in conversation.messages] + _rejected(conversation)
+        twin = seen.setdefault(_digest("\n".join(f"{role} {fold(content)}" for role, content in parts)), row.place)
         if twin != row.place:
             ledger.drop("exact duplicate", f"{row.place} (same as {twin})")
             continue
@@ -117,7 +116,8 @@ def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> I
         group = _group(row, data.group, prompt, ledger)
         place, other_group = asked.setdefault(_digest(prompt), (row.place, group))
         if place != row.place and not conversation.is_document:
-            ledger.note("same question, different answer", f"{row.place} (as {place})")
+            what = "answer" if conversation.rejected is None else "pair of answers"
+            ledger.note(f"same question, different {what}", f"{row.place} (as {place})")
         if other_group != group:
             ledger.note("same question in two groups", f"{row.place} (as {place})")
         conversation = with_system(conversation, data.system)
@@ -129,7 +129,7 @@ def fault(conversation: Conversation) -> str | None:
     messages = conversation.messages
     if not messages:
         return "no messages"
-    if any(_SURROGATE.search(message.content) for message in messages):
+    if any(_SURROGATE.search(text) for text in [*(m.content for m in messages), conversation.rejected or ""]):
         return "half a character (a lone surrogate)"
     if conversation.is_document:
         return None if conversation.answer.strip() else "empty text"
@@ -146,7 +146,17 @@ def fault(conversation: Conversation) -> str | None:
         return f"empty {' and '.join(empty)}"
     if any(not message.content.strip() for message in messages):
         return "empty message before the last question"
+    if conversation.rejected is not None:
+        if not conversation.rejected.strip():
+            return "empty rejected answer"
+        if fold(conversation.rejected) == fold(conversation.answer):
+            return "chosen and rejected answer are the same"
     return None
+
+
+def has_pairs(items: Sequence[Item]) -> bool:
+    """Whether any of the items has a rejected answer beside the chosen one."""
+    return any(item.conversation.rejected is not None for item in items)
 
 
 def normalised_prompt(conversation: Conversation) -> str:
@@ -157,7 +167,7 @@ def normalised_prompt(conversation: Conversation) -> str:
 
 def conversation_id(conversation: Conversation) -> str:
     """16 hex digits of the SHA-256 over the roles and contents as JSON: the same from every file and place."""
-    pairs = [[message.role, message.content] for message in conversation.messages]
+    pairs = [(message.role, message.content) for message in conversation.messages] + _rejected(conversation)
     return hashlib.sha256(_CANONICAL.encode(pairs).encode("utf-8")).hexdigest()[:16]
 
 
@@ -165,7 +175,12 @@ def with_system(conversation: Conversation, system: str | None) -> Conversation:
     """The conversation with a system message in front, where it has none and is not a document."""
     if not system or conversation.is_document or any(message.role == "system" for message in conversation.messages):
         return conversation
-    return Conversation((Message("system", system), *conversation.messages))
+    return replace(conversation, messages=(Message("system", system), *conversation.messages))
+
+
+def _rejected(conversation: Conversation) -> list[tuple[str, str]]:
+    """The rejected answer as one more message, where there is one."""
+    return [] if conversation.rejected is None else [("rejected", conversation.rejected)]
 
 
 def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:

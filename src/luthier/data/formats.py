@@ -65,8 +65,7 @@ def _pair(question: str, answer: str) -> Callable[[Cells], Conversation]:
 
 
 def _instruction(cells: Cells) -> Conversation:
-    parts = [as_text(cells["instruction"]), as_text(cells.get("input"))]
-    question = "\n\n".join(part for part in parts if part.strip())
+    question = _instructed(cells, "instruction")
     return Conversation.pair(question, as_text(cells["output"]), system=as_text(cells.get("system")) or None)
 
 
@@ -79,6 +78,40 @@ def _prompt_completion(cells: Cells) -> Conversation:
     return Conversation((*chat(cells["prompt"]).messages, *end))
 
 
+def _preference(cells: Cells) -> Conversation:
+    """A prompt with a chosen and a rejected answer: texts, or lists of messages, which may repeat the prompt."""
+    chosen, rejected = _end(cells["chosen"]), _end(cells["rejected"])
+    if chosen[0] != rejected[0]:
+        raise Unfit("chosen and rejected do not answer the same prompt")
+    if chosen[0]:
+        before = chosen[0]
+    elif isinstance(cells.get("prompt"), list):
+        before = chat(cells["prompt"]).messages
+    elif "prompt" in cells:
+        before = (Message("user", _instructed(cells, "prompt")),)
+    else:
+        raise Unfit("no question before the chosen answer")
+    if (system := as_text(cells.get("system"))) and all(message.role != "system" for message in before):
+        before = (Message("system", system), *before)
+    return Conversation((*before, Message("assistant", chosen[1])), rejected[1])
+
+
+def _end(value: Value) -> tuple[tuple[Message, ...], str]:
+    """What stands before an answer, and the answer: of a text, nothing and the text."""
+    if not isinstance(value, list):
+        return (), as_text(value)
+    messages = chat(value).messages
+    if not messages or messages[-1].role != "assistant":
+        raise Unfit("no answer at the end")
+    return messages[:-1], messages[-1].content
+
+
+def _instructed(cells: Cells, word: str) -> str:
+    """An instruction with its input, where there is one, below it."""
+    parts = [as_text(cells[word]), as_text(cells.get("input"))]
+    return "\n\n".join(part for part in parts if part.strip())
+
+
 def _columns(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
@@ -86,6 +119,12 @@ def _columns(*names: str) -> dict[str, tuple[str, ...]]:
 _SYSTEM: dict[str, tuple[str, ...]] = {"system": ()}
 
 FORMATS: dict[str, Format] = {
+    "preference": Format(
+        _preference,
+        {"prompt": ("prompt", "instruction", "question"), **_columns("chosen", "rejected")},
+        {"input": ("input",), **_SYSTEM},
+    ),
+    "preference-chats": Format(_preference, _columns("chosen", "rejected"), _SYSTEM),
     "messages": Format(lambda cells: chat(cells["messages"]), _columns("messages")),
     "conversations": Format(lambda cells: chat(cells["conversations"]), _columns("conversations")),
     "question-answer": Format(_pair("question", "answer"), _columns("question", "answer"), _SYSTEM),

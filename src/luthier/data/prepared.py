@@ -23,6 +23,9 @@ SCHEMA = pa.schema(
         "messages": pa.string(),
         "ids": pa.list_(pa.int32()),
         "learn": pa.list_(pa.bool_()),
+        "rejected": pa.string(),
+        "rejected_ids": pa.list_(pa.int32()),
+        "rejected_learn": pa.list_(pa.bool_()),
     }
 )
 ROWS_PER_CHUNK = 1024
@@ -49,28 +52,30 @@ class Prepared:
     def __init__(self, path: Path) -> None:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         self._columns = {name: _array(table, name) for name in SCHEMA.names}
-        ids = self._columns["ids"]
-        self._starts = ids.offsets.to_numpy()
-        self._ids = ids.values.to_numpy()
-        self._learn = self._columns["learn"].values.to_numpy(zero_copy_only=False)
+        self._rows = _Tokens(self._columns["ids"], self._columns["learn"])
+        self._rejected = _Tokens(self._columns["rejected_ids"], self._columns["rejected_learn"])
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._rows.starts) - 1
 
     def __getitem__(self, number: int) -> Row:
-        place = slice(self._starts[number], self._starts[number + 1])
-        return Row(self._ids[place], self._learn[place])
+        return self._rows[number]
+
+    def rejected(self, number: int) -> Row | None:
+        """The row that ends with the rejected answer, where preferences are learnt."""
+        row = self._rejected[number]
+        return row if len(row.ids) else None
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
-        lengths: list[int] = np.diff(self._starts).tolist()
+        lengths: list[int] = np.diff(self._rows.starts).tolist()
         return lengths
 
     @property
     def tokens(self) -> int:
         """Tokens of all rows."""
-        return int(self._starts[-1] - self._starts[0])
+        return int(self._rows.starts[-1] - self._rows.starts[0])
 
     def place(self, number: int) -> str:
         """Where the row came from, as file:line."""
@@ -78,13 +83,29 @@ class Prepared:
 
     def items(self) -> list[Item]:
         """The rows as conversations."""
-        columns = (self._columns[name].to_pylist() for name in ("id", "place", "group", "messages"))
+        columns = (self._columns[name].to_pylist() for name in ("id", "place", "group", "messages", "rejected"))
         return [
             Item(
-                id, place, group, Conversation(tuple(Message(role, content) for role, content in json.loads(messages)))
+                id,
+                place,
+                group,
+                Conversation(tuple(Message(role, content) for role, content in json.loads(messages)), rejected),
             )
-            for id, place, group, messages in zip(*columns, strict=True)
+            for id, place, group, messages, rejected in zip(*columns, strict=True)
         ]
+
+
+class _Tokens:
+    """Two columns of lists, tokens and which of them are learnt, as rows."""
+
+    def __init__(self, ids: pa.Array, learn: pa.Array) -> None:
+        self.starts = ids.offsets.to_numpy()
+        self._ids = ids.values.to_numpy()
+        self._learn = learn.values.to_numpy(zero_copy_only=False)
+
+    def __getitem__(self, number: int) -> Row:
+        place = slice(self.starts[number], self.starts[number + 1])
+        return Row(self._ids[place], self._learn[place])
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:
@@ -104,6 +125,9 @@ def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, obj
                 "messages": json.dumps(messages, ensure_ascii=False),
                 "ids": encoded.ids,
                 "learn": encoded.learn,
+                "rejected": item.conversation.rejected,
+                "rejected_ids": encoded.rejected.ids if encoded.rejected else [],
+                "rejected_learn": encoded.rejected.learn if encoded.rejected else [],
             }
         )
         if len(chunk) == ROWS_PER_CHUNK:

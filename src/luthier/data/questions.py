@@ -6,7 +6,7 @@ from luthier.chat import Message
 from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.values import Row
+from luthier.data.values import Row, as_text
 from luthier.errors import Mistake
 from luthier.recipe import Data
 
@@ -44,10 +44,20 @@ def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
     return asked
 
 
+def named(path: Path, column: str) -> list[tuple[str, str]]:
+    """What each row has in a column ("" where it has nothing) and the row's place; the file must have the column."""
+    rows = list(read_rows(path))
+    if not any(column in row.values for row in rows):
+        raise Mistake(f'no column "{column}"; it says for each question which one is to answer.', where=str(path))
+    return [(as_text(row.values.get(column)).strip(), row.place) for row in rows]
+
+
 def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | None]:
     """The format whose question is in these columns, and its answer's column."""
     if like.format and ":" in like.format:
         return Choice(like.format, {}), None
+    if like.format == "preference":  # a prompt is an instruction, with its input below it
+        like = Data(format="instruction", columns={"instruction": like.columns.get("prompt", "prompt")})
     first = [like.format] if like.format in ANSWERS else []
     for name in [*first, *ANSWERS]:
         named = like.columns if name == like.format else {}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luthier.data import leakage
+from luthier.data.dataset import Item
 from luthier.data.leakage import KINDS, Overlap
 from luthier.data.prepared import Prepared
 from luthier.evaluate import verdict
@@ -28,13 +29,17 @@ PLACES_SHOWN = 3
 FILE = "leakage.json"
 
 
-def look(current: Run, *, own_test_file: bool) -> None:
-    """Compare the run's splits, once: evaluation/leakage.json and an event."""
+def look(current: Run, *, own_test_file: bool, earlier: Mapping[str, Sequence[Item]] | None = None) -> None:
+    """Compare the run's splits, once: evaluation/leakage.json and an event.
+
+    `earlier` are train and dev rows of runs that the model comes from, where it was tuned already; they count like this run's.
+    """
     path = current.folder / "evaluation" / FILE
     if path.exists():
         return
     rows = {name: Prepared(current.folder / "data" / f"{name}.arrow").items() for name in ("train", "dev", "test")}
-    found = {title: leakage.compare(rows[held], rows[learnt]) for title, (held, learnt) in PAIRS.items()}
+    seen = {name: [*part, *(earlier or {}).get(name, ())] for name, part in rows.items()}
+    found = {title: leakage.compare(rows[held], seen[learnt]) for title, (held, learnt) in PAIRS.items()}
     content = {"own_test_file": own_test_file, "kinds": KINDS} | {
         title: overlap.to_json() for title, overlap in found.items()
     }

@@ -71,8 +71,11 @@ def _block_loss(
     softcap: float | None,
     scale: float,
     grad: Float[Tensor, "positions vocab"] | None,
+    each: Float[Tensor, " positions"] | None = None,
 ) -> Float[Tensor, ""]:
     """Summed loss of a block; fills `grad` with its gradient with respect to the products `block @ weight.T`.
+
+    `each` is filled with the loss of each position.
 
     The scores of a few positions at a time pass through fp32 while they are still in the processor's cache.
     """
@@ -87,7 +90,10 @@ def _block_loss(
         slope = torch.softmax(scores, dim=-1)
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
         highest, summed = scores.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
-        total += (highest - scores.gather(-1, wanted) + summed.log_()).sum()
+        losses = (highest - scores.gather(-1, wanted) + summed.log_())[:, 0]
+        total += losses.sum()
+        if each is not None:
+            each[start : start + CHUNK] = losses
         if grad is None:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
@@ -99,9 +105,72 @@ def _block_loss(
     return total
 
 
+class _EachLoss(torch.autograd.Function):
+    """Cross entropy of each position of `hidden @ weight.T`; the scores are computed a second time in the backward pass.
+
+    What a position's gradient is multiplied by is known only then, so it cannot be summed up beforehand as in `_HeadLoss`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, scale: float
+    ) -> Tensor:
+        each = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        _block_loss(hidden, weight, targets, softcap, scale, None, each)
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.softcap, ctx.scale = softcap, scale
+        return each
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (hidden, weight, targets), (outer,) = ctx.saved_tensors, grads
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
+        for start in range(0, len(hidden), CHUNK):
+            part = slice(start, start + CHUNK)
+            grad = hidden.new_empty(len(hidden[part]), len(weight))
+            _block_loss(hidden[part], weight, targets[part], ctx.softcap, ctx.scale, grad)
+            grad *= outer[part, None]
+            if grad_hidden is not None:
+                grad_hidden[part] = grad @ weight
+            if grad_weight is not None:
+                grad_weight += grad.T @ hidden[part]
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+
+
 def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
+    head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
+    if not is_plain(head):
+        return nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="sum")
+    loss: Tensor = _HeadLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
+    return loss
+
+
+def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]:
+    """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
+    head = model.get_output_embeddings()
+    wanted = batch.tokens[batch.targets]
+    if is_plain(head):
+        each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
+    else:
+        each = nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="none")
+    return torch.stack([-part.sum() for part in each.split(batch.learnt_by_row)])
+
+
+def _scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
+    """The model's own scores in fp32, where an adapter sits on its head, or the head has a bias."""
+    return model(**_inputs(model, batch)).logits[0, batch.targets - 1].float()  # type: ignore[no-any-return]
+
+
+def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
+    """What the head sees, only where a token is learnt."""
+    return decoder(model)(**_inputs(model, batch)).last_hidden_state[0, batch.targets - 1]  # type: ignore[no-any-return]
+
+
+def _inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "input_ids": batch.tokens[None],
         "position_ids": batch.segments.positions,
@@ -109,14 +178,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     }
     if model.config._attn_implementation == attention.NAME:
         inputs["segments"] = batch.segments
-    head = model.get_output_embeddings()
-    if not is_plain(head):  # an adapter sits on the head, or it has a bias: let the model compute its own scores
-        scores = model(**inputs).logits[0, batch.targets - 1].float()  # learnt vocab
-        return nn.functional.cross_entropy(scores, wanted, reduction="sum")
-    hidden = decoder(model)(**inputs).last_hidden_state[0, batch.targets - 1]  # learnt width
-    softcap, scale = bend(model)
-    loss: Tensor = _HeadLoss.apply(hidden, head.weight, wanted, softcap, scale)  # type: ignore[no-untyped-call]
-    return loss
+    return inputs
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ def errors(doing: str, advice: str = NEEDS_LESS) -> Iterator[None]:
     """Turns memory that ran out, on the processor or a GPU, into a message; `doing` completes "not enough memory …"."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not ran_out(error):
             raise
         raise EnvironmentMistake(
@@ -28,10 +28,10 @@ def errors(doing: str, advice: str = NEEDS_LESS) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; torch's allocator for the processor says it in words only."""
+    """Whether an exception says that memory ran out; torch's allocator and files mapped into memory say it in words only."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and (
+    return isinstance(error, (RuntimeError, OSError)) and (
         "DefaultCPUAllocator" in str(error) or "Cannot allocate memory" in str(error)
     )
 

@@ -68,6 +68,12 @@ class Packed:
     def learnt(self) -> int:
         return len(self.targets)
 
+    @cached_property
+    def learnt_by_row(self) -> list[int]:
+        """How many of the targets each row has."""
+        targets = self.learn & (self.segments.positions[0] > 0)
+        return [int(row.sum()) for row in targets.split(list(self.segments.lengths))]
+
 
 def pack(rows: Sequence[TokenRow], device: torch.device) -> Packed:
     """The rows in their order, none of them empty."""

@@ -7,13 +7,14 @@ from luthier import resuming
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.defaults import DEV_QUESTIONS
-from luthier.errors import CorruptedState, Interrupted, Mistake
+from luthier.errors import Interrupted
 from luthier.evaluate import metrics
 from luthier.evaluate.answers import Line, Sheet
 from luthier.evaluate.arms import ENDPOINT, Prompt
 from luthier.evaluate.endpoint import Endpoint
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
+from luthier.model.tuned import expect_template, no_model, starting_model
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -97,7 +98,7 @@ def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
 
 def load_base(desk: Desk) -> LanguageModel:
     """The base model, if it is still the one that the run was started with."""
-    base = loading.load(desk.recipe.model)
+    base = starting_model(desk.run, desk.recipe)
     resuming.same_model(desk.run, base)
     return base
 
@@ -107,19 +108,8 @@ def load_tuned(current: Run) -> LanguageModel:
     if not (current.folder / "model").is_dir():
         raise no_model(current)
     tuned = loading.load(str(current.folder / "model"))
-    if tuned.template.sha256 != current.record_file["hashes"]["template"]:
-        raise CorruptedState(
-            "the chat template is not the one that the model was trained with; restore model/.",
-            where=str(current.folder),
-        )
+    expect_template(current, tuned)
     return tuned
-
-
-def no_model(current: Run) -> Mistake:
-    return Mistake(
-        f"this run has no model yet (it is {current.state}); continue it with `luthier resume {current.folder}`.",
-        where=str(current.folder),
-    )
 
 
 def metric_settings(recipe: Recipe) -> metrics.Settings:

@@ -11,8 +11,9 @@ from luthier.evaluate import arms, contamination, guards, optimise, passages, ve
 from luthier.evaluate.arms import Arm, Bench
 from luthier.evaluate.endpoint import Unavailable
 from luthier.model.loading import LanguageModel
+from luthier.model.tuned import no_model
 from luthier.proof import lent, planned
-from luthier.proof.desk import Desk, endpoint_of, load_base, load_tuned, metric_settings, no_model
+from luthier.proof.desk import Desk, endpoint_of, load_base, load_tuned, metric_settings
 from luthier.proof.planned import DOCUMENT_ARMS
 from luthier.proof.prompts import Chosen, bench, choose, uses
 from luthier.proof.watch import analyse_errors, ask_guards, watch
@@ -60,7 +61,7 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
     base = load_base(desk)
     trainable = "all" if recipe.train.method == "full" else f"adapters of rank {recipe.train.lora_rank}"
     current.record(
-        "model", name=recipe.model, parameters=sum(weight.numel() for weight in base.model.parameters()), trainable=trainable,
+        "model", name=recipe.model, parameters=base.model.num_parameters(), trainable=trainable,
         method=recipe.train.method, precision=recipe.train.precision, device=str(base.device), template=base.template.name,
     )  # fmt: skip
     ask_guards(desk, base, guards.BASE)

@@ -90,6 +90,13 @@ def _of_training(evidence: Evidence) -> Iterator[Doubt]:
     if trained and trained.best_loss is not None and before is not None and trained.best_loss >= before:
         why = "Training made dev loss no better than the base model's. A lower `train.learning_rate` may help."
         yield Doubt(f"Dev loss was {before:.3f} before training and never fell below it.", why)
+    kept = evidence.kept_check
+    if kept and kept.accuracy is not None and evidence.verdict:
+        why = "People may prefer an answer that scores lower; `luthier review` asks them."
+        yield Doubt("The score compares answers with the chosen ones; preference was measured on dev pairs only.", why)
+    if kept and kept.step and kept.chosen_reward is not None and kept.chosen_reward < 0:
+        why = "A higher `train.dpo_beta` or a lower `train.learning_rate` holds the model closer to the one it started from."
+        yield Doubt("On dev, the chosen answers became less likely than before training.", why)
     if trained and len(checks) > 1:
         if trained.best_step == checks[-1].step:
             yield Doubt(

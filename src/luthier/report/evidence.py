@@ -76,6 +76,9 @@ class Step:
     tokens_per_second: float | None
 
 
+PAIR_FIGURES = ("accuracy", "margin", "chosen_reward")  # of a look at dev, where preferences are learnt
+
+
 @dataclass(frozen=True)
 class DevCheck:
     """One look at the dev loss."""
@@ -83,6 +86,10 @@ class DevCheck:
     step: int
     loss: float | None
     best: bool
+    accuracy: float | None = None
+    """Of held-out pairs, the share where the chosen answer gained more than the rejected; only where preferences are learnt."""
+    margin: float | None = None
+    chosen_reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,18 @@ class Evidence:
     answered: dict[str, int]
     """How many test answers each arm has given."""
     proof: Proof
+
+    @property
+    def best_step(self) -> int | None:
+        """The step whose weights were kept, or are the best so far."""
+        if self.trained and self.trained.best_step is not None:
+            return self.trained.best_step
+        return next((check.step for check in reversed(self.dev) if check.best), None)
+
+    @property
+    def kept_check(self) -> DevCheck | None:
+        """The look at dev with those weights."""
+        return next((check for check in self.dev if check.step == self.best_step), None)
 
     @property
     def all_versions(self) -> dict[str, str]:
@@ -378,7 +397,14 @@ def _step(values: Fields) -> Step:
 
 
 def _dev(values: Fields) -> DevCheck:
-    return DevCheck(fields.count(values, "step") or 0, fields.number(values, "loss"), bool(values.get("best")))
+    return DevCheck(
+        fields.count(values, "step") or 0,
+        fields.number(values, "loss"),
+        bool(values.get("best")),
+        accuracy=fields.number(values, "accuracy"),
+        margin=fields.number(values, "margin"),
+        chosen_reward=fields.number(values, "chosen_reward"),
+    )
 
 
 def _trained(values: Fields) -> Trained:

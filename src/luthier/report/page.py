@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from luthier.report import charts, proof, story, wording
-from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
+from luthier.report.evidence import PAIR_FIGURES, TUNED, Evidence, Pair, Verdict, read
 from luthier.report.story import Story, Table
 from luthier.report.wording import DASH, plural
 from luthier.runs import write_atomic
@@ -58,13 +58,16 @@ def markdown(evidence: Evidence, told: Story) -> str:
     """The same story for a terminal or a merge request."""
     template = _environment(autoescape=False).get_template("report.md.jinja")
     return _without_surrogates(
-        template.render(evidence=evidence, story=told, tuned=TUNED, best_step=_best_step(evidence))
+        template.render(evidence=evidence, story=told, tuned=TUNED, best_step=evidence.best_step)
     )
 
 
 def machine_readable(evidence: Evidence, told: Story) -> str:
     """The same story for programs: verdict.json, data, training and examples in one JSON object."""
-    checks = [asdict(check) for check in evidence.dev]
+    checks = [
+        {key: value for key, value in asdict(check).items() if key not in PAIR_FIGURES or value is not None}
+        for check in evidence.dev
+    ]
     first, last = (evidence.steps[0], evidence.steps[-1]) if evidence.steps else (None, None)
     content = {
         "run": {
@@ -205,7 +208,7 @@ def _draw(evidence: Evidence, told: Story) -> Drawings:
     train = [(float(step.step), step.loss) for step in evidence.steps if step.loss is not None]
     dev = [(float(check.step), check.loss) for check in evidence.dev if check.loss is not None]
     if len(train) > 1 or len(dev) > 1:
-        drawn.loss = charts.loss_curves(train, dev, best_step=_best_step(evidence))
+        drawn.loss = charts.loss_curves(train, dev, best_step=evidence.best_step)
     if data := evidence.data:
         splits = (("train", "solid", data.train), ("dev", "half", data.dev), ("test", "faint", data.test))
         drawn.splits = charts.shares("splits", "Items in each split", [charts.Share(*split) for split in splits])
@@ -250,13 +253,6 @@ def _draw_verdict(drawn: Drawings, verdict: Verdict, told: Story) -> None:
             label=f"{row.label}: {row.mean}" + (f", interval {row.interval}" if row.interval else ""),
         )
     drawn.axis = charts.forest_axis(scale, [f"{tick * unit.factor:g}" for tick in scale.ticks])
-
-
-def _best_step(evidence: Evidence) -> int | None:
-    """The step whose weights were kept, or are the best so far."""
-    if evidence.trained and evidence.trained.best_step is not None:
-        return evidence.trained.best_step
-    return next((check.step for check in reversed(evidence.dev) if check.best), None)
 
 
 def _example(pair: Pair) -> dict[str, object]:

@@ -247,7 +247,20 @@ def training(evidence: Evidence) -> str:
         parts.append(f"stopped because {_stopped(trained.reason)}")
         if trained.best_step is not None and trained.best_loss is not None:
             parts.append(f"kept the weights of step {trained.best_step:,} (dev loss {trained.best_loss:.3f})")
+    if pairs := preferences(evidence):
+        parts.append(pairs)
     return "; ".join(parts) + "."
+
+
+def preferences(evidence: Evidence) -> str:
+    """How held-out pairs came out with the weights that were kept; empty where no preferences were learnt."""
+    kept = evidence.kept_check
+    if kept is None or kept.accuracy is None or kept.margin is None:
+        return ""
+    first = evidence.dev[0]
+    before = f", where it was {first.margin:.3f} at first" if first.step == 0 and first.margin is not None else ""
+    share = f"{100 * kept.accuracy:.0f} % of held-out pairs"
+    return f"prefers the chosen answer in {share}, by a mean margin of {kept.margin:.3f}{before}"
 
 
 def stage(evidence: Evidence) -> tuple[str, str]:

@@ -7,8 +7,8 @@ continued ends with the same weights, bit for bit, as one that was not.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,21 +18,11 @@ from torch import Tensor
 from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
 from luthier.model import attention, lean
-from luthier.model.head import CausalModel, keeps_rows_apart, summed_loss
-from luthier.model.packed import TokenRow, pack
+from luthier.model.head import CausalModel, keeps_rows_apart
 from luthier.recipe import Train
-from luthier.train import checkpoint, order
-from luthier.train.optimizer import MasterAdamW, learning_rate
-
-
-class TokenRows(Protocol):
-    """Rows by number, with their lengths and where they came from."""
-
-    @property
-    def lengths(self) -> list[int]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, number: int) -> TokenRow: ...
-    def place(self, number: int) -> str: ...
+from luthier.train import checkpoint, objectives, order
+from luthier.train.objectives import Measured, Objective, TokenRows
+from luthier.train.optimizer import MasterOptimizer, learning_rate
 
 
 class Record(Protocol):
@@ -81,10 +71,13 @@ def train(
     if not keeps_rows_apart(model, [rows[number] for number in range(min(3, len(rows)))]):
         record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
         settings = settings.model_copy(update={"tokens_per_batch": 1})
-    optimizer = MasterAdamW(model, settings)
+    optimizer = MasterOptimizer(model, settings)
+    objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
+    rows, dev = objective.see(rows, "train"), objective.see(dev, "dev")
+    lengths = rows.lengths
     assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
     steps = order.all_steps(
-        rows.lengths,
+        lengths,
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         seed=settings.seed,
@@ -94,7 +87,7 @@ def train(
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
     if not progress.step:
-        record("dev", step=0, loss=dev_loss(model, dev, settings.tokens_per_batch), best=False)
+        record("dev", step=0, best=False, **look(model, objective, dev, settings.tokens_per_batch))
     reason = "all steps done"
     model.train()
     while progress.step < len(steps):
@@ -103,7 +96,8 @@ def train(
             break
         start = time.perf_counter()
         step = steps[progress.step]
-        update = _update(model, optimizer, rows, step, settings, number=progress.step + 1, steps=len(steps))
+        update = _update(model, optimizer, objective, rows, step, settings, number=progress.step + 1, steps=len(steps))
+        tokens = sum(lengths[row] for batch in step.batches for row in batch)
         if room_needed:
             _require_room(optimizer, checkpoints, saves=math.ceil((len(steps) - progress.step) / settings.check_every))
             room_needed = False
@@ -115,17 +109,18 @@ def train(
             steps=len(steps),
             epoch=step.epoch,
             **update,
-            tokens_per_second=update["tokens"] / seconds,
+            tokens=tokens,
+            tokens_per_second=tokens / seconds,
         )
         due = progress.step % settings.check_every == 0 or progress.step == len(steps)
         if due:
-            loss = dev_loss(model, dev, settings.tokens_per_batch)
-            best = loss < progress.best_loss
+            found = look(model, objective, dev, settings.tokens_per_batch)
+            best = found["loss"] < progress.best_loss
             if best:
-                progress.best_loss, progress.best_step, progress.checks_without_best = loss, progress.step, 0
+                progress.best_loss, progress.best_step, progress.checks_without_best = found["loss"], progress.step, 0
             else:
                 progress.checks_without_best += 1
-            record("dev", step=progress.step, loss=loss, best=best)
+            record("dev", step=progress.step, best=best, **found)
         stopping = stop() and progress.step < len(steps)
         if due or stopping:
             _save(optimizer, progress, checkpoints, settings, record)
@@ -139,22 +134,27 @@ def train(
 
 
 @torch.inference_mode()
-def dev_loss(model: CausalModel, rows: TokenRows, tokens_per_batch: int) -> float:
-    """Mean −log p per learnt token over all rows, in nats."""
+def look(model: CausalModel, objective: Objective, rows: TokenRows, tokens_per_batch: int) -> dict[str, float]:
+    """The mean loss over all rows, and what else the objective tells, without learning."""
     was_training = model.training
     model.eval()
-    total, learnt = 0.0, 0
-    for batch in order.by_length(rows.lengths, tokens_per_batch):
-        packed = pack([rows[number] for number in batch], model.device)
-        total += summed_loss(model, packed).item()
-        learnt += packed.learnt
+    found = [objective.measure(model, rows, batch) for batch in order.by_length(rows.lengths, tokens_per_batch)]
     model.train(was_training)
-    return total / max(1, learnt)
+    return _means(found)
+
+
+def _means(found: Sequence[Measured]) -> dict[str, float]:
+    """The loss and the other figures of several batches, each divided by what was counted in all of them."""
+    count = max(1, sum(part.count for part in found))
+    sums = {"loss": sum(part.total.double() for part in found)}
+    sums |= {name: sum(part.figures[name].double() for part in found) for name in (found[0].figures if found else ())}
+    return {name: float(total) / count for name, total in sums.items()}
 
 
 def _update(
     model: CausalModel,
-    optimizer: MasterAdamW,
+    optimizer: MasterOptimizer,
+    objective: Objective,
     rows: TokenRows,
     step: order.Step,
     settings: Train,
@@ -162,36 +162,35 @@ def _update(
     number: int,
     steps: int,
 ) -> dict[str, Any]:
-    """One optimizer step: loss = Σ over all batches of −log p ÷ learnt tokens of the whole step."""
+    """One optimizer step: loss = sum over all batches ÷ count of the whole step (its learnt tokens, or its pairs)."""
     torch.manual_seed(
         (settings.seed << 32) + number
     )  # for models with dropout: a step draws the same whenever it is made
-    batches = [pack([rows[row] for row in batch], model.device) for batch in step.batches]
-    learnt = sum(batch.learnt for batch in batches)
-    total = torch.zeros((), dtype=torch.float32, device=model.device)
-    for batch in batches:
-        loss = summed_loss(model, batch)
-        loss.backward()
+    found: list[Measured] = []
+    for batch in step.batches:
+        measured = objective.measure(model, rows, batch)
+        measured.total.backward()
         optimizer.gather()
-        total += loss.detach()
-    mean = (total / learnt).item()
-    norm = optimizer.finish(learnt, settings.clip_norm)
-    if not (math.isfinite(mean) and math.isfinite(norm)):
-        raise Interrupted(_not_finite(model, rows, step, number, mean))
+        found.append(replace(measured, total=measured.total.detach()))
+    means = _means(found)
+    norm = optimizer.finish(sum(part.count for part in found), settings.clip_norm)
+    if not (math.isfinite(means["loss"]) and math.isfinite(norm)):
+        raise Interrupted(_not_finite(model, objective, rows, step, number, means["loss"]))
     assert settings.learning_rate is not None and settings.warmup_steps is not None
     rate = learning_rate(
         number, highest=settings.learning_rate, steps=steps, warmup=settings.warmup_steps, schedule=settings.schedule
     )
     optimizer.step(rate)
-    tokens_seen = sum(len(rows[row].ids) for batch in step.batches for row in batch)
-    return {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens_seen, "learnt": learnt}
+    return {**means, "learning_rate": rate, "gradient_norm": norm, "learnt": sum(part.learnt for part in found)}
 
 
 @torch.inference_mode()
-def _not_finite(model: CausalModel, rows: TokenRows, step: order.Step, number: int, loss: float) -> str:
+def _not_finite(
+    model: CausalModel, objective: Objective, rows: TokenRows, step: order.Step, number: int, loss: float
+) -> str:
     """The message for a loss or gradient that is not a number, naming the rows whose own loss is not one."""
     members = [row for batch in step.batches for row in batch]
-    guilty = [row for row in members if not math.isfinite(summed_loss(model, pack([rows[row]], model.device)).item())]
+    guilty = [row for row in members if not math.isfinite(objective.measure(model, rows, [row]).total.item())]
     what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
     which = "rows whose own loss is not finite" if guilty else "rows of this step"
     places = ", ".join(rows.place(row) for row in (guilty or members)[:8])
@@ -201,7 +200,7 @@ def _not_finite(model: CausalModel, rows: TokenRows, step: order.Step, number: i
     )
 
 
-def _restore(optimizer: MasterAdamW, checkpoints: Path, settings: Train, record: Record) -> Progress:
+def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, record: Record) -> Progress:
     """Take up the newest checkpoint that is whole, as is the best one before it; says aloud what was wrong with newer ones."""
     found, wrong = checkpoint.newest(checkpoints, needs=lambda one: int(one.state["progress"]["best_step"]) or one.step)
     if found is None:
@@ -241,7 +240,7 @@ def _same_settings(found: checkpoint.Checkpoint, settings: Train, record: Record
         )
 
 
-def _require_room(optimizer: MasterAdamW, checkpoints: Path, *, saves: int) -> None:
+def _require_room(optimizer: MasterOptimizer, checkpoints: Path, *, saves: int) -> None:
     """Stops now rather than after an hour, if the disk cannot hold the checkpoints to come and the model."""
     tensors = optimizer.state()
     wanted = min(saves, checkpoint.KEPT + 2) - len(
@@ -252,7 +251,7 @@ def _require_room(optimizer: MasterAdamW, checkpoints: Path, *, saves: int) -> N
     durable.require_space(checkpoints, needed, f"{max(0, wanted)} checkpoints to come and the model need")
 
 
-def _save(optimizer: MasterAdamW, progress: Progress, checkpoints: Path, settings: Train, record: Record) -> None:
+def _save(optimizer: MasterOptimizer, progress: Progress, checkpoints: Path, settings: Train, record: Record) -> None:
     """Write a checkpoint; keep it, the one before it and the best one."""
     start = time.perf_counter()
     state = {"order": order.VERSION, "settings": settings.model_dump(mode="json"), "progress": asdict(progress)}

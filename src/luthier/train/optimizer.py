@@ -1,32 +1,104 @@
-"""AdamW on fp32 master weights, whatever number format the model computes in; and the learning rate over time."""
+"""Updates of fp32 master weights, whatever number format the model computes in; and the learning rate over time.
+
+Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch's optimizers, and `SCHEDULES` from the word in
+`train.schedule` to the share of the highest rate that is left after a part of the way.
+"""
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from luthier.errors import entry, optional
+from luthier.model.device import DTYPES
 from luthier.recipe import Train
 
-Schedule = Literal["cosine", "linear", "constant"]
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda done: 1.0,
+}
+"""Part of the updates after the warm-up that are done (0 up to, but never, 1) → share of the highest rate."""
 
 
-def learning_rate(step: int, *, highest: float, steps: int, warmup: int, schedule: Schedule) -> float:
+def resolve_schedule(word: str) -> Callable[[float], float]:
+    """The schedule of this name."""
+    return entry("schedule", word, SCHEDULES, where="train.schedule")
+
+
+def learning_rate(step: int, *, highest: float, steps: int, warmup: int, schedule: str) -> float:
     """Rate of the update number `step` (from 1): linear warm-up to `highest`, then down to 0 at the end.
 
     The last update of a cosine or linear schedule still moves: 0 would be reached one step after it.
     """
     if step <= warmup:
         return highest * step / warmup
-    done = (step - warmup - 1) / max(1, steps - warmup)
-    if schedule == "cosine":
-        return highest * 0.5 * (1 + math.cos(math.pi * done))
-    return highest * (1 - done) if schedule == "linear" else highest
+    return highest * resolve_schedule(schedule)((step - warmup - 1) / max(1, steps - warmup))
 
 
-class MasterAdamW:
-    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters of a model.
+@dataclass(frozen=True)
+class Weights:
+    """Master weights by what they are, since optimizers treat them differently."""
+
+    hidden: list[Tensor]
+    """Matrices that turn one vector into another."""
+    tables: list[Tensor]
+    """Matrices with a row for each token: embeddings and the head."""
+    vectors: list[Tensor]
+    """Norms and biases, which no weight decay is for."""
+
+    def groups(self, decay: float) -> list[dict[str, Any]]:
+        """torch's parameter groups: matrices with weight decay, vectors without it."""
+        matrices = [*self.hidden, *self.tables]
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": self.vectors, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+
+class Build(Protocol):
+    """Makes torch's optimizers for these weights, each weight in one of them; the rate is set before every update."""
+
+    def __call__(self, weights: Weights, settings: Train) -> list[torch.optim.Optimizer]: ...
+
+
+def adamw(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
+    """AdamW (Loshchilov and Hutter 2019): 8 bytes of state a weight."""
+    return [torch.optim.AdamW(weights.groups(settings.weight_decay), lr=0.0, fused=True)]
+
+
+def adamw_8bit(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
+    """AdamW with moments in blocks of 8-bit numbers (Dettmers et al. 2022): 2 bytes of state a weight."""
+    bitsandbytes = optional("bitsandbytes", "quantised", where="train.optimizer")
+    return [bitsandbytes.optim.AdamW8bit(weights.groups(settings.weight_decay), lr=0.0)]
+
+
+def adafactor(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
+    """Adafactor (Shazeer and Stern 2018): a matrix's second moments as a row and a column, no first ones.
+
+    The rate is absolute, as where transformers' Adafactor is given one, and not relative to the size of the weights: that
+    would hold back adapters, which start at 0.
+    """
+    return [torch.optim.Adafactor(weights.groups(settings.weight_decay), lr=0.0, eps=(None, 1.0))]
+
+
+OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "adamw-8bit": adamw_8bit, "adafactor": adafactor}
+"""Optimizers by the word in `train.optimizer`; a dotted name "package.module:function" reaches your own."""
+
+NEEDS = {"adamw-8bit": ("bitsandbytes", "quantised")}
+"""Packages, and the extras that bring them, which some of the optimizers need."""
+
+
+def resolve(word: str) -> Build:
+    """What builds the optimizer of this name; refuses one whose package is missing."""
+    if word in NEEDS:
+        optional(*NEEDS[word], where="train.optimizer")
+    return entry("optimizer", word, OPTIMIZERS, where="train.optimizer")
+
+
+class MasterOptimizer:
+    """The optimizer of a recipe over the trainable parameters of a model.
 
     Gradients of micro-batches are added up in fp32. The update happens in fp32; the model's own weights are then the rounded
     masters. In fp32 a parameter is its own master.
@@ -35,9 +107,10 @@ class MasterAdamW:
     def __init__(self, model: nn.Module, settings: Train) -> None:
         """Keeps fp32 masters of what can learn, then puts the weights into the number format of `settings.precision`.
 
-        Adapters beside frozen weights are few: they stay in fp32 and are their own masters.
+        Adapters beside frozen weights are few: they stay in fp32 and are their own masters. Frozen weights that are no
+        plain numbers (4 bits packed into bytes) stay as they are.
         """
-        compute = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        compute = DTYPES[settings.precision or "fp32"]
         adapters = any(not parameter.requires_grad for parameter in model.parameters())
         self.parameters: dict[str, nn.Parameter] = {}
         self.masters: dict[str, Tensor] = {}
@@ -48,12 +121,12 @@ class MasterAdamW:
                 own = compute == torch.float32 or adapters
                 self.masters[name] = parameter if own else parameter.detach().clone()
                 assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; masters start from fp32 weights"
-            if not (learns and adapters):
+            if parameter.is_floating_point() and not (learns and adapters):
                 parameter.data = parameter.data.to(compute)
-        matrices = [weight for weight in self.masters.values() if weight.ndim >= 2]
-        vectors = [weight for weight in self.masters.values() if weight.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+        for module in model.modules():
+            if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
+                module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
+        self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
 
     @torch.no_grad()
     def gather(self) -> None:
@@ -83,10 +156,11 @@ class MasterAdamW:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One update at this learning rate; the gradients are gone afterwards."""
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.write_back()
 
     @torch.no_grad()
@@ -97,20 +171,57 @@ class MasterAdamW:
                 parameter.copy_(self.masters[name])
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on, as named tensors."""
-        tensors: dict[str, Tensor] = {}
-        for name, master in self.masters.items():
-            tensors[f"weight/{name}"] = master.detach()
-            for key, value in self.adam.state.get(master, {}).items():
-                tensors[f"{key}/{name}"] = value
+        """Everything that the next update depends on, as named tensors, no two of which share memory."""
+        tensors = {f"weight/{name}": master.detach() for name, master in self.masters.items()}
+        seen: set[int] = set()
+        for name, key, value in self._entries():
+            if not isinstance(value, Tensor):
+                value = torch.tensor(value)  # a count that the optimizer keeps as a plain number
+            elif value.data_ptr() in seen:  # a table that it shares between weights
+                value = value.clone()
+            seen.add(value.data_ptr())
+            tensors[f"{key}/{name}"] = value
         return tensors
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
+        kept: dict[str, dict[str, Any]] = {name: {} for name in self.masters}
         for name, master in self.masters.items():
             master.copy_(tensors[f"weight/{name}"])
-            kept = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if kept["step"] is not None:
-                self.adam.state[master] = {key: value.clone() for key, value in kept.items() if value is not None}
+        for full, value in tensors.items():
+            key, _, name = full.partition("/")
+            if key != "weight":
+                plain = value.ndim == 0 and not value.is_floating_point()
+                kept[name][key] = value.item() if plain else value.clone()
+        for optimizer in self.optimizers:
+            state = optimizer.state_dict()
+            names = self._names(optimizer)
+            state["state"] = {number: kept[name] for number, name in enumerate(names) if kept[name]}
+            optimizer.load_state_dict(state)
         self.write_back()
+
+    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """The names of an optimizer's weights in its own order."""
+        names = {id(master): name for name, master in self.masters.items()}
+        return [names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+
+    def _entries(self) -> Iterator[tuple[str, str, Any]]:
+        """Weight, key and value of everything that the optimizers remember."""
+        for optimizer in self.optimizers:
+            for name in self._names(optimizer):
+                for key, value in optimizer.state.get(self.masters[name], {}).items():
+                    yield name, key, value
+
+
+def _sorted(model: nn.Module, masters: Mapping[str, Tensor]) -> Weights:
+    """The masters by kind. A head that is tied to the embeddings is one weight with them."""
+    modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    tables = {id(module.weight) for module in [*modules, *([head] if isinstance(head, nn.Linear) else [])]}
+    parameters = dict(model.named_parameters())
+    found = Weights([], [], [])
+    for name, master in masters.items():
+        kind = found.vectors if master.ndim < 2 else found.hidden if master.ndim == 2 else found.tables
+        (found.tables if id(parameters[name]) in tables else kind).append(master)
+    return found

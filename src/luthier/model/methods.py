@@ -1,0 +1,60 @@
+"""What of a model learns: a table from the word in `train.method` to a model whose learning weights ask for gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from luthier.errors import entry, optional
+from luthier.model.head import CausalModel
+from luthier.model.loading import add_adapters
+from luthier.recipe import Train
+
+Prepare = Callable[[CausalModel, Train], CausalModel]
+"""From the base model to the one that is trained: its frozen weights as they were, its learning ones in fp32."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model is prepared, and whether its frozen weights are read in 4 bits, which needs the package bitsandbytes."""
+
+    prepare: Prepare
+    quantised: bool = False
+
+
+def full(model: CausalModel, settings: Train) -> CausalModel:
+    """All weights learn."""
+    return model.requires_grad_(True)
+
+
+def lora(model: CausalModel, settings: Train) -> CausalModel:
+    """Low-rank adapters (Hu et al. 2021) beside frozen weights."""
+    return add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+
+
+def dora(model: CausalModel, settings: Train) -> CausalModel:
+    """The same with a learnt length for each row of a matrix (Liu et al. 2024)."""
+    return add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed, dora=True)
+
+
+def qlora(model: CausalModel, settings: Train) -> CausalModel:
+    """LoRA beside weights in 4 bits (Dettmers et al. 2023), which are widened to compute."""
+    return lora(model, settings)
+
+
+METHODS: dict[str, Method] = {
+    "full": Method(full),
+    "lora": Method(lora),
+    "dora": Method(dora),
+    "qlora": Method(qlora, quantised=True),
+}
+"""Methods by the word in `train.method`; a dotted name "package.module:function" reaches your own."""
+
+
+def resolve(word: str) -> Method:
+    """The method of this name; refuses one whose package is missing."""
+    if ":" in word:
+        own: Prepare = entry("method", word, {}, where="train.method")
+        return Method(own)
+    method = entry("method", word, METHODS, where="train.method")
+    if method.quantised:
+        optional("bitsandbytes", "quantised", where="train.method")
+    return method

@@ -1,0 +1,117 @@
+"""Models that runs have made, as a base to go on from, side by side on one base, or merged into whole ones."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from luthier import recipe as recipes
+from luthier.data.dataset import Item
+from luthier.data.prepared import Prepared
+from luthier.errors import CorruptedState, Mistake, choose
+from luthier.model import loading, methods
+from luthier.model.loading import LanguageModel
+from luthier.recipe import Recipe
+from luthier.runs import Run
+
+
+def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
+    """The model that a run starts from, whole, in 4 bits if the method wants it so.
+
+    An adapter is merged into its base first; the result is kept in the run, since its own adapter will need it.
+    """
+    name, folder = recipe.model, current.folder / "base"
+    if not folder.is_dir() and loading.is_adapter(name):
+        loading.merge(name, folder)
+    if (Path(name) / "run.json").is_file() and "lineage" not in current.record_file:
+        current.update(lineage=_lineage(Run(Path(name))))
+    source = str(folder) if folder.is_dir() else name
+    return loading.load(source, quantised=methods.resolve(recipe.train.method or "full").quantised)
+
+
+def learnt_before(name: str) -> dict[str, list[Item]]:
+    """Train and dev rows of the runs that a model comes from, as far as their folders are there; places name the run."""
+    items: dict[str, list[Item]] = {"train": [], "dev": []}
+    while (Path(name) / "run.json").is_file():
+        parent = Run(Path(name))
+        for part in items:
+            path = parent.folder / "data" / f"{part}.arrow"
+            rows = Prepared(path).items() if path.is_file() else []
+            items[part] += [replace(item, place=f"{parent.folder}: {item.place}") for item in rows]
+        name = recipes.load(parent.folder / "recipe.toml").model
+    return items
+
+
+def _lineage(parent: Run) -> list[dict[str, Any]]:
+    """The runs that a run's model comes from, oldest first."""
+    recipe, hashes = recipes.load(parent.folder / "recipe.toml"), parent.record_file["hashes"]
+    told = {"run": str(parent.folder), "started_from": recipe.model, "method": recipe.train.method}
+    told |= {"objective": recipe.train.objective, "data": hashes["data"], "model": hashes["model"]}
+    return [*parent.record_file.get("lineage", []), told]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One base model in memory with the adapters of several runs beside it, one of which is on at a time."""
+
+    lm: LanguageModel
+    names: Mapping[str, str]
+    """The caller's name for an adapter → peft's."""
+    systems: Mapping[str, str | None]
+
+    @contextmanager
+    def switched(self, adapter: str | None) -> Iterator[str | None]:
+        """With this adapter on, or with None the base alone; gives the system message of its conversations."""
+        assert isinstance(self.lm.model, PeftModel)
+        if adapter is None:
+            with self.lm.model.disable_adapter():
+                yield None
+            return
+        self.lm.model.set_adapter(choose("adapter", adapter, self.names))
+        yield self.systems[adapter]
+
+
+def load_shared(base: str, adapters: Mapping[str, Path]) -> Shared:
+    """The base model with the adapters of these runs; refuses runs that learnt beside another base or template."""
+    if not adapters:
+        raise Mistake("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
+    runs = {name: Run(folder) for name, folder in adapters.items()}
+    lm, names = loading.load_adapters(base, [str(folder) for folder in adapters.values()])
+    for run in runs.values():
+        expect_template(run, lm)
+    systems = {name: recipes.load(run.folder / "recipe.toml").data.system for name, run in runs.items()}
+    return Shared(lm, dict(zip(adapters, names, strict=True)), systems)
+
+
+def merge(run: Run, folder: Path) -> None:
+    """Write the whole model that a run's adapter and its base make together, as a plain Hugging Face folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Mistake("already exists; name a new folder.", where=str(folder))
+    if not folder.absolute().parent.is_dir():
+        raise Mistake("there is no such folder to write to; make it first.", where=str(folder.absolute().parent))
+    if not (run.folder / "model").is_dir():
+        raise no_model(run)
+    if not loading.is_adapter(str(run.folder)):
+        told = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
+        raise Mistake(told, where=str(run.folder))
+    loading.merge(str(run.folder), folder)
+
+
+def no_model(current: Run) -> Mistake:
+    """The message for a run that has not finished training."""
+    return Mistake(
+        f"this run has no model yet (it is {current.state}); continue it with `luthier resume {current.folder}`.",
+        where=str(current.folder),
+    )
+
+
+def expect_template(current: Run, lm: LanguageModel) -> None:
+    """Refuses a model whose chat template is not the one that the run learnt with."""
+    if lm.template.sha256 != current.record_file["hashes"]["template"]:
+        raise CorruptedState(
+            "the chat template is not the one that the model was trained with; restore model/.",
+            where=str(current.folder),
+        )

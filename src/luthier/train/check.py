@@ -1,0 +1,38 @@
+"""What can be told about a training before anything heavy starts."""
+
+from collections.abc import Sequence
+
+from luthier.data.dataset import Dataset, Item, has_pairs
+from luthier.errors import Mistake, together
+from luthier.model import methods
+from luthier.recipe import Train
+from luthier.train import objectives, optimizer
+
+
+def words(asked: Train) -> None:
+    """Refuses words of `train` that nothing answers to, and those whose packages are missing, all at once."""
+    mistakes: list[Mistake] = []
+    for resolve, word in (
+        (methods.resolve, asked.method or "full"),
+        (optimizer.resolve, asked.optimizer),
+        (objectives.resolve, asked.objective or "sft"),
+        (optimizer.resolve_schedule, asked.schedule),
+    ):
+        try:
+            resolve(word)
+        except Mistake as mistake:
+            mistakes.append(mistake)
+    if mistakes:
+        raise together(mistakes)
+
+
+def rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -> None:
+    """Refuses an objective that finds nothing to learn in such rows, or nothing to look at in dev rows of the user's own."""
+    if asked.objective == "sft" and data.items[0].conversation.is_document:
+        told = '"sft" learns answers, and texts have none. Leave it out, or say train.objective=text.'
+        raise Mistake(told, where="train.objective")
+    if asked.objective == "dpo" and not has_pairs(data.items):
+        raise Mistake(objectives.NO_PAIRS, where="train.objective")
+    if asked.objective == "dpo" and dev is not None and not has_pairs(dev):
+        told = "its rows have no rejected answers, and dpo looks at pairs on dev too. Give it the columns of the data."
+        raise Mistake(told, where="data.dev_path")

@@ -1,0 +1,211 @@
+"""What training minimises: a table from the word in `train.objective` to rows as it sees them and the loss of a batch.
+
+An objective's loss is a sum over what a batch holds, and a count to divide by; the loop divides by the count of the whole
+step, so that cutting a step into other batches changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from luthier.data.prepared import Row
+from luthier.errors import Mistake, entry
+from luthier.model.head import CausalModel, row_likelihoods, summed_loss
+from luthier.model.packed import TokenRow, pack
+from luthier.recipe import Train
+from luthier.runs import write_atomic
+from luthier.train import order
+
+
+class TokenRows(Protocol):
+    """Rows by number, with their lengths and where they came from."""
+
+    @property
+    def lengths(self) -> list[int]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> TokenRow: ...
+    def place(self, number: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A batch's loss as a sum, what to divide it by, its learnt tokens, and other sums over the same count."""
+
+    total: Tensor
+    count: int
+    learnt: int
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """What is minimised."""
+
+    def see(self, rows: TokenRows, split: str) -> TokenRows:
+        """The rows of a split as this objective learns them. Called before the first update, or on continuing."""
+
+    def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
+        """The loss of these rows, packed into one batch; `rows` is what `see` gave."""
+
+
+class Make(Protocol):
+    """An objective for a model that is as it was before the first update; `folder` is where it may keep what it computes."""
+
+    def __call__(self, model: CausalModel, settings: Train, folder: Path) -> Objective: ...
+
+
+class Answers:
+    """−log p of the tokens that the template marks as learnt: the assistant's answers, or all of a document."""
+
+    def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
+        pass
+
+    def see(self, rows: TokenRows, split: str) -> TokenRows:
+        return rows
+
+    def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
+        batch = pack([rows[number] for number in numbers], model.device)
+        return Measured(summed_loss(model, batch), batch.learnt, batch.learnt)
+
+
+class Texts(Answers):
+    """−log p of every token but a row's first, questions included: plain next-token prediction."""
+
+    def see(self, rows: TokenRows, split: str) -> TokenRows:
+        return _Whole(rows)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Rows of which every token is learnt."""
+
+    rows: TokenRows
+
+    @property
+    def lengths(self) -> list[int]:
+        return self.rows.lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Row:
+        ids = self.rows[number].ids
+        return Row(ids, np.ones(len(ids), dtype=bool))
+
+    def place(self, number: int) -> str:
+        return self.rows.place(number)
+
+
+class PairRows(TokenRows, Protocol):
+    """Rows whose answer was chosen, each with the row of the same question whose answer was rejected."""
+
+    def rejected(self, number: int) -> TokenRow | None: ...
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Chosen and rejected rows, with log p of their answers under the model that training starts from."""
+
+    rows: PairRows
+    reference: Float[Tensor, "pairs 2"]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of both rows of a pair, since they share a batch."""
+        return [chosen + len(self.pair(number)[1].ids) for number, chosen in enumerate(self.rows.lengths)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> TokenRow:
+        return self.rows[number]
+
+    def pair(self, number: int) -> tuple[TokenRow, TokenRow]:
+        """The chosen and the rejected row."""
+        rejected = self.rows.rejected(number)
+        assert rejected is not None, f"{self.place(number)} has no rejected answer"
+        return self.rows[number], rejected
+
+    def place(self, number: int) -> str:
+        return self.rows.place(number)
+
+
+class Preferences:
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7): −log sigmoid(β · (gain of chosen − gain of rejected)).
+
+    An answer's gain is log p under the tuned model less log p under the model that training started from. The latter are
+    computed once, from the model itself before its first update, and kept in the run: so no second model is in memory, and
+    they are in the number format of the training, where a fresh model's gains are 0 but for rounding.
+    """
+
+    def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
+        self.model = model
+        self.beta = settings.dpo_beta
+        self.tokens_per_batch = settings.tokens_per_batch or 1
+        self.folder = folder
+
+    def see(self, rows: TokenRows, split: str) -> Pairs:
+        if not hasattr(rows, "rejected") or any(rows.rejected(number) is None for number in range(len(rows))):
+            raise Mistake(NO_PAIRS, where="train.objective")
+        pairs = Pairs(rows, torch.zeros(len(rows), 2))  # type: ignore[arg-type]
+        path = self.folder / f"reference-{split}.safetensors"
+        try:
+            return Pairs(pairs.rows, load_file(path)["likelihoods"])
+        except (OSError, KeyError, SafetensorError):  # not yet computed, or damaged
+            found = self._likelihoods(pairs)
+            write_atomic(path, save({"likelihoods": found}))
+            return Pairs(pairs.rows, found)
+
+    def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
+        """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
+        assert isinstance(rows, Pairs)
+        likelihoods, learnt = self._of(model, rows, numbers)
+        rewards = self.beta * (likelihoods - rows.reference[list(numbers)].to(model.device))  # pairs 2
+        margins = rewards[:, 0] - rewards[:, 1]
+        figures = {
+            "margin": margins.sum(),
+            "accuracy": ((margins > 0) + 0.5 * (margins == 0)).sum(),
+            "chosen_reward": rewards[:, 0].sum(),
+        }
+        total = -torch.nn.functional.logsigmoid(margins).sum()
+        return Measured(total, len(numbers), learnt, {name: figure.detach() for name, figure in figures.items()})
+
+    @torch.inference_mode()
+    def _likelihoods(self, pairs: Pairs) -> Float[Tensor, "pairs 2"]:
+        """log p of each pair's answers under the model as it is now."""
+        was_training = self.model.training
+        self.model.eval()
+        found = torch.zeros(len(pairs), 2)
+        for numbers in order.by_length(pairs.lengths, self.tokens_per_batch):
+            found[list(numbers)] = self._of(self.model, pairs, numbers)[0].cpu()
+        self.model.train(was_training)
+        return found
+
+    def _of(self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]) -> tuple[Float[Tensor, "pairs 2"], int]:
+        """log p of these pairs' answers, and how many tokens they have; with a budget of 1, no two rows share a batch."""
+        rows = [row for number in numbers for row in pairs.pair(number)]
+        size = 1 if self.tokens_per_batch == 1 else len(rows)
+        batches = [pack(rows[start : start + size], model.device) for start in range(0, len(rows), size)]
+        likelihoods = torch.cat([row_likelihoods(model, batch) for batch in batches])
+        return likelihoods.view(-1, 2), sum(batch.learnt for batch in batches)
+
+
+NO_PAIRS = (
+    '"dpo" learns from pairs of answers, and this data has none. Expected rows with the columns prompt, chosen and rejected '
+    "(data.format=preference); for rows with one answer leave train.objective out."
+)
+
+OBJECTIVES: dict[str, Make] = {"sft": Answers, "text": Texts, "dpo": Preferences}
+"""Objectives by the word in `train.objective`; a dotted name "package.module:function" reaches your own."""
+
+
+def resolve(word: str) -> Make:
+    """What makes the objective of this name."""
+    return entry("objective", word, OBJECTIVES, where="train.objective")
