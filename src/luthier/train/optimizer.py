@@ -5,7 +5,7 @@ Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch'
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,6 +97,9 @@ def resolve(word: str) -> Build:
     return entry("optimizer", word, OPTIMIZERS, where="train.optimizer")
 
 
+BLOCK = 4 << 20  # weights that are updated together: with moments and gradient 64 MiB
+
+
 class MasterOptimizer:
     """The optimizer of a recipe over the trainable parameters of a model.
 
@@ -127,46 +130,56 @@ class MasterOptimizer:
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
                 module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
         self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
+        self.blocks = list(_blocks(self.masters))
+        self.gradients: dict[str, Tensor] = {}
+        """Sums over the step's backward passes: in the model's number format after one pass, in fp32 after several."""
+        self.scale = 1.0
 
     @torch.no_grad()
     def gather(self) -> None:
-        """Add the gradients that a backward pass left in the model to the step's gradients."""
+        """Take the gradients that a backward pass left in the model; those of several passes are added up in fp32."""
         for name, parameter in self.parameters.items():
-            master = self.masters[name]
-            if parameter is master or parameter.grad is None:
+            if parameter.grad is None:
                 continue
-            if master.grad is None:
-                master.grad = parameter.grad.float()
-            else:
-                master.grad += parameter.grad
+            before = self.gradients.get(name)
+            self.gradients[name] = parameter.grad if before is None else before.float().add_(parameter.grad)
             parameter.grad = None
 
     @torch.no_grad()
     def finish(self, learnt: int, largest: float) -> float:
-        """Turn the step's summed gradients into their mean per learnt token, scaled down to a norm of at most `largest`.
+        """Settle by what the summed gradients are multiplied: their mean per learnt token has a norm of at most `largest`.
 
         Returns the norm before that; it is not finite if any value is not.
         """
-        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients)) / learnt
-        scale = min(1.0, largest / (norm + 1e-6)) / learnt if math.isfinite(norm) else math.nan
-        torch._foreach_mul_(gradients, scale)
+        self.gather()
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in self.gradients.values()]
+        norm = float(torch.linalg.vector_norm(torch.stack(norms))) / learnt
+        self.scale = min(1.0, largest / (norm + 1e-6)) / learnt if math.isfinite(norm) else math.nan
         return norm
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update at this learning rate; the gradients are gone afterwards."""
+        """One update at this learning rate; the gradients are gone afterwards.
+
+        A few weights at a time: their fp32 gradients exist only then, and what was read stays in the processor's cache.
+        """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.write_back()
+        for names in self.blocks:
+            for name in names:
+                if (gradient := self.gradients.pop(name, None)) is not None:
+                    self.masters[name].grad = gradient.float().mul_(self.scale)
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            self.write_back(names)
 
     @torch.no_grad()
-    def write_back(self) -> None:
+    def write_back(self, names: Iterable[str]) -> None:
         """Round the masters into the model's weights."""
-        for name, parameter in self.parameters.items():
+        for name in names:
+            parameter = self.parameters[name]
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
 
@@ -199,7 +212,7 @@ class MasterOptimizer:
             names = self._names(optimizer)
             state["state"] = {number: kept[name] for number, name in enumerate(names) if kept[name]}
             optimizer.load_state_dict(state)
-        self.write_back()
+        self.write_back(self.masters)
 
     def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
         """The names of an optimizer's weights in its own order."""
@@ -225,3 +238,16 @@ def _sorted(model: nn.Module, masters: Mapping[str, Tensor]) -> Weights:
         kind = found.vectors if master.ndim < 2 else found.hidden if master.ndim == 2 else found.tables
         (found.tables if id(parameters[name]) in tables else kind).append(master)
     return found
+
+
+def _blocks(weights: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Names of weights, about as many numbers together as a block may have."""
+    names: list[str] = []
+    size = 0
+    for name, weight in weights.items():
+        if names and size + weight.numel() > BLOCK:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += weight.numel()
+    yield names
