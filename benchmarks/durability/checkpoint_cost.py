@@ -59,7 +59,7 @@ def settings(rows: Rows, method: str) -> Train:
         "method": method, "epochs": epochs, "learning_rate": 1e-4, "warmup_steps": 5, "tokens_per_step": step,
         "tokens_per_batch": step, "precision": precision, "patience": 99, "max_steps": 10_000,
     }  # fmt: skip
-    steps = order.all_steps(
+    steps = order.Steps(
         rows.lengths, epochs=epochs, max_steps=None, seed=0, tokens_per_step=step, tokens_per_batch=step
     )
     named = {f"train.{key}": value for key, value in values.items()}
@@ -103,12 +103,10 @@ def train(folder: Path, name: str, method: str, *, saves: int) -> dict[str, Any]
 def order_seconds(rows: int, epochs: int) -> float:
     """Seconds from the lengths to the very last step of a long training."""
     lengths = np.random.default_rng(0).integers(50, 150, rows).tolist()
-    first = order.all_steps(lengths, epochs=1, max_steps=None, seed=0, tokens_per_step=16_384, tokens_per_batch=1024)
+    first = order.Steps(lengths, epochs=1, max_steps=None, seed=0, tokens_per_step=16_384, tokens_per_batch=1024)
     last = len(first) * epochs
     start = time.perf_counter()
-    order.all_steps(lengths, epochs=epochs, max_steps=last, seed=0, tokens_per_step=16_384, tokens_per_batch=1024)[
-        last - 1
-    ]
+    order.Steps(lengths, epochs=epochs, max_steps=last, seed=0, tokens_per_step=16_384, tokens_per_batch=1024)[last - 1]
     return time.perf_counter() - start
 
 

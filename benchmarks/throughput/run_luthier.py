@@ -47,7 +47,7 @@ def same_steps(lengths: list[int], *, steps: int, epochs: int, seed: int) -> int
     """The smallest token budget per step with which these epochs take no more steps than TRL's batches of 8 do."""
     budget = epochs * sum(lengths) // steps
     while True:
-        made = order.all_steps(
+        made = order.Steps(
             lengths, epochs=epochs, max_steps=None, seed=seed, tokens_per_step=budget, tokens_per_batch=budget
         )
         if len(made) <= steps:
@@ -63,7 +63,7 @@ def run(
     steps = epochs * -(-len(train) // 8)
     budget = same_steps(train.lengths, steps=steps, epochs=epochs, seed=seed)
     steps = max_steps or len(
-        order.all_steps(
+        order.Steps(
             train.lengths, epochs=epochs, max_steps=None, seed=seed, tokens_per_step=budget, tokens_per_batch=budget
         )
     )

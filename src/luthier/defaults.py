@@ -167,7 +167,7 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     else:
         decide("train.precision", None, "")
     steps = len(
-        order.all_steps(
+        order.Steps(
             facts.lengths,
             epochs=values["train.epochs"],
             max_steps=recipe.train.max_steps,

@@ -6,7 +6,19 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.train.order import all_steps, by_length, epoch_steps
+from luthier.train.order import Step, Steps, by_length
+
+
+def epoch_steps(
+    lengths: list[int], *, epoch: int, seed: int, tokens_per_step: int, tokens_per_batch: int
+) -> list[Step]:
+    """The steps of one pass over the rows (from 0)."""
+    steps = Steps(
+        lengths, epochs=epoch + 1, max_steps=None, seed=seed, tokens_per_step=tokens_per_step,
+        tokens_per_batch=tokens_per_batch,
+    )  # fmt: skip
+    return [step for step in steps if step.epoch > epoch]
+
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=200)
 
@@ -45,8 +57,8 @@ def test_the_batches_of_a_step_hold_rows_of_like_length() -> None:
 
 def test_max_steps_repeats_the_data_or_cuts_it_short() -> None:
     budget = {"seed": 0, "tokens_per_step": 40, "tokens_per_batch": 40}
-    assert len(all_steps([10] * 8, epochs=1, max_steps=None, **budget)) == 2
-    assert [s.epoch for s in all_steps([10] * 8, epochs=1, max_steps=5, **budget)] == [0.5, 1, 1.5, 2, 2.5]
+    assert len(Steps([10] * 8, epochs=1, max_steps=None, **budget)) == 2
+    assert [s.epoch for s in Steps([10] * 8, epochs=1, max_steps=5, **budget)] == [0.5, 1, 1.5, 2, 2.5]
 
 
 def test_looking_without_learning_sees_each_row_once() -> None:
@@ -87,14 +99,14 @@ def test_a_step_is_the_same_whichever_was_asked_for_before(
     lengths: list[int], epochs: int, data: st.DataObject
 ) -> None:
     budget: dict[str, int] = {"seed": 1, "tokens_per_step": 256, "tokens_per_batch": 64}
-    whole = list(all_steps(lengths, epochs=epochs, max_steps=None, **budget))
-    again = all_steps(lengths, epochs=epochs, max_steps=len(whole) + 3, **budget)
+    whole = list(Steps(lengths, epochs=epochs, max_steps=None, **budget))
+    again = Steps(lengths, epochs=epochs, max_steps=len(whole) + 3, **budget)
     for number in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=6)):
         assert again[number] == whole[number]
     assert len(again) == len(whole) + 3
 
 
 def test_a_step_of_a_late_epoch_needs_no_step_before_it() -> None:
-    steps = all_steps([10] * 8, epochs=1, max_steps=1000, seed=0, tokens_per_step=40, tokens_per_batch=40)
+    steps = Steps([10] * 8, epochs=1, max_steps=1000, seed=0, tokens_per_step=40, tokens_per_batch=40)
     assert steps[999].epoch == 500
     assert steps[-1] == steps[999]

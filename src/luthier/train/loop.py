@@ -76,7 +76,7 @@ def train(
     rows, dev = objective.see(rows, "train"), objective.see(dev, "dev")
     lengths = rows.lengths
     assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
-    steps = order.all_steps(
+    steps = order.Steps(
         lengths,
         epochs=settings.epochs,
         max_steps=settings.max_steps,

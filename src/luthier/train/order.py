@@ -51,6 +51,9 @@ class Epoch:
 class Steps(Sequence[Step]):
     """The whole training, step by step, each worked out when it is asked for.
 
+    `max_steps` wins over `epochs`, repeating the data as often as it takes. In an epoch each row comes exactly once;
+    no batch and no step exceeds its tokens, unless a single row does.
+
     Shuffling a million rows and cutting them into steps takes some 50 milliseconds, so a run that is continued in a late
     epoch begins at once; only the epoch at hand is kept in memory.
     """
@@ -102,35 +105,6 @@ class Steps(Sequence[Step]):
 
     def _shuffled(self, number: int) -> Epoch:
         return Epoch.shuffled(self._lengths, number=number, seed=self._seed, tokens_per_step=self._tokens_per_step)
-
-
-def epoch_steps(
-    lengths: Sequence[int], *, epoch: int, seed: int, tokens_per_step: int, tokens_per_batch: int
-) -> list[Step]:
-    """One pass over all rows, each exactly once; no batch and no step exceeds its tokens, unless a single row does."""
-    array = np.asarray(lengths, dtype=np.int64)
-    one = Epoch.shuffled(array, number=epoch, seed=seed, tokens_per_step=tokens_per_step)
-    return [one.step(index, array, tokens_per_batch) for index in range(len(one.ends))]
-
-
-def all_steps(
-    lengths: Sequence[int],
-    *,
-    epochs: int,
-    max_steps: int | None,
-    seed: int,
-    tokens_per_step: int,
-    tokens_per_batch: int,
-) -> Steps:
-    """The whole training, step by step. `max_steps` wins over `epochs`, repeating the data as often as it takes."""
-    return Steps(
-        lengths,
-        epochs=epochs,
-        max_steps=max_steps,
-        seed=seed,
-        tokens_per_step=tokens_per_step,
-        tokens_per_batch=tokens_per_batch,
-    )
 
 
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
