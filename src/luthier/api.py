@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from luthier import pipeline
+from luthier import pipeline, talking
 from luthier import recipe as recipes
 from luthier.errors import Mistake
 from luthier.model import tuned
@@ -61,7 +61,7 @@ class Tuned:
 
     @cached_property
     def _model(self) -> tuple[Any, str | None]:
-        return pipeline.load_model(str(self.folder))
+        return talking.load_model(str(self.folder))
 
     @overload
     def ask(self, question: str, *, max_new_tokens: int = 512) -> str: ...
@@ -126,6 +126,6 @@ def _asked(
     lm: Any, system: str | None, question: str | list[str] | tuple[str, ...], max_new_tokens: int
 ) -> str | list[str]:
     questions = [question] if isinstance(question, str) else list(question)
-    prompts = [pipeline.question(text, system) for text in questions]
-    answers = pipeline.ask(lm, prompts, max_new_tokens=max_new_tokens)
+    prompts = [talking.question(text, system) for text in questions]
+    answers = talking.ask(lm, prompts, max_new_tokens=max_new_tokens)
     return answers[0] if isinstance(question, str) else answers

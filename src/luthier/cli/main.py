@@ -116,19 +116,19 @@ def chat(
     max_new_tokens: NewTokens = 512,
 ) -> None:
     """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
-    from luthier import pipeline
+    from luthier import pipeline, talking
     from luthier.cli.talk import adapters_of, converse
     from luthier.runs import Run
 
     if adapter:
         if base:
             raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
-        converse(pipeline.shared_chats(run, adapters_of(adapter), max_new_tokens), in_turn=True)
+        converse(talking.shared_chats(run, adapters_of(adapter), max_new_tokens), in_turn=True)
         return
-    chats = {Path(run).name: pipeline.Chat(*pipeline.load_model(run), max_new_tokens)}
+    chats = {Path(run).name: talking.Chat(*talking.load_model(run), max_new_tokens)}
     if base:
         name = pipeline.base_of(Run(Path(run)))
-        chats[name] = pipeline.Chat(*pipeline.load_model(name), max_new_tokens)
+        chats[name] = talking.Chat(*talking.load_model(name), max_new_tokens)
     converse(chats)
 
 
@@ -139,10 +139,10 @@ def compare(
     max_new_tokens: NewTokens = 512,
 ) -> None:
     """Put one question to several models and see the answers one below the other."""
-    from luthier import pipeline
+    from luthier import talking
     from luthier.cli.talk import show_answers
 
-    show_answers(pipeline.compare(question, models, max_new_tokens=max_new_tokens))
+    show_answers(talking.compare(question, models, max_new_tokens=max_new_tokens))
 
 
 @app.command()
@@ -156,12 +156,10 @@ def ask(
     max_new_tokens: NewTokens = 512,
 ) -> None:
     """Answer a file of questions; with adapters, a column `adapter` names the one that answers a row."""
-    from luthier import pipeline
+    from luthier import talking
     from luthier.cli.talk import adapters_of
 
-    count = pipeline.ask_file(
-        run, questions, output, max_new_tokens=max_new_tokens, adapters=adapters_of(adapter or [])
-    )
+    count = talking.ask_file(run, questions, output, max_new_tokens=max_new_tokens, adapters=adapters_of(adapter or []))
     print(f"{count:,} answers in {output}")
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from luthier.cli.screen import COLOURS, console, interactive
 from luthier.errors import Mistake, choose
-from luthier.pipeline import Answer, Chat
 from luthier.runs import Run
+from luthier.talking import Answer, Chat
 
 
 def adapters_of(words: Sequence[str]) -> dict[str, Path]:
