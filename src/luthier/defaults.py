@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from luthier import recipe as recipes
 from luthier.data.dataset import Dataset
 from luthier.data.splits import Splits
+from luthier.durable import size
 from luthier.evaluate import choice, guards, instruction, metrics
-from luthier.model import device
+from luthier.model import device, memory
+from luthier.model.blueprint import Blueprint
 from luthier.recipe import Recipe
-from luthier.train import order
+from luthier.train import needs, order
+from luthier.train.needs import Memory
+from luthier.train.pace import SAVED_PER_SECOND
 
 SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
 SAVING_SHARE = 0.025  # of the training time, for checkpoints: what is aimed at, so that it stays below 3 %
-BYTES_SAVED_PER_SECOND = 0.8e9  # written, hashed, flushed and read back, on a quiet disk
 TRAINING_SHARE_OF_PRODUCTS = 0.6  # how much of the speed of bare matrix products a training step reaches
 SMALLER = 500_000_000  # parameters below which weights take a higher learning rate
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
@@ -27,7 +30,7 @@ DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the tim
 class Facts:
     """What the defaults depend on."""
 
-    parameters: int
+    blueprint: Blueprint
     context: int
     lengths: Sequence[int]
     """Tokens of each training row."""
@@ -36,6 +39,25 @@ class Facts:
     documents: bool = False
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
+
+    @property
+    def parameters(self) -> int:
+        return self.blueprint.parameters
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A recipe with every value set, the reason for each, and the memory that it needs, with what there is (bytes)."""
+
+    recipe: Recipe
+    reasons: dict[str, str]
+    memory: Memory
+    available: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the training does; a rest is left for what no plan knows."""
+        return self.memory.training <= needs.SPARE * self.available
 
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
@@ -47,8 +69,38 @@ def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
     return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
 
 
-def settle(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with every value set, and why; a value that was asked for stays, with the reason "as asked"."""
+def settle(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts, available: int) -> Settled:
+    """The recipe with every value set, and why; a value that was asked for stays, with the reason "as asked".
+
+    Where that does not fit into the memory that is available, the smallest change among what nobody asked for that makes it
+    fit is taken, if there is one.
+    """
+    first = _settled(recipe, dataset, splits, facts, available, {})
+    if first.fits:
+        return first
+    for change in needs.ways_to_fit(first.recipe.train):
+        if all(getattr(recipe.train, name) is None for name in change):
+            other = _settled(recipe, dataset, splits, facts, available, change)
+            if other.fits:
+                why = f"{size(first.memory.training)} of memory would be needed otherwise, {size(available)} are there"
+                return replace(other, reasons=other.reasons | {f"train.{name}": why for name in change})
+    return first
+
+
+def _settled(
+    recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts, available: int, change: needs.Change
+) -> Settled:
+    """The recipe with this change and every other value set."""
+    changed = recipes.replace(recipe, {f"train.{name}": value for name, value in change.items()})
+    recipe, reasons = _every_value(changed, dataset, splits, facts)
+    load = needs.Load.of(facts.lengths, recipe.train)
+    with memory.errors("to train", memory.to_train_with_less(recipe.train)):
+        needed = needs.memory(facts.blueprint, recipe.train, load, device.pick_device())
+    return Settled(recipe, reasons, needed, available)
+
+
+def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with every value set, and why."""
     reasons: dict[str, str] = {}
     values: dict[str, Any] = {}
 
@@ -162,6 +214,7 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
         min(1_024, values["train.tokens_per_step"]),
         "bounds memory; does not change the result",
     )
+    decide("train.gradient_checkpointing", False, "not needed: what a forward pass keeps fits into memory")
     if recipe.train.precision is None:
         decide("train.precision", *device.pick_precision(device.pick_device()))
     else:
@@ -192,7 +245,7 @@ def check_interval(values: Mapping[str, Any], *, steps: int, products_per_second
     told = "four times an epoch, no more often than every 10 steps"
     if values["train.method"] == "full":
         step_seconds = 6 * values["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
-        apart = math.ceil(12 / BYTES_SAVED_PER_SECOND / (SAVING_SHARE * step_seconds))
+        apart = math.ceil(12 / SAVED_PER_SECOND / (SAVING_SHARE * step_seconds))
         apart = min(apart, math.ceil(steps / 3))
         if apart > often:
             return apart, "so far apart that saving checkpoints stays below 3 % of the time, three times at least"

@@ -263,6 +263,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _remove_tree(older)
 
 
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder to try something in, on the disk that `parent` is on or will be; nothing of it is left."""
+    while not parent.is_dir():
+        parent = parent.parent
+    folder = temporary_name(parent / "scratch", "tried")
+    with disk_errors(folder):
+        _remove_tree(folder)
+        disk.make_folder(folder)
+        try:
+            yield folder
+        finally:
+            _tidy(folder)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file so that a crash at any moment leaves either the old content or the new."""
     with whole_file(path) as file:

@@ -23,16 +23,19 @@ from luthier.data import encoding, given, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
+from luthier.defaults import Settled
+from luthier.durable import size
 from luthier.errors import Mistake
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.evaluate.benchmark import Exam
-from luthier.model import loading, memory, methods, reference, tuned
+from luthier.model import device, loading, memory, methods, reference, tuned
+from luthier.model.blueprint import Blueprint
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
 from luthier.signals import stopping
-from luthier.train import check, loop
+from luthier.train import check, loop, needs
 
 SPLITS = ("train", "dev", "test")
 Listener = Callable[[dict[str, Any]], None]
@@ -145,14 +148,22 @@ def default_folder(asked: Recipe) -> Path:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with every value set, why, and the rows that it will use."""
+    """A recipe with every value set and why, what it needs, and the rows that it will use."""
 
-    recipe: Recipe
-    reasons: dict[str, str]
+    settled: Settled
+    blueprint: Blueprint
     dataset: Dataset
     splits: Splits
     rows: dict[str, list[tuple[Item, Encoded]]]
     material: guards.Own
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.settled.recipe
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        return self.settled.reasons
 
 
 def plan(asked: Recipe) -> Plan:
@@ -170,7 +181,7 @@ def plan(asked: Recipe) -> Plan:
     data, held_out = given.load(asked.data)
     check.rows(asked.train, data, held_out.dev)
     template, context = loading.load_template(asked.model)
-    parameters = loading.parameters_of(asked.model)
+    blueprint = loading.blueprint_of(asked.model)
     limit, _ = defaults.longest_row(asked, context)
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
     only_asked = {item.place for item in held_out.test or ()}
@@ -200,15 +211,15 @@ def plan(asked: Recipe) -> Plan:
             where=str(asked.data.path),
         )
     facts = defaults.Facts(
-        parameters=parameters,
+        blueprint=blueprint,
         context=context,
         lengths=[piece.tokens for _, piece in rows["train"]],
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
-    recipe, reasons = defaults.settle(asked, data, splits, facts)
-    return Plan(recipe, reasons, data, splits, rows, material)
+    settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()))
+    return Plan(settled, blueprint, data, splits, rows, material)
 
 
 def prepare(current: Run, planned: Plan | None) -> Recipe:
@@ -246,6 +257,7 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
             key: [recipes.get(planned.recipe, key), why] for key, why in planned.reasons.items() if why != "as asked"
         },
     )
+    _tell_needs(current, planned)
     return planned.recipe
 
 
@@ -309,6 +321,20 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
 
 def _loaded(name: str) -> LanguageModel:
     return talking.load_model(name)[0]
+
+
+def _tell_needs(current: Run, planned: Plan) -> None:
+    """What the training will need; a warning where that is more than there is."""
+    needed, available = planned.settled.memory, planned.settled.available
+    current.record(
+        "needs", training=needed.training, answering=needed.answering, parts=needed.parts, available=available,
+        disk=needs.disk(planned.blueprint, planned.recipe.train),
+    )  # fmt: skip
+    if needed.training > available:
+        told = f"training needs about {size(needed.training)} of memory, and {size(available)} are there"
+        current.record(
+            "warning", message=f"{told}: it will probably not fit. `luthier plan` tells what would make it fit."
+        )
 
 
 def _report(current: Run) -> None:

@@ -111,6 +111,10 @@ class Train(Section):
     """Steps between two looks at the dev loss, each followed by a checkpoint."""
     patience: Count = 3
     """Stop after this many dev checks in a row without a new best."""
+    gradient_checkpointing: bool | None = None
+    """Compute what the forward pass would have kept a second time: less memory, about a third more time, the same result."""
+    compile: bool = False
+    """Compile the layers with torch.compile; minutes at first, and on processors it gained nothing where we measured it."""
     precision: Literal["bf16", "fp32"] | None = None
     """Number format of the forward and backward pass; master weights are always fp32."""
     lora_rank: Count = 16

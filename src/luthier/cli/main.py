@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from luthier.cli import judging, keeping, sweeping
+from luthier.cli import judging, keeping, planning, sweeping
 from luthier.errors import EnvironmentMistake, Mistake
 
 app = typer.Typer(
@@ -233,6 +233,7 @@ def report(run: RunFolder) -> None:
         print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
 
 
+app.command()(planning.plan)
 app.command()(keeping.resume)
 app.command()(keeping.verify)
 judging.register(app)

@@ -45,6 +45,7 @@ class Screen:
             ),
             "judge": lambda event: self._line("Judge", event["sentence"]),
             "choice": self._choice,
+            "reflecting": self._reflecting,
             "plan": self._plan,
             "step": self._step,
             "dev": self._dev_loss,
@@ -158,6 +159,14 @@ class Screen:
             gain = f"mean score {event['start_mean']:.3f} → {event['mean']:.3f} on training questions"
             self._line("Prompt", f"instruction optimised with {event['answers']} answers: {gain}")
 
+    def _reflecting(self, event: Event) -> None:
+        """Minutes may pass until the next answer."""
+        text = f"optimised: instruction {event['instruction']} is being written"
+        if self.err.is_terminal:
+            self._progress("Base", 0, 1, text)
+        else:
+            self._line("Base", text)
+
     def _plan(self, event: Event) -> None:
         against = f"fine-tuned against {event['against']}, {event['n']:,} test questions"
         sees = f"differences of about {100 * event['visible_effect']:.0f} points can be seen"
@@ -169,7 +178,7 @@ class Screen:
         left = (event["steps"] - event["step"]) * event["tokens"] / max(1.0, self._speed)
         text = (
             f"step {event['step']}/{event['steps']} · loss {event['loss']:.3f}{self._dev} · "
-            f"{self._speed:,.0f} tokens/s · {_duration(left)} left"
+            f"{self._speed:,.0f} tokens/s · {duration(left)} left"
         )
         self._progress("Training", event["step"], event["steps"], text)
 
@@ -181,7 +190,7 @@ class Screen:
     def _trained(self, event: Event) -> None:
         self._line(
             "Training",
-            f"{event['step']} steps in {_duration(event['seconds'])} ({event['reason']}); "
+            f"{event['step']} steps in {duration(event['seconds'])} ({event['reason']}); "
             f"best dev loss {event['best_loss']:.3f} at step {event['best_step']}",
         )
 
@@ -228,7 +237,7 @@ def _short(value: object) -> str:
     return str(value) if len(str(value)) < 60 else str(value)[:57] + "…"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

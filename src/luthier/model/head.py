@@ -162,23 +162,23 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
 
 def _scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where an adapter sits on its head, or the head has a bias."""
-    return model(**_inputs(model, batch)).logits[0, batch.targets - 1].float()  # type: ignore[no-any-return]
+    return model(**inputs(model, batch)).logits[0, batch.targets - 1].float()  # type: ignore[no-any-return]
 
 
 def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
-    return decoder(model)(**_inputs(model, batch)).last_hidden_state[0, batch.targets - 1]  # type: ignore[no-any-return]
+    return decoder(model)(**inputs(model, batch)).last_hidden_state[0, batch.targets - 1]  # type: ignore[no-any-return]
 
 
-def _inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
-    inputs: dict[str, Any] = {
+def inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
+    named: dict[str, Any] = {
         "input_ids": batch.tokens[None],
         "position_ids": batch.segments.positions,
         "use_cache": False,
     }
     if model.config._attn_implementation == attention.NAME:
-        inputs["segments"] = batch.segments
-    return inputs
+        named["segments"] = batch.segments
+    return named
 
 
 @torch.inference_mode()

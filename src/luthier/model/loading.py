@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -26,6 +27,7 @@ from luthier.chat import Template
 from luthier.durable import digest, system_errors, whole_folder, write_atomic
 from luthier.errors import Mistake, optional
 from luthier.model import memory
+from luthier.model.blueprint import Blueprint
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
 from luthier.model.reference import check, resolve
@@ -164,12 +166,11 @@ def load_template(name: str) -> tuple[Template, int]:
     return template_of(AutoTokenizer.from_pretrained(folder, trust_remote_code=False)), context
 
 
-def parameters_of(name: str) -> int:
-    """How many parameters a model has, from its configuration alone; tied weights count once."""
-    folder = resolve(name)
-    config = AutoConfig.from_pretrained(_base_of(folder) if _is_adapter(folder) else folder)
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+def blueprint_of(name: str) -> Blueprint:
+    """What a model is made of, for which its configuration is enough; of an adapter, what its base is made of."""
+    folder = resolve(name, weights=False)
+    config = AutoConfig.from_pretrained(_base_of(folder) if _is_adapter(folder) else folder, trust_remote_code=False)
+    return Blueprint.of(config)
 
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:
@@ -178,7 +179,9 @@ def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: 
     config = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0, use_dora=dora
     )
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():  # peft asks models in transformers' older words
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     return adapted
 

@@ -1,10 +1,11 @@
-"""When memory runs out: what was asked for, what is there, and what makes it fit."""
+"""Memory: how much there is, how much was held at most, and what to say when it runs out."""
 
 import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from luthier.durable import size
@@ -12,6 +13,46 @@ from luthier.errors import EnvironmentMistake
 from luthier.recipe import Train
 
 NEEDS_LESS = "name a smaller model, or end other programs"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available(device: torch.device) -> int:
+    """Bytes that this process can still take: of the GPU, or of the machine as far as its container is allowed."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        limit = int((_CGROUP / "memory.max").read_text())
+        free = min(free, limit - int((_CGROUP / "memory.current").read_text()) + _cached())
+    return max(0, free)
+
+
+def held() -> int:
+    """Bytes of memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)
+
+
+class Peak:
+    """The most memory that was held since this was made: by torch on a GPU, else by the process.
+
+    Only Linux can forget an earlier peak; elsewhere the answer is None.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._forgotten = False
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "r+b", buffering=0) as process:
+                process.write(b"5")  # see proc(5): the peak starts anew from what is held now
+                self._forgotten = True
+
+    def bytes(self) -> int | None:
+        """The peak so far."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return _kibibytes("/proc/self/status", "VmHWM") if self._forgotten else None
 
 
 @contextlib.contextmanager
@@ -60,11 +101,15 @@ def _needed(error: BaseException) -> str:
         parts.append(f"{asked[1]} more were asked for")
     elif text := str(error).strip():
         parts.append(text.splitlines()[0].rstrip("."))
-    if held := _kibibytes("/proc/self/status", "VmRSS"):
-        parts.append(f"this process holds {size(held)}")
-    if free := _kibibytes("/proc/meminfo", "MemAvailable"):
-        parts.append(f"the machine has {size(free)} left")
-    return ", ".join(parts) or "the system gives no more"
+    parts.append(f"this process holds {size(held())}")
+    parts.append(f"the machine has {size(available(torch.device('cpu')))} left")
+    return ", ".join(parts)
+
+
+def _cached() -> int:
+    """Bytes of files that a container holds in memory and gives up when asked."""
+    found = re.search(r"^inactive_file (\d+)$", (_CGROUP / "memory.stat").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _kibibytes(file: str, field: str) -> int | None:

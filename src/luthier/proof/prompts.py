@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from math import fsum
 from typing import Any
 
@@ -139,7 +140,10 @@ def _optimise(desk: Desk, base: LanguageModel) -> dict[str, Any]:
         prompt = arms.optimised(replace(ready, optimised=instruction))
         return desk.answer(base, items, name, prompt, split="train", file="choice-answers")
 
+    written = count(1)
+
     def reflect(prompt: str) -> str:
+        desk.run.record("reflecting", arm="optimised", instruction=next(written))
         asked = (Message("user", prompt),)
         room = min(REFLECTION_TOKENS, ready.budget // 2)  # a question must still fit behind the instruction
         if settings.reflection == "base":

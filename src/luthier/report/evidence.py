@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from luthier.report import fields, proof
+from luthier.report import fields, foresight, proof
 from luthier.report.fields import Fields
+from luthier.report.foresight import Foresight
 from luthier.report.proof import Proof
 from luthier.runs import Run, read_json_lines
 
@@ -200,6 +201,7 @@ class Evidence:
     steps: tuple[Step, ...]
     dev: tuple[DevCheck, ...]
     trained: Trained | None
+    foresight: tuple[Foresight, ...]
     last_event: Fields
     """The latest event that tells how far the run has come."""
     warnings: tuple[str, ...]
@@ -260,6 +262,7 @@ def read(folder: Path) -> Evidence:
         steps=_by_step(_step(event) for event in events if event.get("kind") == "step"),
         dev=_by_step(_dev(event) for event in events if event.get("kind") == "dev"),
         trained=_last(events, "trained", _trained),
+        foresight=foresight.read(events),
         last_event=next((event for event in reversed(events) if event.get("kind") in PROGRESS), {}),
         warnings=tuple(
             dict.fromkeys(fields.text(event, "message") for event in events if event.get("kind") == "warning")

@@ -90,6 +90,7 @@ def machine_readable(evidence: Evidence, told: Story) -> str:
             "last_loss": last.loss if last else None,
             "dev": checks,
             "end": asdict(evidence.trained) if evidence.trained else None,
+            "foretold": [asdict(one) | {"off": one.off} for one in evidence.foresight],
         },
         "examples": {
             "worse": [_example(pair) for pair in told.worse],

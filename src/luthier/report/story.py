@@ -16,9 +16,11 @@ from luthier.report.wording import (
     BITS,
     DASH,
     METRICS,
+    MINUS,
     POINTS,
     Unit,
     duration,
+    gigabytes,
     metric_name,
     moment,
     or_dash,
@@ -64,6 +66,17 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """A quantity as it was foretold and as it came."""
+
+    what: str
+    told_by: str
+    foretold: str
+    measured: str
+    off: str
+
+
+@dataclass(frozen=True)
 class Story:
     """Everything that a reader is told."""
 
@@ -79,6 +92,7 @@ class Story:
     table: Table | None
     cost: str
     training: str
+    foreseen: tuple[Foreseen, ...]
     worse: tuple[Pair, ...]
     better: tuple[Pair, ...]
     no_examples: str
@@ -107,6 +121,7 @@ def tell(evidence: Evidence) -> Story:
         table=arms_table(verdict, unit) if verdict and verdict.arms else None,
         cost=cost(verdict) if verdict else "",
         training=training(evidence),
+        foreseen=tuple(foreseen(evidence)),
         worse=losses,
         better=gains,
         no_examples=_no_examples(verdict, evidence.pairs),
@@ -250,6 +265,14 @@ def training(evidence: Evidence) -> str:
     if pairs := preferences(evidence):
         parts.append(pairs)
     return "; ".join(parts) + "."
+
+
+def foreseen(evidence: Evidence) -> Iterator[Foreseen]:
+    """Memory and time of the training as they were foretold, beside what was measured."""
+    for one in evidence.foresight:
+        write = duration if one.unit == "seconds" else gigabytes
+        off = f"{MINUS if one.off < 0 else '+'}{abs(100 * one.off):.0f} %"
+        yield Foreseen(one.what, one.told_by, write(one.foretold), write(one.measured), off)
 
 
 def preferences(evidence: Evidence) -> str:

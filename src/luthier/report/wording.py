@@ -73,6 +73,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+def gigabytes(count: float) -> str:
+    """3.42 GB."""
+    return f"{count / 1e9:.2f} GB"
+
+
 def moment(text: str) -> str:
     """24 November 2026, 13:03 UTC; as it stands where it is not a time."""
     try:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
-from luthier.model import attention, lean
+from luthier.model import attention, layers, lean, memory
 from luthier.model.head import CausalModel, keeps_rows_apart
 from luthier.recipe import Train
 from luthier.train import checkpoint, objectives, order
 from luthier.train.objectives import Measured, Objective, TokenRows
 from luthier.train.optimizer import MasterOptimizer, learning_rate
+from luthier.train.pace import SAVED_PER_SECOND, STEPS_WATCHED, Pace
 
 
 class Record(Protocol):
@@ -71,23 +72,22 @@ def train(
     if not keeps_rows_apart(model, [rows[number] for number in range(min(3, len(rows)))]):
         record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
         settings = settings.model_copy(update={"tokens_per_batch": 1})
+    peak = memory.Peak(model.device)
     optimizer = MasterOptimizer(model, settings)
+    layers.use(model, again=bool(settings.gradient_checkpointing), compiled=settings.compile)
     objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
     rows, dev = objective.see(rows, "train"), objective.see(dev, "dev")
     lengths = rows.lengths
-    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every and settings.epochs
-    steps = order.Steps(
-        lengths,
-        epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        seed=settings.seed,
-        tokens_per_step=settings.tokens_per_step,
-        tokens_per_batch=settings.tokens_per_batch,
-    )
+    assert settings.tokens_per_batch and settings.check_every
+    steps = order.Steps.of(lengths, settings)
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
+    pace = Pace(save=checkpoint.size(optimizer.state()) / SAVED_PER_SECOND)
     if not progress.step:
-        record("dev", step=0, best=False, **look(model, objective, dev, settings.tokens_per_batch))
+        start = time.perf_counter()
+        found = look(model, objective, dev, settings.tokens_per_batch)
+        pace.look = time.perf_counter() - start
+        record("dev", step=0, best=False, **found, seconds=pace.look)
     reason = "all steps done"
     model.train()
     while progress.step < len(steps):
@@ -112,15 +112,20 @@ def train(
             tokens=tokens,
             tokens_per_second=tokens / seconds,
         )
+        pace.step(tokens, seconds)
+        if progress.step == STEPS_WATCHED and pace.known:  # not where the training was continued before that
+            checks = math.ceil(len(steps) / settings.check_every)
+            record("forecast", steps=len(steps), **asdict(pace.forecast(steps.tokens, checks=checks)))
         due = progress.step % settings.check_every == 0 or progress.step == len(steps)
         if due:
+            start = time.perf_counter()
             found = look(model, objective, dev, settings.tokens_per_batch)
             best = found["loss"] < progress.best_loss
             if best:
                 progress.best_loss, progress.best_step, progress.checks_without_best = found["loss"], progress.step, 0
             else:
                 progress.checks_without_best += 1
-            record("dev", step=progress.step, best=best, **found)
+            record("dev", step=progress.step, best=best, **found, seconds=time.perf_counter() - start)
         stopping = stop() and progress.step < len(steps)
         if due or stopping:
             _save(optimizer, progress, checkpoints, settings, record)
@@ -128,8 +133,9 @@ def train(
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
     record(
         "trained", step=progress.step, best_step=progress.best_step, best_loss=progress.best_loss, seconds=progress.seconds,
-        reason=reason,
+        reason=reason, peak_bytes=peak.bytes(),
     )  # fmt: skip
+    layers.release(model)
     return Outcome(_best_weights(checkpoints, progress), progress, reason)
 
 

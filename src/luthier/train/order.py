@@ -11,6 +11,8 @@ from typing import overload
 
 import numpy as np
 
+from luthier.recipe import Train
+
 VERSION = "2"  # recorded in checkpoints: another order cannot continue a run exactly
 
 Batch = tuple[int, ...]  # rows of one forward pass
@@ -75,6 +77,24 @@ class Steps(Sequence[Step]):
         while not max_steps and len(self._firsts) <= epochs:
             self._learn_next()
         self._steps = max_steps or self._firsts[epochs]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], settings: Train) -> "Steps":
+        """The steps of a training with these settings, every one of which is set."""
+        assert settings.tokens_per_step and settings.tokens_per_batch and settings.epochs
+        return cls(
+            lengths,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
+            tokens_per_step=settings.tokens_per_step,
+            tokens_per_batch=settings.tokens_per_batch,
+        )
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of all steps together, nearly: a part of an epoch counts by its share of the epoch's steps."""
+        return self[-1].epoch * float(self._lengths.sum())
 
     def __len__(self) -> int:
         return self._steps

@@ -1,0 +1,202 @@
+"""The plan of a training before it starts: does it fit, how long will it take, and what would make it fit.
+
+Sizes come from the model's configuration, memory from counting and from one layer of the model, time from three steps that are
+really made, on the user's rows, in a folder that is thrown away.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from luthier import defaults, durable, pipeline
+from luthier.data import prepared
+from luthier.data.prepared import Prepared, Row
+from luthier.model import device, loading, memory, methods
+from luthier.model.blueprint import Blueprint
+from luthier.pipeline import Plan
+from luthier.recipe import Recipe, Train
+from luthier.train import loop, needs
+from luthier.train.needs import Load, Memory
+from luthier.train.order import Steps
+from luthier.train.pace import STEPS_WATCHED, Forecast, Pace
+
+ASSUMED_ROW = 128  # tokens of a row where there is no data to look at
+ASSUMED_STEP = 1024  # tokens of a step then
+LOOKED_AT = (
+    4  # steps' worth of dev tokens that the rehearsal looks at; the time of a look at all of them follows from it
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Something else that could be done with the model, and the memory for it."""
+
+    name: str
+    needed: int
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What three steps showed: the time of the whole training, tokens per second, and the most memory that was held."""
+
+    forecast: Forecast
+    tokens_per_second: float
+    peak: int | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """All that is known of a training before it starts; memory and disk in bytes."""
+
+    model: str
+    blueprint: Blueprint
+    train: Train
+    load: Load
+    memory: Memory
+    available: int
+    disk: dict[str, int]
+    free: int
+    ways: list[Way]
+    remedies: list[tuple[needs.Change, int]]
+    """Where it does not fit: changes that save memory, the smallest first, up to the first that is enough."""
+    plan: Plan | None = None
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the training fits into the memory."""
+        return self.memory.training <= self.available
+
+
+def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = True) -> Outlook:
+    """The plan for this recipe; without data, for rows of 128 tokens.
+
+    `memory_bytes` asks about a GPU with so much memory instead of this machine; nothing is rehearsed then, nor where it does
+    not fit, nor where the model's weights are not here.
+    """
+    plan = pipeline.plan(asked) if asked.data.path is not None else None
+    blueprint = plan.blueprint if plan else loading.blueprint_of(asked.model)
+    train = plan.recipe.train if plan else _assumed(asked.train, blueprint)
+    where = torch.device("cuda") if memory_bytes else device.pick_device()
+    available = memory_bytes or memory.available(where)
+    lengths = [row.tokens for _, row in plan.rows["train"]] if plan else [ASSUMED_ROW] * ASSUMED_STEP
+    load = Load.of(lengths, train)
+    needed = needs.memory(blueprint, train, load, where)
+    found = Outlook(
+        model=asked.model,
+        blueprint=blueprint,
+        train=train,
+        load=load,
+        memory=needed,
+        available=available,
+        disk=needs.disk(blueprint, train),
+        free=durable.free_space(pipeline.default_folder(asked)),
+        ways=list(_ways(blueprint, train, lengths, where)),
+        remedies=[] if needed.training <= available else list(_remedies(blueprint, train, lengths, where, available)),
+        plan=plan,
+    )
+    if plan and rehearse and found.fits and not memory_bytes:
+        return replace(found, rehearsal=_rehearse(asked, plan))
+    return found
+
+
+def _assumed(asked: Train, blueprint: Blueprint) -> Train:
+    """What can be settled without data."""
+    small = blueprint.parameters <= defaults.SMALL_MODEL
+    step = asked.tokens_per_step or ASSUMED_STEP
+    return asked.model_copy(
+        update={
+            "method": asked.method or ("full" if small else "lora"),
+            "precision": asked.precision or "bf16",
+            "tokens_per_step": step,
+            "tokens_per_batch": asked.tokens_per_batch or min(ASSUMED_STEP, step),
+        }
+    )
+
+
+def _ways(blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Way]:
+    """Training by each method, and answering in either number format."""
+    for method in ("full", "lora", "qlora"):
+        other = train.model_copy(update={"method": method})
+        yield Way(f"train, {method}", needs.memory(blueprint, other, Load.of(lengths, other), where).training)
+    answering = needs.answering(blueprint, train.model_copy(update={"method": "full"}), where)
+    yield Way("answer in fp32, as Luthier does", answering)
+    yield Way("answer in bf16, elsewhere", answering - 2 * blueprint.parameters)
+
+
+def _remedies(
+    blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device, available: int
+) -> Iterator[tuple[needs.Change, int]]:
+    least = needs.memory(blueprint, train, Load.of(lengths, train), where).training
+    for change in needs.ways_to_fit(train):
+        other = train.model_copy(update=dict(change))
+        needed = needs.memory(blueprint, other, Load.of(lengths, other), where).training
+        if needed < least:  # smaller batches are more of them, and their gradients have to be summed
+            least = needed
+            yield change, needed
+        if needed <= available:
+            return
+
+
+def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
+    """Three steps and a checkpoint as the run will make them, in a folder beside its own."""
+    settings = plan.recipe.train
+    short = settings.model_copy(update={"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED})
+    assert settings.tokens_per_step and settings.check_every
+    events: list[dict[str, Any]] = []
+    with durable.scratch_folder(pipeline.default_folder(asked).parent) as folder:
+        for split in ("train", "dev"):
+            prepared.write(folder / f"{split}.arrow", plan.rows[split])
+        rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
+        some = _Some.of(dev, LOOKED_AT * settings.tokens_per_step)
+        with memory.errors("to try three steps", memory.to_train_with_less(settings)):
+            method = methods.resolve(settings.method or "full")
+            lm = loading.load(asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model))
+            loop.train(
+                method.prepare(lm.model, short), rows, some, short,
+                checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
+            )  # fmt: skip
+    told = {event["kind"]: event for event in events}
+    steps = Steps.of(rows.lengths, settings)
+    pace = Pace(look=told["dev"]["seconds"] * sum(dev.lengths) / sum(some.lengths), save=told["checkpoint"]["seconds"])
+    for event in events:
+        if event["kind"] == "step":
+            pace.step(event["tokens"], event["tokens"] / event["tokens_per_second"])
+    forecast = pace.forecast(steps.tokens, checks=math.ceil(len(steps) / settings.check_every))
+    return Rehearsal(forecast, 1 / pace.per_token, told["trained"]["peak_bytes"])
+
+
+@dataclass(frozen=True)
+class _Some:
+    """The first rows of a split, about as many tokens as asked for."""
+
+    rows: Prepared
+    count: int
+
+    @classmethod
+    def of(cls, rows: Prepared, tokens: int) -> "_Some":
+        count, sum_of = 0, 0
+        for length in rows.lengths:
+            count, sum_of = count + 1, sum_of + length
+            if sum_of >= tokens:
+                break
+        return cls(rows, count)
+
+    @property
+    def lengths(self) -> list[int]:
+        return self.rows.lengths[: self.count]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Row:
+        return self.rows[number]
+
+    def place(self, number: int) -> str:
+        return self.rows.place(number)
+
+    def rejected(self, number: int) -> Row | None:
+        return self.rows.rejected(number)

@@ -1,0 +1,89 @@
+"""`luthier plan`: what a training will need, before it starts; and what the report says of it afterwards."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from transformers import GPTNeoXConfig
+
+from luthier import pipeline, recipe
+from luthier.model import memory
+from luthier.train import needs
+
+from .conftest import Command
+
+
+@pytest.fixture
+def pythia(tmp_path: Path) -> Path:
+    """Pythia-70m's configuration, and nothing else."""
+    folder = tmp_path / "pythia-70m"
+    GPTNeoXConfig(
+        hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048, vocab_size=50304,
+        max_position_embeddings=2048, tie_word_embeddings=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_a_plan_tells_memory_disk_and_time_and_leaves_nothing(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    screen = luthier("plan", data, *quick)
+    assert screen.code == 0, screen.err
+    for words in (
+        "rows to learn",
+        "train.learning_rate = ",
+        "available: fits",
+        "optimizer",
+        "checkpoints: ",
+        "free: fits",
+    ):
+        assert words in screen.out
+    assert re.search(r"Time +about \d+:\d\d to train, by three steps", screen.out)
+    assert "Traceback" not in screen.err and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> None:
+    screen = luthier("plan", f"model={pythia}", "train.tokens_per_step=8192")
+    assert "70,426,624 parameters" in screen.out and "44,670,976 of them multiply each token" in screen.out
+    assert "2,195.667812352 GFLOPs for a step of 8,192 tokens" in screen.out
+
+
+def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:
+    screen = luthier("plan", f"model={pythia}", "--memory", "1.2")
+    assert screen.code == 4
+    assert "1.3 GB available: DOES NOT FIT" in screen.out
+    remedies = re.findall(r"^ +(train\..+): [\d.]+ [GM]B(, fits)?$", screen.out, re.MULTILINE)
+    assert [fits for _, fits in remedies] == [""] * (len(remedies) - 1) + [", fits"]
+
+
+def test_the_report_holds_the_forecast_against_the_facts(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    assert luthier("run", data, *quick, "--run", tmp_path / "run").code == 0
+    told = json.loads((tmp_path / "run" / "report.json").read_text())["training"]["foretold"]
+    assert [one["what"] for one in told] == ["memory", "time"]
+    assert all(one["foretold"] > 0 and one["measured"] > 0 for one in told)
+
+
+def test_a_run_takes_the_smallest_change_that_fits(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the program, which is the most of so small a model: a batch of half the size is enough."""
+    monkeypatch.setattr(needs, "held", lambda: 0)
+    whole = pipeline.plan(recipe.load(None, quick, data=data)).settled
+    monkeypatch.setattr(memory, "available", lambda device: int(0.99 * whole.memory.training / needs.SPARE))
+    screen = luthier("recipe", data, *quick)
+    assert "tokens_per_batch = 512  # " in screen.out and "of memory would be needed otherwise" in screen.out
+    asked = luthier("recipe", data, *quick, "train.tokens_per_batch=1024")
+    assert "tokens_per_batch = 1024  # as asked" in asked.out
+
+
+def test_a_run_that_will_not_fit_is_warned_of(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda device: 1000)
+    told = luthier("run", data, *quick, "--run", tmp_path / "run")
+    assert "it will probably not fit" in told.err and "luthier plan" in told.err

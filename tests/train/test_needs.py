@@ -1,0 +1,100 @@
+"""What a training needs, counted before it starts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPTNeoXConfig
+
+from luthier.model import loading
+from luthier.model.blueprint import Blueprint
+from luthier.recipe import Train
+from luthier.train import needs
+from luthier.train.needs import Load
+from luthier.train.pace import Forecast, Pace
+
+GPU = torch.device("cuda")  # only asked about, so none is needed
+SIXTEEN_GIB = 16 * 2**30
+
+
+def pythia(width: int, depth: int, heads: int, vocabulary: int = 50304) -> Blueprint:
+    return Blueprint.of(
+        GPTNeoXConfig(
+            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
+            vocab_size=vocabulary, max_position_embeddings=2048, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
+def train(**changes: object) -> Train:
+    values = {"method": "full", "precision": "bf16", "tokens_per_step": 1024, "tokens_per_batch": 1024}
+    return Train.model_validate({**values, **changes})
+
+
+def training(blueprint: Blueprint, settings: Train) -> int:
+    return needs.memory(blueprint, settings, Load.of([128] * 100, settings), GPU).training
+
+
+def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
+    """The rule of thumb for a V100 with 16 GiB: 1 B parameters to train, 7 B to answer, in 16-bit numbers."""
+    assert training(pythia(2048, 16, 8), train()) < SIXTEEN_GIB  # 1.0 B
+    assert training(pythia(2048, 24, 16), train()) > SIXTEEN_GIB  # 1.4 B
+    seven, twelve = pythia(4096, 32, 32, 50432), pythia(5120, 36, 40, 50688)
+    in_16_bits = [needs.answering(model, train(), GPU) - 2 * model.parameters for model in (seven, twelve)]
+    assert in_16_bits[0] < SIXTEEN_GIB < in_16_bits[1]
+
+
+def test_a_weight_that_learns_in_bf16_takes_fourteen_bytes(tiny_model: Path) -> None:
+    """Two to compute with, four for its master, eight for its moments; in fp32 it is its own master."""
+    blueprint = loading.blueprint_of(str(tiny_model))
+    wide, narrow = (
+        needs.memory(blueprint, train(precision=precision), Load((10,), 1), GPU).parts for precision in ("fp32", "bf16")
+    )
+    names = ("weights to compute with", "master weights", "optimizer")
+    assert sum(narrow.get(name, 0) for name in names) == 14 * blueprint.parameters
+    assert sum(wide.get(name, 0) for name in names) == 12 * blueprint.parameters
+
+
+def test_memory_grows_with_the_batch_and_not_with_the_data(tiny_model: Path) -> None:
+    blueprint = loading.blueprint_of(str(tiny_model))
+    few, many = (Load.of([100] * rows, train()) for rows in (20, 20_000))
+    assert few == many
+    kept = [needs.memory(blueprint, train(), Load((100,) * rows, 1), GPU).parts["forward pass"] for rows in (2, 4, 6)]
+    assert kept[2] - kept[1] == kept[1] - kept[0]
+
+
+def test_the_largest_batch_holds_the_longest_rows() -> None:
+    assert Load.of([10, 400, 300, 500, 200], train(tokens_per_batch=1000)) == Load((500, 400), 2)
+    assert Load.of([3000, 10], train()) == Load((3000,), 1)
+
+
+def test_the_smallest_change_comes_first() -> None:
+    ways = list(needs.ways_to_fit(train()))
+    assert ways[:4] == [
+        {"tokens_per_batch": 512},
+        {"tokens_per_batch": 256},
+        {"tokens_per_batch": 128},
+        {"tokens_per_batch": 128, "gradient_checkpointing": True},
+    ]
+    assert {"method": "lora"} in ways[4:] and ways[-1]["method"] == "qlora"
+
+
+def test_all_ways_together_need_a_fraction() -> None:
+    blueprint, settings = pythia(1024, 24, 16), train()
+    needed = [training(blueprint, settings.model_copy(update=dict(way))) for way in needs.ways_to_fit(settings)]
+    assert needed[-1] == min(needed) < training(blueprint, settings) / 8
+
+
+def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: Path) -> None:
+    blueprint = loading.blueprint_of(str(tiny_model))
+    told = needs.disk(blueprint, train(max_steps=100, check_every=10))
+    assert list(told.values()) == [4 * 12 * blueprint.parameters, 4 * blueprint.parameters]
+
+
+def test_the_time_follows_from_the_second_and_third_step() -> None:
+    """1,000 tokens took 2 s twice; the first took 1 s more. 10,000 tokens: 21 s; 3 looks of 5 s; 2 checkpoints of 4 s."""
+    pace = Pace(look=5.0, save=4.0)
+    for seconds in (3.0, 2.0, 2.0, 99.0):
+        pace.step(1000, seconds)
+    assert pace.forecast(10_000, checks=2) == Forecast(updating=21.0, looking=15.0, saving=8.0)
+    assert pace.forecast(10_000, checks=2).seconds == pytest.approx(44)
