@@ -148,6 +148,7 @@ def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
     assert settings.tokens_per_step and settings.check_every
     events: list[dict[str, Any]] = []
     with durable.scratch_folder(pipeline.default_folder(asked).parent) as folder:
+        durable.make_folders(folder / "checkpoints")
         for split in ("train", "dev"):
             prepared.write(folder / f"{split}.arrow", plan.rows[split])
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))

@@ -45,6 +45,16 @@ def test_a_plan_tells_memory_disk_and_time_and_leaves_nothing(
     assert "Traceback" not in screen.err and sorted(tmp_path.iterdir()) == before
 
 
+def test_learning_preferences_is_tried_as_it_will_be(luthier: Command, quick: list[str], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is half of {2 * number}?", "chosen": f"It is {number}.", "rejected": "No idea."}
+        for number in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    screen = luthier("plan", tmp_path / "pairs.jsonl", *quick, "train.objective=dpo")
+    assert screen.code == 0 and "by three steps" in screen.out, screen.err
+
+
 def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> None:
     screen = luthier("plan", f"model={pythia}", "train.tokens_per_step=8192")
     assert "70,426,624 parameters" in screen.out and "44,670,976 of them multiply each token" in screen.out
