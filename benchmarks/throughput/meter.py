@@ -1,74 +1,18 @@
-"""What is measured, the same way on both sides: time per step, the process's memory in three phases, held-out loss.
+"""What is measured, the same way on all sides: time per step, the process's memory in three phases, held-out loss.
 
-Imports the standard library only (torch inside the one function that needs it), so either environment can use it.
+Imports the standard library only (torch inside the functions that need it), so every environment can use it.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
+
+from task import Result, Row
 
 if TYPE_CHECKING:
     import torch
-
-Learn = Literal["all", "answers"]
-
-
-class Row(NamedTuple):
-    """Token ids and which of them are learnt."""
-
-    ids: list[int]
-    learn: list[bool]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What `records.py` wrote, with one choice of what is learnt."""
-
-    folder: str
-    train: list[Row]
-    dev: list[Row]
-
-
-def read_rows(file: Path, learn: Learn) -> Rows:
-    """The rows; `all` learns every token but the first, `answers` the answer and the token that ends it."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    train, dev = (
-        [Row(row["ids"], row["answer"] if learn == "answers" else [True] * len(row["ids"])) for row in content[part]]
-        for part in ("train", "dev")
-    )
-    return Rows(content["folder"], train, dev)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured training."""
-
-    arm: str
-    steps: int
-    tokens: int
-    tokens_per_second: float
-    peak_loading: float
-    peak_training: float
-    peak_finishing: float
-    heldout_loss: float
-    versions: dict[str, str]
-    setting: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def peak(self) -> float:
-        """Largest resident memory of the whole process, in GB: what getrusage calls ru_maxrss."""
-        return max(self.peak_loading, self.peak_training, self.peak_finishing)
-
-    def write(self, file: Path) -> None:
-        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def read(cls, file: Path) -> "Result":
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
 
 
 class Meter:
@@ -77,13 +21,15 @@ class Meter:
     Linux keeps the mark (VmHWM) and lets a process set it back, so no peak between two samples is missed.
     """
 
-    def __init__(self, *, steps: int, warmup: int) -> None:
+    def __init__(self, *, steps: int, warmup: int, device: str = "cpu") -> None:
         """Call `start` before the first step and `step` after each; the first `warmup` steps do not count."""
         self.steps = steps
         self.warmup = warmup
+        self.device = device
         self.times: list[float] = []
         self.tokens: list[int] = []
         self.peaks: list[float] = []
+        self.peak_device: float | None = None
 
     def phase(self) -> None:
         """A phase ends here: note its peak, in GB."""
@@ -98,6 +44,11 @@ class Meter:
 
     def step(self, tokens: int) -> None:
         """A step is done, which saw this many tokens that are not padding."""
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+            self.peak_device = torch.cuda.max_memory_allocated() / 1e9
         self.times.append(time.perf_counter())
         self.tokens.append(tokens)
         if len(self.times) == self.steps:
@@ -110,33 +61,25 @@ class Meter:
         )
         counted = sum(self.tokens[self.warmup :])
         speed = counted / (self.times[-1] - self.times[self.warmup - 1])
-        loading, training, finishing = self.peaks
         return Result(
-            arm,
-            self.steps,
-            sum(self.tokens),
-            speed,
-            loading,
-            training,
-            finishing,
-            heldout_loss,
-            versions,
-            dict(setting),
-        )
+            arm, self.steps, sum(self.tokens), speed, *self.peaks, heldout_loss, versions, dict(setting),
+            self.peak_device,
+        )  # fmt: skip
 
 
 def heldout_loss(model: "torch.nn.Module", rows: list[Row]) -> float:
-    """Mean −log p per learnt token, in nats: fp32, one row at a time, plain transformers forward, no padding."""
+    """Mean −log p per learnt token, in nats: fp32, one row at a time, plain forward pass, no padding."""
     import torch
 
     model.float().eval()
+    device = next(model.parameters()).device
     total, learnt = 0.0, 0
     with torch.inference_mode():
         for row in rows:
-            ids = torch.tensor([row.ids])
+            ids = torch.tensor([row.ids], device=device)
             scores = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
             losses = torch.nn.functional.cross_entropy(scores, ids[0, 1:], reduction="none")
-            wanted = torch.tensor(row.learn[1:])
+            wanted = torch.tensor(row.learn[1:], device=device)
             total += float(losses[wanted].double().sum())
             learnt += int(wanted.sum())
     return total / learnt

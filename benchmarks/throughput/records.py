@@ -1,8 +1,10 @@
 """The records that both sides train on: support mails of a made-up shop, written by a seed, as rows of token ids.
 
     python records.py ROWS.json --train 96 --dev 32
+    python records.py ROWS.json --train 96 --dev 32 --length 512     rows of exactly 512 tokens
 
-The ids come from Luthier's own template, so both sides see the same tokens and learn the same ones.
+The ids come from Luthier's own template, so all sides see the same tokens and learn the same ones. Beside the rows stand the
+orders in which ours takes them, by seed: another side can be given its rows in the same order.
 """
 
 import argparse
@@ -13,6 +15,9 @@ from pathlib import Path
 from luthier.chat import Conversation
 from luthier.model.loading import load_template
 from luthier.model.reference import resolve
+from luthier.train.order import Steps
+
+ORDERS = 32  # seeds whose order is written down
 
 THINGS = {
     "kettle": [
@@ -84,22 +89,41 @@ def conversation(draw: random.Random) -> Conversation:
     return Conversation.pair(" ".join(mail.split()), answer.strip())
 
 
+def own_order(lengths: list[int], seed: int) -> list[int]:
+    """Row numbers in the order of our first epoch, whatever the budget of a step: steps of one row each show it."""
+    steps = Steps(lengths, epochs=1, max_steps=None, seed=seed, tokens_per_step=1, tokens_per_batch=1)
+    return [row for step in steps for batch in step.batches for row in batch]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--train", type=int, default=96)
     parser.add_argument("--dev", type=int, default=32)
+    parser.add_argument("--length", type=int, help="cut the records, end to end, into rows of this many tokens")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     template, _ = load_template(arguments.model)
-    rows = [template.row(conversation(draw)) for _ in range(arguments.train + arguments.dev)]
-    plain = [{"ids": list(row.ids), "answer": list(row.learn)} for row in rows]
+    rows: list[dict[str, list[int] | list[bool]]] = []
+    ids: list[int] = []
+    while len(rows) < arguments.train + arguments.dev:
+        row = template.row(conversation(draw))
+        if not arguments.length:
+            rows.append({"ids": list(row.ids), "answer": list(row.learn)})
+            continue
+        ids += row.ids
+        while len(ids) >= arguments.length:
+            rows.append({"ids": ids[: arguments.length], "answer": [True] * arguments.length})
+            ids = ids[arguments.length :]
+    rows = rows[: arguments.train + arguments.dev]
+    lengths = [len(row["ids"]) for row in rows[: arguments.train]]
     content = {
         "folder": str(resolve(arguments.model)),
-        "train": plain[: arguments.train],
-        "dev": plain[arguments.train :],
+        "train": rows[: arguments.train],
+        "dev": rows[arguments.train :],
+        "orders": [own_order(lengths, seed) for seed in range(ORDERS)],
     }
     arguments.file.write_text(json.dumps(content), encoding="utf-8")
 

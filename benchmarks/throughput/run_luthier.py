@@ -1,18 +1,18 @@
 """One training with Luthier's own loop, measured. Called by compare.py."""
 
-import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from meter import Learn, Meter, Result, Row, heldout_loss, read_rows
+from meter import Meter, heldout_loss
+from task import ALPHA, RANK, Result, Row, Task, main
 
 from luthier import recipe
-from luthier.model import loading
+from luthier.model import loading, methods
 from luthier.model.device import pick_precision
 from luthier.train import loop, order
 
@@ -46,80 +46,68 @@ class ArrayRows:
 def same_steps(lengths: list[int], *, steps: int, epochs: int, seed: int) -> int:
     """The smallest token budget per step with which these epochs take no more steps than TRL's batches of 8 do."""
     budget = epochs * sum(lengths) // steps
-    while True:
-        made = order.Steps(
-            lengths, epochs=epochs, max_steps=None, seed=seed, tokens_per_step=budget, tokens_per_batch=budget
-        )
-        if len(made) <= steps:
-            return budget
+    while count_steps(lengths, budget, epochs=epochs, seed=seed) > steps:
         budget += 8
+    return budget
 
 
-def run(
-    rows_file: Path, learn: Learn, *, epochs: int, max_steps: int | None, rate: float, warmup: int, seed: int
-) -> Result:
-    rows = read_rows(rows_file, learn)
+def count_steps(lengths: list[int], budget: int, *, epochs: int, seed: int) -> int:
+    """How many steps of this many tokens the epochs take."""
+    tokens = {"tokens_per_step": budget, "tokens_per_batch": budget}
+    return len(order.Steps(lengths, epochs=epochs, max_steps=None, seed=seed, **tokens))
+
+
+def run(task: Task, after_step: Callable[[int], None] = lambda number: None) -> Result:
+    """Train, and tell; `after_step` is called with each step's number once it has been timed."""
+    rows = task.read_rows()
     train = ArrayRows(rows.train)
-    steps = epochs * -(-len(train) // 8)
-    budget = same_steps(train.lengths, steps=steps, epochs=epochs, seed=seed)
-    steps = max_steps or len(
-        order.Steps(
-            train.lengths, epochs=epochs, max_steps=None, seed=seed, tokens_per_step=budget, tokens_per_batch=budget
-        )
-    )
-    precision, _ = pick_precision(torch.device("cpu"))
+    device = torch.device(task.device)
+    wanted = task.epochs * -(-len(train) // 8)
+    budget = task.tokens_per_step or same_steps(train.lengths, steps=wanted, epochs=task.epochs, seed=task.seed)
+    steps = task.max_steps or count_steps(train.lengths, budget, epochs=task.epochs, seed=task.seed)
+    precision, _ = pick_precision(device)
     settings = recipe.Train(
-        epochs=epochs,
-        max_steps=max_steps,
-        learning_rate=rate,
+        method=task.method,
+        epochs=task.epochs,
+        max_steps=task.max_steps,
+        learning_rate=task.rate,
         schedule="linear",
         warmup_steps=0,
         tokens_per_step=budget,
         tokens_per_batch=budget,
         check_every=steps,
         precision=precision,
-        seed=seed,
+        lora_rank=RANK,
+        lora_alpha=ALPHA,
+        seed=task.seed,
     )
-    model = loading.load(rows.folder, device=torch.device("cpu")).model
-    meter = Meter(steps=steps, warmup=warmup)
+    model = prepared(rows.folder, settings, device)
+    meter = Meter(steps=steps, warmup=task.warmup, device=task.device)
 
     def record(kind: str, **fields: object) -> None:
         if kind == "step":
             meter.step(int(str(fields["tokens"])))
+            after_step(len(meter.times))
 
     with tempfile.TemporaryDirectory() as folder:
         meter.start()
         outcome = loop.train(model, train, ArrayRows(rows.dev), settings, checkpoints=Path(folder), record=record)
         meter.phase()
-    for name, parameter in model.named_parameters():
-        parameter.data = outcome.weights[name]
+    del model
+    result = prepared(rows.folder, settings, device)  # what a user gets: fp32 masters in a model as it was loaded
+    for name, parameter in result.named_parameters():
+        if name in outcome.weights:
+            parameter.data = outcome.weights[name].to(device)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     setting: dict[str, object] = {"precision": precision, "tokens_per_step": budget}
-    return meter.result("luthier", heldout_loss(model, rows.dev), versions, setting)
+    return meter.result(f"luthier {task.method}", heldout_loss(result, rows.dev), versions, setting)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("result", type=Path)
-    parser.add_argument("--learn", choices=["all", "answers"], default="all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--max-steps", type=int)
-    parser.add_argument("--rate", type=float, default=1e-4)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    result = run(
-        given.rows,
-        given.learn,
-        epochs=given.epochs,
-        max_steps=given.max_steps,
-        rate=given.rate,
-        warmup=given.warmup,
-        seed=given.seed,
-    )
-    result.write(given.result)
+def prepared(folder: str, settings: recipe.Train, device: torch.device) -> loading.CausalModel:
+    """The base model with what its method adds."""
+    assert settings.method
+    return methods.resolve(settings.method).prepare(loading.load(folder, device=device).model, settings)
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -1,27 +1,33 @@
 """One training with TRL's SFTTrainer, measured. Called by compare.py with the Python of benchmarks/.venv-trl."""
 
-import argparse
 import tempfile
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import transformers
 import trl  # type: ignore[import-not-found]
 from datasets import Dataset  # type: ignore[import-not-found]
-from meter import Learn, Meter, Result, heldout_loss, read_rows
+from meter import Meter, heldout_loss
+from peft import LoraConfig
+from task import ALPHA, RANK, Result, Task, main
 from transformers import TrainerCallback
 
+PLAIN: dict[str, Any] = {"gradient_checkpointing": False}
+GROUPED: dict[str, Any] = PLAIN | {"train_sampling_strategy": "group_by_length"}
+# weights and, where all learn, Adam's moments in bf16, without fp32 masters: small updates are rounded away
+BF16: dict[str, Any] = {"model_init_kwargs": {"dtype": "bfloat16"}}
 SETTINGS: dict[str, dict[str, Any]] = {
     # SFTConfig's own defaults on a CPU: bf16 autocast over fp32 weights, gradient checkpointing, random order
     "default": {},
-    "plain": {"gradient_checkpointing": False},
-    "grouped": {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"},
-    "packed": {"gradient_checkpointing": False, "packing": True, "max_length": 1024, "per_device_train_batch_size": 1},
-    "eager": {"gradient_checkpointing": False, "model_init_kwargs": {"attn_implementation": "eager"}},
-    "compiled": {"gradient_checkpointing": False, "torch_compile": True},
-    # weights and Adam's moments in bf16, without fp32 masters: small updates are rounded away
-    "bf16-weights": {"gradient_checkpointing": False, "model_init_kwargs": {"dtype": "bfloat16"}},
+    "plain": PLAIN,
+    # the rows in the order in which ours takes them: what is left of a difference in loss is not the order's
+    "our-order": PLAIN | {"train_sampling_strategy": "sequential"},
+    "grouped": GROUPED,
+    "packed": PLAIN | {"packing": True, "max_length": 1024, "per_device_train_batch_size": 1},
+    "eager": PLAIN | {"model_init_kwargs": {"attn_implementation": "eager"}},
+    "compiled": PLAIN | {"torch_compile": True},
+    "bf16-weights": PLAIN | BF16,
+    "grouped-bf16": GROUPED | BF16,
 }
 
 
@@ -49,72 +55,54 @@ class Stopwatch(TrainerCallback):
         self.counted = self.trainer.seen
 
 
-def run(
-    rows_file: Path, learn: Learn, name: str, *, epochs: int, max_steps: int | None, rate: float, warmup: int, seed: int
-) -> Result:
-    rows = read_rows(rows_file, learn)
+def run(task: Task, side: str = "trl", **model: Any) -> Result:
+    """Train, and tell. `model` is what the trainer gets in place of the folder's model, where `side` prepares its own."""
+    torch.manual_seed(task.seed)  # adapters get their first values before the trainer sets its seed
+    rows = task.read_rows()
+    train = [rows.train[number] for number in task.order()] if task.setting == "our-order" else rows.train
     records = [
         {
             "input_ids": row.ids,
             "labels": [token if learnt else -100 for token, learnt in zip(row.ids, row.learn, strict=True)],
         }
-        for row in rows.train
+        for row in train
     ]
     with tempfile.TemporaryDirectory() as folder:
         values: dict[str, Any] = {
             "per_device_train_batch_size": 8,
-            "num_train_epochs": epochs,
-            "max_steps": max_steps or -1,
-            "learning_rate": rate,
-            "seed": seed,
-            "use_cpu": True,
+            "num_train_epochs": task.epochs,
+            "max_steps": task.max_steps or -1,
+            "learning_rate": task.rate,
+            "seed": task.seed,
+            "use_cpu": task.device == "cpu",
+            "max_length": max(1024, *(len(row.ids) for row in train)),
             "disable_tqdm": True,
             "report_to": "none",
-            **SETTINGS[name],
+            **SETTINGS[task.setting],
         }
+        adapters = LoraConfig(
+            r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        if task.method == "lora" and not model:
+            model = {"peft_config": adapters}
         stopwatch = Stopwatch()
         trainer = CountingTrainer(
-            model=rows.folder,
+            **{"model": rows.folder, **model},
             args=trl.SFTConfig(output_dir=folder, **values),
             train_dataset=Dataset.from_list(records),
             callbacks=[stopwatch],
         )
         batches = len(trainer.get_train_dataloader())
-        meter = Meter(steps=max_steps or epochs * batches, warmup=warmup)
+        meter = Meter(steps=task.max_steps or task.epochs * batches, warmup=task.warmup, device=task.device)
         stopwatch.meter, stopwatch.trainer = meter, trainer
         meter.start()
         trainer.train()
         meter.phase()
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
     # accelerate put an autocast to bf16 around the model's forward pass; the held-out loss is measured without it
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return meter.result(f"trl {name}", heldout_loss(model, rows.dev), versions, SETTINGS[name])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("result", type=Path)
-    parser.add_argument("--setting", choices=SETTINGS, default="default")
-    parser.add_argument("--learn", choices=["all", "answers"], default="all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--max-steps", type=int)
-    parser.add_argument("--rate", type=float, default=1e-4)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    result = run(
-        given.rows,
-        given.learn,
-        given.setting,
-        epochs=given.epochs,
-        max_steps=given.max_steps,
-        rate=given.rate,
-        warmup=given.warmup,
-        seed=given.seed,
-    )
-    result.write(given.result)
+    versions = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
+    return meter.result(f"{side} {task.setting}", heldout_loss(model, rows.dev), versions, SETTINGS[task.setting])
 
 
 if __name__ == "__main__":
-    main()
+    main(run)
