@@ -273,8 +273,9 @@ def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], 
         model = methods.resolve(settings.method or "full").prepare(base.model, settings)
         rows, dev = (Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
         outcome = loop.train(
-            model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=current.record, stop=stop
-        )
+            model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=current.record, stop=stop,
+            ends=() if rows.documents else base.template.stop_ids,
+        )  # fmt: skip
         loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
     _note_model(current)
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from luthier.model import attention, generate
-from luthier.model.head import summed_loss
+from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
@@ -86,6 +86,25 @@ def test_the_loss_is_that_of_the_model_s_own_scores(model: torch.nn.Module, impl
     for name, weight in model.named_parameters():
         if weight.grad is not None:
             torch.testing.assert_close(gradients[name], weight.grad, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("implementation", ["own", attention.NAME])
+def test_a_row_has_the_loss_that_it_has_alone_whatever_it_is_packed_with(
+    model: torch.nn.Module, implementation: str
+) -> None:
+    if implementation != "own" and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(implementation)  # type: ignore[operator]
+    rows = [Row(5 + (13 * start + 7 * np.arange(length)) % 300, np.arange(length) > 0) for start, length in ROWS]
+    changed = Row((rows[1].ids + 31) % 300, rows[1].learn)
+
+    def losses(*rows: Row) -> torch.Tensor:
+        return row_likelihoods(model, pack(rows, torch.device("cpu"))).detach()  # type: ignore[arg-type]
+
+    alone = torch.cat([losses(row) for row in rows])
+    torch.testing.assert_close(losses(*rows), alone, rtol=1e-5, atol=1e-4)
+    beside = losses(rows[0], changed, rows[2])
+    torch.testing.assert_close(beside[[0, 2]], alone[[0, 2]], rtol=1e-5, atol=1e-4)
+    assert (beside[1] - alone[1]).abs() > 0.1
 
 
 def test_batched_answers_are_those_of_generate(model: torch.nn.Module, tiny_model: Path) -> None:

@@ -58,6 +58,26 @@ def test_likelihoods_are_those_of_the_plain_formula(lm: LanguageModel, tokens_pe
         assert ours.greedy == plain(lm, *pair).greedy
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_texts_that_are_padded_on_either_side_are_as_likely_as_ours(lm: LanguageModel, side: str) -> None:
+    """A batch of plain transformers, its shorter texts filled up before or behind them."""
+    texts = [[*context, *continuation] for context, continuation in PAIRS]
+    longest = max(map(len, texts))
+    blanks = [[0] * (longest - len(text)) for text in texts]
+    ids = torch.tensor([b + t if side == "left" else t + b for t, b in zip(texts, blanks, strict=True)])
+    mask = torch.tensor([
+        [0] * len(b) + [1] * len(t) if side == "left" else [1] * len(t) + [0] * len(b)
+        for t, b in zip(texts, blanks, strict=True)
+    ])  # fmt: skip
+    with torch.inference_mode():
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logprobs = lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits.log_softmax(-1)
+    for row, (pair, ours) in enumerate(zip(PAIRS, continuations(lm, PAIRS), strict=True)):
+        start = (len(blanks[row]) if side == "left" else 0) + len(pair[0])
+        wanted = sum(logprobs[row, start + place - 1, token].item() for place, token in enumerate(pair[1]))
+        assert ours.logprob == pytest.approx(wanted, abs=1e-4)
+
+
 def test_a_continuation_is_greedy_where_the_model_would_write_it(lm: LanguageModel) -> None:
     context = [5, 9, 40]
     written = lm.model.generate(torch.tensor([context]), max_new_tokens=3, do_sample=False)[0, 3:].tolist()

@@ -11,8 +11,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from luthier.errors import Mistake
-from luthier.model import attention, generate, loading, methods
-from luthier.model.head import decoder, keeps_rows_apart, summed_loss
+from luthier.model import attention, generate, lean, loading, methods
+from luthier.model.head import decoder, summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
 from luthier.recipe import Train
@@ -83,8 +83,9 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
     config = settings(method, precision)
     model = methods.resolve(method).prepare(base_for(method, tiny_model).model, config)
     frozen = {name: weight.clone() for name, weight in model.named_parameters() if not weight.requires_grad}
-    optimizer = MasterOptimizer(model, config)
     attention.use(model)
+    lean.use(model)
+    optimizer = MasterOptimizer(model, config)
     asks: list[bool] = []
     lowest = decoder(model)
     lowest.embed_tokens.register_forward_hook(lambda *call: asks.append(call[-1].requires_grad))
@@ -98,7 +99,26 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
     optimizer.step(0.1)
     for name, weight in model.named_parameters():
         if name in frozen:
-            torch.testing.assert_close(weight, frozen[name].to(weight.dtype), rtol=0, atol=0)
+            assert weight.grad is None and torch.equal(weight, frozen[name].to(weight.dtype)), name
+        else:
+            wide = precision == "fp32" or method == "dora"
+            assert weight.dtype == (torch.float32 if wide else torch.bfloat16)
+            assert torch.equal(weight, optimizer.masters[name].to(weight.dtype))
+
+
+def test_adapters_that_computed_in_bf16_are_saved_as_their_fp32_masters(tiny_model: Path, tmp_path: Path) -> None:
+    lm, config = base_for("lora", tiny_model), settings("lora", "bf16")
+    model = methods.resolve("lora").prepare(lm.model, config)
+    lean.use(model)
+    optimizer = MasterOptimizer(model, config)
+    loss_of(model).backward()
+    optimizer.finish(1, 1.0)
+    optimizer.step(1e-3)
+    masters = {name: master.detach().clone() for name, master in optimizer.masters.items()}
+    assert not all(torch.equal(master, master.bfloat16().float()) for master in masters.values())
+    loading.save(model, lm.tokenizer, lm.template, tmp_path / "a", masters)
+    loaded = dict(loading.load(str(tmp_path / "a")).model.named_parameters())
+    assert all(torch.equal(loaded[name], master) for name, master in masters.items())
 
 
 def test_a_model_that_has_answered_still_passes_gradients_down(tiny_model: Path, method: str) -> None:
@@ -199,7 +219,7 @@ def test_four_bit_weights_compute_in_the_precision_of_training_whatever_came_bef
         if answers_first:
             tokens(lm)
         model = methods.resolve("qlora").prepare(lm.model, config)
-        assert keeps_rows_apart(model, [Row(0), Row(1)])
+        loss_of(model)
         MasterOptimizer(model, config)
         kinds = {module.compute_dtype for module in model.modules() if hasattr(module, "compute_type_is_set")}
         assert kinds == {torch.bfloat16}

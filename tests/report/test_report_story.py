@@ -186,3 +186,13 @@ def test_durations_are_told_in_the_two_units_that_matter(seconds: float, expecte
 def test_the_moment_is_told_in_utc() -> None:
     assert moment("2026-11-24T14:03:11.020+01:00") == "24 November 2026, 13:03 UTC"
     assert moment("yesterday") == "yesterday"
+
+
+def test_what_was_tried_before_the_first_step_is_told(make_run: MakeRun) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        events.write('{"time": "", "kind": "selftest", "rows": 8, "learnt": 312, "ends": true, "apart": true}\n')
+    assert told(folder).training.endswith(
+        "Tried before on 8 rows: 312 tokens are learnt as marked, the last of each row an end token; rows in one batch do not "
+        "notice each other."
+    )

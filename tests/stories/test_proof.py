@@ -222,6 +222,7 @@ def test_documents_have_a_plan_too(luthier: Command, quick: list[str], tmp_path:
     texts = [f"Entry {number}. The printer prints only blue pages. " * 2 for number in range(30)]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     assert luthier("run", tmp_path / "t.jsonl", *quick, "train.max_tokens=64", "--run", tmp_path / "r").code == 0
+    assert Run(tmp_path / "r").events("selftest")[0]["ends"] is False
     assert plan_of(tmp_path / "r")["arms"].keys() == {"zero-shot", "fine-tuned"} and departures(tmp_path / "r") == []
     assert luthier("evaluate", tmp_path / "r").code == 0 and departures(tmp_path / "r") == []
 

@@ -31,6 +31,7 @@ def test_a_run_ends_with_verdict_table_and_report(
     assert screen.code == 0, screen.err
     assert "60 rows read = 60 kept + 0 dropped" in screen.err
     assert "read as question-answer" in screen.err
+    assert "of the first 8 rows are what is learnt; each row ends with an end token; packed rows leave" in screen.err
     for arm in ("zero-shot", "few-shot", "retrieved", "fine-tuned"):
         assert arm in screen.out
     assert f"Report  {tmp_path / 'r' / 'report.html'}" in screen.out

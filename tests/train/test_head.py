@@ -109,10 +109,3 @@ def test_frozen_weights_get_no_gradient_and_fresh_adapters_change_nothing(model:
     torch.testing.assert_close(loss.detach(), before)
     learning = {name for name, parameter in adapted.named_parameters() if parameter.grad is not None}
     assert learning and all("lora_" in name for name in learning)
-
-
-def test_a_model_whose_layers_carry_a_state_is_found_to_mix_rows(
-    model: torch.nn.Module, mamba: torch.nn.Module
-) -> None:
-    assert head.keeps_rows_apart(model, some_rows(model))  # type: ignore[arg-type]
-    assert not head.keeps_rows_apart(mamba, some_rows(model))

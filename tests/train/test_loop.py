@@ -85,10 +85,24 @@ def test_adapters_learn_and_frozen_weights_stay(train: Callable[..., loop.Outcom
     assert outcome.progress.best_loss < math.log(384)
 
 
-def test_accumulated_micro_batches_give_the_step_of_one_batch(train: Callable[..., loop.Outcome]) -> None:
-    rows = Rows(Row((np.arange(16) * 3 + start) % 300 + 10, np.arange(16) >= start % 9) for start in range(32))
-    whole = train(settings(max_steps=1, check_every=1, tokens_per_step=512, tokens_per_batch=512), rows=rows)
-    parts = train(settings(max_steps=1, check_every=1, tokens_per_step=512, tokens_per_batch=64), rows=rows)
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("rows_at_once", [4, 1])
+def test_two_batches_of_four_and_eight_of_one_give_the_steps_of_one_batch_of_eight(
+    train: Callable[..., loop.Outcome], rows_at_once: int, lora: bool
+) -> None:
+    rows = Rows(Row((np.arange(16) * 3 + start) % 300 + 10, np.arange(16) >= 1 + start % 9) for start in range(16))
+
+    def steps(rows_at_once: int) -> tuple[loop.Outcome, list[float]]:
+        losses: list[float] = []
+        config = settings(max_steps=2, check_every=2, tokens_per_step=128, tokens_per_batch=16 * rows_at_once)
+        outcome = train(
+            config, rows=rows, lora=lora,
+            record=lambda kind, **fields: losses.append(fields["loss"]) if kind == "step" else None,
+        )  # fmt: skip
+        return outcome, losses
+
+    (whole, wanted), (parts, losses) = steps(8), steps(rows_at_once)
+    assert losses == pytest.approx(wanted, rel=1e-5)
     for name, weight in whole.weights.items():
         torch.testing.assert_close(parts.weights[name], weight, rtol=1e-4, atol=2e-5)
 

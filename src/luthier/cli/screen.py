@@ -46,6 +46,7 @@ class Screen:
             "judge": lambda event: self._line("Judge", event["sentence"]),
             "choice": self._choice,
             "reflecting": self._reflecting,
+            "selftest": self._selftest,
             "plan": self._plan,
             "step": self._step,
             "dev": self._dev_loss,
@@ -172,6 +173,13 @@ class Screen:
         sees = f"differences of about {100 * event['visible_effect']:.0f} points can be seen"
         self._line("Plan", f"{event['sha256'][:12]}…, frozen: {against}; {sees}")
 
+    def _selftest(self, event: Event) -> None:
+        marked = _count(event["learnt"], "marked token")
+        found = [f"{marked} of the first {_count(event['rows'], 'row')} are what is learnt"]
+        found.append("each row ends with an end token" if event["ends"] else "there is no end token to look for")
+        found.append(f"packed rows {'leave each other alone' if event['apart'] else 'mix'}")
+        self._line("Checked", "; ".join(found))
+
     def _step(self, event: Event) -> None:
         speed = event["tokens_per_second"]
         self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
@@ -183,7 +191,9 @@ class Screen:
         self._progress("Training", event["step"], event["steps"], text)
 
     def _dev_loss(self, event: Event) -> None:
-        self._dev = f" · dev {event['loss']:.3f}" + (" (best)" if event["best"] else "")
+        self._dev = f" · dev {event['loss']:.3f}"
+        if event["best"]:
+            self._dev += f" (best{_unless_base(event, event['loss'])})"
         if "accuracy" in event:
             self._dev += f", {event['accuracy']:.0%} of pairs preferred"
 
@@ -191,7 +201,7 @@ class Screen:
         self._line(
             "Training",
             f"{event['step']} steps in {duration(event['seconds'])} ({event['reason']}); "
-            f"best dev loss {event['best_loss']:.3f} at step {event['best_step']}",
+            f"best dev loss {event['best_loss']:.3f} at step {event['best_step']}{_unless_base(event, event['best_loss'])}",
         )
 
 
@@ -216,6 +226,12 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
             f"{arm['seconds']:.2f}",
         )
     return table
+
+
+def _unless_base(event: Event, loss: float) -> str:
+    """What to say behind "best" where the model was better before training."""
+    first = event.get("first_loss")
+    return f", but {first:.3f} before training" if first is not None and first <= loss else ""
 
 
 def _planned(plan: Mapping[str, Any]) -> str:

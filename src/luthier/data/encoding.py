@@ -11,7 +11,8 @@ from luthier.errors import Mistake
 def encode(item: Item, template: Template, limit: int, ledger: Ledger, *, pairs: bool = False) -> list[Encoded]:
     """An item's training rows: one, or for a long document several; none, noted in the ledger, if its answer would be cut.
 
-    With `pairs`, a row carries the one with the rejected answer, and an item without such an answer has none.
+    Of each row something is learnt. With `pairs`, a row carries the one with the rejected answer, and an item without such an
+    answer has none.
     """
     if pairs and item.conversation.rejected is None:
         ledger.drop("no rejected answer", item.place)
@@ -24,12 +25,16 @@ def encode(item: Item, template: Template, limit: int, ledger: Ledger, *, pairs:
         ledger.drop("refused by the chat template", f"{item.place} ({mistake.message})")
         return []
     longer = row.rejected if row.rejected and len(row.rejected.ids) > len(row.ids) else row
+    if not row.learnt or (row.rejected and not row.rejected.learnt):
+        ledger.drop("nothing to learn in it", item.place)
+        return []
     if len(longer.ids) <= limit:
         return [row]
     if not item.conversation.is_document:
         ledger.drop("too long to keep its answer", f"{item.place} ({len(longer.ids):,} tokens, {limit:,} fit)")
         return []
-    return [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
+    cut = [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
+    return [piece for piece in cut if piece.learnt]  # a last piece of one token follows nothing
 
 
 def _rejected(conversation: Conversation) -> Conversation:

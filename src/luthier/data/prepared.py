@@ -77,6 +77,12 @@ class Prepared:
         """Tokens of all rows."""
         return int(self._rows.starts[-1] - self._rows.starts[0])
 
+    @property
+    def documents(self) -> bool:
+        """Whether the rows are texts and not conversations; those of one data set are alike."""
+        messages = self._columns["messages"]
+        return len(messages) > 0 and json.loads(str(messages[0]))[0][0] == "text"
+
     def place(self, number: int) -> str:
         """Where the row came from, as file:line."""
         return str(self._columns["place"][number])

@@ -1,20 +1,19 @@
 """What a model is made of, told by its configuration alone: no weights are read, and none of its size are made."""
 
+import copy
 import itertools
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from luthier.model import attention, lean
 from luthier.model.device import DTYPES, Precision
-from luthier.model.head import decoder, inputs
+from luthier.model.head import CausalModel, decoder, inputs
 from luthier.model.packed import pack
 
 FORWARD, BACKWARD_INPUTS, BACKWARD_WEIGHTS = 2, 2, 2  # operations for each weight and token
@@ -26,7 +25,7 @@ SMALL_VOCABULARY = 64  # of the shallow copies that are measured: the tables hol
 class Blueprint:
     """A model's weights by what they are; counts are of numbers, not bytes."""
 
-    config: PretrainedConfig = field(repr=False)
+    config: PretrainedConfig = field(repr=False, compare=False)
     parameters: int
     """All weights; tied ones once."""
     embedded: int
@@ -89,23 +88,30 @@ class Blueprint:
         """Weights of adapters of this rank beside every linear layer; with `lengths` (DoRA) one more for each row."""
         return sum(rank * (rows + columns) + (rows if lengths else 0) for rows, columns in self.adapted)
 
-    def remembered(self, lengths: Sequence[int], precision: Precision, *, again: bool = False) -> int:
+    def remembered(
+        self,
+        lengths: Sequence[int],
+        precision: Precision,
+        *,
+        again: bool = False,
+        prepare: Callable[[CausalModel], CausalModel] = lambda model: model,
+    ) -> int:
         """Bytes that a forward pass over packed rows of these lengths keeps for the backward pass, the head left out.
 
-        Measured on copies of one and of two layers: every layer more keeps as much as the second did. With `again`
-        (gradient checkpointing) a layer keeps its input only, and one layer's worth comes back at a time.
+        Measured on copies of one and of two layers: every layer more keeps as much as the second did. `prepare` makes of such
+        a copy what is trained. With `again` (gradient checkpointing) a layer keeps its input only, and one layer's worth comes
+        back at a time.
         """
         some = _first(lengths, MEASURED)
-        one, two = (_kept(self.config.to_json_string(), layers, some, precision) for layers in (1, 2))
+        one, two = (_kept(prepare(_shallow(self.config, layers, precision)), some) for layers in (1, 2))
         further = sum(some) * self.width * DTYPES[precision].itemsize if again else two - one
         return round((one + (self.layers - 1) * further) * sum(lengths) / sum(some))
 
 
-@lru_cache(maxsize=64)
-def _kept(config: str, layers: int, lengths: tuple[int, ...], precision: Precision) -> int:
-    """Bytes of the tensors that a forward pass saves, weights left out, in a model of this configuration (as JSON)."""
-    content = json.loads(config)
-    model = _shallow(AutoConfig.for_model(**content), layers, precision)
+def _kept(model: CausalModel, lengths: Sequence[int]) -> int:
+    """Bytes of the tensors that a forward pass saves, weights left out, while the model trains."""
+    attention.use(model)
+    lean.use(model)
     weights = {weight.data_ptr() for weight in model.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -135,7 +141,8 @@ class _Row:
 
 
 def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> PreTrainedModel:
-    """A model of the same width with few layers and hardly a vocabulary, as it is while training; its weights mean nothing."""
+    """A model of the same width with few layers and hardly a vocabulary; its weights mean nothing."""
+    config = copy.deepcopy(config)
     text: Any = config.get_text_config()
     text.num_hidden_layers = layers
     text.vocab_size = SMALL_VOCABULARY
@@ -149,8 +156,6 @@ def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> Pre
     with torch.no_grad():
         for weight in model.parameters():
             weight.fill_(0.01)
-    attention.use(model)
-    lean.use(model)
     assert isinstance(model, PreTrainedModel)
     return model
 

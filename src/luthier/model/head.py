@@ -4,11 +4,8 @@ Scores for the whole vocabulary exist for a few hundred positions at a time, and
 pass while its scores are at hand: cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
@@ -16,13 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from luthier.model import attention
-from luthier.model.packed import Packed, TokenRow, pack
+from luthier.model.packed import Packed
 
 CausalModel = PreTrainedModel | PeftModel
 CHUNK = 128  # positions whose fp32 scores are held at once: 128 × 49,152 × 4 bytes = 24 MiB
 BLOCK_BYTES = 128 << 20  # of gradients of scores that are held at once, in the weights' number format
-
-ROUNDING = 1e-5  # relative difference of two fp32 losses that say the same
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -179,30 +174,6 @@ def inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
     if model.config._attn_implementation == attention.NAME:
         named["segments"] = batch.segments
     return named
-
-
-@torch.inference_mode()
-def keeps_rows_apart(model: CausalModel, rows: Sequence[TokenRow]) -> bool:
-    """Whether rows that are packed together have the losses that they have alone: tried on two of them, in fp32.
-
-    Attention keeps rows apart by their position ids. Layers that carry a state from token to token, or that count distances
-    themselves, may not look at position ids.
-    """
-    some = [_Beginning(row.ids[:64], np.ones(min(64, len(row.ids)))) for row in rows]
-    was_training = model.training
-    model.eval()
-    alone = sum(summed_loss(model, pack([row], model.device)).item() for row in some)
-    together = summed_loss(model, pack(some, model.device)).item()
-    model.train(was_training)
-    return abs(together - alone) <= ROUNDING * max(1.0, abs(alone))
-
-
-@dataclass(frozen=True)
-class _Beginning:
-    """The first tokens of a row, all of them to be predicted."""
-
-    ids: np.ndarray
-    learn: np.ndarray
 
 
 def is_plain(head: nn.Module | None) -> bool:

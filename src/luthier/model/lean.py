@@ -3,7 +3,7 @@
 As the model libraries write them, a norm keeps its input in fp32 and its result besides, and a gated feed-forward keeps four
 tensors of its wide layer. Here a norm keeps what came in, and a feed-forward its two products: a third less memory for what
 training remembers, and fewer passes over it. Results are the same to the last bit; a module for which they are not stays
-as it is.
+as it is. Adapters are exchanged first (`luthier.model.adapters`), so that feed-forwards are lean with them too.
 """
 
 from typing import Any, cast
@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from luthier.model import adapters
+from luthier.model.adapters import Adapter, LoraLinear
+
 
 def use(model: nn.Module) -> int:
     """Put lean modules in the place of those that they equal; weights and their names stay. Returns how many were replaced."""
     kinds: dict[tuple[type[nn.Module], float | None], bool] = {}  # was the first of its kind equal?
-    replaced = 0
+    replaced = adapters.use(model)
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             lean = _lean(module)
@@ -56,6 +59,8 @@ class GatedMlp(nn.Module):
         gate, up, down = self.gate_proj(states), self.up_proj(states), self.down_proj
         if type(down) is nn.Linear and down.bias is None:
             return cast(Tensor, _GatedDown.apply(gate, up, down.weight))
+        if isinstance(down, LoraLinear) and (adapter := down.adapter):
+            return cast(Tensor, _GatedAdapted.apply(gate, up, *adapter))  # type: ignore[no-untyped-call]
         return cast(Tensor, down(_Gated.apply(gate, up)))  # type: ignore[no-untyped-call]
 
 
@@ -139,6 +144,29 @@ class _GatedDown(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             grad_weight = grad.flatten(0, -2).T @ (active * up).flatten(0, -2)
         return *_gated_backward(grad @ weight, gate, active, up), grad_weight
+
+
+class _GatedAdapted(torch.autograd.Function):
+    """The same where the product's matrix is frozen and has an adapter."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, *adapter: Any) -> Tensor:
+        active = nn.functional.silu(gate).mul_(up)
+        output, low = adapters.product(active.flatten(0, -2), Adapter(*adapter))
+        ctx.save_for_backward(gate, up, low, *adapter[:-1])
+        ctx.scale = adapter[-1]
+        return output.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, low, weight, bias, *halves = ctx.saved_tensors
+        active = nn.functional.silu(gate)
+        grad, *learnt = adapters.backward(
+            grads[0].flatten(0, -2), (active * up).flatten(0, -2), low,
+            Adapter(weight, bias, halves[0], halves[1], ctx.scale), need_states=True,
+        )  # fmt: skip
+        assert grad is not None
+        return *_gated_backward(grad.view(gate.shape), gate, active, up), None, None, *learnt, None
 
 
 def _gated_backward(grad: Tensor, gate: Tensor, active: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:

@@ -201,7 +201,7 @@ def save(
                 nn.Module.to(model, torch.float32)
             for name, parameter in model.named_parameters():
                 if name in weights:
-                    parameter.copy_(weights[name])
+                    parameter.data = parameter.data.float().copy_(weights[name])  # adapters may have computed in bf16
         with system_errors():
             model.save_pretrained(str(unborn), safe_serialization=True)
             if isinstance(model, PeftModel):

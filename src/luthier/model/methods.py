@@ -14,10 +14,13 @@ Prepare = Callable[[CausalModel, Train], CausalModel]
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is prepared, and whether its frozen weights are read in 4 bits, which needs the package bitsandbytes."""
+    """How a model is prepared."""
 
     prepare: Prepare
     quantised: bool = False
+    """Frozen weights are read in 4 bits, which needs the package bitsandbytes."""
+    wide: bool = False
+    """What learns computes in fp32 even where the rest computes in bf16."""
 
 
 def full(model: CausalModel, settings: Train) -> CausalModel:
@@ -43,7 +46,7 @@ def qlora(model: CausalModel, settings: Train) -> CausalModel:
 METHODS: dict[str, Method] = {
     "full": Method(full),
     "lora": Method(lora),
-    "dora": Method(dora),
+    "dora": Method(dora, wide=True),  # it learns from ratios of lengths that bf16 takes for 1
     "qlora": Method(qlora, quantised=True),
 }
 """Methods by the word in `train.method`; a dotted name "package.module:function" reaches your own."""

@@ -105,6 +105,16 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class SelfTest:
+    """What was tried on the first rows before the first step; see `luthier.train.selftest`."""
+
+    rows: int
+    learnt: int
+    ends: bool
+    apart: bool
+
+
+@dataclass(frozen=True)
 class Arm:
     """What one arm scored and cost on the test items; times and token counts are means per answer."""
 
@@ -201,6 +211,7 @@ class Evidence:
     steps: tuple[Step, ...]
     dev: tuple[DevCheck, ...]
     trained: Trained | None
+    selftest: SelfTest | None
     foresight: tuple[Foresight, ...]
     last_event: Fields
     """The latest event that tells how far the run has come."""
@@ -262,6 +273,7 @@ def read(folder: Path) -> Evidence:
         steps=_by_step(_step(event) for event in events if event.get("kind") == "step"),
         dev=_by_step(_dev(event) for event in events if event.get("kind") == "dev"),
         trained=_last(events, "trained", _trained),
+        selftest=_last(events, "selftest", _selftest),
         foresight=foresight.read(events),
         last_event=next((event for event in reversed(events) if event.get("kind") in PROGRESS), {}),
         warnings=tuple(
@@ -417,6 +429,15 @@ def _trained(values: Fields) -> Trained:
         best_loss=fields.number(values, "best_loss"),
         seconds=fields.number(values, "seconds"),
         reason=fields.text(values, "reason"),
+    )
+
+
+def _selftest(values: Fields) -> SelfTest:
+    return SelfTest(
+        rows=fields.count(values, "rows") or 0,
+        learnt=fields.count(values, "learnt") or 0,
+        ends=bool(values.get("ends")),
+        apart=bool(values.get("apart")),
     )
 
 

@@ -11,7 +11,19 @@ from statistics import median
 
 from luthier.report import fields
 from luthier.report.doubts import Doubt, about
-from luthier.report.evidence import TUNED, WHOLE_TEXT, Arm, Data, Evidence, Model, Pair, Verdict, better, worse
+from luthier.report.evidence import (
+    TUNED,
+    WHOLE_TEXT,
+    Arm,
+    Data,
+    Evidence,
+    Model,
+    Pair,
+    SelfTest,
+    Verdict,
+    better,
+    worse,
+)
 from luthier.report.wording import (
     BITS,
     DASH,
@@ -264,7 +276,14 @@ def training(evidence: Evidence) -> str:
             parts.append(f"kept the weights of step {trained.best_step:,} (dev loss {trained.best_loss:.3f})")
     if pairs := preferences(evidence):
         parts.append(pairs)
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." + (f" {tried(evidence.selftest)}" if evidence.selftest else "")
+
+
+def tried(test: SelfTest) -> str:
+    """What was tried on the first rows before the first step, in a sentence."""
+    ends = ", the last of each row an end token" if test.ends else ""
+    apart = "rows in one batch do not notice each other" if test.apart else "this model mixes rows, so each had a batch"
+    return f"Tried before on {plural(test.rows, 'row')}: {test.learnt:,} tokens are learnt as marked{ends}; {apart}."
 
 
 def foreseen(evidence: Evidence) -> Iterator[Foreseen]:

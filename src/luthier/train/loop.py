@@ -7,7 +7,7 @@ continued ends with the same weights, bit for bit, as one that was not.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +18,9 @@ from torch import Tensor
 from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
 from luthier.model import attention, layers, lean, memory
-from luthier.model.head import CausalModel, keeps_rows_apart
+from luthier.model.head import CausalModel
 from luthier.recipe import Train
-from luthier.train import checkpoint, objectives, order
+from luthier.train import checkpoint, objectives, order, selftest
 from luthier.train.objectives import Measured, Objective, TokenRows
 from luthier.train.optimizer import MasterOptimizer, learning_rate
 from luthier.train.pace import SAVED_PER_SECOND, STEPS_WATCHED, Pace
@@ -41,6 +41,16 @@ class Progress:
     best_loss: float = math.inf
     checks_without_best: int = 0
     seconds: float = 0.0
+    first_loss: float | None = None
+    """Dev loss before the first update; unknown where a run was begun without noting it."""
+
+    def judge(self, loss: float) -> bool:
+        """Note the dev loss after a step; whether it is the lowest so far."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.checks_without_best = loss, self.step, 0
+            return True
+        self.checks_without_best += 1
+        return False
 
 
 @dataclass(frozen=True)
@@ -61,18 +71,18 @@ def train(
     checkpoints: Path,
     record: Record,
     stop: Callable[[], bool] = lambda: False,
+    ends: Collection[int] = (),
 ) -> Outcome:
     """Train until the steps are done or dev loss stops falling; continues from the newest good checkpoint.
 
     `settings` has every value set. `stop` is asked after each step; when it says yes, the step's checkpoint is written and
-    `Interrupted` raised. Raises Interrupted before the update whose loss or gradient is not finite.
+    `Interrupted` raised. `ends` are the tokens one of which ends what is learnt of a row, where there are such. Raises
+    Interrupted before the update whose loss or gradient is not finite.
     """
     attention.use(model)
     lean.use(model)
-    if not keeps_rows_apart(model, [rows[number] for number in range(min(3, len(rows)))]):
-        record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
-        settings = settings.model_copy(update={"tokens_per_batch": 1})
     peak = memory.Peak(model.device)
+    settings = _tried(model, rows, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
     layers.use(model, again=bool(settings.gradient_checkpointing), compiled=settings.compile)
     objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
@@ -87,6 +97,7 @@ def train(
         start = time.perf_counter()
         found = look(model, objective, dev, settings.tokens_per_batch)
         pace.look = time.perf_counter() - start
+        progress.first_loss = found["loss"]
         record("dev", step=0, best=False, **found, seconds=pace.look)
     reason = "all steps done"
     model.train()
@@ -120,23 +131,26 @@ def train(
         if due:
             start = time.perf_counter()
             found = look(model, objective, dev, settings.tokens_per_batch)
-            best = found["loss"] < progress.best_loss
-            if best:
-                progress.best_loss, progress.best_step, progress.checks_without_best = found["loss"], progress.step, 0
-            else:
-                progress.checks_without_best += 1
-            record("dev", step=progress.step, best=best, **found, seconds=time.perf_counter() - start)
+            spent, best = time.perf_counter() - start, progress.judge(found["loss"])
+            record("dev", step=progress.step, best=best, first_loss=progress.first_loss, **found, seconds=spent)
         stopping = stop() and progress.step < len(steps)
         if due or stopping:
             _save(optimizer, progress, checkpoints, settings, record)
         if stopping:
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
-    record(
-        "trained", step=progress.step, best_step=progress.best_step, best_loss=progress.best_loss, seconds=progress.seconds,
-        reason=reason, peak_bytes=peak.bytes(),
-    )  # fmt: skip
     layers.release(model)
+    record("trained", **asdict(progress), reason=reason, peak_bytes=peak.bytes())
     return Outcome(_best_weights(checkpoints, progress), progress, reason)
+
+
+def _tried(model: CausalModel, rows: TokenRows, ends: Collection[int], settings: Train, record: Record) -> Train:
+    """The settings after the self-test, which is told: a model that mixes rows gets one row to a batch."""
+    tried = selftest.run(model, rows, ends)
+    record("selftest", **asdict(tried))
+    if tried.apart:
+        return settings
+    record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
+    return settings.model_copy(update={"tokens_per_batch": 1})
 
 
 @torch.inference_mode()

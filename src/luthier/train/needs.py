@@ -7,29 +7,27 @@ Weights, masters, moments and gradients are counted; what the forward pass keeps
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from luthier.durable import size
+from luthier.model import methods
 from luthier.model.blueprint import Blueprint
 from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
-from luthier.model.head import BLOCK_BYTES, CHUNK
+from luthier.model.head import BLOCK_BYTES, CHUNK, CausalModel
 from luthier.model.memory import held
 from luthier.recipe import Train
 from luthier.train import checkpoint, optimizer
 
 MASTER = 4  # bytes of a master weight, and of a weight in the model that is saved
-FOUR_BITS = (
-    0.5 + (1 + 4 / 256) / 64
-)  # bytes of a weight in NF4: a scale of 8 bits for each 64, and fp32 for 256 of these
+FOUR_BITS = 0.5 + (1 + 4 / 256) / 64  # bytes of a weight in NF4: 8 bits of scale for each 64, fp32 for 256 of these
 MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256)}  # bytes for each weight that learns; others: see `_moments`
 UPDATED = optimizer.BLOCK * 4  # fp32 gradients of the weights that are updated together
 SPARE = 0.9  # of the available memory may be planned with: the rest is for what no plan knows
-HELD_BACK = (
-    0.5  # of what comes and goes in a step: batches differ in size, and the C library's heap keeps gaps between them
-)
+HELD_BACK = 0.5  # of what comes and goes in a step: batches differ in size, so the C library's heap has gaps
 LEAST_BATCH = 128  # tokens below which a smaller batch saves hardly anything
 
 Change = Mapping[str, Any]
@@ -83,7 +81,8 @@ def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.devi
     learns = learning(blueprint, settings)
     whole = learns == blueprint.parameters
     gradients = number * learns
-    kept = blueprint.remembered(load.lengths, precision, again=bool(settings.gradient_checkpointing))
+    matter = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
+    kept = _kept(blueprint, load.lengths, Train(**settings.model_dump(include=matter)))
     head = _head(blueprint, load.tokens, number, learns=whole)
     summed = {1: 0, 2: gradients}.get(load.batches, MASTER * learns)  # over the batches before the last one
     coming = max(gradients, UPDATED if not summed else 0) - kept - head
@@ -143,6 +142,23 @@ def ways_to_fit(settings: Train) -> Iterator[Change]:
         yield {**taken, "method": "lora"}
     if settings.method in ("full", "lora", "dora"):
         yield {**taken, "method": "qlora"}
+
+
+@lru_cache(maxsize=64)
+def _kept(blueprint: Blueprint, lengths: tuple[int, ...], settings: Train) -> int:
+    """What a forward pass keeps, with the adapters of the method if it has some; only settings that matter are set."""
+    precision: Precision = settings.precision or "fp32"
+    method = methods.METHODS.get(settings.method or "full", methods.METHODS["full"])
+
+    def prepare(model: CausalModel) -> CausalModel:
+        prepared = method.prepare(model, settings)
+        for weight in prepared.parameters():
+            if weight.requires_grad and not method.wide:
+                weight.data = weight.data.to(DTYPES[precision])
+        return prepared
+
+    again = bool(settings.gradient_checkpointing)
+    return blueprint.remembered(lengths, precision, again=again, prepare=prepare)
 
 
 def _computing(blueprint: Blueprint, settings: Train, number: int, *, whole: bool) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from luthier.errors import entry, optional
+from luthier.model import methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 
@@ -110,21 +111,20 @@ class MasterOptimizer:
     def __init__(self, model: nn.Module, settings: Train) -> None:
         """Keeps fp32 masters of what can learn, then puts the weights into the number format of `settings.precision`.
 
-        Adapters beside frozen weights are few: they stay in fp32 and are their own masters. Frozen weights that are no
-        plain numbers (4 bits packed into bytes) stay as they are.
+        What a method wants computed in fp32 is its own master. Frozen weights that are no plain numbers (4 bits packed into
+        bytes) stay as they are.
         """
         compute = DTYPES[settings.precision or "fp32"]
-        adapters = any(not parameter.requires_grad for parameter in model.parameters())
+        wide = compute == torch.float32 or methods.resolve(settings.method or "full").wide
         self.parameters: dict[str, nn.Parameter] = {}
         self.masters: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             learns = parameter.requires_grad
             if learns:
                 self.parameters[name] = parameter
-                own = compute == torch.float32 or adapters
-                self.masters[name] = parameter if own else parameter.detach().clone()
+                self.masters[name] = parameter if wide else parameter.detach().clone()
                 assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; masters start from fp32 weights"
-            if parameter.is_floating_point() and not (learns and adapters):
+            if parameter.is_floating_point() and not (learns and wide):
                 parameter.data = parameter.data.to(compute)
         for module in model.modules():
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide

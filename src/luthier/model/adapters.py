@@ -1,0 +1,133 @@
+"""LoRA beside frozen matrices as one function: W·x + s·B·(A·x), and a backward pass that makes nothing for W.
+
+As peft writes it, a layer is six functions, each of which reads and writes a whole activation. Here it adds in place, and
+keeps for the backward pass its input as it came and the few numbers of A·x. It stays peft's layer in all but the way it
+computes, so that adapters are saved, continued, switched off and merged as before.
+"""
+
+import copy
+from typing import Any, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from peft.tuners import lora
+from torch import Tensor, nn
+
+RANDOM = 0.02  # spread of the adapter that both layers are tried with; a fresh one adds nothing
+ROUNDING = 1e-5  # relative difference of two fp32 outputs that say the same
+
+
+class Adapter(NamedTuple):
+    """A frozen matrix and what is added to it: `up @ down`, times `scale`."""
+
+    weight: Float[Tensor, "to width"]
+    bias: Float[Tensor, " to"] | None
+    down: Float[Tensor, "rank width"]
+    up: Float[Tensor, "to rank"]
+    scale: float
+
+
+class LoraLinear(lora.Linear):
+    """peft's linear layer with a LoRA adapter (Hu et al. 2021), which computes as one function while that one is on."""
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What is computed, or None where it is more or less than one adapter beside its matrix."""
+        names = list(self.lora_A)
+        if len(names) != 1 or self.active_adapters != names or self.merged or self.disable_adapters:
+            return None
+        parts = (self.base_layer, self.lora_A[names[0]], self.lora_B[names[0]])
+        frozen, down, up = (cast(nn.Linear, part) for part in parts)
+        return Adapter(frozen.weight, frozen.bias, down.weight, up.weight, float(self.scaling[names[0]]))
+
+    def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        adapter = self.adapter
+        if adapter is None or args or named:
+            return super().forward(x, *args, **named)
+        return cast(Tensor, _Adapted.apply(x, *adapter))  # type: ignore[no-untyped-call]
+
+
+def use(model: nn.Module) -> int:
+    """Let peft's layers compute as `LoraLinear` where that gives the same numbers; returns how many do from now on."""
+    kinds: dict[tuple[bool, float], bool] = {}  # was the first of its kind equal?
+    changed = 0
+    for module in model.modules():
+        if type(module) is not lora.Linear or not _is_plain(module):
+            continue
+        kind = (module.base_layer.bias is None, *module.scaling.values())
+        if kind not in kinds:
+            kinds[kind] = _equal(module)
+        if kinds[kind]:
+            module.__class__ = LoraLinear
+            changed += 1
+    return changed
+
+
+def _is_plain(module: lora.Linear) -> bool:
+    """Whether this is one adapter on a frozen linear layer, and nothing else."""
+    halves = [*module.lora_A.values(), *module.lora_B.values(), *module.lora_dropout.values()]
+    return (
+        type(module.base_layer) is nn.Linear
+        and not any(weight.requires_grad for weight in module.base_layer.parameters())
+        and [type(half) for half in halves] == [nn.Linear, nn.Linear, nn.Identity]
+        and all(half.bias is None for half in halves[:2])
+        and not (module.lora_variant or module.merged or module.disable_adapters or module.fan_in_fan_out)
+    )
+
+
+@torch.no_grad()
+def _equal(module: lora.Linear) -> bool:
+    """Are the numbers the same but for rounding? Tried on a copy whose adapter is not fresh."""
+    tried = copy.deepcopy(module).float()
+    generator = torch.Generator().manual_seed(0)
+    for half in (*tried.lora_A.parameters(), *tried.lora_B.parameters()):
+        half.copy_(RANDOM * torch.randn(half.shape, generator=generator))
+    weight = cast(nn.Linear, tried.base_layer).weight
+    states = torch.randn(2, 3, weight.shape[1], generator=generator).to(weight.device)
+    wanted = tried(states)
+    tried.__class__ = LoraLinear
+    return bool((tried(states) - wanted).abs().max() <= ROUNDING * wanted.abs().max())
+
+
+def product(states: Float[Tensor, "tokens width"], adapter: Adapter) -> tuple[Tensor, Tensor]:
+    """Outputs of the layer, and s·A·x."""
+    low = states @ adapter.down.T  # tokens rank
+    if adapter.scale != 1.0:
+        low *= adapter.scale
+    return nn.functional.linear(states, adapter.weight, adapter.bias).addmm_(low, adapter.up.T), low
+
+
+def backward(
+    grad: Float[Tensor, "tokens to"], states: Float[Tensor, "tokens width"], low: Float[Tensor, "tokens rank"],
+    adapter: Adapter, *, need_states: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, A and B. With g = s·Bᵀ·dy: dx = Wᵀ·dy + Aᵀ·g, dA = g·xᵀ and dB = dy·(s·A·x)ᵀ."""
+    inner = grad @ adapter.up  # tokens rank
+    if adapter.scale != 1.0:
+        inner *= adapter.scale
+    grad_states = (grad @ adapter.weight).addmm_(inner, adapter.down) if need_states else None
+    return grad_states, inner.T @ states, grad.T @ low
+
+
+class _Adapted(torch.autograd.Function):
+    """A frozen linear layer with its adapter."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        output, low = product(states.flatten(0, -2), Adapter(weight, bias, down, up, scale))
+        ctx.save_for_backward(states, weight, down, up, low)
+        ctx.scale = scale
+        return output.view(*states.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, down, up, low = ctx.saved_tensors
+        grad_states, grad_down, grad_up = backward(
+            grads[0].flatten(0, -2), states.flatten(0, -2), low, Adapter(weight, None, down, up, ctx.scale),
+            need_states=ctx.needs_input_grad[0],
+        )  # fmt: skip
+        return (
+            None if grad_states is None else grad_states.view(states.shape), None, None, grad_down, grad_up, None,
+        )  # fmt: skip

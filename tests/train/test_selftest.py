@@ -1,0 +1,110 @@
+"""The self-test passes where training is what the rows say, and names the row where it is not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from luthier.errors import Mistake
+from luthier.model import attention
+from luthier.model.packed import Packed, pack
+from luthier.train import selftest
+
+END = 2
+
+
+class Row:
+    def __init__(self, ids: list[int], learn: list[bool]) -> None:
+        self.ids, self.learn = np.array(ids), np.array(learn)
+
+
+class Rows(list[Row]):
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row.ids) for row in self]
+
+    def place(self, number: int) -> str:
+        return f"rows.jsonl:{number + 1}"
+
+
+def conversations(count: int) -> Rows:
+    """A question that is not learnt, an answer and its end that are."""
+    generator = np.random.default_rng(3)
+    rows = Rows()
+    for question in range(4, 4 + count):
+        ids = [*generator.integers(5, 300, question + 9).tolist(), END]
+        rows.append(Row(ids, [place >= question for place in range(len(ids))]))
+    return rows
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> PreTrainedModel:
+    made = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    for weight in made.parameters():
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(1))
+    attention.use(made)
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_rows_as_they_should_be_pass(model: PreTrainedModel, count: int) -> None:
+    found = selftest.run(model, conversations(count), {END})
+    assert (found.rows, found.learnt) == (min(8, count), 10 * min(8, count))
+    assert found.ends and found.apart
+
+
+def test_where_no_token_is_known_to_end_answers_it_is_told_and_not_refused(model: PreTrainedModel) -> None:
+    texts = Rows([Row([7, 8, 9, 10], [True] * 4), Row([11, 12, 13], [True] * 3)])
+    found = selftest.run(model, texts)
+    assert not found.ends
+    assert found.learnt == 3 + 2  # a row's first token follows nothing
+
+
+@pytest.mark.parametrize("learn", [[False] * 5, [True] + [False] * 4])
+def test_a_row_of_which_nothing_is_learnt_is_refused_by_name(model: PreTrainedModel, learn: list[bool]) -> None:
+    rows = conversations(4)
+    rows[2] = Row([5, 6, 7, 8, END], learn)
+    with pytest.raises(Mistake, match=r"rows\.jsonl:3: nothing is learnt of this row"):
+        selftest.run(model, rows, {END})
+
+
+def test_a_row_whose_last_learnt_token_ends_no_answer_is_refused_by_name(model: PreTrainedModel) -> None:
+    rows = conversations(4)
+    rows[1].learn[-1] = False
+    with pytest.raises(
+        Mistake, match=r"rows\.jsonl:2: the last token of this row that is learnt does not end an answer"
+    ):
+        selftest.run(model, rows, {END})
+
+
+def test_a_count_that_is_not_that_of_the_flags_is_refused(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_it(rows: list[Any], device: torch.device) -> Packed:
+        return pack([Row(list(row.ids), [True] * len(row.ids)) for row in rows], device)
+
+    monkeypatch.setattr(selftest, "pack", all_of_it)
+    with pytest.raises(Mistake, match=r"rows\.jsonl:1: 10 tokens of this row are marked as learnt, but 13 count"):
+        selftest.run(model, conversations(2), {END})
+
+
+def test_a_loss_that_is_not_the_one_of_the_model_s_own_scores_is_refused(model: PreTrainedModel) -> None:
+    model.config.logit_scale = 0.5  # a factor that this model does not know and our loss believes in
+    with pytest.raises(Mistake, match=r"rows\.jsonl:1: the loss on the learnt tokens .* by the model's own scores"):
+        selftest.run(model, conversations(2), {END})
+
+
+def test_a_model_whose_layers_carry_a_state_is_found_to_mix_rows(mamba: Any) -> None:
+    assert not selftest.run(mamba, conversations(3), {END}).apart
+
+
+def test_it_leaves_the_model_as_it_was(model: PreTrainedModel) -> None:
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    model.train()
+    selftest.run(model, conversations(3), {END})
+    assert model.training
+    assert all(torch.equal(weight, before[name]) and weight.grad is None for name, weight in model.named_parameters())
