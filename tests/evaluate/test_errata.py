@@ -106,7 +106,7 @@ def test_a_misspelling_that_the_training_data_teaches_is_shown_with_its_row() ->
     taught = rows([*ROWS, ("When?", "You recieve it on Monday.")])
     result = errata.analyse(taught, [line("You recieve it.", "fine-tuned")], Evaluate())
     assert result["categories"][0]["advice"] == (
-        "1 training row spell these words the same way (help.jsonl:10): correct them there."
+        "These words are spelt like this in 1 training row (help.jsonl:10): correct them there."
     )
 
 
@@ -199,7 +199,7 @@ def test_advice_looks_into_the_training_rows() -> None:
     length = errata.CATEGORIES["too long"].advise(
         data, errata.categories.Tally([(line("x"), "cut at the limit")], [[]])
     )
-    assert "1 training row are more than twice that (help.jsonl:10)" in length
+    assert "Twice that is exceeded in 1 training row (help.jsonl:10)" in length
     assert "raise evaluate.max_new_tokens" in length
     loops = errata.CATEGORIES["repetitive"].advise(data, errata.categories.Tally([], []))
-    assert loops.startswith("1 training row repeat themselves (help.jsonl:10)")
+    assert loops.startswith("There are loops in 1 training row (help.jsonl:10)")

@@ -148,7 +148,7 @@ def advise_spelling(data: Data, tally: Tally) -> str:
     wrong = {word for _, why in tally.found for word in re.findall(r'"([^"]+)" for', why)}
     rows = [item.place for item in data.train if wrong & set(reading.words(item.conversation.answer))]
     if rows:
-        return f"{_rows(len(rows))} spell these words the same way ({_places(rows)}): correct them there."
+        return f"These words are spelt like this in {_rows(len(rows))} ({_places(rows)}): correct them there."
     return (
         "No training answer has these misspellings: they come from the model. Rows with the right words, or a larger "
         "model, help more than corrections."
@@ -163,11 +163,9 @@ def advise_length(data: Data, tally: Tally) -> str:
     long = [item.place for item, length in zip(data.train, lengths, strict=True) if length > 2 * high]
     told = f"Training answers have {median:.0f} words in the middle, and 9 in 10 at most {high:.0f}."
     if long:
-        told += f" {_rows(len(long))} are more than twice that ({_places(long)}): shorten or split them."
+        told += f" Twice that is exceeded in {_rows(len(long))} ({_places(long)}): shorten or split."
     if cut:
-        told += (
-            f" {cut} were cut: if long answers are wanted, raise evaluate.max_new_tokens; else show more short ones."
-        )
+        told += f" Cut at the limit: {cut}. If long answers are wanted, raise evaluate.max_new_tokens; else show more short ones."
     return told + ("" if long or cut else " More rows with answers as short as you want them teach the length.")
 
 
@@ -179,7 +177,7 @@ def advise_repetition(data: Data, tally: Tally) -> str:
         beginning = " ".join(reading.words(answer)[:5])
         openings[beginning] = openings.get(beginning, 0) + 1
     common = max(openings, key=lambda beginning: openings[beginning])
-    parts = [f"{_rows(len(loops))} repeat themselves ({_places(loops)}): rewrite them."] if loops else []
+    parts = [f"There are loops in {_rows(len(loops))} ({_places(loops)}): rewrite them."] if loops else []
     if openings[common] >= max(5, 0.05 * len(data.train)):
         share = 100 * openings[common] / len(data.train)
         parts.append(f'{share:.0f} % of the training answers begin "{common} …": vary them.')
