@@ -114,7 +114,7 @@ class Train(Section):
     gradient_checkpointing: bool | None = None
     """Compute what the forward pass would have kept a second time: less memory, about a third more time, the same result."""
     compile: bool = False
-    """Compile the layers with torch.compile; minutes at first, and on processors it gained nothing where we measured it."""
+    """Compile the layers with torch.compile; it takes minutes at first, so it is off unless you ask for it."""
     precision: Literal["bf16", "fp32"] | None = None
     """Number format of the forward and backward pass; master weights are always fp32."""
     lora_rank: Count = 16

@@ -1,5 +1,7 @@
 """How the layers of a model are computed while it trains: as they are, a second time in the backward pass, or compiled."""
 
+import warnings
+
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
@@ -15,6 +17,8 @@ def use(model: CausalModel, *, again: bool, compiled: bool) -> None:
     """
     if again:
         _whole(model).activation_checkpointing_enable({"use_reentrant": False})
+    if compiled:
+        warnings.filterwarnings("ignore", message=".*functools.lru_cache")  # a mask is computed anew in each graph
     for layer in _layers(model) if compiled else ():
         layer.compile(dynamic=True)
 

@@ -165,7 +165,7 @@ def advise_length(data: Data, tally: Tally) -> str:
     if long:
         told += f" Twice that is exceeded in {_rows(len(long))} ({_places(long)}): shorten or split."
     if cut:
-        told += f" Cut at the limit: {cut}. If long answers are wanted, raise evaluate.max_new_tokens; else show more short ones."
+        told += f" Cut at the limit: {cut}. Where long answers are wanted, raise evaluate.max_new_tokens; else show short ones."
     return told + ("" if long or cut else " More rows with answers as short as you want them teach the length.")
 
 

@@ -1,0 +1,60 @@
+"""Layers that are computed a second time, or compiled, say the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from luthier.model import attention, layers, lean, loading
+from luthier.model.head import CausalModel, summed_loss
+from luthier.model.packed import Packed, pack
+
+
+@dataclass
+class Row:
+    ids: np.ndarray
+    learn: np.ndarray
+
+
+def batches() -> Iterator[Packed]:
+    """Two of them, since a compiled layer must also serve lengths that it was not compiled for."""
+    for lengths in ([9, 5], [17, 3, 8]):
+        rows = [Row(np.arange(length) + 7, np.ones(length, dtype=bool)) for length in lengths]
+        yield pack(rows, torch.device("cpu"))
+
+
+def learnt(folder: Path, *, again: bool = False, compiled: bool = False) -> tuple[CausalModel, list[torch.Tensor]]:
+    """A model after the backward passes of two batches, and its gradients."""
+    model = loading.load(str(folder)).model.train()
+    attention.use(model)
+    lean.use(model)
+    layers.use(model, again=again, compiled=compiled)
+    for batch in batches():
+        summed_loss(model, batch).backward()
+    layers.release(model)
+    return model, [weight.grad.clone() for weight in model.parameters()]
+
+
+def test_layers_computed_again_give_the_same_gradients(tiny_model: Path) -> None:
+    (_, plain), (_, again) = learnt(tiny_model), learnt(tiny_model, again=True)
+    assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+
+
+def test_a_model_with_adapters_computes_its_layers_again(tiny_model: Path) -> None:
+    model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0).train()
+    layers.use(model, again=True, compiled=False)
+    summed_loss(model, next(batches())).backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+    layers.release(model)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where it compiles
+def test_compiled_layers_give_the_same_gradients_but_for_rounding(tiny_model: Path) -> None:
+    (_, plain), (model, compiled) = learnt(tiny_model), learnt(tiny_model, compiled=True)
+    for one, other in zip(plain, compiled, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert not any(layer._compiled_call_impl for layer in model.modules())
