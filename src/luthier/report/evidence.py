@@ -5,15 +5,16 @@ repeated are counted once: the later line holds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from luthier.report import fields, foresight, proof
+from luthier.report import fields, foresight, proof, training
 from luthier.report.fields import Fields
 from luthier.report.foresight import Foresight
 from luthier.report.proof import Proof
+from luthier.report.training import DevCheck, SelfTest, Step, Trained
 from luthier.runs import Run, read_json_lines
 
 TUNED = "fine-tuned"
@@ -64,54 +65,6 @@ class Model:
     precision: str
     device: str
     template: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step; `loss` is None where it was not finite."""
-
-    step: int
-    steps: int
-    epoch: float | None
-    loss: float | None
-    tokens_per_second: float | None
-
-
-PAIR_FIGURES = ("accuracy", "margin", "chosen_reward")  # of a look at dev, where preferences are learnt
-
-
-@dataclass(frozen=True)
-class DevCheck:
-    """One look at the dev loss."""
-
-    step: int
-    loss: float | None
-    best: bool
-    accuracy: float | None = None
-    """Of held-out pairs, the share where the chosen answer gained more than the rejected; only where preferences are learnt."""
-    margin: float | None = None
-    chosen_reward: float | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How training ended."""
-
-    step: int
-    best_step: int | None
-    best_loss: float | None
-    seconds: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class SelfTest:
-    """What was tried on the first rows before the first step; see `luthier.train.selftest`."""
-
-    rows: int
-    learnt: int
-    ends: bool
-    apart: bool
 
 
 @dataclass(frozen=True)
@@ -241,10 +194,6 @@ class Evidence:
         return {"luthier": self.version, **self.versions}
 
 
-Shape = TypeVar("Shape")
-Stepwise = TypeVar("Stepwise", Step, DevCheck)
-
-
 def read(folder: Path) -> Evidence:
     """The evidence in a run folder; a Mistake where there is no run, CorruptedState where a file is damaged."""
     run = Run(folder)
@@ -268,12 +217,12 @@ def read(folder: Path) -> Evidence:
         hashes=fields.texts(record.get("hashes")),
         recipe_text=recipe_text,
         recipe=fields.toml(recipe_text),
-        data=_last(events, "data", _data),
-        model=_last(events, "model", _model),
-        steps=_by_step(_step(event) for event in events if event.get("kind") == "step"),
-        dev=_by_step(_dev(event) for event in events if event.get("kind") == "dev"),
-        trained=_last(events, "trained", _trained),
-        selftest=_last(events, "selftest", _selftest),
+        data=training.last(events, "data", _data),
+        model=training.last(events, "model", _model),
+        steps=training.by_step(training.step(event) for event in events if event.get("kind") == "step"),
+        dev=training.by_step(training.look(event) for event in events if event.get("kind") == "dev"),
+        trained=training.last(events, "trained", training.end),
+        selftest=training.last(events, "selftest", training.selftest),
         foresight=foresight.read(events),
         last_event=next((event for event in reversed(events) if event.get("kind") in PROGRESS), {}),
         warnings=tuple(
@@ -399,54 +348,3 @@ def _model(values: Fields) -> Model:
         device=fields.text(values, "device"),
         template=fields.text(values, "template"),
     )
-
-
-def _step(values: Fields) -> Step:
-    return Step(
-        step=fields.count(values, "step") or 0,
-        steps=fields.count(values, "steps") or 0,
-        epoch=fields.number(values, "epoch"),
-        loss=fields.number(values, "loss"),
-        tokens_per_second=fields.number(values, "tokens_per_second"),
-    )
-
-
-def _dev(values: Fields) -> DevCheck:
-    return DevCheck(
-        fields.count(values, "step") or 0,
-        fields.number(values, "loss"),
-        bool(values.get("best")),
-        accuracy=fields.number(values, "accuracy"),
-        margin=fields.number(values, "margin"),
-        chosen_reward=fields.number(values, "chosen_reward"),
-    )
-
-
-def _trained(values: Fields) -> Trained:
-    return Trained(
-        step=fields.count(values, "step") or 0,
-        best_step=fields.count(values, "best_step"),
-        best_loss=fields.number(values, "best_loss"),
-        seconds=fields.number(values, "seconds"),
-        reason=fields.text(values, "reason"),
-    )
-
-
-def _selftest(values: Fields) -> SelfTest:
-    return SelfTest(
-        rows=fields.count(values, "rows") or 0,
-        learnt=fields.count(values, "learnt") or 0,
-        ends=bool(values.get("ends")),
-        apart=bool(values.get("apart")),
-    )
-
-
-def _last(events: Sequence[Fields], kind: str, shape: Callable[[Fields], Shape]) -> Shape | None:
-    """The latest event of a kind, or None."""
-    return next((shape(event) for event in reversed(events) if event.get("kind") == kind), None)
-
-
-def _by_step(events: Iterable[Stepwise]) -> tuple[Stepwise, ...]:
-    """One event for each step, in order; of a step that was repeated after a stop, the last."""
-    latest = {event.step: event for event in events}
-    return tuple(latest[step] for step in sorted(latest))

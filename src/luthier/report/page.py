@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from luthier.report import charts, proof, story, wording
-from luthier.report.evidence import PAIR_FIGURES, TUNED, Evidence, Pair, Verdict, read
+from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
 from luthier.report.story import Story, Table
+from luthier.report.training import PAIR_FIGURES
 from luthier.report.wording import DASH, plural
 from luthier.runs import write_atomic
 

@@ -19,11 +19,11 @@ from luthier.report.evidence import (
     Evidence,
     Model,
     Pair,
-    SelfTest,
     Verdict,
     better,
     worse,
 )
+from luthier.report.training import SelfTest
 from luthier.report.wording import (
     BITS,
     DASH,
