@@ -159,6 +159,7 @@ def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
             loop.train(
                 method.prepare(lm.model, short), rows, some, short,
                 checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
+                ends=() if rows.documents else lm.template.stop_ids,
             )  # fmt: skip
     told = {event["kind"]: event for event in events}
     steps = Steps.of(rows.lengths, settings)

@@ -112,7 +112,7 @@ class Train(Section):
     patience: Count = 3
     """Stop after this many dev checks in a row without a new best."""
     gradient_checkpointing: bool | None = None
-    """Compute what the forward pass would have kept a second time: less memory, about a third more time, the same result."""
+    """Compute what the forward pass would have kept a second time: less memory, more time, the same result."""
     compile: bool = False
     """Compile the layers with torch.compile; it takes minutes at first, so it is off unless you ask for it."""
     precision: Literal["bf16", "fp32"] | None = None

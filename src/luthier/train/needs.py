@@ -68,11 +68,6 @@ class Memory:
     def training(self) -> int:
         return sum(self.parts.values())
 
-    @property
-    def total(self) -> int:
-        """What a run takes: it answers and trains, one after the other."""
-        return max(self.training, self.answering)
-
 
 def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.device) -> Memory:
     """Memory of a run that starts from this process: on a GPU what torch takes of it, else all of the process."""

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-STEPS_WATCHED = (
-    3  # that are watched before anything is told; the first one is slower, since it makes what later ones find made
-)
+STEPS_WATCHED = 3  # before anything is told; the first is slower, since it makes what later ones find made
 SAVED_PER_SECOND = 0.8e9  # bytes of a checkpoint: written, hashed, flushed and read back, on a quiet disk
 
 
