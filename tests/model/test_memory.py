@@ -1,5 +1,7 @@
 """Memory that runs out is told with numbers and with what to change, and nothing else is taken for it."""
 
+import platform
+
 import pytest
 import torch
 
@@ -46,3 +48,20 @@ def test_the_smallest_change_comes_first() -> None:
     wanted = ["train.tokens_per_batch=512", "train.max_tokens=1024", "train.method=lora", "name a smaller model"]
     assert sorted(wanted, key=told.index) == wanted
     assert "lora" not in memory.to_train_with_less(Train(tokens_per_batch=1024, method="lora"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+def test_memory_is_reused_inside_and_given_back_afterwards() -> None:
+    import resource
+
+    def pages_of_a_tensor() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(50_000_000, dtype=torch.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    before = memory.held()
+    with memory.reused():
+        assert min(pages_of_a_tensor() for _ in range(4)) < 100
+        assert memory.held() > before + 40_000_000
+    assert memory.held() < before + 40_000_000
+    assert min(pages_of_a_tensor() for _ in range(4)) > 100

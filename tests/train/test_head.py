@@ -48,8 +48,9 @@ def plain_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
 def test_loss_and_gradients_are_those_of_the_plain_formula(
     model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head, "CHUNK", 3)  # several blocks of several chunks, the last ones not full
+    monkeypatch.setattr(head, "CHUNK", 3)  # several blocks of several pieces, the last ones not full
     monkeypatch.setattr(head, "BLOCK_BYTES", 6 * 4 * model.config.vocab_size)
+    monkeypatch.setattr(head, "PIECE_BYTES", 4 * 4 * model.config.vocab_size)
     rows = some_rows(model)
     loss = loss_of(model, rows)
     loss.backward()
@@ -67,6 +68,7 @@ def test_each_rows_likelihood_and_gradient_are_those_of_the_row_alone(
     model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, precision: torch.dtype
 ) -> None:
     monkeypatch.setattr(head, "CHUNK", 3)
+    monkeypatch.setattr(head, "BLOCK_BYTES", 0)
     model.to(precision)
     rows = [*some_rows(model), Row(np.arange(4), np.zeros(4, dtype=bool))]  # the last one learns nothing
     weights = torch.tensor([0.5, -2.0, 1.5, 3.0])

@@ -1,7 +1,7 @@
 """Next-token loss with the output head only where something is learnt.
 
-Scores for the whole vocabulary exist for a few hundred positions at a time, and each chunk's gradient is formed in the forward
-pass while its scores are at hand: cross entropy's gradient with respect to the scores is softmax minus one-hot.
+Scores for the whole vocabulary exist for a block of positions at a time, and become its gradient in the forward pass, in place:
+cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
 from typing import Any
@@ -16,8 +16,9 @@ from luthier.model import attention
 from luthier.model.packed import Packed
 
 CausalModel = PreTrainedModel | PeftModel
-CHUNK = 128  # positions whose fp32 scores are held at once: 128 × 49,152 × 4 bytes = 24 MiB
-BLOCK_BYTES = 128 << 20  # of gradients of scores that are held at once, in the weights' number format
+CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
+BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
+PIECE_BYTES = 8 << 20  # of fp32 scores: as much as stays in a processor's cache from the softmax to the gradient
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -28,76 +29,68 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, scale: float
     ) -> Tensor:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
+        learns = need_hidden or need_weight
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight: Tensor | None = None
-        size = max(CHUNK, BLOCK_BYTES // (len(weight) * weight.element_size()) // CHUNK * CHUNK)
+        grad_weight = torch.zeros_like(weight) if need_weight and not len(hidden) else None
+        size = positions_at_once(len(weight) * weight.element_size()) if learns else CHUNK
+        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
-            grad = hidden.new_empty(len(block), len(weight)) if need_hidden or need_weight else None
-            total += _block_loss(block, weight, wanted, softcap, scale, grad)
-            if grad is not None and grad_hidden is not None:
-                grad_hidden[start : start + size] = grad @ weight
-            if grad is not None and need_weight:
-                part = grad.T @ block
+            scores = torch.mm(block, weight.T, out=buffer[: len(block)])
+            total += _losses(scores, wanted, softcap, scale, learns=learns).sum()
+            if grad_hidden is not None:
+                torch.mm(scores, weight, out=grad_hidden[start : start + size])
+            if need_weight:
+                part = scores.T @ block
                 grad_weight = part if grad_weight is None else grad_weight.float().add_(part)
-        if need_weight:
-            grad_weight = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        (outer,) = grads
-        return (
-            None if grad_hidden is None else grad_hidden * outer.to(grad_hidden.dtype),
-            None if grad_weight is None else grad_weight * outer.to(grad_weight.dtype),
-            None,
-            None,
-            None,
-        )
+        (outer,) = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
+        grad_hidden, grad_weight = (None if grad is None else grad.mul_(outer) for grad in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, None, None
 
 
-def _block_loss(
-    block: Float[Tensor, "positions width"],
-    weight: Float[Tensor, "vocab width"],
+def positions_at_once(row: int) -> int:
+    """How many positions are learnt from at once, where the scores of each are so many bytes."""
+    return max(CHUNK, BLOCK_BYTES // row // CHUNK * CHUNK)
+
+
+def _losses(
+    scores: Float[Tensor, "positions vocab"],
     targets: Int[Tensor, " positions"],
     softcap: float | None,
     scale: float,
-    grad: Float[Tensor, "positions vocab"] | None,
-    each: Float[Tensor, " positions"] | None = None,
-) -> Float[Tensor, ""]:
-    """Summed loss of a block; fills `grad` with its gradient with respect to the products `block @ weight.T`.
-
-    `each` is filled with the loss of each position.
-
-    The scores of a few positions at a time pass through fp32 while they are still in the processor's cache.
-    """
-    total = torch.zeros((), dtype=torch.float32, device=block.device)
-    for start in range(0, len(block), CHUNK):
-        wanted = targets[start : start + CHUNK, None]
-        scores = (block[start : start + CHUNK] @ weight.T).float()  # positions vocab
+    *,
+    learns: bool,
+) -> Float[Tensor, " positions"]:
+    """The loss of each position in fp32; where something is learnt, `scores` become its gradient with respect to them."""
+    each = torch.empty(len(scores), dtype=torch.float32, device=scores.device)
+    rows = max(1, PIECE_BYTES // (scores.shape[1] * each.element_size()))
+    for start in range(0, len(scores), rows):
+        part = slice(start, start + rows)
+        piece, wanted = scores[part], targets[part, None]
+        bent = piece.float()
         if scale != 1.0:
-            scores *= scale
+            bent = bent * scale
         if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
-        slope = torch.softmax(scores, dim=-1)
+            bent = softcap * torch.tanh(bent / softcap)
+        slope = torch.softmax(bent, dim=-1)
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
-        highest, summed = scores.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
-        losses = (highest - scores.gather(-1, wanted) + summed.log_())[:, 0]
-        total += losses.sum()
-        if each is not None:
-            each[start : start + CHUNK] = losses
-        if grad is None:
+        highest, summed = bent.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
+        each[part] = (highest - bent.gather(-1, wanted) + summed.log_())[:, 0]
+        if not learns:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
         if softcap:
-            slope *= 1 - (scores / softcap) ** 2
+            slope *= 1 - (bent / softcap) ** 2
         if scale != 1.0:
             slope *= scale
-        grad[start : start + CHUNK] = slope
-    return total
+        piece.copy_(slope)
+    return each
 
 
 class _EachLoss(torch.autograd.Function):
@@ -110,11 +103,10 @@ class _EachLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, scale: float
     ) -> Tensor:
-        each = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        _block_loss(hidden, weight, targets, softcap, scale, None, each)
         ctx.save_for_backward(hidden, weight, targets)
         ctx.softcap, ctx.scale = softcap, scale
-        return each
+        parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, learns=False) for part, wanted in parts])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
@@ -122,15 +114,17 @@ class _EachLoss(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
-        for start in range(0, len(hidden), CHUNK):
-            part = slice(start, start + CHUNK)
-            grad = hidden.new_empty(len(hidden[part]), len(weight))
-            _block_loss(hidden[part], weight, targets[part], ctx.softcap, ctx.scale, grad)
-            grad *= outer[part, None]
+        size = positions_at_once(len(weight) * weight.element_size())
+        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])
+            _losses(scores, targets[part], ctx.softcap, ctx.scale, learns=True)
+            scores *= outer[part, None]
             if grad_hidden is not None:
-                grad_hidden[part] = grad @ weight
+                torch.mm(scores, weight, out=grad_hidden[part])
             if grad_weight is not None:
-                grad_weight += grad.T @ hidden[part]
+                grad_weight += scores.T @ hidden[part]
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 

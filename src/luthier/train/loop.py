@@ -62,6 +62,7 @@ class Outcome:
     reason: str
 
 
+@memory.reused()
 def train(
     model: CausalModel,
     rows: TokenRows,

@@ -17,7 +17,7 @@ from luthier.model import methods
 from luthier.model.blueprint import Blueprint
 from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
-from luthier.model.head import BLOCK_BYTES, CHUNK, CausalModel
+from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
 from luthier.model.memory import held
 from luthier.recipe import Train
 from luthier.train import checkpoint, optimizer
@@ -183,9 +183,9 @@ def _moments(blueprint: Blueprint, settings: Train, learns: int) -> int:
 
 
 def _head(blueprint: Blueprint, tokens: int, number: int, *, learns: bool) -> int:
-    """Scores and their gradients, a block at a time (`model/head.py`), and the gradient of the head's own weights twice."""
+    """A block of scores, which become their gradients, pieces of it in fp32 (`model/head.py`); the gradient of its weights."""
     row = blueprint.vocabulary * number
-    block = max(CHUNK, BLOCK_BYTES // row // CHUNK * CHUNK)
-    work = min(block, tokens) * row + 3 * min(CHUNK, tokens) * blueprint.vocabulary * 4
+    block = positions_at_once(row)
+    work = min(block, tokens) * row + 3 * min(PIECE_BYTES, tokens * blueprint.vocabulary * MASTER)
     weights = blueprint.vocabulary * blueprint.width
-    return work + (2 * number * weights + (MASTER * weights if tokens > block else 0) if learns else 0)
+    return work + (number * weights + (MASTER * weights if tokens > block else 0) if learns else 0)

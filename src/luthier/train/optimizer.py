@@ -99,6 +99,7 @@ def resolve(word: str) -> Build:
 
 
 BLOCK = 4 << 20  # weights that are updated together: with moments and gradient 64 MiB
+PIECE = 1 << 20  # numbers whose squares are summed at once: in fp32, 4 MiB
 
 
 class MasterOptimizer:
@@ -152,7 +153,8 @@ class MasterOptimizer:
         Returns the norm before that; it is not finite if any value is not.
         """
         self.gather()
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in self.gradients.values()]
+        parts = [part for gradient in self.gradients.values() for part in gradient.flatten().split(PIECE)]
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
         norm = float(torch.linalg.vector_norm(torch.stack(norms))) / learnt
         self.scale = min(1.0, largest / (norm + 1e-6)) / learnt if math.isfinite(norm) else math.nan
         return norm
