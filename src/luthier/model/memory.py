@@ -17,6 +17,7 @@ NEEDS_LESS = "name a smaller model, or end other programs"
 _CGROUP = Path("/sys/fs/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _MAPPED, _TRIMMED = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
+_LASTING = 1 << 16
 _NEVER = (1 << 31) - 1
 
 
@@ -77,6 +78,19 @@ def reused() -> Iterator[None]:
             library.mallopt(_MMAP_THRESHOLD, _MAPPED)
             library.mallopt(_TRIM_THRESHOLD, _TRIMMED)
             library.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Inside, tensors are made that stay, so they get places of their own: among what comes and goes they would leave gaps."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_MMAP_THRESHOLD, _LASTING)
+    try:
+        yield
+    finally:
+        if library is not None:
+            library.mallopt(_MMAP_THRESHOLD, _NEVER)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -37,6 +37,18 @@ DTYPES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 """The format's names; see the README of safetensors."""
+
+
+class Numbers(Protocol):
+    """A tensor, or what becomes one only while it is written."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def shape(self) -> torch.Size: ...
+    def numel(self) -> int: ...
+    def element_size(self) -> int: ...
+    def detach(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,12 @@ def path(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def size(tensors: Mapping[str, Tensor]) -> int:
+def size(tensors: Mapping[str, Numbers]) -> int:
     """Bytes that a checkpoint of these tensors takes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + 4096 * (3 + len(tensors) // 16)
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> Path:
+def save(root: Path, step: int, tensors: Mapping[str, Numbers], state: Mapping[str, object]) -> Path:
     """Write the checkpoint of a step, and read it back; on return its bytes are on the disk."""
     target = path(root, step)
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # so that each is aligned
@@ -150,12 +162,12 @@ def rotate(root: Path, *, best: int, sound: int | None = None) -> str | None:
     return None
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: Numbers) -> memoryview:
     """A tensor's numbers as they stand in memory."""
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def _write_tensors(file: Path, ordered: Sequence[tuple[str, Tensor]]) -> str:
+def _write_tensors(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> str:
     """Write a safetensors file, tensor by tensor and without a second copy in memory; gives its SHA-256.
 
     The format: 8 bytes of length, a header in JSON padded to a multiple of 8, then the numbers. safetensors' own writer would
@@ -175,7 +187,7 @@ def _write_tensors(file: Path, ordered: Sequence[tuple[str, Tensor]]) -> str:
     return out.sha256
 
 
-def _read_back(file: Path, ordered: Sequence[tuple[str, Tensor]]) -> None:
+def _read_back(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> None:
     """Raises where the file does not hold these tensors: comparing with memory takes a fifth of the time that hashing takes."""
     with file.open("rb") as content:
         (length,) = struct.unpack("<Q", content.read(8))

@@ -25,7 +25,7 @@ from luthier.train import checkpoint, optimizer
 MASTER = 4  # bytes of a master weight, and of a weight in the model that is saved
 FOUR_BITS = 0.5 + (1 + 4 / 256) / 64  # bytes of a weight in NF4: 8 bits of scale for each 64, fp32 for 256 of these
 MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256)}  # bytes for each weight that learns; others: see `_moments`
-UPDATED = optimizer.BLOCK * 4  # fp32 gradients of the weights that are updated together
+UPDATED = optimizer.BLOCK * 2 * MASTER  # fp32 masters and gradients of the weights that are updated together
 SPARE = 0.9  # of the available memory may be planned with: the rest is for what no plan knows
 HELD_BACK = 0.5  # of what comes and goes in a step: batches differ in size, so the C library's heap has gaps
 LEAST_BATCH = 128  # tokens below which a smaller batch saves hardly anything
@@ -87,7 +87,7 @@ def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.devi
     parts = {
         "the program": program,
         "weights to compute with": _computing(blueprint, settings, number, whole=whole),
-        "master weights": MASTER * learns if whole or number < MASTER else 0,
+        "master weights": _masters(learns, number, whole=whole),
         "optimizer": _moments(blueprint, settings, learns),
         "gradients, summed": summed,
         "forward pass": kept,
@@ -164,6 +164,11 @@ def _computing(blueprint: Blueprint, settings: Train, number: int, *, whole: boo
     if settings.method == "qlora":
         return _in_four_bits(blueprint, number) + adapters
     return number * blueprint.parameters + adapters
+
+
+def _masters(learns: int, number: int, *, whole: bool) -> int:
+    """Beside weights in bf16 the bits that these lack (`masters`); in fp32 all, unless they are counted as adapters."""
+    return (MASTER - number) * learns if number < MASTER else MASTER * learns if whole else 0
 
 
 def _in_four_bits(blueprint: Blueprint, number: int) -> int:

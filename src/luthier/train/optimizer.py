@@ -5,7 +5,7 @@ Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch'
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from luthier.errors import entry, optional
-from luthier.model import methods
+from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
+from luthier.train.checkpoint import Numbers
+from luthier.train.masters import EVERY, Master
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -98,6 +100,9 @@ def resolve(word: str) -> Build:
     return entry("optimizer", word, OPTIMIZERS, where="train.optimizer")
 
 
+BY_ROWS = {"adamw"}
+"""Optimizers that update each number by itself, so that a large table can be updated a few rows at a time."""
+
 BLOCK = 4 << 20  # weights that are updated together: with moments and gradient 64 MiB
 PIECE = 1 << 20  # numbers whose squares are summed at once: in fp32, 4 MiB
 
@@ -117,20 +122,18 @@ class MasterOptimizer:
         """
         compute = DTYPES[settings.precision or "fp32"]
         wide = compute == torch.float32 or methods.resolve(settings.method or "full").wide
-        self.parameters: dict[str, nn.Parameter] = {}
-        self.masters: dict[str, Tensor] = {}
+        self.masters: dict[str, Master] = {}
         for name, parameter in model.named_parameters():
-            learns = parameter.requires_grad
-            if learns:
-                self.parameters[name] = parameter
-                self.masters[name] = parameter if wide else parameter.detach().clone()
-                assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; masters start from fp32 weights"
-            if parameter.is_floating_point() and not (learns and wide):
+            if parameter.requires_grad:
+                self.masters[name] = Master(parameter, torch.float32 if wide else compute)
+            elif parameter.is_floating_point():
                 parameter.data = parameter.data.to(compute)
         for module in model.modules():
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
                 module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
         self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
+        self.by_rows = settings.optimizer in BY_ROWS
+        self.names = {id(master.whole): name for name, master in self.masters.items()}
         self.blocks = list(_blocks(self.masters))
         self.gradients: dict[str, Tensor] = {}
         """Sums over the step's backward passes: in the model's number format after one pass, in fp32 after several."""
@@ -139,12 +142,11 @@ class MasterOptimizer:
     @torch.no_grad()
     def gather(self) -> None:
         """Take the gradients that a backward pass left in the model; those of several passes are added up in fp32."""
-        for name, parameter in self.parameters.items():
-            if parameter.grad is None:
-                continue
-            before = self.gradients.get(name)
-            self.gradients[name] = parameter.grad if before is None else before.float().add_(parameter.grad)
-            parameter.grad = None
+        for name, master in self.masters.items():
+            found, master.parameter.grad = master.parameter.grad, None
+            if found is not None:
+                before = self.gradients.get(name)
+                self.gradients[name] = found if before is None else before.float().add_(found)
 
     @torch.no_grad()
     def finish(self, learnt: int, largest: float) -> float:
@@ -163,31 +165,58 @@ class MasterOptimizer:
     def step(self, rate: float) -> None:
         """One update at this learning rate; the gradients are gone afterwards.
 
-        A few weights at a time: their fp32 gradients exist only then, and what was read stays in the processor's cache.
+        A few weights at a time: in fp32 they and their gradients exist only then, and what was read stays in the processor's
+        cache.
         """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         for names in self.blocks:
-            for name in names:
-                if (gradient := self.gradients.pop(name, None)) is not None:
-                    self.masters[name].grad = gradient.float().mul_(self.scale)
-            for optimizer in self.optimizers:
+            found = [(self.masters[name], self.gradients.pop(name)) for name in names if name in self.gradients]
+            if len(found) == 1 and (parts := self._rows(found[0][0])):
+                self._update_rows(*found[0], parts)
+            else:
+                self._update(found)
+
+    def _update(self, found: Sequence[tuple[Master, Tensor]], rows: slice = EVERY) -> None:
+        """Update these weights, or these rows of them, with these gradients."""
+        for master, gradient in found:
+            master.join(rows)
+            master.whole.grad = gradient[rows].float().mul_(self.scale)
+        for optimizer in self.optimizers:
+            with memory.lasting():  # what it remembers
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            self.write_back(names)
+            optimizer.zero_grad(set_to_none=True)
+        for master, _ in found:
+            master.part(rows)
 
-    @torch.no_grad()
-    def write_back(self, names: Iterable[str]) -> None:
-        """Round the masters into the model's weights."""
-        for name in names:
-            parameter = self.parameters[name]
-            if parameter is not self.masters[name]:
-                parameter.copy_(self.masters[name])
+    def _rows(self, master: Master) -> list[slice]:
+        """The parts in which a table is updated that would take hundreds of megabytes in fp32; none if it is updated whole.
 
-    def state(self) -> dict[str, Tensor]:
+        That needs an optimizer to which each number is its own affair, which has begun, and masters beside the parameter.
+        """
+        possible = self.by_rows and master.rest is not None and master.whole in self.optimizers[0].state
+        if not possible or master.numel() <= BLOCK:
+            return []
+        count = master.shape[0]
+        size = max(1, BLOCK * count // master.numel())
+        return [slice(start, start + size) for start in range(0, count, size)]
+
+    def _update_rows(self, master: Master, gradient: Tensor, parts: Sequence[slice]) -> None:
+        """One update in parts: the optimizer sees a few rows at a time, of the weight and of what it remembers of it."""
+        state = self.optimizers[0].state
+        remembered = dict(state[master.whole])
+        for rows in parts:
+            state[master.whole] = {
+                key: value[rows] if value.shape == master.shape else value.clone() for key, value in remembered.items()
+            }
+            self._update([(master, gradient)], rows)
+        counts = {key: value for key, value in state[master.whole].items() if remembered[key].shape != master.shape}
+        state[master.whole] = remembered | counts
+
+    def state(self) -> dict[str, Numbers]:
         """Everything that the next update depends on, as named tensors, no two of which share memory."""
-        tensors = {f"weight/{name}": master.detach() for name, master in self.masters.items()}
+        tensors: dict[str, Numbers] = {f"weight/{name}": master for name, master in self.masters.items()}
         seen: set[int] = set()
         for name, key, value in self._entries():
             if not isinstance(value, Tensor):
@@ -200,10 +229,10 @@ class MasterOptimizer:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave, as tensors."""
         kept: dict[str, dict[str, Any]] = {name: {} for name in self.masters}
         for name, master in self.masters.items():
-            master.copy_(tensors[f"weight/{name}"])
+            master.set(tensors[f"weight/{name}"])
         for full, value in tensors.items():
             key, _, name = full.partition("/")
             if key != "weight":
@@ -214,42 +243,40 @@ class MasterOptimizer:
             names = self._names(optimizer)
             state["state"] = {number: kept[name] for number, name in enumerate(names) if kept[name]}
             optimizer.load_state_dict(state)
-        self.write_back(self.masters)
 
     def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
         """The names of an optimizer's weights in its own order."""
-        names = {id(master): name for name, master in self.masters.items()}
-        return [names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+        return [self.names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
 
     def _entries(self) -> Iterator[tuple[str, str, Any]]:
         """Weight, key and value of everything that the optimizers remember."""
         for optimizer in self.optimizers:
             for name in self._names(optimizer):
-                for key, value in optimizer.state.get(self.masters[name], {}).items():
+                for key, value in optimizer.state.get(self.masters[name].whole, {}).items():
                     yield name, key, value
 
 
-def _sorted(model: nn.Module, masters: Mapping[str, Tensor]) -> Weights:
+def _sorted(model: nn.Module, masters: Mapping[str, Master]) -> Weights:
     """The masters by kind. A head that is tied to the embeddings is one weight with them."""
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     head = getattr(model, "get_output_embeddings", lambda: None)()
     tables = {id(module.weight) for module in [*modules, *([head] if isinstance(head, nn.Linear) else [])]}
-    parameters = dict(model.named_parameters())
     found = Weights([], [], [])
-    for name, master in masters.items():
-        kind = found.vectors if master.ndim < 2 else found.hidden if master.ndim == 2 else found.tables
-        (found.tables if id(parameters[name]) in tables else kind).append(master)
+    for master in masters.values():
+        weight = master.parameter
+        kind = found.vectors if weight.ndim < 2 else found.hidden if weight.ndim == 2 else found.tables
+        (found.tables if id(weight) in tables else kind).append(master.whole)
     return found
 
 
-def _blocks(weights: Mapping[str, Tensor]) -> Iterator[list[str]]:
+def _blocks(masters: Mapping[str, Master]) -> Iterator[list[str]]:
     """Names of weights, about as many numbers together as a block may have."""
     names: list[str] = []
     size = 0
-    for name, weight in weights.items():
-        if names and size + weight.numel() > BLOCK:
+    for name, master in masters.items():
+        if names and size + master.numel() > BLOCK:
             yield names
             names, size = [], 0
         names.append(name)
-        size += weight.numel()
+        size += master.numel()
     yield names
