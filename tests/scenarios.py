@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -20,6 +19,7 @@ from luthier.model import loading
 from luthier.recipe import Train
 from luthier.runs import Run
 from luthier.train import checkpoint, loop
+from token_rows import counting
 
 Act = Callable[[], None]
 
@@ -201,32 +201,6 @@ SCENARIOS = {
 # Training on rows that follow a rule.
 
 
-@dataclass(frozen=True)
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
-
-
-class Rows(list[Row]):
-    """Rows of tokens in which each is the one before plus three."""
-
-    @classmethod
-    def counting(cls, number: int, seed: int) -> "Rows":
-        generator = np.random.default_rng(seed)
-        lengths = generator.integers(6, 30, number)
-        return cls(
-            Row((generator.integers(0, 200) + 3 * np.arange(length)) % 300 + 10, np.arange(length) >= 2)
-            for length in lengths
-        )
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row.ids) for row in self]
-
-    def place(self, number: int) -> str:
-        return f"rows.jsonl:{number + 1}"
-
-
 def train(
     folder: Path, model: Path, *, record: loop.Record = lambda kind, **fields: None, **changes: Any
 ) -> loop.Outcome:
@@ -238,5 +212,5 @@ def train(
     tiny = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     settings = Train(**(values | changes))
     return loop.train(
-        tiny, Rows.counting(60, 0), Rows.counting(8, 1), settings, checkpoints=folder / "checkpoints", record=record
+        tiny, counting(60), counting(8, seed=1), settings, checkpoints=folder / "checkpoints", record=record
     )

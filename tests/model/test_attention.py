@@ -1,6 +1,5 @@
 """Attention inside the rows of a packed batch gives what transformers' own gives, and steps aside where it must."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from luthier.model import attention
 from luthier.model.head import summed_loss
 from luthier.model.packed import Segments, pack
+from token_rows import Row
 
 CPU = torch.device("cpu")
 LAYER = torch.nn.Identity()  # attention asks its module for `is_causal` only
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
 
 
 def states(

@@ -1,7 +1,6 @@
 """Sizes that follow from a configuration alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,7 @@ from luthier.model import attention, lean, loading, reference
 from luthier.model.blueprint import Blueprint
 from luthier.model.head import decoder, inputs
 from luthier.model.packed import Packed, pack
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
+from token_rows import Row
 
 
 def packed(lengths: Sequence[int]) -> Packed:

@@ -1,6 +1,5 @@
 """The same loss and the same answers as plain transformers, for the model families that people name."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
 from luthier.model.tokenizer import template_of
+from token_rows import Row
 
 SIZE = {
     "vocab_size": 384,
@@ -44,12 +44,6 @@ FAMILIES = {
 
 
 ROWS = [(1, 20), (2, 7), (3, 13)]  # where their tokens start, and their lengths
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
 
 
 @pytest.fixture(params=FAMILIES)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,7 @@ import torch
 from luthier.model import attention, layers, lean, loading
 from luthier.model.head import CausalModel, summed_loss
 from luthier.model.packed import Packed, pack
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
+from token_rows import Row
 
 
 def batches() -> Iterator[Packed]:

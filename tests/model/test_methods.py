@@ -17,15 +17,13 @@ from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
 from luthier.recipe import Train
 from luthier.train.optimizer import MasterOptimizer
+from token_rows import Row
 
 PROMPTS = [[5, 90, 17, 33, 200], [7, 8, 9], [150, 4, 250, 11, 60, 61]]
 
 
-class Row:
-    def __init__(self, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        self.ids = generator.integers(0, 300, 20)
-        self.learn = np.arange(20) >= 4
+def row(seed: int) -> Row:
+    return Row(np.random.default_rng(seed).integers(0, 300, 20), np.arange(20) >= 4)
 
 
 @pytest.fixture(params=["lora", "dora", "qlora"])
@@ -67,7 +65,7 @@ def tokens(lm: LanguageModel) -> list[list[int]]:
 
 
 def loss_of(model: Any, seed: int = 0) -> torch.Tensor:
-    return summed_loss(model, pack([Row(seed), Row(seed + 1)], torch.device("cpu")))
+    return summed_loss(model, pack([row(seed), row(seed + 1)], torch.device("cpu")))
 
 
 def test_fresh_adapters_change_nothing(tiny_model: Path, method: str) -> None:

@@ -1,6 +1,5 @@
 """The loss of the chunked head is the plain formula's, and so are its gradients."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,12 @@ from luthier.model import attention, head
 from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.loading import add_adapters
 from luthier.model.packed import pack
+from token_rows import Row
 
 
 @pytest.fixture
 def model(tiny_model: Path) -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
 
 
 def some_rows(model: torch.nn.Module, seed: int = 0) -> list[Row]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,32 +16,7 @@ from luthier.model import loading
 from luthier.model.packed import Packed
 from luthier.recipe import Train
 from luthier.train import checkpoint, loop, objectives
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
-
-
-class Rows(list[Row]):
-    """Rows of tokens that follow a rule: the next token is the one before plus three."""
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row.ids) for row in self]
-
-    def place(self, number: int) -> str:
-        return f"rows.jsonl:{number + 1}"
-
-
-def counting(number: int, *, seed: int = 0) -> Rows:
-    generator = np.random.default_rng(seed)
-    rows = Rows()
-    for length in generator.integers(6, 30, number):
-        ids = (generator.integers(0, 200) + 3 * np.arange(length)) % 300 + 10
-        rows.append(Row(ids, np.arange(length) >= 2))
-    return rows
+from token_rows import Row, Rows, counting
 
 
 def settings(**changes: object) -> Train:

@@ -12,6 +12,7 @@ from luthier.model import loading
 from luthier.model.adapters import LoraLinear
 from luthier.recipe import Train
 from luthier.train import loop
+from token_rows import Row, Rows
 
 SIZE = {
     "vocab_size": 384, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -28,22 +29,11 @@ FAMILIES = {
 RATE, STEPS = 1e-2, 4
 
 
-class Row:
-    def __init__(self, start: int, length: int) -> None:
-        self.ids = (start + 3 * np.arange(length)) % 300 + 10
-        self.learn = np.arange(length) >= 2
+def counting(start: int, length: int) -> Row:
+    return Row((start + 3 * np.arange(length)) % 300 + 10, np.arange(length) >= 2)
 
 
-class Rows(list[Row]):
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row.ids) for row in self]
-
-    def place(self, number: int) -> str:
-        return f"rows.jsonl:{number + 1}"
-
-
-ROWS = Rows(Row(17 * number, 6 + 5 * number % 19) for number in range(8))
+ROWS = Rows(counting(17 * number, 6 + 5 * number % 19) for number in range(8))
 
 
 def adapted(family: str) -> Any:

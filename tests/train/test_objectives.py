@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,7 @@ from luthier.model import methods
 from luthier.recipe import Train
 from luthier.train import loop, objectives
 from luthier.train.objectives import Preferences
-
-
-@dataclass
-class Row:
-    ids: np.ndarray
-    learn: np.ndarray
+from token_rows import Row
 
 
 class Answered(list[tuple[Row, Row]]):

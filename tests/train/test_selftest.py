@@ -12,22 +12,9 @@ from luthier.errors import Mistake
 from luthier.model import attention
 from luthier.model.packed import Packed, pack
 from luthier.train import selftest
+from token_rows import Row, Rows
 
 END = 2
-
-
-class Row:
-    def __init__(self, ids: list[int], learn: list[bool]) -> None:
-        self.ids, self.learn = np.array(ids), np.array(learn)
-
-
-class Rows(list[Row]):
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row.ids) for row in self]
-
-    def place(self, number: int) -> str:
-        return f"rows.jsonl:{number + 1}"
 
 
 def conversations(count: int) -> Rows:
@@ -35,8 +22,8 @@ def conversations(count: int) -> Rows:
     generator = np.random.default_rng(3)
     rows = Rows()
     for question in range(4, 4 + count):
-        ids = [*generator.integers(5, 300, question + 9).tolist(), END]
-        rows.append(Row(ids, [place >= question for place in range(len(ids))]))
+        ids = np.append(generator.integers(5, 300, question + 9), END)
+        rows.append(Row(ids, np.arange(len(ids)) >= question))
     return rows
 
 
@@ -58,7 +45,7 @@ def test_rows_as_they_should_be_pass(model: PreTrainedModel, count: int) -> None
 
 
 def test_where_no_token_is_known_to_end_answers_it_is_told_and_not_refused(model: PreTrainedModel) -> None:
-    texts = Rows([Row([7, 8, 9, 10], [True] * 4), Row([11, 12, 13], [True] * 3)])
+    texts = Rows(Row(np.arange(start, end), np.ones(end - start, dtype=bool)) for start, end in ((7, 11), (11, 14)))
     found = selftest.run(model, texts)
     assert not found.ends
     assert found.learnt == 3 + 2  # a row's first token follows nothing
@@ -67,7 +54,7 @@ def test_where_no_token_is_known_to_end_answers_it_is_told_and_not_refused(model
 @pytest.mark.parametrize("learn", [[False] * 5, [True] + [False] * 4])
 def test_a_row_of_which_nothing_is_learnt_is_refused_by_name(model: PreTrainedModel, learn: list[bool]) -> None:
     rows = conversations(4)
-    rows[2] = Row([5, 6, 7, 8, END], learn)
+    rows[2] = Row(np.array([5, 6, 7, 8, END]), np.array(learn))
     with pytest.raises(Mistake, match=r"rows\.jsonl:3: nothing is learnt of this row"):
         selftest.run(model, rows, {END})
 
@@ -85,7 +72,7 @@ def test_a_count_that_is_not_that_of_the_flags_is_refused(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def all_of_it(rows: list[Any], device: torch.device) -> Packed:
-        return pack([Row(list(row.ids), [True] * len(row.ids)) for row in rows], device)
+        return pack([Row(row.ids, np.ones(len(row.ids), dtype=bool)) for row in rows], device)
 
     monkeypatch.setattr(selftest, "pack", all_of_it)
     with pytest.raises(Mistake, match=r"rows\.jsonl:1: 10 tokens of this row are marked as learnt, but 13 count"):
