@@ -182,14 +182,17 @@ def bound(measured: dict[str, Any]) -> list[str]:
     if not {"full", "limit"} <= measured.keys():
         return []
     found = results(measured["full"]["found"])
-    ratio = targets.speed(found["luthier full"]) / targets.speed(found[measured["full"]["search"]["best"]])
+    best = targets.speed(found[measured["full"]["search"]["best"]])
+    ratio = targets.speed(found["luthier full"]) / best
     length, one = next(iter(measured["limit"]["lengths"].items()))
     share, _ = with_weights(one["seconds"])
+    needed = targets.FULL * best * 6 * one["parameters"]
     return [
         "",
         f"Products with the weights take {100 * share:.0f} % of a step with rows of {length}. If everything else cost nothing, "
         f"{ratio:.2f} × TRL's best would become {ratio / share:.2f} ×; beyond that these products themselves would have to "
-        "come faster.",
+        f"come faster. {targets.FULL:g} × TRL's best needs {needed / 1e9:.0f} GFLOP/s in products alone (6 × parameters a "
+        f"token); the largest products reach {max(one['squares'].values()) / 1e9:.0f} here.",
     ]
 
 
