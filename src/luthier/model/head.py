@@ -4,6 +4,7 @@ Scores for the whole vocabulary exist for a block of positions at a time, and be
 cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from luthier.model import attention
+from luthier.model import attention, memory
 from luthier.model.packed import Packed
 
 CausalModel = PreTrainedModel | PeftModel
@@ -29,16 +30,15 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, scale: float
     ) -> Tensor:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
-        learns = need_hidden or need_weight
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight and not len(hidden) else None
-        size = positions_at_once(len(weight) * weight.element_size()) if learns else CHUNK
-        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
+        buffer = _block(len(weight), weight.dtype, weight.device)
+        size = len(buffer)
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
             scores = torch.mm(block, weight.T, out=buffer[: len(block)])
-            total += _losses(scores, wanted, softcap, scale, learns=learns).sum()
+            total += _losses(scores, wanted, softcap, scale, learns=True).sum()
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + size])
             if need_weight:
@@ -52,6 +52,13 @@ class _HeadLoss(torch.autograd.Function):
         (outer,) = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
         grad_hidden, grad_weight = (None if grad is None else grad.mul_(outer) for grad in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
+
+
+@lru_cache(maxsize=1)
+def _block(vocabulary: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Place for scores that are learnt from, the same one for every batch; what no batch has reached takes no memory."""
+    with memory.lasting():
+        return torch.empty(positions_at_once(vocabulary * dtype.itemsize), vocabulary, dtype=dtype, device=device)
 
 
 def positions_at_once(row: int) -> int:
@@ -93,6 +100,18 @@ def _losses(
     return each
 
 
+def _losses_only(
+    hidden: Float[Tensor, "positions width"],
+    weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, " positions"],
+    softcap: float | None,
+    scale: float,
+) -> Float[Tensor, " positions"]:
+    """The loss of each position, from scores that exist for a few positions at a time."""
+    parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+    return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, learns=False) for part, wanted in parts])
+
+
 class _EachLoss(torch.autograd.Function):
     """Cross entropy of each position of `hidden @ weight.T`; the scores are computed a second time in the backward pass.
 
@@ -105,8 +124,7 @@ class _EachLoss(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(hidden, weight, targets)
         ctx.softcap, ctx.scale = softcap, scale
-        parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-        return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, learns=False) for part, wanted in parts])
+        return _losses_only(hidden, weight, targets, softcap, scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
@@ -114,8 +132,8 @@ class _EachLoss(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
-        size = positions_at_once(len(weight) * weight.element_size())
-        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
+        buffer = _block(len(weight), weight.dtype, weight.device)
+        size = len(buffer)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])
@@ -134,7 +152,10 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     wanted = batch.tokens[batch.targets]
     if not is_plain(head):
         return nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="sum")
-    loss: Tensor = _HeadLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
+    states = _states(model, batch)
+    if not torch.is_grad_enabled():
+        return _losses_only(states, head.weight, wanted, *bend(model)).sum()
+    loss: Tensor = _HeadLoss.apply(states, head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     return loss
 
 

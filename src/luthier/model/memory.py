@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,8 @@ from luthier.recipe import Train
 NEEDS_LESS = "name a smaller model, or end other programs"
 _CGROUP = Path("/sys/fs/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_MAPPED, _TRIMMED = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
-_LASTING = 1 << 16
+_mapped, _trimmed = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
+_LARGE, _OWN_PLACE = 32 << 20, 1 << 16  # bytes
 _NEVER = (1 << 31) - 1
 
 
@@ -65,32 +66,47 @@ def reused() -> Iterator[None]:
     """Inside, memory that is freed stays with the process, for the next tensors; it goes back to the system at the end.
 
     Every step frees the same gigabyte or so and takes it again. glibc gives it back to the system each time, which then hands
-    it out page by page, filled with zeros: an eighth of a step. Other C libraries are left as they are.
+    it out page by page, filled with zeros: an eighth of a step. What is larger than all gaps that a step leaves still comes
+    and goes by itself. Other C libraries are left as they are.
     """
-    library = _glibc()
-    if library is not None:
-        library.mallopt(_MMAP_THRESHOLD, _NEVER)
-        library.mallopt(_TRIM_THRESHOLD, _NEVER)
     try:
-        yield
+        with _thresholds(mapped=_LARGE, trimmed=_NEVER):
+            yield
     finally:
-        if library is not None:
-            library.mallopt(_MMAP_THRESHOLD, _MAPPED)
-            library.mallopt(_TRIM_THRESHOLD, _TRIMMED)
-            library.malloc_trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Give what is free back to the system, also in the gaps between what is held."""
+    if library := _glibc():
+        library.malloc_trim(0)
 
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
     """Inside, tensors are made that stay, so they get places of their own: among what comes and goes they would leave gaps."""
-    library = _glibc()
-    if library is not None:
-        library.mallopt(_MMAP_THRESHOLD, _LASTING)
+    with _thresholds(mapped=_OWN_PLACE, trimmed=_trimmed):
+        yield
+
+
+@contextlib.contextmanager
+def _thresholds(*, mapped: int, trimmed: int) -> Iterator[None]:
+    """Inside, glibc maps what has this many bytes by itself, and gives back what is free beyond that many."""
+    global _mapped, _trimmed
+    before = _mapped, _trimmed
     try:
+        _mapped, _trimmed = mapped, trimmed
+        _ask_for_thresholds()
         yield
     finally:
-        if library is not None:
-            library.mallopt(_MMAP_THRESHOLD, _NEVER)
+        _mapped, _trimmed = before
+        _ask_for_thresholds()
+
+
+def _ask_for_thresholds() -> None:
+    if library := _glibc():
+        library.mallopt(_MMAP_THRESHOLD, _mapped)
+        library.mallopt(_TRIM_THRESHOLD, _trimmed)
 
 
 @contextlib.contextmanager
@@ -144,6 +160,7 @@ def _needed(error: BaseException) -> str:
     return ", ".join(parts)
 
 
+@lru_cache(maxsize=1)
 def _glibc() -> ctypes.CDLL | None:
     """The C library of this process where it is glibc."""
     with contextlib.suppress(OSError, TypeError):  # TypeError: Windows has no such handle

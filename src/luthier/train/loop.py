@@ -25,6 +25,8 @@ from luthier.train.objectives import Measured, Objective, TokenRows
 from luthier.train.optimizer import MasterOptimizer, learning_rate
 from luthier.train.pace import SAVED_PER_SECOND, STEPS_WATCHED, Pace
 
+TIDIED = 2  # steps after which free memory goes back: batches of many sizes would leave ever more gaps
+
 
 class Record(Protocol):
     """Takes an event: its kind and its fields."""
@@ -202,6 +204,8 @@ def _update(
         number, highest=settings.learning_rate, steps=steps, warmup=settings.warmup_steps, schedule=settings.schedule
     )
     optimizer.step(rate)
+    if number % TIDIED == 0:
+        memory.give_back()
     return {**means, "learning_rate": rate, "gradient_norm": norm, "learnt": sum(part.learnt for part in found)}
 
 
