@@ -64,3 +64,15 @@ def test_memory_is_reused_inside_and_given_back_afterwards() -> None:
         assert min(pages_of_some_tensors() for _ in range(4)) < 100
         assert memory.held() > before + 60_000_000
     assert memory.held() < before + 60_000_000
+
+
+def test_a_place_is_the_same_until_a_larger_one_is_needed_and_gone_at_the_end() -> None:
+    def address(rows: int) -> int:
+        return memory.place(rows, 3, torch.float32, torch.device("cpu")).data_ptr()
+
+    with memory.reused():
+        first = address(80)
+        assert address(70) == first == address(80)
+        assert memory.place(200, 3, torch.float32, torch.device("cpu")).shape == (200, 3)
+        assert address(80) == address(200)
+    assert not memory._places

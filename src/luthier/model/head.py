@@ -4,7 +4,6 @@ Scores for the whole vocabulary exist for a block of positions at a time, and be
 cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,8 +32,8 @@ class _HeadLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight and not len(hidden) else None
-        buffer = _block(len(weight), weight.dtype, weight.device)
-        size = len(buffer)
+        size = positions_at_once(len(weight) * weight.element_size())
+        buffer = memory.place(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
             scores = torch.mm(block, weight.T, out=buffer[: len(block)])
@@ -52,13 +51,6 @@ class _HeadLoss(torch.autograd.Function):
         (outer,) = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
         grad_hidden, grad_weight = (None if grad is None else grad.mul_(outer) for grad in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
-
-
-@lru_cache(maxsize=1)
-def _block(vocabulary: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Place for scores that are learnt from, the same one for every batch; what no batch has reached takes no memory."""
-    with memory.lasting():
-        return torch.empty(positions_at_once(vocabulary * dtype.itemsize), vocabulary, dtype=dtype, device=device)
 
 
 def positions_at_once(row: int) -> int:
@@ -132,8 +124,8 @@ class _EachLoss(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
-        buffer = _block(len(weight), weight.dtype, weight.device)
-        size = len(buffer)
+        size = positions_at_once(len(weight) * weight.element_size())
+        buffer = memory.place(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from luthier.durable import size
 from luthier.errors import EnvironmentMistake
@@ -20,6 +22,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _mapped, _trimmed = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
 _LARGE, _OWN_PLACE = 32 << 20, 1 << 16  # bytes
 _NEVER = (1 << 31) - 1
+_places: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
 
 
 def available(device: torch.device) -> int:
@@ -73,6 +76,7 @@ def reused() -> Iterator[None]:
         with _thresholds(mapped=_LARGE, trimmed=_NEVER):
             yield
     finally:
+        _places.clear()
         give_back()
 
 
@@ -80,6 +84,18 @@ def give_back() -> None:
     """Give what is free back to the system, also in the gaps between what is held."""
     if library := _glibc():
         library.malloc_trim(0)
+
+
+def place(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "rows width"]:
+    """A tensor with any numbers; inside `reused` the same memory whenever it is asked for, a larger one when it has to be."""
+    if _trimmed != _NEVER:
+        return torch.empty(rows, width, dtype=dtype, device=device)
+    kind = (width, dtype, device)
+    if kind not in _places or len(_places[kind]) < rows:
+        _places.pop(kind, None)
+        with lasting():
+            _places[kind] = torch.empty(rows + rows // 8, width, dtype=dtype, device=device)
+    return _places[kind][:rows]
 
 
 @contextlib.contextmanager
