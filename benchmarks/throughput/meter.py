@@ -28,6 +28,8 @@ class Meter:
         self.device = device
         self.times: list[float] = []
         self.tokens: list[int] = []
+        self.aside: list[float] = []
+        """Seconds after each step that are not the training's."""
         self.peaks: list[float] = []
         self.peak_device: float | None = None
 
@@ -51,6 +53,7 @@ class Meter:
             self.peak_device = torch.cuda.max_memory_allocated() / 1e9
         self.times.append(time.perf_counter())
         self.tokens.append(tokens)
+        self.aside.append(0.0)
         if len(self.times) == self.steps:
             self.phase()
 
@@ -60,7 +63,7 @@ class Meter:
             f"{len(self.times)} of {self.steps} steps were measured"
         )
         counted = sum(self.tokens[self.warmup :])
-        speed = counted / (self.times[-1] - self.times[self.warmup - 1])
+        speed = counted / (self.times[-1] - self.times[self.warmup - 1] - sum(self.aside[self.warmup - 1 : -1]))
         return Result(
             arm, self.steps, sum(self.tokens), speed, *self.peaks, heldout_loss, versions, dict(setting),
             self.peak_device,

@@ -153,6 +153,10 @@ def limit(part: dict[str, Any]) -> tuple[list[Target], list[str]]:
             f"| {length} | {one['tokens_per_second']:.0f} | {squares} | {one['shapes'] / 1e9:.0f} "
             f"| {100 * one['share_of_squares']:.0f} % | {100 * one['share_of_shapes']:.0f} % |"
         )
+    lines += [
+        "",
+        "Products were measured in the pauses between the training's steps, medians. `1024²` is a product of squares.",
+    ]
     lines += ["", "Share of a step's time by torch's profiler, and the products' speed meanwhile:", ""]
     lines += ["| | " + " | ".join(f"rows of {length}" for length in lengths) + " |", "|---|" + "--:|" * len(lengths)]
     lines.append("| **products with the weights** | " + " | ".join(map(product_cell, lengths.values())) + " |")

@@ -1,7 +1,8 @@
 """How near training comes to what this machine's bf16 matrix products allow, and where the rest of the time goes.
 
-Called by compare.py. In one process: products, a training, products again, a few steps under torch's profiler. A token takes
-6 operations for each parameter to train (Kaplan et al. 2020, section 2.1); attention's own products are left out.
+Called by compare.py. In one process: a training with products between its steps, so that both have the machine at the same
+times, then a few steps under torch's profiler. A token takes 6 operations for each parameter to train (Kaplan et al. 2020,
+section 2.1); attention's own products are left out.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import breakdown
 import run_luthier
@@ -22,12 +24,15 @@ from torch.nn.functional import linear
 from luthier.model import loading
 
 SQUARES = (1024, 2048, 4096)
-TRIALS = 5
+TRIALS = 2
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Products in operations per second, training in tokens per second; the shares are of what the products allow."""
+    """Products in operations per second, training in tokens per second; the shares are of what the products allow.
+
+    Each product's speed is the median over the pauses between steps of the faster of two.
+    """
 
     squares: dict[str, float]
     shapes: float
@@ -81,12 +86,18 @@ def run(task: Task) -> Limit:
     weights = Counter(tuple(module.weight.shape) for module in model.modules() if isinstance(module, nn.Linear))
     del model
     assert task.tokens_per_step
-    sizes = SQUARES[:1] if task.smoke else SQUARES
-    before = {size: square(size) for size in sizes}
-    shaped = model_shapes(dict(weights), task.tokens_per_step)  # type: ignore[arg-type]
-    trained = run_luthier.run(task)
-    squares = {str(size): max(before[size], square(size)) for size in sizes}
-    shaped = max(shaped, model_shapes(dict(weights), task.tokens_per_step))  # type: ignore[arg-type]
+    tokens, shapes = task.tokens_per_step, dict(weights)
+    paused: dict[int, list[float]] = {size: [] for size in (SQUARES[:1] if task.smoke else SQUARES)}
+    shaped_each: list[float] = []
+
+    def between_steps(number: int) -> None:
+        if number >= task.warmup:
+            for size, speeds in paused.items():
+                speeds.append(square(size))
+            shaped_each.append(model_shapes(shapes, tokens))  # type: ignore[arg-type]
+
+    trained = run_luthier.run(task, between_steps)
+    squares, shaped = {str(size): median(speeds) for size, speeds in paused.items()}, median(shaped_each)
     needed = 6 * parameters * trained.tokens_per_second
     return Limit(
         squares,

@@ -1,6 +1,7 @@
 """One training with Luthier's own loop, measured. Called by compare.py."""
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def count_steps(lengths: list[int], budget: int, *, epochs: int, seed: int) -> i
 
 
 def run(task: Task, after_step: Callable[[int], None] = lambda number: None) -> Result:
-    """Train, and tell; `after_step` is called with each step's number once it has been timed."""
+    """Train, and tell; `after_step` is called with each step's number once it has been timed, and its time does not count."""
     rows = task.read_rows()
     train = ArrayRows(rows.train)
     device = torch.device(task.device)
@@ -88,6 +89,7 @@ def run(task: Task, after_step: Callable[[int], None] = lambda number: None) -> 
         if kind == "step":
             meter.step(int(str(fields["tokens"])))
             after_step(len(meter.times))
+            meter.aside[-1] = time.perf_counter() - meter.times[-1]
 
     with tempfile.TemporaryDirectory() as folder:
         meter.start()
