@@ -132,6 +132,15 @@ def test_a_table_updated_a_few_rows_at_a_time_is_the_same_to_the_last_bit(monkey
     assert all(torch.equal(tensors(by_rows)[name], wanted) for name, wanted in tensors(whole).items())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_weight_that_is_a_single_number_learns_too(precision: str) -> None:
+    model = torch.nn.Module()
+    model.scale = torch.nn.Parameter(torch.tensor(1.0))
+    optimizer = MasterOptimizer(model, Train(precision=precision))  # type: ignore[arg-type]
+    one_step(optimizer, 0)
+    assert abs(optimizer.masters["scale"].detach().item() - 1) == pytest.approx(1e-2, rel=0.02)
+
+
 def moved(word: str) -> dict[str, torch.Tensor]:
     """By how much each weight moves at the first update with a rate of 0.01."""
     optimizer = MasterOptimizer(small_model(), Train(optimizer=word, precision="fp32"))

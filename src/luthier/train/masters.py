@@ -4,6 +4,7 @@ There the model's weight is the master rounded to the nearest bf16 number, which
 bits that rounding took away are kept beside it, so the master is there to the last bit and in memory only while it is updated.
 """
 
+from types import EllipsisType
 from typing import cast
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 PIECE = 1 << 19  # numbers taken apart or put together at once: they stay in the processor's cache
 HALF = 1 << 15  # of the last bit that bf16 has
-EVERY = slice(None)
+EVERY = ...
+Rows = slice | EllipsisType
 
 
 class Master:
@@ -39,12 +41,12 @@ class Master:
         else:
             assert compute == torch.float32, f"no masters beside {compute}"
 
-    def join(self, rows: slice = EVERY) -> None:
+    def join(self, rows: Rows = EVERY) -> None:
         """Let the optimizer's tensor have its numbers, or those of some rows."""
         if self.rest is not None:
             self.whole.data = join(self.parameter.data[rows], self.rest[rows])
 
-    def part(self, rows: slice = EVERY) -> None:
+    def part(self, rows: Rows = EVERY) -> None:
         """Round them into the parameter, and keep what that lacks."""
         if self.rest is not None:
             part(self.whole.data, self.parameter.data[rows], self.rest[rows])

@@ -17,7 +17,7 @@ from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.train.checkpoint import Numbers
-from luthier.train.masters import EVERY, Master
+from luthier.train.masters import EVERY, Master, Rows
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -178,7 +178,7 @@ class MasterOptimizer:
             else:
                 self._update(found)
 
-    def _update(self, found: Sequence[tuple[Master, Tensor]], rows: slice = EVERY) -> None:
+    def _update(self, found: Sequence[tuple[Master, Tensor]], rows: Rows = EVERY) -> None:
         """Update these weights, or these rows of them, with these gradients."""
         for master, gradient in found:
             master.join(rows)
