@@ -195,13 +195,13 @@ def test_memory_that_runs_out_is_told_with_numbers_and_a_way_out(
         "evaluate.arms=zero-shot,fine-tuned",
     ]
     large = ["train.tokens_per_step=100000", "train.tokens_per_batch=100000", "train.precision=fp32"]
-    ended = nursery.do("command", words=[*start, *large, "--run", str(folder)], memory=400_000_000)
+    ended = nursery.do("command", words=[*start, *large, "--run", str(folder)], memory=700_000_000)
     assert ended.code == 4 and "Traceback" not in ended.said, ended.said
     told = r"not enough memory to train: [\d.]+ [GM]B more were asked for, this process holds [\d.]+ [GM]B"
     assert re.search(told, ended.said), ended.said
     assert "train.tokens_per_batch=50000" in ended.said and "train.method=lora" in ended.said
     assert nursery.do("command", words=["resume", str(folder), "train.epochs=2"]).code == 2
-    ended = nursery.do("command", words=["resume", str(folder), "train.tokens_per_batch=2000"], memory=400_000_000)
+    ended = nursery.do("command", words=["resume", str(folder), "train.tokens_per_batch=2000"], memory=700_000_000)
     assert ended.code == 0, ended.said
     tally.add("runs out of memory")
 

@@ -172,6 +172,7 @@ def test_a_merged_adapter_gives_the_same_tokens(tuned: Callable[..., Path], tmp_
     assert tokens(whole) == tokens(loading.load(str(folder)))
 
 
+@pytest.mark.filterwarnings("error")  # none of peft's own reaches a user
 def test_two_adapters_share_a_base_and_answer_as_if_they_were_alone(
     tuned: Callable[..., Path], tiny_model: Path, method: str
 ) -> None:

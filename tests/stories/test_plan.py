@@ -62,9 +62,9 @@ def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> 
 
 
 def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:
-    screen = luthier("plan", f"model={pythia}", "--memory", "1.2")
+    screen = luthier("plan", f"model={pythia}", "--memory", "1")
     assert screen.code == 4
-    assert "1.3 GB available: DOES NOT FIT" in screen.out
+    assert "1.1 GB available: DOES NOT FIT" in screen.out
     remedies = re.findall(r"^ +(train\..+): [\d.]+ [GM]B(, fits)?$", screen.out, re.MULTILINE)
     assert [fits for _, fits in remedies] == [""] * (len(remedies) - 1) + [", fits"]
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -88,7 +89,8 @@ def load(
                 plain = _whole(check(_base_of(folder), str(folder)), dtype, device, quantised=in_bits)
                 if merged and in_bits:
                     plain = plain.dequantize(dtype)
-                model: CausalModel = PeftModel.from_pretrained(plain, str(folder))
+                with _older_words():
+                    model: CausalModel = PeftModel.from_pretrained(plain, str(folder))
                 if merged:
                     model = model.merge_and_unload()  # type: ignore[operator]
             else:
@@ -137,9 +139,10 @@ def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, li
             how = " in 4 bits" if bits[adapter] else ""
             raise Mistake(f"this adapter learnt beside another base{how}, not beside {name}.", where=adapter)
     names = [f"adapter{number}" for number in range(len(folders))]
-    model = PeftModel.from_pretrained(lm.model, str(folders[0]), adapter_name=names[0])
-    for folder, own_name in zip(folders[1:], names[1:], strict=True):
-        model.load_adapter(str(folder), adapter_name=own_name)
+    with _older_words():
+        model = PeftModel.from_pretrained(lm.model, str(folders[0]), adapter_name=names[0])
+        for folder, own_name in zip(folders[1:], names[1:], strict=True):
+            model.load_adapter(str(folder), adapter_name=own_name)
     model.eval()
     return replace(lm, model=model), names
 
@@ -179,11 +182,18 @@ def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: 
     config = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0, use_dora=dora
     )
-    with warnings.catch_warnings():  # peft asks models in transformers' older words
-        warnings.simplefilter("ignore", FutureWarning)
+    with _older_words():
         adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+@contextmanager
+def _older_words() -> Iterator[None]:
+    """Inside, peft asks transformers in words that these call deprecated, which no user of ours can change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def save(

@@ -27,7 +27,7 @@ FOUR_BITS = 0.5 + (1 + 4 / 256) / 64  # bytes of a weight in NF4: 8 bits of scal
 MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256)}  # bytes for each weight that learns; others: see `_moments`
 UPDATED = optimizer.BLOCK * 2 * MASTER  # fp32 masters and gradients of the weights that are updated together
 SPARE = 0.9  # of the available memory may be planned with: the rest is for what no plan knows
-HELD_BACK = 0.5  # of what comes and goes in a step: batches differ in size, so the C library's heap has gaps
+HELD_BACK = 0.8  # of what comes and goes in a step: batches differ in size, so the C library's heap has gaps
 LEAST_BATCH = 128  # tokens below which a smaller batch saves hardly anything
 
 Change = Mapping[str, Any]
