@@ -21,7 +21,8 @@ KINDS = (
 )
 PRODUCTS = {"mm", "addmm", "linear", "matmul", "mkldnn_linear", "_addmm_activation"}
 BATCHED = {"bmm", "baddbmm"}
-COUNTED = {"mm", "addmm", "bmm", "baddbmm"}  # what the others call
+ADDING = {"addmm", "baddbmm"}  # to what comes first
+COUNTED = {"mm", "bmm", *ADDING}  # what the others call
 COPIES = {
     "copy_", "_to_copy", "to", "clone", "contiguous", "cat", "stack", "index_select", "index_copy_", "index", "gather",
     "scatter_add_", "fill_", "zero_", "zeros", "new_zeros", "empty", "empty_like", "empty_strided", "new_empty", "as_strided",
@@ -59,10 +60,12 @@ def kind_of(name: str, shapes: Iterable[Any], callers: Iterable[str], vocabulary
 
 def operations(name: str, shapes: list[Any]) -> int:
     """Floating-point operations of a matrix product, from the shapes of its inputs; 0 of anything else."""
-    matrices = [shape for shape in shapes if isinstance(shape, (list, tuple)) and len(shape) >= 2]
-    if name.removeprefix("aten::") not in COUNTED or len(matrices) < 2:
+    word = name.removeprefix("aten::")
+    first = 1 if word in ADDING else 0
+    factors = shapes[first : first + 2]  # a place for the result may follow
+    if word not in COUNTED or len(factors) < 2:
         return 0
-    left, right = matrices[-2:]  # of addmm, what is added comes first
+    left, right = factors
     return int(2 * prod(left) * right[-1])
 
 

@@ -75,6 +75,8 @@ def test_operators_are_told_apart_by_name_shape_and_caller(module: Load) -> None
     assert kind_of("aten::mul", [[1, 1024, 576], []], [], 49_152) == "norms and element-wise"
     assert kind_of("aten::mul_", [[576], []], ["Optimizer.step#AdamW.step"], 49_152) == "optimizer"
     assert module("breakdown").operations("aten::addmm", [[3], [2, 5], [5, 3], []]) == 2 * 2 * 5 * 3
+    into = [[2, 5], [5, 3], [2, 3]]  # torch.mm(…, out=…)
+    assert module("breakdown").operations("aten::mm", into) == 2 * 2 * 5 * 3
     assert module("breakdown").operations("aten::linear", [[2, 5], [3, 5]]) == 0  # its mm is counted
 
 
