@@ -162,6 +162,7 @@ class MasterOptimizer:
         return norm
 
     @torch.no_grad()
+    @torch.profiler.record_function("Optimizer.step#MasterOptimizer.step")
     def step(self, rate: float) -> None:
         """One update at this learning rate; the gradients are gone afterwards.
 
