@@ -25,8 +25,12 @@ def states(
     return [torch.randn(size, generator=generator, dtype=dtype).requires_grad_() for size in sizes]
 
 
+@pytest.mark.parametrize("part", [64, 5])  # one part, and four of which the last is shorter
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (6, 2), (3, 1)])
-def test_products_and_their_gradients_are_those_of_causal_sdpa(heads: int, groups: int) -> None:
+def test_products_and_their_gradients_are_those_of_causal_sdpa(
+    heads: int, groups: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "PARTS", (part, part))
     ours, theirs = states(heads, groups, 19), states(heads, groups, 19)
     output = attention.products(*ours, 0.3)
     wanted = scaled_dot_product_attention(*theirs, is_causal=True, scale=0.3, enable_gqa=True)
@@ -44,6 +48,12 @@ def test_the_gradient_of_packed_attention_agrees_with_finite_differences() -> No
         lambda *packed: attention.attend(LAYER, *packed, None, segments=segments)[0], states(2, 1, 6, batch=1)
     )
     assert torch.autograd.gradcheck(lambda *rows: attention.products(*rows, 0.5), states(2, 1, 5))
+
+
+def test_a_row_is_taken_in_parts_of_about_equal_length() -> None:
+    assert attention._parts(95) == [slice(0, 95)]
+    assert attention._parts(191) == [slice(0, 64), slice(64, 128), slice(128, 191)]
+    assert [len(attention._parts(time)) for time in (512, 1024, 2048)] == [8, 8, 16]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
