@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from luthier.train import masters
-from luthier.train.masters import Master
+from luthier.train.masters import Master, Space
 
 
 def every_kind_of_number() -> torch.Tensor:
@@ -19,7 +19,7 @@ def test_numbers_are_rounded_to_the_nearest_and_come_back_exactly() -> None:
     whole = every_kind_of_number()
     rounded, rest = torch.empty_like(whole, dtype=torch.bfloat16), torch.empty_like(whole, dtype=torch.int16)
     masters.part(whole, rounded, rest)
-    assert torch.equal(masters.join(rounded, rest).view(torch.int32), whole.view(torch.int32))
+    assert torch.equal(masters.join(rounded, rest, Space(0)).view(torch.int32), whole.view(torch.int32))
     between = rest == -(1 << 15)  # torch takes the even one of two equally near numbers
     assert torch.equal(rounded[~between], whole[~between].to(torch.bfloat16))
     assert between.sum() < 100
@@ -30,7 +30,7 @@ def test_a_master_takes_no_memory_beyond_four_bytes_a_weight_between_updates() -
     master = Master(torch.nn.Parameter(start.clone()), torch.bfloat16)
     assert master.parameter.dtype == torch.bfloat16 and torch.equal(master.detach(), start)
     assert master.whole.shape == start.shape and master.whole.untyped_storage().nbytes() <= 4
-    master.join()
+    master.join(Space(0))
     master.whole.add_(1e-5)
     master.part()
     assert torch.equal(master.detach(), start + 1e-5)
@@ -47,3 +47,12 @@ def test_a_weight_that_is_not_in_fp32_is_no_start(compute: torch.dtype) -> None:
 def test_in_fp32_a_parameter_is_its_own_master() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     assert Master(parameter, torch.float32).whole is parameter
+
+
+def test_space_is_the_same_memory_after_it_was_cleared_and_more_is_found_elsewhere() -> None:
+    space, rounded = Space(10), torch.zeros(2, 3, dtype=torch.bfloat16)
+    first, second = space.like(rounded), space.like(rounded)
+    assert first.shape == second.shape == (2, 3) and first.dtype == torch.float32
+    assert first.untyped_storage().nbytes() == 40 and second.untyped_storage().nbytes() == 24
+    space.clear()
+    assert space.like(rounded).data_ptr() == first.data_ptr()

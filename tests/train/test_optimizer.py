@@ -133,6 +133,20 @@ def test_a_table_updated_a_few_rows_at_a_time_is_the_same_to_the_last_bit(monkey
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adamw_has_before_the_first_update_what_torch_would_make_then(precision: str) -> None:
+    optimizer = MasterOptimizer(small_model(), Train(optimizer="adamw", precision=precision))  # type: ignore[arg-type]
+    before = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors(optimizer).items()}
+    (adamw,) = optimizer.optimizers
+    adamw.state.clear()
+    one_step(optimizer, 0)
+    made_by_torch = tensors(optimizer)
+    assert before == {name: (tensor.shape, tensor.dtype) for name, tensor in made_by_torch.items()}
+    again = MasterOptimizer(small_model(), Train(optimizer="adamw", precision=precision))  # type: ignore[arg-type]
+    one_step(again, 0)
+    assert all(torch.equal(tensors(again)[name], wanted) for name, wanted in made_by_torch.items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_weight_that_is_a_single_number_learns_too(precision: str) -> None:
     model = torch.nn.Module()
     model.scale = torch.nn.Parameter(torch.tensor(1.0))

@@ -8,13 +8,36 @@ from types import EllipsisType
 from typing import cast
 
 import torch
-from jaxtyping import BFloat16, Float32, Int16
+from jaxtyping import BFloat16, Float, Float32, Int16
 from torch import Tensor, nn
 
 PIECE = 1 << 19  # numbers taken apart or put together at once: they stay in the processor's cache
 HALF = 1 << 15  # of the last bit that bf16 has
 EVERY = ...
 Rows = slice | EllipsisType
+
+
+class Space:
+    """Memory for fp32 numbers that exist while a few weights are updated, the same for the next few.
+
+    Taken anew each time it would come from the system again and again, page by page.
+    """
+
+    def __init__(self, numbers: int, device: torch.device | None = None) -> None:
+        self._memory = torch.empty(numbers, dtype=torch.float32, device=device)
+        self._taken = 0
+
+    def like(self, tensor: Float[Tensor, "..."]) -> Float32[Tensor, "..."]:
+        """A tensor of this one's shape with any numbers; it lies elsewhere if what is left does not hold it."""
+        start, end = self._taken, self._taken + tensor.numel()
+        if end > len(self._memory):
+            return torch.empty_like(tensor, dtype=torch.float32)
+        self._taken = end
+        return self._memory[start:end].view(tensor.shape)
+
+    def clear(self) -> None:
+        """All of it may be taken again."""
+        self._taken = 0
 
 
 class Master:
@@ -41,10 +64,10 @@ class Master:
         else:
             assert compute == torch.float32, f"no masters beside {compute}"
 
-    def join(self, rows: Rows = EVERY) -> None:
+    def join(self, space: Space, rows: Rows = EVERY) -> None:
         """Let the optimizer's tensor have its numbers, or those of some rows."""
         if self.rest is not None:
-            self.whole.data = join(self.parameter.data[rows], self.rest[rows])
+            self.whole.data = join(self.parameter.data[rows], self.rest[rows], space)
 
     def part(self, rows: Rows = EVERY) -> None:
         """Round them into the parameter, and keep what that lacks."""
@@ -64,7 +87,7 @@ class Master:
 
     def detach(self) -> Float32[Tensor, "..."]:
         """The master's numbers: in fp32 the parameter's own, else a tensor of their own."""
-        return self.parameter.detach() if self.rest is None else join(self.parameter.data, self.rest)
+        return self.parameter.detach() if self.rest is None else join(self.parameter.data, self.rest, Space(0))
 
     def set(self, value: Float32[Tensor, "..."]) -> None:
         """Take other numbers."""
@@ -81,9 +104,9 @@ def part(whole: Float32[Tensor, "..."], rounded: BFloat16[Tensor, "..."], rest: 
         high.copy_(torch.add(bits, HALF).bitwise_right_shift_(16))
 
 
-def join(rounded: BFloat16[Tensor, "..."], rest: Int16[Tensor, "..."]) -> Float32[Tensor, "..."]:
+def join(rounded: BFloat16[Tensor, "..."], rest: Int16[Tensor, "..."], space: Space) -> Float32[Tensor, "..."]:
     """The fp32 numbers that `part` was given."""
-    whole = torch.empty_like(rounded, dtype=torch.float32)
+    whole = space.like(rounded)
     for bits, high, low in zip(*(_pieces(tensor) for tensor in (whole, rounded, rest)), strict=True):
         bits.copy_(high)
         bits.bitwise_left_shift_(16).add_(low)

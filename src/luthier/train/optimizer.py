@@ -17,7 +17,7 @@ from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.train.checkpoint import Numbers
-from luthier.train.masters import EVERY, Master, Rows
+from luthier.train.masters import EVERY, Master, Rows, Space
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -67,8 +67,15 @@ class Build(Protocol):
 
 
 def adamw(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
-    """AdamW (Loshchilov and Hutter 2019): 8 bytes of state a weight."""
-    return [torch.optim.AdamW(weights.groups(settings.weight_decay), lr=0.0, fused=True)]
+    """AdamW (Loshchilov and Hutter 2019): 8 bytes of state a weight.
+
+    The state is what torch would make at the first update. Made before, it does not lie among what a step leaves.
+    """
+    optimizer = torch.optim.AdamW(weights.groups(settings.weight_decay), lr=0.0, fused=True)
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        moments = {name: torch.zeros(weight.shape, device=weight.device) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
+    return [optimizer]
 
 
 def adamw_8bit(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
@@ -103,7 +110,7 @@ def resolve(word: str) -> Build:
 BY_ROWS = {"adamw"}
 """Optimizers that update each number by itself, so that a large table can be updated a few rows at a time."""
 
-BLOCK = 4 << 20  # weights that are updated together: with moments and gradient 64 MiB
+BLOCK = 1 << 20  # weights that are updated together: with moments and gradient 16 MiB, which a processor's cache holds
 PIECE = 1 << 20  # numbers whose squares are summed at once: in fp32, 4 MiB
 
 
@@ -123,15 +130,18 @@ class MasterOptimizer:
         compute = DTYPES[settings.precision or "fp32"]
         wide = compute == torch.float32 or methods.resolve(settings.method or "full").wide
         self.masters: dict[str, Master] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                self.masters[name] = Master(parameter, torch.float32 if wide else compute)
-            elif parameter.is_floating_point():
-                parameter.data = parameter.data.to(compute)
+        with memory.lasting():
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    self.masters[name] = Master(parameter, torch.float32 if wide else compute)
+                elif parameter.is_floating_point():
+                    parameter.data = parameter.data.to(compute)
+            self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
+            numbers = sum(master.numel() for master in self.masters.values() if master.rest is not None)
+            self.space = Space(2 * min(BLOCK, numbers), next(model.parameters()).device)
         for module in model.modules():
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
                 module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
-        self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
         self.by_rows = settings.optimizer in BY_ROWS
         self.names = {id(master.whole): name for name, master in self.masters.items()}
         self.blocks = list(_blocks(self.masters))
@@ -182,14 +192,18 @@ class MasterOptimizer:
     def _update(self, found: Sequence[tuple[Master, Tensor]], rows: Rows = EVERY) -> None:
         """Update these weights, or these rows of them, with these gradients."""
         for master, gradient in found:
-            master.join(rows)
-            master.whole.grad = gradient[rows].float().mul_(self.scale)
+            slope = gradient[rows]
+            if slope.dtype != master.dtype:
+                slope = self.space.like(slope).copy_(slope)
+            master.join(self.space, rows)
+            master.whole.grad = slope.mul_(self.scale)
         for optimizer in self.optimizers:
-            with memory.lasting():  # what it remembers
+            with memory.lasting():  # what it remembers from now on
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for master, _ in found:
             master.part(rows)
+        self.space.clear()
 
     def _rows(self, master: Master) -> list[slice]:
         """The parts in which a table is updated that would take hundreds of megabytes in fp32; none if it is updated whole.
@@ -238,7 +252,8 @@ class MasterOptimizer:
             key, _, name = full.partition("/")
             if key != "weight":
                 plain = value.ndim == 0 and not value.is_floating_point()
-                kept[name][key] = value.item() if plain else value.clone()
+                with memory.lasting():
+                    kept[name][key] = value.item() if plain else value.clone()
         for optimizer in self.optimizers:
             state = optimizer.state_dict()
             names = self._names(optimizer)
