@@ -134,8 +134,9 @@ def _weights(query: Tensor, keys: Tensor, part: slice, scale: float) -> tuple[Te
     batch, heads, _, _ = query.shape
     together = heads * batch // len(keys)
     queries = _stacked(query[:, :, part], len(keys) // batch)
-    mask = _causal(part.start, part.stop, together, query.dtype, query.device)
-    scores = torch.baddbmm(mask, queries, keys[:, : part.stop].transpose(1, 2), alpha=scale)
+    scores = torch.baddbmm(queries.new_empty(()), queries, keys[:, : part.stop].transpose(1, 2), beta=0, alpha=scale)
+    size = part.stop - part.start  # the keys before the part are seen by all of its queries
+    scores.view(len(keys), together, size, part.stop)[..., part.start :] += _causal(size, scores.dtype, scores.device)
     return torch.softmax(scores, dim=-1), queries
 
 
@@ -146,12 +147,9 @@ def _stacked(rows: Rows, groups: int) -> Float[Tensor, "stacks queries width"]:
 
 
 @lru_cache(maxsize=64)
-def _causal(
-    start: int, stop: int, heads: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "1 queries keys"]:
-    """What is added to the scores of the queries of a part, for several heads: 0 up to the diagonal, −∞ after it."""
-    mask = torch.full((stop - start, stop), float("-inf"), dtype=dtype, device=device).triu(start + 1)
-    return mask.repeat(1, heads, 1)
+def _causal(time: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time time"]:
+    """What is added to the scores: 0 up to the diagonal, −∞ after it."""
+    return torch.full((time, time), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
 def _sizes(rows: Rows, width: int) -> tuple[int, int, int, int]:
