@@ -6,8 +6,17 @@ from typing import Literal
 import torch
 
 Precision = Literal["bf16", "fp32"]
-TRIALS = 15
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SMALL, LARGE = 256, 1024
+"""Rows of the square matrices that are multiplied: a small product tells of emulation in milliseconds, a large one of speed."""
+EMULATED = 0.25
+"""bf16 below this share of fp32's speed is emulated; a large product, 2 s of processor time there, would say the same."""
+WORTH_IT = 1.3
+TRIALS = 15
+TRIAL_SECONDS = 0.12
+"""Processor time for the trials of one size."""
+LONG_ENOUGH = 0.002
+"""Seconds of a product that say how fast larger ones would be."""
 
 
 def pick_device() -> torch.device:
@@ -20,30 +29,51 @@ def pick_precision(device: torch.device) -> tuple[Precision, str]:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
         return ("bf16", "the GPU computes bf16 natively") if fast else ("fp32", "the GPU has no native bf16")
-    seconds = dict.fromkeys(DTYPES, float("inf"))
-    for _ in range(TRIALS):  # in turns, and the best of each, so that a busy moment misleads neither
-        for name, dtype in DTYPES.items():
-            seconds[name] = min(seconds[name], _time_product(dtype))
-    ratio = seconds["fp32"] / seconds["bf16"]
-    choice: Precision = "bf16" if ratio >= 1.3 else "fp32"
-    return choice, f"matrix products in bf16 run {ratio:.1f} times as fast as in fp32 here"
+    ratio = _bf16_speed()
+    if ratio >= 1:
+        told = f"matrix products in bf16 run {ratio:.1f} times as fast as in fp32 here"
+    else:
+        told = f"matrix products in bf16 take {1 / ratio:.1f} times as long as in fp32 here"
+    return "bf16" if ratio >= WORTH_IT else "fp32", told
 
 
 def products_per_second(precision: Precision, device: torch.device) -> float:
     """Floating-point operations per second of large matrix products, by a timing of some milliseconds."""
-    size = 1024 if device.type == "cpu" else 8192
-    left = torch.ones(size, size, dtype=DTYPES[precision], device=device)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        (left @ left)[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    if device.type != "cpu":
+        return 2 * 8192**3 / min(_time_product(DTYPES[precision], 8192, device) for _ in range(5))
+    size = SMALL // 2
+    while True:
+        _time_product(DTYPES[precision], size)  # the first makes the kernel
+        seconds = min(_time_product(DTYPES[precision], size) for _ in range(3))
+        if seconds > LONG_ENOUGH or size == LARGE:
+            break
+        size *= 2
+    return 2 * size**3 / seconds
 
 
-def _time_product(dtype: torch.dtype, *, size: int = 1024) -> float:
+def _bf16_speed() -> float:
+    """How many times as fast as fp32 the processor multiplies matrices in bf16, told in 0.3 s whatever the answer."""
+    ratio = _compare(SMALL)
+    return ratio if ratio < EMULATED else _compare(LARGE)
+
+
+def _compare(size: int) -> float:
+    """The speed of bf16 in products of this size as a multiple of fp32's."""
+    start = time.process_time()
+    seconds = dict.fromkeys(DTYPES, float("inf"))
+    for dtype in DTYPES.values():
+        _time_product(dtype, size)  # the first makes the kernel
+    for _ in range(TRIALS):  # in turns, and the best of each, so that a busy moment misleads neither
+        for name, dtype in DTYPES.items():
+            seconds[name] = min(seconds[name], _time_product(dtype, size))
+        if time.process_time() - start > TRIAL_SECONDS:
+            break
+    return seconds["fp32"] / seconds["bf16"]
+
+
+def _time_product(dtype: torch.dtype, size: int, device: torch.device | None = None) -> float:
     """Seconds of one product of two square matrices."""
-    left = torch.ones(size, size, dtype=dtype)
+    left = torch.ones(size, size, dtype=dtype, device=device)
     start = time.perf_counter()
-    left @ left
+    (left @ left)[0, 0].item()  # waits for a GPU
     return time.perf_counter() - start
