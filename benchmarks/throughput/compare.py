@@ -3,6 +3,7 @@
 full      full fine-tuning, every token learnt, against TRL's best setting
 answers   the same with the answers learnt
 lora      LoRA beside all linear layers, against TRL with peft at its best
+full-fp32, lora-fp32   the same where bf16 is slow: TRL without autocast to it
 memory    peak memory by tokens of a batch, and by records
 limit     what bf16 matrix products allow, and where a step's time goes
 peers     LitGPT, and Unsloth's backend for processors
@@ -23,10 +24,13 @@ from bench import LOSS_NOISE, SMALL, Bench, Failed, Search, alternate, find_best
 from environments import Unavailable
 from task import Learn, Method, Result, Task
 
+from luthier.model.device import Precision, pick_device, pick_precision
+
 # our-order is TRL's defaults without gradient checkpointing, the rows in the order in which ours takes them
 TRL = ["default", "our-order", "grouped", "packed", "bf16-weights"]
 TRL_ANSWERS = ["default", "grouped"]
 TRL_LORA = [*TRL, "grouped-bf16"]
+TRL_FP32 = ["fp32", "fp32-our-order", "fp32-grouped", "fp32-packed"]
 PEERS = {"litgpt": ["default", "batches-of-8"], "unsloth": ["default", "fp32-grouped"]}
 LORA_RATE = 1e-3  # adapters start at 0 and take about ten times the rate of all weights
 
@@ -37,6 +41,8 @@ class Part:
 
     measure: Callable[[Bench], dict[str, Any]]
     minutes: int
+    precision: Precision = "bf16"
+    """On which kind of processor it is measured when no part is named: where bf16 is fast, or where it is not."""
 
 
 def against_trl(
@@ -44,9 +50,10 @@ def against_trl(
 ) -> dict[str, Any]:
     """TRL's best setting of these, then our arms, that one and TRL in our order, in alternation."""
     search = find_best(bench, "trl", names, learn=learn, method=method, rate=rate)
-    every = list(dict.fromkeys([*arms, search.best, "trl our-order"]))
+    order = "trl fp32-our-order" if "fp32-our-order" in names else "trl our-order"
+    every = list(dict.fromkeys([*arms, search.best, order]))
     found = alternate(bench, every, search.tried, learn=learn, method=method, rate=rate)
-    return {"found": found, "search": search, "rate": rate, "loss_noise": LOSS_NOISE}
+    return {"found": found, "search": search, "order": order, "rate": rate, "loss_noise": LOSS_NOISE}
 
 
 def records(bench: Bench) -> dict[str, int]:
@@ -65,6 +72,14 @@ def answers(bench: Bench) -> dict[str, Any]:
 
 def lora(bench: Bench) -> dict[str, Any]:
     return against_trl(bench, ["luthier lora", "luthier full"], TRL_LORA, method="lora", rate=LORA_RATE)
+
+
+def full_fp32(bench: Bench) -> dict[str, Any]:
+    return against_trl(bench, ["luthier full"], TRL_FP32, rate=bench.task.rate)
+
+
+def lora_fp32(bench: Bench) -> dict[str, Any]:
+    return against_trl(bench, ["luthier lora", "luthier full"], TRL_FP32, method="lora", rate=LORA_RATE)
 
 
 def memory(bench: Bench) -> dict[str, Any]:
@@ -116,6 +131,8 @@ PARTS = {
     "full": Part(full, 13),
     "answers": Part(answers, 9),
     "lora": Part(lora, 14),
+    "full-fp32": Part(full_fp32, 20, "fp32"),
+    "lora-fp32": Part(lora_fp32, 22, "fp32"),
     "memory": Part(memory, 2),
     "limit": Part(limit, 3),
     "peers": Part(peers, 6),
@@ -165,7 +182,9 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="first steps of each process that are not timed")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    names = [name for name in PARTS if not given.part or name in given.part]
+    here, reason = pick_precision(pick_device())
+    names = [name for name, part in PARTS.items() if (name in given.part if given.part else part.precision == here)]
+    print(f"{reason}: the parts for {here}" if not given.part else reason, flush=True)
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the load average is {load:.1f}: other processes will spoil the timings", file=sys.stderr)
     print(f"{', '.join(names)}: about {sum(PARTS[name].minutes for name in names)} minutes in all", flush=True)

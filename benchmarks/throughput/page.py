@@ -20,6 +20,8 @@ RESULTS = HERE.parent / "RESULTS.md"
 MEASURED = HERE / "measured.json"
 HEADING = "## Training throughput"
 FLAGS = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile"]
+LIMITS = ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"]
+"""Variables that let a processor pass for a lesser one."""
 Found = dict[str, list[Result]]
 
 
@@ -30,6 +32,8 @@ def circumstances(load: float) -> str:
     flags = set(fields.get("flags", "").split())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     seen = " ".join(flag for flag in FLAGS if flag in flags)
+    if limits := " ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ):
+        seen += f"; told to be less: {limits}"
     return (
         f"{time.strftime('%Y-%m-%d')}, load before the start {load:.1f}; {fields.get('model name', 'unknown').strip()}, "
         f"{os.cpu_count()} cores, {memory:.0f} GB ({seen}); Linux, Python {platform.python_version()}"
@@ -63,7 +67,7 @@ def results(found: dict[str, list[dict[str, Any]]]) -> Found:
 
 def compared(title: str, part: dict[str, Any], aim: float) -> tuple[list[Target], list[str]]:
     """Targets and table of a part that trains in alternation with TRL."""
-    found, best = results(part["found"]), part["search"]["best"]
+    found, best, order = results(part["found"]), part["search"]["best"], part.get("order", "trl our-order")
     tried = [Result(**one) for one in part["search"]["tried"]]
     fair = [one for one in tried if one.heldout_loss <= tried[0].heldout_loss * part["loss_noise"]]
     ours = found[next(iter(found))]
@@ -71,13 +75,13 @@ def compared(title: str, part: dict[str, Any], aim: float) -> tuple[list[Target]
     reached = [
         targets.faster(title, ours, theirs, aim),
         targets.smaller(title, ours, theirs, min(one.peak for one in fair)),
-        targets.equal_loss(title, ours, found["trl our-order"]),
+        targets.equal_loss(title, ours, found[order]),
     ]
     if "luthier lora" in found:
         reached.insert(1, targets.faster_than_full(ours, found["luthier full"]))
     lines = [
         f"Ours takes {ours[0].tokens:,} tokens without padding in {ours[0].steps} steps, TRL's best {theirs[0].tokens:,} in "
-        f"{theirs[0].steps}; learning rate {part['rate']:g}. `trl our-order` is TRL without gradient checkpointing and with "
+        f"{theirs[0].steps}; learning rate {part['rate']:g}. `{order}` is TRL without gradient checkpointing and with "
         "the rows in our order, to compare losses with.",
         "",
         *arms_table(found, best),
@@ -256,6 +260,8 @@ TITLES = {
     "full": "Every token learnt",
     "answers": "Answers learnt",
     "lora": "LoRA of rank 16 beside all linear layers, every token learnt",
+    "full-fp32": "Every token learnt, without fast bf16",
+    "lora-fp32": "LoRA without fast bf16, every token learnt",
     "memory": "Memory",
     "limit": "The limit, and where the time goes",
     "peers": "Other trainers",
@@ -264,6 +270,8 @@ WRITERS = {
     "full": lambda part: compared("full", part, targets.FULL),
     "answers": lambda part: compared("answers", part, targets.ANSWERS),
     "lora": lambda part: compared("LoRA", part, targets.LORA),
+    "full-fp32": lambda part: compared("full without fast bf16", part, targets.FULL_FP32),
+    "lora-fp32": lambda part: compared("LoRA without fast bf16", part, targets.LORA_FP32),
     "memory": memory,
     "limit": limit,
     "peers": peers,

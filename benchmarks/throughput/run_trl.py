@@ -16,6 +16,8 @@ PLAIN: dict[str, Any] = {"gradient_checkpointing": False}
 GROUPED: dict[str, Any] = PLAIN | {"train_sampling_strategy": "group_by_length"}
 # weights and, where all learn, Adam's moments in bf16, without fp32 masters: small updates are rounded away
 BF16: dict[str, Any] = {"model_init_kwargs": {"dtype": "bfloat16"}}
+# without autocast: where bf16 is emulated, the defaults do not end in 20 minutes
+FP32: dict[str, Any] = {"bf16": False}
 SETTINGS: dict[str, dict[str, Any]] = {
     # SFTConfig's own defaults on a CPU: bf16 autocast over fp32 weights, gradient checkpointing, random order
     "default": {},
@@ -28,6 +30,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "compiled": PLAIN | {"torch_compile": True},
     "bf16-weights": PLAIN | BF16,
     "grouped-bf16": GROUPED | BF16,
+    "fp32": FP32,
+    "fp32-our-order": FP32 | PLAIN | {"train_sampling_strategy": "sequential"},
+    "fp32-grouped": FP32 | GROUPED,
+    "fp32-packed": FP32 | PLAIN | {"packing": True, "max_length": 1024, "per_device_train_batch_size": 1},
 }
 
 
@@ -59,7 +65,7 @@ def run(task: Task, side: str = "trl", **model: Any) -> Result:
     """Train, and tell. `model` is what the trainer gets in place of the folder's model, where `side` prepares its own."""
     torch.manual_seed(task.seed)  # adapters get their first values before the trainer sets its seed
     rows = task.read_rows()
-    train = [rows.train[number] for number in task.order()] if task.setting == "our-order" else rows.train
+    train = [rows.train[number] for number in task.order()] if task.setting.endswith("our-order") else rows.train
     records = [
         {
             "input_ids": row.ids,

@@ -8,6 +8,7 @@ from scipy.stats import t
 from task import Result
 
 FULL, ANSWERS, LORA = 4.0, 5.0, 4.0  # × TRL's best, in tokens per second
+FULL_FP32, LORA_FP32 = 1.8, 2.0  # the same where the processor has no fast bf16
 MEMORY = 0.6  # × TRL's best
 LOSS = 1.0  # per cent
 LIMIT = 0.7  # of what matrix products allow
