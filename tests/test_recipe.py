@@ -94,6 +94,12 @@ def test_each_reason_stands_beside_its_value() -> None:
     assert "epochs = 3  # 900 training rows" in text.splitlines()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused_when_the_recipe_is_read(seed: int) -> None:
+    with pytest.raises(Mistake, match=rf"train.seed should be (greater|less) than .*, found {seed}\."):
+        recipe.load(None, [f"train.seed={seed}"])
+
+
 def test_differences_name_what_changed() -> None:
     before, after = recipe.load(None, ["train.seed=1"]), recipe.load(None, ["train.seed=2"])
     assert recipe.differences(before, after) == {"train.seed": (1, 2)}

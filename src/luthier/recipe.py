@@ -123,8 +123,8 @@ class Train(Section):
     """Scale of the adapters: their output is multiplied by alpha / rank (every method but "full")."""
     dpo_beta: Annotated[float, Field(gt=0)] = 0.1
     """How closely the tuned model is held to the one it started from (objective "dpo"); higher is closer."""
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Fixes the order of the data, the adapters' first values and the resampling of the statistics."""
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    """Fixes the order of the data, the adapters' first values, dropout and the resampling of the statistics; below 2⁶³."""
 
 
 class Endpoint(Section):

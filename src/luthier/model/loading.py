@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -178,7 +179,7 @@ def blueprint_of(name: str) -> Blueprint:
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:
     """The model with fresh LoRA or DoRA adapters beside every linear layer of its blocks; only they can learn."""
-    torch.manual_seed(seed)
+    torch.manual_seed(seed if seed < 2**32 else _mixed(seed))
     config = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0, use_dora=dora
     )
@@ -186,6 +187,11 @@ def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: 
         adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+def _mixed(seed: int) -> int:
+    """32 bits that depend on all of a larger seed's; torch's generator on a processor would take the lower ones."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 @contextmanager

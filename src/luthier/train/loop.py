@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -186,9 +187,7 @@ def _update(
     steps: int,
 ) -> dict[str, Any]:
     """One optimizer step: loss = sum over all batches ÷ count of the whole step (its learnt tokens, or its pairs)."""
-    torch.manual_seed(
-        (settings.seed << 32) + number
-    )  # for models with dropout: a step draws the same whenever it is made
+    torch.manual_seed(_drawing(settings.seed, number))  # for models with dropout
     found: list[Measured] = []
     for batch in step.batches:
         measured = objective.measure(model, rows, batch)
@@ -207,6 +206,11 @@ def _update(
     if number % TIDIED == 0:
         memory.give_back()
     return {**means, "learning_rate": rate, "gradient_norm": norm, "learnt": sum(part.learnt for part in found)}
+
+
+def _drawing(seed: int, step: int) -> int:
+    """The seed of a step, whenever it is made. Mixed, since torch's generator on a processor takes 32 bits of it."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
 
 
 @torch.inference_mode()
