@@ -1,9 +1,12 @@
 """Whole files, whole folders, files that grow, and what a crash leaves of them."""
 
+import contextlib
 import errno
 import hashlib
 import re
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +156,46 @@ def test_a_folder_is_free_again_when_nobody_holds_it(tmp_path: Path) -> None:
     folder.mkdir()
     durable.write_atomic(folder / "x", "new")
     assert (folder / "x").read_text() == "new"
+
+
+def test_folders_may_be_held_and_let_go_by_other_threads_while_one_writes(tmp_path: Path) -> None:
+    folders = [tmp_path / f"folder-{number}" for number in range(12)]
+    for folder in folders:
+        folder.mkdir()
+    done = threading.Event()
+
+    def come_and_go(folder: Path) -> None:
+        while not done.is_set():
+            with durable.held(folder):
+                pass
+
+    threads = [threading.Thread(target=come_and_go, args=(folder,)) for folder in folders[:2]]
+    pause = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with contextlib.ExitStack() as stack:
+            for folder in folders[2:]:
+                stack.enter_context(durable.held(folder))
+            for thread in threads:
+                thread.start()
+            for number in range(1000):
+                durable.expect_same_folder(folders[number % 12] / "file")
+    finally:
+        done.set()
+        sys.setswitchinterval(pause)
+        for thread in threads:
+            thread.join()
+
+
+def test_two_holders_of_a_folder_may_let_go_in_any_order(tmp_path: Path) -> None:
+    """As where a second one holds it just to learn that the run is locked."""
+    first, second = durable.held(tmp_path), durable.held(tmp_path)
+    for holder in (first, second):
+        holder.__enter__()
+    for holder in (first, second):
+        holder.__exit__(None, None, None)
+    durable.write_atomic(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_the_systems_error_is_found_in_what_a_rust_library_says() -> None:

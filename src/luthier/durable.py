@@ -80,7 +80,10 @@ class Disk:
 
 
 disk = Disk()
-_held: dict[Path, int] = {}  # folder → a descriptor of it, which also keeps its number from being given to another
+_held: list[
+    tuple[Path, int]
+] = []  # a folder and a descriptor of it, which keeps its number from being given to another
+_holding = threading.RLock()  # while `_held` is read or changed; a signal may ask again in the same thread
 
 
 @contextlib.contextmanager
@@ -89,31 +92,36 @@ def held(folder: Path) -> Iterator[None]:
     place = folder.absolute()
     with disk_errors(folder):
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    before, _held[place] = _held.get(place), descriptor
+    with _holding:
+        _held.append((place, descriptor))
     try:
         yield
     finally:
-        if before is None:
-            del _held[place]
-        else:
-            _held[place] = before
-        os.close(descriptor)
+        with _holding:
+            _held.remove((place, descriptor))
+            os.close(descriptor)
 
 
 def expect_same_folder(path: Path) -> None:
     """Raises FolderGone where a held folder above `path` is gone, or another stands in its place."""
-    for folder, descriptor in _held.items():
-        if path.absolute().is_relative_to(folder):
-            try:
-                if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
-                    continue
-                told = "another folder stands in its place: the one that was worked in has been removed or moved"
-            except OSError:
-                told = "the folder is gone: it has been removed or moved"
-            raise FolderGone(
-                f"{told}. Nothing more is written here. If it was moved, go on with it where it is now.",
-                where=str(folder),
-            )
+    place = path.absolute()
+    with _holding:
+        for folder, descriptor in _held:
+            if place.is_relative_to(folder) and (told := _other(folder, descriptor)):
+                raise FolderGone(
+                    f"{told}. Nothing more is written here. If it was moved, go on with it where it is now.",
+                    where=str(folder),
+                )
+
+
+def _other(folder: Path, descriptor: int) -> str | None:
+    """What has become of a folder that is held, in words; None where it is the same."""
+    try:
+        if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+            return None
+    except OSError:
+        return "the folder is gone: it has been removed or moved"
+    return "another folder stands in its place: the one that was worked in has been removed or moved"
 
 
 @contextlib.contextmanager
