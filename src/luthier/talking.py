@@ -35,10 +35,15 @@ def ask(lm: LanguageModel, prompts: Sequence[Sequence[Message]], *, max_new_toke
     """Answers in the order of the prompts; greedy, so each is the same alone and in company."""
     ids = [lm.template.prompt(prompt) for prompt in prompts]
     for prompt, tokens in zip(prompts, ids, strict=True):
-        if len(tokens) >= lm.context:
-            told = f"the question has {len(tokens):,} tokens; the model looks back on {lm.context:,}. Shorten it."
-            raise Mistake(told, where=shorten(prompt[-1].content, 60, placeholder="…"))
+        _expect_room(lm, tokens, prompt[-1].content)
     return [lm.template.reply(reply.ids) for reply in generate.answer(lm, ids, max_new_tokens=max_new_tokens)]
+
+
+def _expect_room(lm: LanguageModel, tokens: Sequence[int], text: str) -> None:
+    """Refuses a question that leaves no token of the context for its answer."""
+    if len(tokens) >= lm.context:
+        told = f"the question has {len(tokens):,} tokens; the model looks back on {lm.context:,}. Shorten it."
+        raise Mistake(told, where=shorten(text, 60, placeholder="…"))
 
 
 def question(text: str, system: str | None) -> tuple[Message, ...]:
@@ -133,7 +138,11 @@ class Chat:
         self.history: list[Message] = [Message("system", self.system)] if self.system else []
 
     def say(self, text: str) -> Iterator[str]:
-        """The answer, piece by piece; the oldest turns are forgotten when the context is full."""
+        """The answer, piece by piece; the oldest turns are forgotten when the context is full.
+
+        Raises a Mistake for a message that does not fit even alone; it is then as if it had not been said.
+        """
+        before = list(self.history)
         self.history.append(Message("user", text))
         head = [message for message in self.history if message.role == "system"]
         while len(prompt := self.lm.template.prompt(self.history)) + self.max_new_tokens > self.lm.context:
@@ -141,6 +150,11 @@ class Chat:
             if len(turns) <= 1:
                 break
             self.history = [*head, *turns[2:]]
+        try:
+            _expect_room(self.lm, prompt, text)
+        except Mistake:
+            self.history = before
+            raise
         ids: list[int] = []
         shown = ""
         with self.on():

@@ -145,3 +145,42 @@ def test_an_answer_ends_with_the_token_that_completes_a_stop_text(lm: LanguageMo
         assert end not in cut[:-9]
         assert (end in cut) == (end in text)
         assert reply.finish == ("stop" if end in text or reply.ids[-1] in lm.template.stop_ids else "length")
+
+
+def near_the_end(lm: LanguageModel) -> list[int]:
+    """A prompt that leaves room for seven tokens."""
+    return [(11 * place) % 300 + 5 for place in range(lm.context - 7)]
+
+
+@pytest.mark.parametrize("company", ["near the end", "beyond"])
+def test_a_long_neighbour_takes_no_token_from_an_answer(
+    lm: LanguageModel, prompts: list[list[int]], company: str
+) -> None:
+    long = near_the_end(lm) + ([9] * 30 if company == "beyond" else [])
+    seeds = [(3, number) for number in range(len(prompts) + 1)]
+    for named in ({}, {"sampling": generate.Sampling(1.0, seeds)}, {"until": ["zz"]}):
+        *beside, last = generate.answer(lm, [*prompts, long], max_new_tokens=24, **named)  # type: ignore[arg-type]
+        alone = generate.answer(lm, prompts, max_new_tokens=24, **named)  # type: ignore[arg-type]
+        assert [(reply.ids, reply.finish) for reply in beside] == [(reply.ids, reply.finish) for reply in alone]
+        assert max(len(reply.ids) for reply in beside) == 24
+        assert (len(last.ids), last.finish) == ((7, "length") if company == "near the end" else (0, generate.NO_ROOM))
+
+
+def test_prompts_near_the_end_of_the_context_are_answered_up_to_it_and_as_if_alone(lm: LanguageModel) -> None:
+    crowd = [[*near_the_end(lm), *range(20, 27)][: lm.context - room] for room in (1, 2, 7, 8, 9, 30, 200)]
+    replies = generate.answer(lm, crowd, max_new_tokens=20)
+    assert [len(reply.ids) for reply in replies] == [1, 2, 7, 8, 9, 20, 20]
+    assert [reply.ids for reply in replies] == [
+        list(generate.stream(lm, prompt, max_new_tokens=20)) for prompt in crowd
+    ]
+
+
+def test_each_prompt_may_have_a_limit_of_its_own(lm: LanguageModel, prompts: list[list[int]]) -> None:
+    whole = generate.answer(lm, prompts, max_new_tokens=20)
+    limits = [3, 20, 0, 7, 1]
+    cut = generate.answer(lm, prompts, max_new_tokens=limits)
+    assert [reply.ids for reply in cut] == [reply.ids[:most] for reply, most in zip(whole, limits, strict=True)]
+
+
+def test_a_prompt_that_fills_the_context_streams_nothing(lm: LanguageModel) -> None:
+    assert list(generate.stream(lm, [*near_the_end(lm), *[9] * 7], max_new_tokens=5)) == []

@@ -1,5 +1,6 @@
 """What the report says: doubts, stages of an unfinished run, costs and numbers."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ def test_every_result_of_one_run_admits_that_variation_was_not_measured(make_run
 )
 def test_a_weakness_of_the_evidence_is_a_doubt(make_run: MakeRun, verdict: dict[str, Any], expected: str) -> None:
     assert expected in doubts(make_run(verdict=verdict))
+
+
+def test_prompts_and_examples_that_did_not_fit_are_doubts(make_run: MakeRun) -> None:
+    folder = make_run(arms={"few-shot": {"who": "base", "shots": 4}})
+    file = folder / "evaluation" / "verdict.json"
+    verdict = json.loads(file.read_text())
+    verdict["arms"]["zero-shot"]["no_room"] = 4
+    verdict["arms"]["few-shot"]["shots"] = 2.25
+    file.write_text(json.dumps(verdict))
+    assert "Did not fit into the model's context: 4 of 140 prompts of zero-shot." in doubts(folder)
+    assert "Fewer examples shown than chosen, on average 2.2 instead of 4 by few-shot." in doubts(folder)
 
 
 def test_a_large_test_raises_no_doubt_of_its_size(make_run: MakeRun) -> None:

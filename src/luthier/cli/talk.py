@@ -57,8 +57,11 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
         for name in speaking:
             if len(chats) > 1:
                 out.print(f"[bold]{escape(name)}[/]")
-            for piece in chats[name].say(text):
-                print(piece, end="", flush=True)
+            try:
+                for piece in chats[name].say(text):
+                    print(piece, end="", flush=True)
+            except Mistake as mistake:  # a message that is too long: the conversation goes on without it
+                out.print(escape(mistake.message))
             print("\n" if person else "", flush=True)
 
 

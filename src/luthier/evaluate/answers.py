@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from luthier.chat import Message
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.evaluate import metrics
@@ -22,6 +23,12 @@ from luthier.runs import append_json_lines, read_json_lines
 
 Line = dict[str, Any]
 OnProgress = Callable[[int, int], None]
+
+
+def shots(messages: Sequence[Message], item: Item) -> int:
+    """How many examples stand before the question: answers that the row itself has not."""
+    counts = [sum(message.role == "assistant" for message in each) for each in (messages, item.conversation.prompt)]
+    return max(0, counts[0] - counts[1])
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class Sheet:
     ) -> list[Line]:
         """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
         done, missing = self._left(arm, items)
-        prompts = [lm.template.prompt(prompt(item)) for item in missing]
+        messages = [prompt(item) for item in missing]
+        prompts = [lm.template.prompt(each) for each in messages]
         progress(len(done), len(items))
 
         def keep(replies: dict[int, generate.Reply]) -> None:
@@ -56,6 +64,7 @@ class Sheet:
                     missing[number], arm, lm.template.reply(reply.ids), reply.finish, reply.seconds,
                     prompt_tokens=len(prompts[number]), answer_tokens=len(reply.ids),
                 )
+                | {"shots": shots(messages[number], missing[number])}
                 for number, reply in replies.items()
             ]  # fmt: skip
             append_json_lines(self.path, lines)

@@ -1,5 +1,6 @@
 """Answers, many at once: sorted by length, batched under a token budget, left-padded, finished rows dropped.
 
+Each prompt may be answered up to its own limit, and as far as its own context goes, whatever else is in its batch.
 Greedy, or sampled with a seed for each prompt. What all prompts of a batch begin with (a system message, the examples of a
 few-shot prompt) is computed once and shared. Prompts are read a few of like length at a time, and answered all together.
 """
@@ -30,7 +31,7 @@ class Reply:
 
     ids: list[int]
     finish: str
-    """`stop` at an end token, `length` at the token limit."""
+    """`stop` at an end token, `length` at the token limit or the context's end, `no room` where the prompt fills that."""
     seconds: float
 
 
@@ -45,6 +46,9 @@ class Sampling:
     seeds: Sequence[Sequence[int]]
 
 
+NO_ROOM = "no room"
+"""How an answer finishes that never began, because its prompt leaves no token of the context free."""
+
 Pick = Callable[[Tensor, Sequence[int]], Tensor]
 """(scores of the last position, the rows that they belong to) → each row's next token."""
 
@@ -53,7 +57,7 @@ def answer(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     sampling: Sampling | None = None,
     until: Sequence[str] = (),
     tokens_per_batch: int | None = None,
@@ -61,27 +65,27 @@ def answer(
 ) -> list[Reply]:
     """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there.
 
-    A reply also ends with the token that completes one of the texts `until`.
+    `max_new_tokens` is one limit for all prompts, or one for each. A reply also ends with the token that completes one of
+    the texts `until`.
     """
-    tokens_per_batch = tokens_per_batch or CACHE_BYTES // caches.bytes_per_token(lm.model.config, lm.model.dtype)
+    limits = limits_of(lm, prompts, max_new_tokens)
     replies: dict[int, Reply] = {}
-    order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
-    while order:
-        batch: list[int] = []
-        while order and (not batch or (len(batch) + 1) * (len(prompts[order[0]]) + max_new_tokens) <= tokens_per_batch):
-            batch.append(order.pop(0))
+    for batch in _batches(lm, prompts, limits, tokens_per_batch):
         start = time.perf_counter()
         rows: list[list[int]] = [[] for _ in batch]
         ended: set[int] = set()
         pick = _sampled(sampling, batch) if sampling else _likeliest
-        for tokens in _decode(lm, [prompts[number] for number in batch], max_new_tokens, ended, pick):
+        for tokens in _decode(
+            lm, [prompts[number] for number in batch], [limits[number] for number in batch], ended, pick
+        ):
             for row, token in tokens.items():
                 rows[row].append(token)
             if until:
                 ended.update(row for row in tokens if _complete(lm, rows[row], until))
         seconds = (time.perf_counter() - start) / len(batch)
         done = {
-            number: Reply(rows[row], "stop" if row in ended else "length", seconds) for row, number in enumerate(batch)
+            number: Reply(rows[row], _finish(row in ended, room=limits[number]), seconds)
+            for row, number in enumerate(batch)
         }
         replies.update(done)
         if on_batch:
@@ -91,8 +95,43 @@ def answer(
 
 def stream(lm: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int) -> Iterator[int]:
     """The reply to one prompt, token by token; the same tokens as `answer` gives."""
-    for tokens in _decode(lm, [prompt], max_new_tokens, set()):
+    for tokens in _decode(lm, [prompt], limits_of(lm, [prompt], max_new_tokens), set()):
         yield tokens[0]
+
+
+def limits_of(lm: LanguageModel, prompts: Sequence[Sequence[int]], most: int | Sequence[int]) -> list[int]:
+    """How many tokens may follow each prompt: as many as were asked for, and fit into the context behind it."""
+    each = [most] * len(prompts) if isinstance(most, int) else most
+    return [max(0, min(limit, lm.context - len(prompt))) for prompt, limit in zip(prompts, each, strict=True)]
+
+
+def _finish(stopped: bool, *, room: int) -> str:
+    return "stop" if stopped else "length" if room else NO_ROOM
+
+
+def _batches(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], tokens_per_batch: int | None
+) -> Iterator[list[int]]:
+    """Numbers of prompts that are answered together: of like length, with at most so many tokens when padded.
+
+    What has no room for an answer comes first, in a batch of its own. No batch reaches beyond the context, unless its
+    prompts do: some families keep a mask of that size.
+    """
+    budget = tokens_per_batch or CACHE_BYTES // caches.bytes_per_token(lm.model.config, lm.model.dtype)
+    order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
+    if without := [number for number in order if not limits[number]]:
+        yield without
+    batch: list[int] = []
+    limit = 0
+    for number in (number for number in order if limits[number]):
+        size = len(prompts[number]) + max(limit, limits[number])
+        if batch and (size > lm.context or (len(batch) + 1) * size > budget):
+            yield batch
+            batch, limit = [], 0
+        batch.append(number)
+        limit = max(limit, limits[number])
+    if batch:
+        yield batch
 
 
 def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
@@ -129,22 +168,29 @@ def _sampled(sampling: Sampling, prompts: Sequence[int]) -> Pick:
 def _decode(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
+    limits: Sequence[int],
     ended: set[int],
     pick: Pick = _likeliest,
 ) -> Iterator[dict[int, int]]:
-    """Each step's new tokens by row; rows in `ended` (also where the caller puts them in) are soon no longer computed."""
-    steps = min(max_new_tokens, max(lm.context - max(map(len, prompts)), 0))
+    """Each step's new tokens by row, up to a row's limit; rows that are over are soon no longer computed.
+
+    Those that stop are put into `ended`; the caller may put others in.
+    """
+    steps = max(limits)
     if not steps:
         return
     cache, mask, scores = _read(lm, prompts, steps)
     rows = list(range(len(prompts)))
     for step in range(1, steps + 1):
         chosen = pick(scores, rows)  # batch
-        new = {row: token for row, token in zip(rows, chosen.tolist(), strict=True) if row not in ended}
+        new = {
+            row: token
+            for row, token in zip(rows, chosen.tolist(), strict=True)
+            if row not in ended and step <= limits[row]
+        }
         ended.update(row for row, token in new.items() if token in lm.template.stop_ids)
         yield new
-        going = [place for place, row in enumerate(rows) if row not in ended]
+        going = [place for place, row in enumerate(rows) if row not in ended and step < limits[row]]
         if not going or step == steps:
             return
         if len(going) <= DROP_AT * len(rows):

@@ -8,7 +8,7 @@ from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.defaults import DEV_QUESTIONS
 from luthier.errors import Interrupted
-from luthier.evaluate import metrics
+from luthier.evaluate import metrics, room
 from luthier.evaluate.answers import Line, Sheet
 from luthier.evaluate.arms import ENDPOINT, Prompt
 from luthier.evaluate.endpoint import Endpoint
@@ -55,8 +55,10 @@ class Desk:
     def answer(
         self, lm: LanguageModel, items: Sequence[Item], arm: str, prompt: Prompt, *, split: str, file: str
     ) -> list[Line]:
-        """The arm's answers to these items, in their order."""
-        return self.sheet(file).answer(
+        """The arm's answers to these items, in their order; tells what of its prompts did not fit into the context."""
+        sheet = self.sheet(file)
+        known = sheet.has(arm, items)
+        lines = sheet.answer(
             lm,
             items,
             arm=arm,
@@ -64,6 +66,9 @@ class Desk:
             max_new_tokens=self.max_new_tokens,
             progress=self.progress(arm, split),
         )
+        for told in () if known else room.told(lines, arm, split, lm.context):
+            self.run.record("warning", message=told)
+        return lines
 
     def continue_documents(self, lm: LanguageModel, arm: str) -> None:
         """An arm's scores on the test documents."""

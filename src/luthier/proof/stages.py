@@ -7,7 +7,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data.dataset import Item
 from luthier.errors import Mistake
-from luthier.evaluate import arms, contamination, guards, optimise, passages, verdict
+from luthier.evaluate import arms, contamination, guards, optimise, passages, room, verdict
 from luthier.evaluate.arms import Arm, Bench
 from luthier.evaluate.endpoint import Unavailable
 from luthier.model.loading import LanguageModel
@@ -165,6 +165,7 @@ def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
         settings=metric_settings(recipe),
         seed=recipe.train.seed,
     )
+    result = room.weigh(result, answers, seed=recipe.train.seed)
     result = watch(desk, result, answers)
     analyse_errors(desk)
     result = contamination.weigh(result, answers, contamination.read(current), seed=recipe.train.seed)

@@ -15,6 +15,9 @@ def ask_guards(desk: Desk, lm: LanguageModel, arm: str) -> None:
     """Put the guards' material to the base model, which training will change, or to the tuned one."""
     path = desk.run.folder / "evaluation" / "guard-answers.jsonl"
     guards.ask(lm, arm, _case(desk), path, desk.progress(arm, "guard"))
+    told = guards.left_out(path)
+    if told and all(event["message"] != told for event in desk.run.events("warning")):
+        desk.run.record("warning", message=told)
 
 
 def watch(desk: Desk, result: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from luthier.report import fields
 from luthier.report.evidence import Evidence, Verdict
 from luthier.report.wording import Unit, listed, plural, visible_effect
 
@@ -81,6 +82,18 @@ def _of_cutting(verdict: Verdict) -> Iterator[Doubt]:
     if cut:
         why = "A cut answer scores lower than it might. Raise `evaluate.max_new_tokens`, the same for every arm."
         yield Doubt(f"Cut at the token limit: {listed(cut)}.", why)
+    if full := [f"{arm.no_room:,} of {arm.n:,} prompts of {arm.name}" for arm in verdict.arms if arm.no_room]:
+        why = "They count as not answered by that arm. Shorten rows or instruction, or name a model with a longer context."
+        yield Doubt(f"Did not fit into the model's context: {listed(full)}.", why)
+    wanted = {arm.name: fields.count(arm.planned, "shots") or 0 for arm in verdict.arms}
+    fewer = [
+        f"{arm.shots:.1f} instead of {wanted[arm.name]} by {arm.name}"
+        for arm in verdict.arms
+        if arm.shots is not None and arm.shots < wanted[arm.name]
+    ]
+    if fewer:
+        why = "More did not fit into the model's context beside the question and its answer, or are not among this run's rows."
+        yield Doubt(f"Fewer examples shown than chosen, on average {listed(fewer)}.", why)
 
 
 def _of_training(evidence: Evidence) -> Iterator[Doubt]:

@@ -79,6 +79,10 @@ class Arm:
     answer_tokens: float | None
     seconds: float | None
     cut: int | None
+    no_room: int
+    """Questions whose prompt did not fit into the context."""
+    shots: float | None
+    """Examples before a question, on average."""
     n: int
     dev_mean: float | None
     planned: Fields
@@ -303,6 +307,8 @@ def _arm(name: str, values: Fields, dev_mean: float | None, planned: object) -> 
         answer_tokens=fields.number(values, "answer_tokens"),
         seconds=fields.number(values, "seconds"),
         cut=fields.count(values, "cut"),
+        no_room=fields.count(values, "no_room") or 0,
+        shots=fields.number(values, "shots"),
         n=fields.count(values, "n") or 0,
         dev_mean=dev_mean,
         planned=planned if isinstance(planned, dict) else {},

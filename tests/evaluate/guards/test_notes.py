@@ -8,8 +8,9 @@ import torch
 
 from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
+from luthier.evaluate.guards import left_out
 from luthier.evaluate.guards.case import BASE, Case, Choice, Passage, Question
-from luthier.evaluate.guards.notes import Notes, _with
+from luthier.evaluate.guards.notes import Notes, _with, readable
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Evaluate
@@ -88,3 +89,17 @@ def test_the_instruction_stands_at_the_head_of_the_system_message() -> None:
     assert _with("Answer with a label.", asked)[0].content == "Answer with a label.\n\nYou are kind."
     assert _with("Answer with a label.", asked[1:])[0] == Message("system", "Answer with a label.")
     assert _with(None, asked) == asked
+
+
+def test_a_question_that_fills_the_context_is_not_answered_and_left_out_for_both(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "n.jsonl"
+    long = Question("q1", (Message("user", "x" * 490),), told=True, note={"asked": "q"})
+    short = Question("q2", (Message("user", "Why?"),), told=True, note={"asked": "r"})
+    for arm in (BASE, "fine-tuned"):
+        Notes(path).ask(lm, arm, {"g": [long, short]}, case(instruction="Say it in a word."), lambda done, of: None)
+    lines = Notes(path).lines()
+    assert [line["finish"] == "no room" for line in lines if line["item"] == "q1"] == [True, False]
+    assert {line["item"] for line in readable(lines)} == {"q2"}
+    assert left_out(path) == "questions of guards that do not fit into the model's context are left out: 1 of g."

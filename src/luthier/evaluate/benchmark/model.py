@@ -133,7 +133,12 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         for (until, limit), numbers in by_settings.items():
             room = self.lm.context - limit
             assert room > 0, f"answers of {limit} tokens leave no room for a question in {self.lm.context}"
-            prompts = [ids[-room:] for ids in self._encoded([requests[number].args[0] for number in numbers])]
+            whole = self._encoded([requests[number].args[0] for number in numbers])
+            prompts = [ids[-room:] for ids in whole]
+            if cut := sum(len(ids) > room for ids in whole):
+                self._note(
+                    f"{cut:,} questions are longer than {room:,} tokens, and lost their beginning, as lm-eval cuts them"
+                )
 
             def keep(
                 batch: dict[int, generate.Reply], numbers: list[int] = numbers, until: tuple[str, ...] = until
@@ -147,14 +152,16 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         assert all(text is not None for text in texts)
         return [str(text) for text in texts]
 
+    def _note(self, told: str) -> None:
+        self.notes += [told] if told not in self.notes else []
+
     def _settings(self, asked: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         """Stop texts and the most new tokens; sampling is noted and not done."""
         until = asked.get("until") or []
         until = [until] if isinstance(until, str) else until
         limit = next((asked[name] for name in LIMITS if asked.get(name)), NEW_TOKENS)
         if asked.get("do_sample") and float(asked.get("temperature", 1.0)) > 0:
-            note = "a task asks for sampled answers; it got greedy ones"
-            self.notes += [note] if note not in self.notes else []
+            self._note("a task asks for sampled answers; it got greedy ones")
         return tuple(text for text in until if text), int(limit)
 
 

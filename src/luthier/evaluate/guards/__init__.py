@@ -18,7 +18,7 @@ from luthier.errors import choose
 from luthier.evaluate.guards import consistency, forgetting, form, hallucination, knowledge
 from luthier.evaluate.guards.case import BASE, TUNED, Case, Fact, Guard, Line, Own, read_own
 from luthier.evaluate.guards.finding import Finding
-from luthier.evaluate.guards.notes import Notes
+from luthier.evaluate.guards.notes import Notes, readable, unread
 from luthier.evaluate.guards.sides import base_arm
 from luthier.evaluate.reading import refusal_pattern
 from luthier.model.loading import LanguageModel
@@ -39,6 +39,7 @@ __all__ = [
     "check",
     "chosen",
     "findings",
+    "left_out",
     "summary",
 ]
 
@@ -73,13 +74,24 @@ def ask(lm: LanguageModel, arm: str, case: Case, path: Path, progress: Callable[
 
 
 def findings(case: Case, path: Path, answers: Sequence[Line]) -> list[Finding]:
-    """What the guards find, from their notes and the test answers of both models."""
-    notes = Notes(path).lines()
+    """What the guards find, from their notes and the test answers of both models; what did not fit is left out for both."""
+    lines = Notes(path).lines()
     return [
         finding
         for name, guard in chosen(case).items()
-        for finding in guard.assess(case, [line for line in notes if line["guard"] == name], answers)
+        for finding in guard.assess(case, readable([line for line in lines if line["guard"] == name]), answers)
     ]
+
+
+def left_out(path: Path) -> str | None:
+    """Which of the guards' tasks did not fit into the context, in a sentence."""
+    by_guard: dict[str, list[Line]] = {}
+    for line in Notes(path).lines():
+        by_guard.setdefault(line["guard"], []).append(line)
+    counts = [f"{count:,} of {guard}" for guard, lines in by_guard.items() if (count := len(unread(lines)))]
+    if not counts:
+        return None
+    return f"questions of guards that do not fit into the model's context are left out: {', '.join(counts)}."
 
 
 def beside(verdict: dict[str, Any], found: Sequence[Finding]) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def _reworded(prompt: Sequence[Message], change: Callable[[str], str]) -> tuple[
 def assess(case: Case, notes: Sequence[Line], answers: Sequence[Line]) -> list[Finding]:
     """The share of pairs of answers to one question that say the same, paraphrases and draws half each."""
     asked = list(dict.fromkeys(line["asked"] for line in notes))
+    if not asked:
+        return []
     groups = {line["asked"]: line["group"] for line in notes}
     agreed: dict[str, dict[str, list[float]]] = {}
     overlaps: dict[str, float] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.chat import Message
-from luthier.evaluate.guards.case import ANSWER_TOKENS, BASE, Case, Choice, Passage, Question, Task
+from luthier.evaluate.guards.case import ANSWER_TOKENS, BASE, Case, Choice, Line, Passage, Question, Task
 from luthier.model import generate, likelihood
 from luthier.model.loading import LanguageModel
 from luthier.runs import append_json_lines, read_json_lines
@@ -14,6 +14,21 @@ from luthier.runs import append_json_lines, read_json_lines
 OnProgress = Callable[[int, int], None]
 Result = dict[str, Any]
 Keep = Callable[[Sequence[tuple[Task, Result]]], None]
+
+
+def unread(notes: Sequence[Line]) -> set[str]:
+    """The tasks, or the questions that they ask in another way, whose prompt filled the context of either model."""
+    return {_subject(line) for line in notes if line.get("finish") == generate.NO_ROOM}
+
+
+def readable(notes: Sequence[Line]) -> list[Line]:
+    """The notes of tasks that both models could read."""
+    left_out = unread(notes)
+    return [line for line in notes if _subject(line) not in left_out]
+
+
+def _subject(line: Line) -> str:
+    return str(line.get("asked", line["item"]))
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,6 @@ def _answer(lm: LanguageModel, tasks: Sequence[Question], case: Case, arm: str, 
     for temperature in sorted({task.temperature for task in tasks}):
         asked = [task for task in tasks if task.temperature == temperature]
         prompts = [lm.template.prompt(_with(instruction if task.told else None, task.messages)) for task in asked]
-        prompts = [prompt[-max(1, lm.context - limit) :] for prompt in prompts]
         seeds = [(case.seed, task.sample, *task.id.encode()) for task in asked]
 
         def on_batch(batch: dict[int, generate.Reply], asked: Sequence[Question] = asked) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.evaluate.guards.case import TUNED, Case, Line
+from luthier.model.generate import NO_ROOM
 
 PLAIN_ARM = "zero-shot"  # the base model as people meet it: a question and nothing else
 
@@ -27,7 +28,10 @@ class Pair:
 
 
 def paired(case: Case, answers: Sequence[Line]) -> list[Pair]:
-    """The answers of the plainest base arm beside those of the tuned model, for the questions that both have answered."""
+    """The answers of the plainest base arm beside those of the tuned model, for the questions that both have answered.
+
+    A question whose prompt does not fit into the context is not answered.
+    """
     name = base_arm(answers)
     base, tuned = ({line["item"]: line for line in answers if line["arm"] == arm} for arm in (name, TUNED))
     prompts = {item.id: "\n".join(message.content for message in item.conversation.prompt) for item in case.test}
@@ -37,7 +41,7 @@ def paired(case: Case, answers: Sequence[Line]) -> list[Pair]:
             base[item]["answer"], line["answer"], (base[item]["score"], line["score"]),
         )
         for item, line in tuned.items()
-        if item in base
+        if item in base and NO_ROOM not in (line["finish"], base[item]["finish"])
     ]  # fmt: skip
 
 
