@@ -41,8 +41,18 @@ SPLITS = ("train", "dev", "test")
 Listener = Callable[[dict[str, Any]], None]
 
 
-def run(asked: Recipe, folder: Path | None = None, *, listen: Listener | None = None, command: str = "") -> Run:
-    """Everything from the data to the report. In a folder that has a run already, that run is continued."""
+def run(
+    asked: Recipe,
+    folder: Path | None = None,
+    *,
+    listen: Listener | None = None,
+    command: str = "",
+    lender: Path | None = None,
+) -> Run:
+    """Everything from the data to the report. In a folder that has a run already, that run is continued.
+
+    `lender` is a complete run of the same base model on the same questions; its prompts and their answers are taken over.
+    """
     current, planned = open_run(asked, folder or default_folder(asked), command=command)
     if listen:
         current.listeners.append(listen)
@@ -55,6 +65,9 @@ def run(asked: Recipe, folder: Path | None = None, *, listen: Listener | None = 
         kept = [] if state == "new" else resuming.kept(current)
         current.record("start", folder=str(current.folder), state=state, kept=kept)
         current.unseal("evaluation")
+        if lender is not None and not current.events("borrowed"):
+            proof.lend(lender, current.folder)
+            current.record("borrowed", what="the prompt arms' answers", of=lender.name)
         recipe = prepare(current, planned)
         contamination.look(
             current, own_test_file=recipe.data.test_path is not None, earlier=tuned.learnt_before(recipe.model)

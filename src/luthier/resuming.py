@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier import recipe as recipes
-from luthier.data import dataset as datasets
-from luthier.data.files import find
+from luthier.data import given
 from luthier.data.prepared import Prepared
 from luthier.durable import digest, write_atomic
 from luthier.errors import Interrupted, Mistake
@@ -165,7 +164,7 @@ def _data_changes(current: Run, asked: Recipe) -> list[str]:
     before: Sources = current.record_file.get("sources", {})
     if not before or asked.data.path is None:
         return []
-    now = sources([source.name for source in find(asked.data.path).sources])
+    now = sources(given.files(asked.data))
     told = [f"{name} is gone" for name in before if name not in now] + [
         f"{name} is new" for name in now if name not in before
     ]
@@ -183,22 +182,26 @@ def _row_changes(current: Run, asked: Recipe) -> list[str]:
         for name in ("train", "dev", "test")
         for item in Prepared(current.folder / "data" / f"{name}.arrow").items()
     }
-    for event in current.events("data"):
-        old |= {str(place).partition(" (")[0]: "" for places in event["dropped"].values() for place in places}
+    told = current.events("data")[-1]
+    unused = int(told["kept"]) - len(old)  # left out by data.train_share or data.test_items; their places are not known
+    for places in told["dropped"].values():
+        old |= {str(place).partition(" (")[0]: "" for place in places}
     try:
-        new = {item.place: item.id for item in datasets.load(asked.data).items}
+        data, held_out = given.load(asked.data)
     except Mistake as mistake:
         return [f"it can no longer be read ({mistake})"]
+    new = {item.place: item.id for item in (*data.items, *held_out.items)}
     groups = {
         "changed": [place for place, id in old.items() if id and new.get(place, id) != id],
         "gone": [place for place, id in old.items() if id and place not in new],
         "new": [place for place in new if place not in old],
     }
-    return [
+    words = [
         f"{len(places)} rows {what} ({', '.join(places[:SHOWN])}{' …' if len(places) > SHOWN else ''})"
         for what, places in groups.items()
-        if places
+        if places and not (what == "new" and unused)
     ]
+    return words + [f"{more} rows new" for more in [len(groups["new"]) - unused] if unused and more > 0]
 
 
 def _change(before: str | None, now: str | None) -> str:

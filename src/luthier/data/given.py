@@ -6,6 +6,7 @@ from pathlib import Path
 
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Ledger
+from luthier.data.files import find
 from luthier.errors import Mistake
 from luthier.recipe import Data
 
@@ -37,6 +38,12 @@ def load(data: Data) -> tuple[Dataset, Given]:
     digest = hashlib.sha256("\n".join(each.sha256 for each in (main, *parts.values())).encode()).hexdigest()
     files = [name for each in (main, *parts.values()) for name in each.files]
     return replace(main, sha256=digest, files=files), Given(**{name: part.items for name, part in parts.items()})
+
+
+def files(data: Data) -> list[str]:
+    """The names of all files that are read for this data, in the order in which `load` reads them."""
+    paths = [path for path in (data.path, *_paths(data).values()) if path is not None]
+    return [source.name for path in paths for source in find(path).sources]
 
 
 def _paths(data: Data) -> dict[str, Path]:

@@ -16,13 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from luthier import pipeline, proof
+from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.durable import make_folders
 from luthier.errors import Interrupted, Mistake
 from luthier.recipe import Recipe
 from luthier.report import sweep as page
-from luthier.runs import Run, now, write_atomic
+from luthier.runs import alone, now, write_atomic
 from luthier.sweep.points import AMOUNTS, Point, plan_points
 from luthier.sweep.results import results
 
@@ -57,6 +57,7 @@ def run(
     In a folder that has a sweep already, its points are continued and those that are asked for now are added.
     """
     folder = folder or _default_folder(asked)
+    before = _content(folder)
     record = _open(folder, asked, command)
     asked = Recipe.model_validate(record["asked"])
     known = [Point(**point) for point in record["points"]]
@@ -71,25 +72,42 @@ def run(
         )
     _fix(record, asked, known)
     record["points"] = [asdict(point) for point in known]
-    _write(folder, record)
-    for number, point in enumerate(known, start=1):
+    make_folders(folder / "points")
+    with alone(folder, option="--folder"):
+        if _content(folder) != before:
+            raise Mistake(
+                "another process has changed this sweep meanwhile; start the command again.", where=str(folder)
+            )
+        _write(folder, record)
+        _run_points(folder, known, record, listen, command)
+    return folder
+
+
+def _run_points(
+    folder: Path, points: Sequence[Point], record: dict[str, Any], listen: Listener | None, command: str
+) -> None:
+    """Each point's run, and after it the sweep's record and chart as far as they are known."""
+    asked = Recipe.model_validate(record["asked"])
+    for number, point in enumerate(points, start=1):
         place = folder / "points" / point.name
         if listen:
-            listen({"kind": "point", "number": number, "of": len(known), "name": point.name, "folder": str(place)})
-        lender = next((other for other in known[: number - 1] if other.model == point.model), None)
-        recipe = point.recipe(asked, record["fixed"])
-        if lender is not None:
-            _lend(folder / "points" / lender.name, place, recipe, command)
+            listen({"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(place)})
+        lender = next((folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None)
         try:
-            pipeline.run(recipe, place, listen=listen, command=command)
+            pipeline.run(point.recipe(asked, record["fixed"]), place, listen=listen, command=command, lender=lender)
         except Interrupted as stop:
             raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
         except Mistake as mistake:
             raise type(mistake)(f"point {point.name}: {mistake}") from None
         if number > 1:
-            _write(folder, record | results(folder, known[:number], Recipe.model_validate(record["asked"])))
+            _write(folder, record | results(folder, points[:number], asked))
             page.write(folder)
-    return folder
+
+
+def _content(folder: Path) -> bytes | None:
+    """The sweep's record as it is on the disk; None for a new sweep."""
+    path = folder / FILE
+    return path.read_bytes() if path.exists() else None
 
 
 def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
@@ -98,7 +116,7 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
     if not path.exists():
         if asked.data.path is None:
             raise Mistake("no data: name a file or folder, or with --folder a sweep to continue.", where="data.path")
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(entry.name != "points" and entry.name[0] != "." for entry in folder.iterdir()):
             raise Mistake(
                 "already exists and is not a sweep's folder; choose another with --folder.", where=str(folder)
             )
@@ -134,21 +152,7 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
             record["fixed"] = {key: recipes.get(planned.recipe, key) for key in FIXED}
 
 
-def _lend(lender: Path, borrower: Path, recipe: Recipe, command: str) -> None:
-    """Copy the prompt arms' answers into a run that has none of its own yet; they are the same base model's."""
-    if (borrower / "run.json").exists():
-        current = Run(borrower)
-        if current.events("borrowed"):
-            return
-    else:
-        current, _ = pipeline.open_run(recipe, borrower, command=command)
-    with current.held():
-        proof.lend(lender, borrower)
-        current.record("borrowed", what="the prompt arms' answers", of=lender.name)
-
-
 def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    make_folders(folder / "points")
     write_atomic(folder / FILE, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
