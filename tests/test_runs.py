@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_new_run_is_new_and_can_be_found(run: Run) -> None:
     assert run.state == "new"
-    assert [found.name for found in runs.find(run.folder.parent)] == ["r"]
+    assert [found.name for found in runs.find(run.folder.parent)[0]] == ["r"]
 
 
 def test_work_that_ends_well_is_complete(run: Run) -> None:
@@ -80,6 +81,49 @@ def test_a_damaged_run_json_is_corrupted_state(run: Run) -> None:
     (run.folder / "run.json").write_text("{")
     with pytest.raises(CorruptedState, match="not valid JSON"):
         Run(run.folder)
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(run: Run, tmp_path: Path) -> None:
+    for name, content in {"a": "{", "b": '{"format": 99}'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(content)
+    found, unreadable = runs.find(tmp_path)
+    assert [one.name for one in found] == ["r"]
+    assert [str(mistake).partition(":")[0] for mistake in unreadable] == [
+        f"{tmp_path}/a/run.json",
+        f"{tmp_path}/b/run.json",
+    ]
+
+
+def _look(folder: Path, answer: "multiprocessing.queues.Queue[str]") -> None:
+    """What somebody sees who may not write here."""
+    os.chdir(folder.parent)
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    answer.put(Run(Path(folder.name)).state)
+
+
+def test_who_may_only_read_a_run_sees_that_it_runs(run: Run) -> None:
+    def seen() -> str:
+        for path, mode in ((run.folder / "run.json", 0o644), (run.folder, 0o555), (run.folder.parent, 0o755)):
+            path.chmod(mode)
+        context = multiprocessing.get_context("spawn")
+        answer = context.Queue()
+        other = context.Process(target=_look, args=(run.folder, answer))
+        other.start()
+        state = answer.get(timeout=30)
+        other.join()
+        run.folder.chmod(0o755)
+        return state
+
+    with run.working():
+        for mode in (0o444, 0):  # with no right at all, run.json is believed
+            (run.folder / ".lock").chmod(mode)
+            assert seen() == "running"
+    run.update(state="running")
+    (run.folder / ".lock").unlink(missing_ok=True)
+    assert seen() == "interrupted"
+    assert not (run.folder / ".lock").exists(), "who only looks writes nothing"
 
 
 def test_events_survive_a_torn_last_line(run: Run) -> None:

@@ -9,6 +9,7 @@ import gc
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -324,12 +325,13 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
 
         return tell
 
-    results, notes = benchmarks.sit(exam, [partial(_loaded, model) for model in arms_asked.values()], progress)
-    report_card = benchmarks.record(
-        dict(zip(arms_asked, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha
-    )
-    if current:
-        benchmarks.keep(current.folder / "evaluation", report_card)
+    with current.held() if current else nullcontext():
+        results, notes = benchmarks.sit(exam, [partial(_loaded, model) for model in arms_asked.values()], progress)
+        report_card = benchmarks.record(
+            dict(zip(arms_asked, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha
+        )
+        if current:
+            benchmarks.keep(current.folder / "evaluation", report_card)
     return report_card.summary
 
 

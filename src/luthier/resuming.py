@@ -122,16 +122,16 @@ def change(current: Run, words: Sequence[str]) -> None:
             where="command line",
         )
     values = {key: recipes.get(asked, key) for key in keys}
-    current.update(
-        asked=recipes.replace(Recipe.model_validate(current.record_file["asked"]), values).model_dump(mode="json")
-    )
-    if is_prepared(current):
-        recipe = recipes.replace(same_recipe(current), values)
-        settings = next(iter(current.events("recipe")), {}).get("settings", {})
-        reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
-        current.update(settled=recipe.model_dump(mode="json"))
-        write_atomic(current.folder / "recipe.toml", recipes.render(recipe, reasons))
-        current.seal([current.folder / "recipe.toml"])
+    with current.held():
+        before = Recipe.model_validate(current.record_file["asked"])
+        current.update(asked=recipes.replace(before, values).model_dump(mode="json"))
+        if is_prepared(current):
+            recipe = recipes.replace(same_recipe(current), values)
+            settings = next(iter(current.events("recipe")), {}).get("settings", {})
+            reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
+            current.update(settled=recipe.model_dump(mode="json"))
+            write_atomic(current.folder / "recipe.toml", recipes.render(recipe, reasons))
+            current.seal([current.folder / "recipe.toml"])
 
 
 def nothing_yet() -> None:

@@ -13,6 +13,7 @@ and of itself.
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -77,14 +78,12 @@ class Run:
 
     @property
     def locked(self) -> bool:
-        """Whether a process holds the run's lock at this moment."""
-        lock = FileLock(self.folder / ".lock")
-        if lock.is_locked:
-            return True
+        """Whether a process holds the run's lock at this moment, as far as we are allowed to see: else what run.json says."""
         try:
-            with lock.acquire(blocking=False):
+            with open(self.folder / ".lock", "rb") as file:  # a shared lock: who only looks needs no right to write
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return False
-        except Timeout:
+        except (BlockingIOError, PermissionError):
             return True
         except OSError:
             return False
@@ -137,19 +136,10 @@ class Run:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
-        holder = self.folder / ".lock-holder.json"
-        with durable.held(self.folder), self._lock(holder):
-            durable.expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
+        with alone(self.folder):
             self.record_file = _read(self.folder)  # another process may have worked until now
             self._mend()
-            write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
-            try:
-                yield
-            except Exception:
-                durable.expect_same_folder(holder)  # what went wrong may be no more than that files are missing
-                raise
-            if holder.exists():
-                durable.remove(holder)
+            yield
 
     @contextlib.contextmanager
     def working(self, at_end: Callable[[], object] = lambda: None) -> Iterator[None]:
@@ -168,27 +158,6 @@ class Run:
                 raise
             self.update(state="complete", reason=None)
             at_end()
-
-    @contextlib.contextmanager
-    def _lock(self, holder: Path) -> Iterator[None]:
-        """The operating system's lock, which goes with its process."""
-        lock = FileLock(self.folder / ".lock")
-        try:
-            with disk_errors(self.folder):
-                lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
-        except Timeout:
-            raise EnvironmentMistake(_in_use(holder), where=str(self.folder)) from None
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            raise EnvironmentMistake(
-                "this disk cannot lock files, so two processes could spoil the run; put it on a local disk with --run.",
-                where=str(self.folder),
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def record(self, kind: str, **fields: object) -> None:
         """Append an event, and tell it to the listeners; every screen and page is drawn from these."""
@@ -242,6 +211,8 @@ def _read(folder: Path) -> dict[str, Any]:
             else "There is no such folder; `luthier runs` lists the runs."
         )
         raise Mistake(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
+    except OSError as error:
+        raise EnvironmentMistake(f"cannot be read ({error.strerror}).", where=str(folder / "run.json")) from None
     except ValueError:
         raise CorruptedState(
             "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
@@ -285,19 +256,64 @@ def _sealed(record: dict[str, Any]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def _in_use(holder: Path) -> str:
-    """Who works on the run, as far as the holder's note tells."""
+@contextlib.contextmanager
+def alone(folder: Path, *, option: str = "--run") -> Iterator[None]:
+    """Hold a folder's lock while the body runs: no other process writes there, nor does this one once the folder is another.
+
+    `option` is the command line's word for another folder.
+    """
+    holder = folder / ".lock-holder.json"
+    with durable.held(folder), _lock(folder, holder, option):
+        durable.expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
+        write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
+        try:
+            yield
+        except Exception:
+            durable.expect_same_folder(holder)  # what went wrong may be no more than that files are missing
+            raise
+        if holder.exists():
+            durable.remove(holder)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
+    """The operating system's lock, which goes with its process."""
+    lock = FileLock(folder / ".lock")
+    try:
+        with disk_errors(folder):
+            lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
+    except Timeout:
+        raise EnvironmentMistake(_in_use(holder, option), where=str(folder)) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        raise EnvironmentMistake(
+            f"this disk cannot lock files, so two processes could spoil the run; put it on a local disk with {option}.",
+            where=str(folder),
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _in_use(holder: Path, option: str) -> str:
+    """Who works in the folder, as far as the holder's note tells."""
     try:
         note = json.loads(holder.read_text(encoding="utf-8"))
         who = f"process {note['pid']} on {note['host']} since {note['since'][:16].replace('T', ' ')} UTC"
     except (OSError, ValueError, KeyError):
         who = "another process"
-    return f"the run is in use by {who}; wait for it, or name another folder with --run."
+    return f"the run is in use by {who}; wait for it, or name another folder with {option}."
 
 
-def find(root: Path) -> list[Run]:
-    """The runs in a folder, oldest first."""
-    if not root.is_dir():
-        return []
-    runs = [Run(folder) for folder in root.iterdir() if (folder / "run.json").is_file()]
-    return sorted(runs, key=lambda run: run.record_file.get("created", ""))
+def find(root: Path) -> tuple[list[Run], list[Mistake]]:
+    """The runs in a folder, oldest first; and what keeps others from being read, one Mistake for each."""
+    runs, unreadable = [], []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if os.path.lexists(folder / "run.json"):
+            try:
+                runs.append(Run(folder))
+            except Mistake as mistake:
+                unreadable.append(mistake)
+    return sorted(runs, key=lambda run: str(run.record_file.get("created", ""))), unreadable

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from luthier import review
-from luthier.errors import Mistake
+from luthier.errors import EnvironmentMistake, Mistake
 from luthier.review.sheet import COLUMNS
 from luthier.runs import Run, read_json_lines
 
@@ -36,7 +36,7 @@ def likes(arm: str) -> Judge:
 
 
 def imported(run: Run, *files: Path) -> review.Result:
-    return review.draw(run, *review.take_in(run, files))
+    return review.take_in(run, files)
 
 
 def refusal(run: Run, *files: Path) -> str:
@@ -189,3 +189,14 @@ def test_no_answer_becomes_a_formula_in_a_spreadsheet(make_run: MakeRun, tmp_pat
     path.write_text(path.read_text().replace('"finetuned answers 0"', '"=HYPERLINK(1)"'))
     rows = export(run, tmp_path / "s.csv")
     assert any("'=HYPERLINK(1)" in (row["answer_a"], row["answer_b"]) for row in rows)
+
+
+def test_sheets_and_marks_are_written_only_by_who_holds_the_lock(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    marks = fill(export(run, tmp_path / "s.csv", 5), tmp_path / "m.csv", likes("finetuned"))
+    before = {file: file.read_bytes() for file in (run.folder / "review").iterdir()}
+    with Run(run.folder).held():
+        for write in (lambda: review.make(run, 9), lambda: review.take_in(run, [marks])):
+            with pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+                write()
+    assert {file: file.read_bytes() for file in (run.folder / "review").iterdir()} == before

@@ -82,7 +82,7 @@ def test_marks_by_mouse_and_key_come_back_as_a_file_that_the_run_takes_in(
     rows = list(csv.DictReader((tmp_path / "m.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert [row["mark"] for row in rows] == ["A", "B", "tie", "both bad"]
     assert rows[0]["comment"] == '\'=1, he said "no"' and rows[0]["reviewer"] == "Ada L."
-    result = review.draw(run, *review.take_in(run, [tmp_path / "m.csv"]))
+    result = review.take_in(run, [tmp_path / "m.csv"])
     assert (result.questions, result.counts["tie"], result.counts["both bad"]) == (4, 1, 1)
 
 

@@ -43,8 +43,7 @@ def review(
         print("Give reviewers these files only. The run's folder has the key that tells whose answer is whose.")
         print(f"Then: luthier review {run} --import MARKS.csv")
     if marks:
-        sheet, lines = reviews.take_in(current, marks)
-        show_result(reviews.draw(current, sheet, lines))
+        show_result(reviews.take_in(current, marks))
         print(f"Result  {run / result.FILE}")
     if export is None and not marks:
         path = run / result.FILE

@@ -214,7 +214,7 @@ def runs(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("r
     from luthier.cli.talk import show_runs
     from luthier.runs import find
 
-    show_runs(find(root), root)
+    show_runs(*find(root), root)
 
 
 @app.command()
@@ -225,7 +225,8 @@ def report(run: RunFolder) -> None:
     from luthier.runs import Run
 
     current = Run(run)
-    path = reports.write(current.folder)
+    with current.held():
+        path = reports.write(current.folder)
     verdict = current.folder / "evaluation" / "verdict.json"
     if verdict.exists():
         Screen().result(_json(verdict), path, run)

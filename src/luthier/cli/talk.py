@@ -74,23 +74,33 @@ def show_answers(answers: Iterable[Answer]) -> None:
         out.print()
 
 
-def show_runs(runs: Sequence[Run], root: Path) -> None:
-    """A line per run: name, state, model, verdict."""
-    if not runs:
+def show_runs(runs: Sequence[Run], unreadable: Sequence[Mistake], root: Path) -> None:
+    """A line per run: name, state, model, verdict; below, those that cannot be read and why."""
+    if not runs and not unreadable:
         print(f"No runs in {root}. Start one with: luthier run DATA")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "state", "model", "verdict", "difference"):
         table.add_column(title, overflow="fold")
     for run in runs:
-        path = run.folder / "evaluation" / "verdict.json"
-        verdict = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        word = f"[{COLOURS[verdict['verdict']]}]{verdict['verdict']}[/]" if verdict else "–"
-        points = (
-            "–" if not verdict else _difference(verdict["difference"], higher_is_better=verdict["higher_is_better"])
-        )
-        table.add_row(escape(str(run.folder)), run.state, escape(run.record_file["asked"]["model"]), word, points)
-    console().print(table)
+        model = str(run.record_file.get("asked", {}).get("model", "–"))
+        table.add_row(escape(str(run.folder)), run.state, escape(model), *_verdict(run))
+    if runs:
+        console().print(table)
+    for mistake in unreadable:
+        print(f"{mistake}")
+
+
+def _verdict(run: Run) -> tuple[str, str]:
+    """The run's verdict and difference, as the table shows them."""
+    try:
+        found = json.loads((run.folder / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "–", "–"
+    except (OSError, ValueError):
+        return "[red]damaged[/]", "–"
+    difference = _difference(found["difference"], higher_is_better=found["higher_is_better"])
+    return f"[{COLOURS[found['verdict']]}]{found['verdict']}[/]", difference
 
 
 def _difference(value: float, *, higher_is_better: bool) -> str:

@@ -5,8 +5,24 @@ review/marks.jsonl   every reviewer's marks, told apart again
 review/result.json   who is preferred, how sure that is, how far reviewers agree
 """
 
-from luthier.review.marks import take_in
-from luthier.review.result import Result, draw
-from luthier.review.sheet import Sheet, make, write
+from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["Result", "Sheet", "draw", "make", "take_in", "write"]
+from luthier.review import marks, result, sheet
+from luthier.review.result import Result
+from luthier.review.sheet import Sheet, write
+from luthier.runs import Run
+
+__all__ = ["Result", "Sheet", "make", "take_in", "write"]
+
+
+def make(run: Run, items: int) -> Sheet:
+    """The run's blind sheet with at most so many questions; the key is made, or extended, in the run's folder."""
+    with run.held():
+        return sheet.make(run, items)
+
+
+def take_in(run: Run, files: Sequence[Path]) -> Result:
+    """Enter files of marks, and draw the result of all marks that the run has; both stay in the run's folder."""
+    with run.held():
+        return result.draw(run, *marks.take_in(run, files))
