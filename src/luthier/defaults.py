@@ -12,7 +12,7 @@ from luthier.durable import size
 from luthier.evaluate import choice, guards, instruction, metrics
 from luthier.model import device, memory
 from luthier.model.blueprint import Blueprint
-from luthier.recipe import Recipe
+from luthier.recipe import Data, Recipe
 from luthier.train import needs, order
 from luthier.train.needs import Memory
 from luthier.train.pace import SAVED_PER_SECOND
@@ -62,10 +62,11 @@ class Settled:
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
     """`train.max_tokens`, needed before rows can be kept or dropped."""
-    if recipe.train.max_tokens:
-        return min(
-            recipe.train.max_tokens, context
-        ), "as asked" if recipe.train.max_tokens <= context else "the model's context"
+    asked = recipe.train.max_tokens
+    if asked and asked > context:
+        return context, f"the model's context; {asked:,} were asked for"
+    if asked:
+        return asked, "as asked"
     return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
 
 
@@ -100,7 +101,13 @@ def _settled(
 
 
 def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with every value set, and why."""
+    """The recipe with every value set, and why; of a number beyond what there is, as many as there are."""
+    limit = longest_row(recipe, facts.context)
+    counts = {name: _item_count(recipe.data, name, len(getattr(splits, name))) for name in ("test", "dev")}
+    possible = {"train.max_tokens": limit, **{f"data.{name}_items": count for name, count in counts.items()}}
+    recipe = recipes.replace(
+        recipe, {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
+    )
     reasons: dict[str, str] = {}
     values: dict[str, Any] = {}
 
@@ -117,9 +124,8 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     references = [item.conversation.answer for item in splits.train]
     decide("data.format", dataset.choice.format, "recognised from the columns")
     decide("data.columns", dataset.choice.columns, "recognised from the columns")
-    for name, path, most in (("test", recipe.data.test_path, 300), ("dev", recipe.data.dev_path, 200)):
-        reason = f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"
-        decide(f"data.{name}_items", len(getattr(splits, name)), reason)
+    for key, (value, reason) in possible.items():
+        decide(key, value, reason)
     _settle_training(recipe, facts, decide, values)
     if documents:
         decide("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
@@ -133,6 +139,20 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed)
     decide("evaluate.guards", list(guards.chosen(case)), "all that apply to this data")
     return recipes.replace(recipe, values), reasons
+
+
+def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
+    """`data.test_items` or `data.dev_items`, with its reason; `count` is how many there are."""
+    path, asked = getattr(data, f"{name}_path"), getattr(data, f"{name}_items")
+    if asked:
+        return (
+            count,
+            f"whole groups of the {asked:,} asked for"
+            if path is None
+            else f"of {path}, where {asked:,} were asked for",
+        )
+    most = {"test": 300, "dev": 200}[name]
+    return count, f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"
 
 
 def _settle_prompts(
@@ -193,7 +213,6 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     """The settings of `train`: later ones build on earlier ones."""
     rows, tokens = len(facts.lengths), sum(facts.lengths)
     small = facts.parameters <= SMALL_MODEL
-    decide("train.max_tokens", *longest_row(recipe, facts.context))
     decide(
         "train.method",
         "full" if small else "lora",

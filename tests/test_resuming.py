@@ -1,0 +1,84 @@
+"""A run goes on with what it began with: its data files, its settings, and one process at a time."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from luthier import pipeline, resuming
+from luthier import recipe as recipes
+from luthier.errors import EnvironmentMistake, Mistake
+from luthier.recipe import Recipe
+from luthier.runs import Run
+
+
+def write(path: Path, numbers: range) -> Path:
+    path.write_text("".join(json.dumps({"question": f"{n}?", "answer": f"{n}."}) + "\n" for n in numbers))
+    return path
+
+
+@pytest.fixture
+def asked(tiny_model: Path, tmp_path: Path) -> Recipe:
+    """A run with three files of its own."""
+    values = {
+        "model": str(tiny_model), "data.path": write(tmp_path / "d.jsonl", range(30)), "train.precision": "fp32",
+        "data.test_path": write(tmp_path / "t.jsonl", range(100, 110)), "evaluate.guards": [], "evaluate.max_new_tokens": 4,
+        "data.dev_path": write(tmp_path / "v.jsonl", range(200, 205)), "train.max_steps": 2,
+    }  # fmt: skip
+    return recipes.replace(Recipe(), values)
+
+
+def prepared(asked: Recipe, folder: Path) -> Run:
+    current, planned = pipeline.open_run(asked, folder, command="luthier run")
+    pipeline.prepare(current, planned)
+    return current
+
+
+def test_a_run_with_files_to_test_and_to_choose_by_is_repeated_by_its_own_command(
+    asked: Recipe, tmp_path: Path
+) -> None:
+    prepared(asked, tmp_path / "r")
+    again, planned = pipeline.open_run(asked, tmp_path / "r", command="luthier run")
+    assert planned is None
+    resuming.warn(again)
+    assert not again.events("warning")
+
+
+def test_a_test_file_that_has_changed_is_named_with_its_rows(asked: Recipe, tmp_path: Path) -> None:
+    prepared(asked, tmp_path / "r")
+    exam = write(tmp_path / "t.jsonl", range(100, 111))
+    with pytest.raises(Mistake, match=rf"{exam} was \d+ bytes.*; 1 rows new \({exam}:11\)\. Continue with"):
+        pipeline.open_run(asked, tmp_path / "r", command="luthier run")
+    resuming.warn(current := Run(tmp_path / "r"))
+    assert "t.jsonl was" in current.events("warning")[0]["message"]
+
+
+def test_rows_that_a_run_left_out_are_not_told_as_new(asked: Recipe, tmp_path: Path) -> None:
+    half = recipes.replace(asked, {"data.train_share": 0.5, "data.test_items": 6})
+    prepared(half, tmp_path / "r")
+    write(tmp_path / "d.jsonl", range(31))
+    with pytest.raises(Mistake, match=r"\); 1 rows new\. Continue with"):
+        pipeline.open_run(half, tmp_path / "r", command="luthier run")
+
+
+def test_a_setting_is_changed_only_by_who_holds_the_lock(asked: Recipe, tmp_path: Path) -> None:
+    current = prepared(asked, tmp_path / "r")
+    before = (tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()
+    with current.held():
+        with pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+            resuming.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
+        assert ((tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()) == before
+    resuming.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
+    assert "tokens_per_batch = 64" in (tmp_path / "r" / "recipe.toml").read_text()
+    assert Run(tmp_path / "r").damage("recipe.toml") is None
+
+
+def test_a_number_beyond_what_there_is_becomes_what_there_is(asked: Recipe) -> None:
+    wide = {"train.max_tokens": 100_000, "data.test_items": 300, "data.dev_items": 3}
+    planned = pipeline.plan(recipes.replace(asked, wide))
+    told = {key: (recipes.get(planned.recipe, key), planned.reasons[key]) for key in wide}
+    assert told == {
+        "train.max_tokens": (512, "the model's context; 100,000 were asked for"),
+        "data.test_items": (10, f"of {asked.data.test_path}, where 300 were asked for"),
+        "data.dev_items": (3, "as asked"),
+    }
