@@ -74,7 +74,14 @@ def test_a_label_that_is_the_same_proves_nothing() -> None:
     assert compare(rows("test", ("Where can I cancel the order that I placed", "refund")), learnt).findings == []
 
 
-@pytest.mark.parametrize(("one", "other"), [("What is 3 + 4?", "What is 3 - 4?"), ("Who made C#?", "Who made C++?")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("Who made C#?", "Who made C++?"),
+        ("\u0926\u093f\u0928", "\u0926\u093e\u0928"),
+    ],
+)
 def test_signs_that_mean_something_tell_questions_apart(one: str, other: str) -> None:
     assert compare(rows("test", (one, "a")), rows("train", (other, "a"))).findings == []
 

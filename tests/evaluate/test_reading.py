@@ -60,6 +60,16 @@ def test_words_leave_case_and_punctuation_out() -> None:
     assert reading.normalised(' "Yes", it IS. ') == reading.normalised("yes it is") == "yes it is"
 
 
+@pytest.mark.parametrize(
+    "pair", ["-5 5", "1.5 15", "C++ C#", "< >", "? !", "\U0001f600 \U0001f622", "\u0926\u093f\u0928 \u0926\u093e\u0928"]
+)
+def test_answers_that_say_the_opposite_do_not_agree(pair: str) -> None:
+    one, other = pair.split()
+    assert reading.normalised(one) != reading.normalised(other) and reading.overlap(one, other) < 1
+    assert reading.says(f"It is {one} now", one) and not reading.says(f"It is {one} now", other)
+    assert reading.overlap(one, one) == 1
+
+
 def test_a_loop_is_a_passage_said_over_and_over() -> None:
     assert reading.longest_loop("Hi! " * 20) == 20
     assert reading.longest_loop("I like the sea. I like the sea. I like the sea. And you?") == 3

@@ -4,7 +4,6 @@ The held-out rows are few, so their n-grams are the index and the training rows 
 grow with the training data. Every number is exact; nothing is sampled or hashed to a sketch.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from luthier.data.dataset import Item
 from luthier.data.values import fold
+from luthier.data.words import pieces
 
 Kind = Literal["exact", "question", "near", "group"]
 KINDS: dict[Kind, str] = {
@@ -30,9 +30,6 @@ NEAR_LONG = 0.5  # share of a long question's 8- or 13-grams that stand in one l
 TELLING_ANSWER = 5  # words; a shorter one (a label, yes, 42) is often the same by chance
 COMMON = 0.1  # n-grams in a larger share of the held-out rows are the form of all questions and prove nothing
 EXAMPLES = 5
-
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s.,;:!?'\"()…]")  # "C#" is not "C++", "3 + 4" not "3 - 4"
 
 
 @dataclass(frozen=True)
@@ -113,8 +110,8 @@ def _row(item: Item) -> _Row:
     messages = conversation.messages if conversation.is_document else conversation.prompt
     text = "\n".join(message.content for message in messages if message.role != "system")
     key, answer = fold(text).casefold(), fold(conversation.answer).casefold()
-    telling = len(_WORD.findall(answer)) >= TELLING_ANSWER
-    return _Row(item, text, key, tuple(_WORD.findall(key)), answer, telling)
+    telling = len(pieces(answer)) >= TELLING_ANSWER
+    return _Row(item, text, key, tuple(pieces(key)), answer, telling)
 
 
 def _matches(rows: Sequence[_Row], learnt: Sequence[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:

@@ -9,9 +9,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from luthier.data import words as house
 from luthier.errors import Mistake
 
-_WORD = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*")
 _SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
 
 REFUSALS: dict[str, re.Pattern[str]] = {
@@ -46,8 +46,8 @@ def plain(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words and numbers in lower case, punctuation left out."""
-    return _WORD.findall(plain(text).casefold())
+    """The words and numbers in lower case, punctuation left out; "don't" is one."""
+    return house.words(plain(text), apostrophes=True)
 
 
 def sentences(text: str) -> list[str]:
@@ -56,8 +56,11 @@ def sentences(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Equal for answers that say the same words in the same order, whatever their case, punctuation and white space."""
-    return " ".join(words(text))
+    """Equal for answers that say the same in the same order, whatever their case, punctuation and white space.
+
+    Signs that mean something count (-5, C++, an emoji), and so does all of a text that is nothing but punctuation.
+    """
+    return " ".join(house.tokens(text)) or house.folded(text).strip()
 
 
 def is_refusal(answer: str, own: re.Pattern[str] | None = None) -> bool:
@@ -119,7 +122,7 @@ def is_looping(answer: str, reference: str = "") -> bool:
 
 _NUMBER = re.compile(r"(?<![\w.,])(?<![^\W\d]-)[-−]?\d(?:[\d.,:/]*\d)?")
 _LIST_MARK = re.compile(r"^\s*(?:[-*•#>]+\s*|\(?\d{1,2}[.):]\s+|\*\*)*", re.MULTILINE)
-_NAME = re.compile(r"[^\W\d_][\w'.\-]*")
+_NAME = re.compile(rf"[^\W\d_][\w{house.MARKS}'.\-]*")
 _NEVER_NAMES = {"i", "i'm", "i've", "i'll", "i'd", "ok", "okay"}
 
 
@@ -168,8 +171,10 @@ def _digits(number: str) -> str:
 
 def says(answer: str, wanted: str) -> bool:
     """Whether the answer contains the wanted words in a row, whatever their case and punctuation."""
-    given, sought = words(answer), words(wanted)
-    return bool(sought) and any(given[at : at + len(sought)] == sought for at in range(len(given) - len(sought) + 1))
+    given, sought = house.tokens(answer), house.tokens(wanted)
+    if not sought:
+        return bool(wanted.strip()) and wanted.strip() in answer
+    return any(given[at : at + len(sought)] == sought for at in range(len(given) - len(sought) + 1))
 
 
 def quantiles(values: Sequence[float]) -> Iterator[float]:
@@ -181,7 +186,7 @@ def quantiles(values: Sequence[float]) -> Iterator[float]:
 
 def overlap(left: str, right: str) -> float:
     """Token F1 of two answers, which tells near agreement from none."""
-    given, wanted = Counter(words(left)), Counter(words(right))
+    given, wanted = Counter(house.tokens(left)), Counter(house.tokens(right))
     if not given or not wanted:
-        return float(given == wanted)
+        return float(normalised(left) == normalised(right))
     return 2 * (given & wanted).total() / (given.total() + wanted.total())

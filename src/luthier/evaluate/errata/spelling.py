@@ -13,6 +13,7 @@ from functools import cache
 
 from spellchecker import SpellChecker
 
+from luthier.data.words import MARKS
 from luthier.evaluate import reading
 
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ru", "lv", "eu", "ar", "fa")
@@ -22,7 +23,7 @@ FREQUENT = 50  # how often the right word stands in the dictionary's corpus; rar
 SHORTEST = 4  # letters; shorter words have too many neighbours
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\S*(?:://|@|[\w]\.[\w]|[\\/_=<>{}])\S*", re.DOTALL)
-_LETTERS = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+_LETTERS = re.compile(rf"[^\W\d_][^\W\d_{MARKS}]*(?:['-][^\W\d_][^\W\d_{MARKS}]*)*")
 
 
 @dataclass(frozen=True)
