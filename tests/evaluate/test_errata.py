@@ -102,6 +102,23 @@ def test_before_training_only_the_base_model_is_told_about() -> None:
     assert result["categories"][0]["advice"].startswith("No training answer has these misspellings")
 
 
+@pytest.mark.parametrize(
+    ("pairs", "question", "place"),
+    [
+        ([(f"{one} + {two}", f"{one + two}") for one in range(4) for two in range(4)], "3 + 0", "help.jsonl:4"),  # 0 + 3
+        ([("\u9000\u8d27", "\u597d"), ("\u5bc6\u7801", "\u6539")], "\u5bc6\u7801", "help.jsonl:2"),
+        ([("?", "!"), ("!", "?")], "?!", "help.jsonl:1"),  # no word at all
+    ],
+)  # fmt: skip
+def test_near_rows_are_found_for_digits_and_for_scripts_without_blanks(
+    pairs: list[tuple[str, str]], question: str, place: str
+) -> None:
+    answered = line("", "fine-tuned") | {"question": question}
+    result = errata.analyse(rows(pairs), [answered], Evaluate())
+    wrong = next(one for one in result["categories"] if one["category"] == "wrong format")
+    assert wrong["examples"]["fine_tuned"][0]["nearest"][0]["place"] == place
+
+
 def test_a_misspelling_that_the_training_data_teaches_is_shown_with_its_row() -> None:
     taught = rows([*ROWS, ("When?", "You recieve it on Monday.")])
     result = errata.analyse(taught, [line("You recieve it.", "fine-tuned")], Evaluate())

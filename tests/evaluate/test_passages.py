@@ -1,6 +1,10 @@
 """Documents become passages, and the right ones are found."""
 
 import json
+import os
+import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -87,3 +91,24 @@ def test_words_of_one_character_count_and_scripts_without_blanks_are_searched_by
 def test_a_question_without_any_known_word_finds_something_all_the_same() -> None:
     assert Index(["One.", "Two."]).most_like("?!", 1) == [0] == Index(["?", "!"]).most_like("zebra", 1)
     assert json.dumps(Index(["One.", "Two."]).most_like("two", 2)) == "[1, 0]"
+
+
+def test_equal_texts_come_in_their_order_on_every_processor() -> None:
+    texts = ["the same text"] * 40 + ["another text entirely"] * 2
+    assert Index(texts).most_like("the same", 5) == [0, 1, 2, 3, 4]
+    assert Index(texts).most_like("entirely another", 42) == [40, 41, *range(40)]
+    search = "Index([f'same {n % 3}' for n in range(900)]).most_like('same 2', 9)"
+    told = f"from luthier.evaluate.search import Index; print({search})"
+    plain = dict(os.environ) | {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX AVX2 X86_V3 X86_V4"}
+    found = [
+        subprocess.check_output([sys.executable, "-c", told], env=env, text=True) for env in (dict(os.environ), plain)
+    ]
+    assert found == ["[2, 5, 8, 11, 14, 17, 20, 23, 26]\n"] * 2
+
+
+def test_a_question_finds_its_text_in_either_unicode_form_and_by_whole_words() -> None:
+    hindi = ["\u0926\u093e\u0928", "\u0926\u0940\u0928", "\u0926\u093f\u0928"]  # one consonant pair, three vowels
+    assert [Index(hindi).most_like(word, 1) for word in hindi] == [[0], [1], [2]]
+    composed = ["ma", "ph\u1edf b\u00f2", "b\u00e1nh m\u00ec"]
+    assert Index(composed).most_like(unicodedata.normalize("NFD", composed[2]), 1) == [2]
+    assert Index([unicodedata.normalize("NFD", text) for text in composed]).most_like(composed[1], 1) == [1]

@@ -1,7 +1,7 @@
 """Error analysis: which kinds of errors the answers have before and after, examples, and what to change in the data.
 
 The base model's errors come first, since the data should be made to mend those. A kind of error is a `Category`; an answer
-may have several. Nearest training rows are found with BM25 over question and answer: what taught an error, or was missing,
+may have several. Nearest training rows are found by retrieval over question and answer: what taught an error, or was missing,
 usually stands there.
 
     categories.py   recognise an error, advise on the data
@@ -11,10 +11,9 @@ usually stands there.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import bm25s
-
 from luthier.data.dataset import Item
 from luthier.evaluate.errata.categories import CATEGORIES, Category, Data, Line, Tally, own_categories
+from luthier.evaluate.search import Index
 from luthier.recipe import Evaluate
 
 __all__ = ["CATEGORIES", "Category", "analyse", "own_categories"]
@@ -100,15 +99,9 @@ def _sentence(categories: Sequence[Mapping[str, Any]], lines: Mapping[str, Seque
 
 def _nearest(train: Sequence[Item]) -> Callable[[Line], list[Item]]:
     """Gives the training rows most like an answered question, the most similar first."""
-    texts = [f"{item.conversation.question} {item.conversation.answer}" for item in train]
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+    index = Index([f"{item.conversation.question} {item.conversation.answer}" for item in train])
 
     def nearest(line: Line) -> list[Item]:
-        asked = [f"{line['question']} {line['answer']}"]
-        query = bm25s.tokenize(asked, stopwords=None, show_progress=False, return_ids=False)
-        count = min(NEAREST, len(train))
-        found, _ = index.retrieve(query, k=count, show_progress=False, backend_selection="numpy")
-        return [train[number] for number in found[0].tolist()]
+        return [train[number] for number in index.most_like(f"{line['question']} {line['answer']}", NEAREST)]
 
     return nearest
