@@ -48,7 +48,7 @@ def test_accuracy_wants_the_label_and_nothing_else(answer: str, reference: str, 
         ("The cat sat.", "a cat sat down", 4 / 5),  # 2 shared; 2 given, 3 wanted: 2·2 / (2 + 3)
         ("cat cat", "cat", 2 / 3),  # a bag: one of the two counts
         ("don't", "dont", 1),
-        ("the", "", 1),  # both are empty without articles
+        ("the", "", 0),  # nothing is emptied
         ("", "cat", 0),
         ("dog", "cat", 0),
         ("我爱你", "我爱他", 2 / 3),  # no blanks: each character is a word
@@ -182,6 +182,52 @@ def test_every_metric_stays_between_0_and_1_and_knows_its_own_reference(answer: 
 def test_field_accuracy_finds_any_object_inside_prose(value: dict[str, object]) -> None:
     text = json.dumps(value)
     assert metrics.field_accuracy(f"The answer: {text}.", text) == 1
+
+
+@pytest.mark.parametrize(
+    ("references", "name", "reason"),
+    [
+        (["1.5", "15", "-1.5", "2"], "number", "the reference answers are numbers"),
+        (["$1,200.50", "$3", "$0.99"], "number", "the reference answers are numbers"),
+        (["5 kg", "300 g", "1.5 t"], "number", "the reference answers are numbers"),
+        (["5 apples", "3 apples"], "number", "the reference answers are numbers"),
+        (["12 %", "0.5%", "\u22123,5 %"], "number", "the reference answers are numbers"),
+        (["1/2", "3", "1 1/4"], "number", "the reference answers are numbers"),
+        ([str(number) for number in range(19)] * 6, "number", "the reference answers are numbers"),  # sums of one digit
+        (["5 apples", "5 pears"], "token_f1", "the reference answers are free text"),
+        (["5", "5%"], "token_f1", "the reference answers are free text"),
+        (["3/5", "12/24", "7/1"], "token_f1", "the reference answers are free text"),  # could be days
+        (["2026-03-05", "2026-04-01"], "token_f1", "the reference answers are free text"),
+        (["5.3.2026", "10:30", "5-10"], "token_f1", "the reference answers are free text"),
+        (["007", "012"], "token_f1", "the reference answers are free text"),
+        ([">5", "<5"], "token_f1", "the reference answers are free text"),
+        (["A", "C", "B"], "accuracy", "every reference answer is a single character"),
+        (["<", ">", "="], "accuracy", "every reference answer is a single character"),
+        (["1", "2", "3", "4", "5"] * 10, "accuracy", "the 50 reference answers use 5 short labels"),  # stars
+        (["A", "A, C", "C"] * 10, "accuracy", "the 30 reference answers use 3 short labels"),
+        (
+            ["m", "M", "k"] * 10,
+            "exact_match",
+            'the 30 reference answers use 3 short labels, of which "M" and "m" differ in case only',
+        ),
+        (
+            ["m", "M"] * 4,
+            "exact_match",
+            'every reference answer is a single character, of which "M" and "m" differ in case only',
+        ),
+    ],
+)
+def test_the_metric_fits_numbers_letters_and_closed_sets(references: list[str], name: str, reason: str) -> None:
+    chosen = metrics.choose_metric(references)
+    assert (chosen.name, chosen.reason) == (name, reason)
+
+
+def test_wrong_numbers_are_wrong_by_the_metric_that_is_chosen() -> None:
+    references = [f"{number / 10}" for number in range(11, 41)]
+    metric = metrics.METRICS[metrics.choose_metric(references).name]
+    for change in (lambda text: text.replace(".", ""), lambda text: f"-{text}", lambda text: f"{text}0%"):
+        wrong = [metric(change(text), text) for text in references]
+        assert sum(wrong) == (30 if "%" in change("1") else 0)
 
 
 def test_labels_are_scored_by_accuracy() -> None:

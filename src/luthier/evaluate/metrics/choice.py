@@ -1,13 +1,19 @@
 """Which metric fits a task, from the reference answers alone: no arm can influence how it is judged."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.errors import Mistake
-from luthier.evaluate.metrics import labels
+from luthier.evaluate.metrics import forms, labels
+from luthier.evaluate.metrics.numeric import are_numbers
 from luthier.evaluate.metrics.objects import is_object
 
+CLASSES_AT_MOST = 10
+"""Kinds of whole numbers that are classes (stars from 1 to 5, 0 and 1), to be answered with nothing else; more are amounts."""
+
 ALSO = {
+    "exact_match": ("accuracy", "normalised_match"),
     "accuracy": ("exact_match", "normalised_match"),
     "field_accuracy": ("json_valid", "exact_match"),
     "number": ("exact_match", "normalised_match"),
@@ -30,7 +36,11 @@ class MetricChoice:
 
 
 def choose_metric(references: Sequence[str], *, where: str | None = None) -> MetricChoice:
-    """The metric that fits these reference answers: fields for JSON, accuracy for labels, token F1 for other text."""
+    """The metric that fits these reference answers, with the reason.
+
+    Fields for JSON objects, accuracy for labels and for single letters or signs, numbers for numbers, token F1 for other
+    text. Letters that are labels in both cases (m and M) are compared exactly.
+    """
     if not references:
         raise Mistake(
             "no reference answers to choose a metric from; the test split needs at least 2 questions.", where=where
@@ -39,12 +49,32 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
     if objects >= 0.95:
         share = "every reference answer is" if objects == 1 else f"{objects:.0%} of the reference answers are"
         return MetricChoice("field_accuracy", f"{share} a JSON object")
-    kinds = {labels.label_of(reference) for reference in references}
+    alike = _alike(references)
+    kinds = {forms.text(reference) if alike else labels.label_of(reference) for reference in references}
     short = all(len(reference.split()) <= 4 and len(reference.strip()) <= 40 for reference in references)
-    if short and len(kinds) <= 20 and len(references) >= 5 * len(kinds):
-        if len(kinds) == 1:
-            told = labels.one_class(references[0].strip(), len(references))
-            raise Mistake(f"{told}. Add rows with other answers.", where=where)
-        count = f"{len(references)} reference answers use {len(kinds)} short labels"
-        return MetricChoice("accuracy", f"the {count}")
-    return MetricChoice("token_f1", "the reference answers are free text")
+    closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
+    if closed and len(kinds) == 1:
+        told = labels.one_class(references[0].strip(), len(references))
+        raise Mistake(f"{told}. Add rows with other answers.", where=where)
+    classes = closed and len(kinds) <= CLASSES_AT_MOST and all(kind.isdecimal() for kind in kinds)
+    if are_numbers(references) and not classes:
+        return MetricChoice("number", "the reference answers are numbers")
+    if closed:
+        told = f"the {len(references)} reference answers use {len(kinds)} short labels"
+    elif all(len(forms.text(reference)) == 1 for reference in references):
+        told = "every reference answer is a single character"
+    else:
+        return MetricChoice("token_f1", "the reference answers are free text")
+    if alike:
+        return MetricChoice("exact_match", f"{told}, of which {' and '.join(alike)} differ in case only")
+    return MetricChoice("accuracy", told)
+
+
+def _alike(references: Sequence[str]) -> list[str]:
+    """Two letters that differ in case only (m and M): each is used often, so neither is a slip. Longer labels may vary."""
+    counts = Counter(forms.text(reference) for reference in references)
+    for letter, count in counts.items():
+        other = letter.swapcase()
+        if len(letter) == len(other) == 1 and letter < other and min(count, counts[other]) >= 3:
+            return [f'"{letter}"', f'"{other}"']
+    return []

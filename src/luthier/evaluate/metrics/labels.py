@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from luthier.data.words import folded
 from luthier.errors import Mistake
-from luthier.evaluate.metrics import forms
 
 OTHER = "other answers"
 _NO_LABEL = "\0"
@@ -23,8 +23,8 @@ def accuracy(answer: str, reference: str) -> float:
 
 def label_of(text: str) -> str:
     """The form in which equal labels are equal."""
-    folded = forms.folded(text)
-    return folded.rstrip(_ENDINGS) or folded
+    line = folded(text).strip()
+    return line.rstrip(_ENDINGS) or line
 
 
 def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Numbers against numbers, with the tolerance that the user allows."""
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 
-from luthier.evaluate.metrics import forms
+from luthier.evaluate.metrics.quantities import quantities, whole
 from luthier.evaluate.metrics.texts import exact_match
 
 
@@ -10,19 +13,42 @@ def number(answer: str, reference: str, *, tolerance: float = 0.0) -> float:
     """1 if the last number of the answer is the reference's, 1,200.50 being 1200.5.
 
     The last, because answers that show their working end with the result. `tolerance` is a share of the reference:
-    0.01 lets 99 and 101 pass for 100. A reference without a number is compared as text.
+    0.01 lets 99 and 101 pass for 100. A unit may be left out but not be another one (5 kg and 5 g), and >5 is neither 5
+    nor <5. A reference without a number is compared as text.
     """
-    wanted = list(forms.numbers(reference))
+    wanted = list(quantities(reference))
     if not wanted:
         return exact_match(answer, reference)
-    given = list(forms.numbers(answer))
-    return float(bool(given) and close(given[-1], wanted[-1], tolerance))
+    given = list(quantities(answer))
+    if not given or given[-1].relation != wanted[-1].relation:
+        return 0.0
+    if given[-1].unit and wanted[-1].unit and given[-1].unit != wanted[-1].unit:
+        return 0.0
+    return float(close(given[-1].value, wanted[-1].value, tolerance))
 
 
-def close(given: Decimal | float | int, wanted: Decimal | float | int, tolerance: float) -> bool:
+def close(given: Decimal | Fraction, wanted: Decimal | Fraction, tolerance: float) -> bool:
     """Whether two numbers differ by no more than this share of the wanted one; compared as they are written.
 
-    A float stands for the decimal number that it is printed as, so that 0.1 is a tenth.
+    A float of `tolerance` stands for the decimal number that it is printed as, so that 0.1 is a tenth.
     """
-    first, second = (value if isinstance(value, Decimal) else Decimal(str(value)) for value in (given, wanted))
-    return first == second or abs(first - second) <= Decimal(str(tolerance)) * abs(second)
+    first, second = Fraction(given), Fraction(wanted)
+    return first == second or abs(first - second) <= Fraction(str(tolerance)) * abs(second)
+
+
+def are_numbers(references: Sequence[str]) -> bool:
+    """Whether these texts are one number each, at least 95 % of them.
+
+    Units may stand beside all of them, or one and the same word. Dates, times, ranges and names such as 007 are no numbers,
+    and where all could be dates (3/5) they are taken for some.
+    """
+    found = [each for reference in references if (each := whole(reference))]
+    kinds = {(bool(quantity.unit), rest) for quantity, rest in found}
+    dates = all(_may_be_a_date(quantity.written) for quantity, _ in found)
+    return len(found) >= 0.95 * len(references) and len(kinds) == 1 and not dates
+
+
+def _may_be_a_date(written: str) -> bool:
+    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", written)
+    low, high = sorted(int(part) for part in match.groups()) if match else (0, 0)
+    return 1 <= low <= 12 and high <= 31

@@ -12,8 +12,8 @@ import numpy as np
 from jsonschema import exceptions, validators
 from scipy.optimize import linear_sum_assignment
 
+from luthier.data.words import folded
 from luthier.errors import Mistake
-from luthier.evaluate.metrics import forms
 from luthier.evaluate.metrics.numeric import close
 from luthier.evaluate.metrics.texts import exact_match
 
@@ -226,7 +226,7 @@ def _comparable(value: object) -> Hashable:
     if isinstance(value, list):
         return "list", frozenset(Counter(map(_comparable, value)).items())
     if isinstance(value, str):
-        return "text", forms.folded(value)
+        return "text", folded(value).strip()
     if _is_number(value):
         return "number", value
     return "constant", str(value)

@@ -1,10 +1,12 @@
 """Text against text: the same, the same in other spelling, or how much of it is shared."""
 
 from collections import Counter
+from collections.abc import Sized
 
 from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.chrf import CHRF
 
+from luthier.data.words import tokens
 from luthier.evaluate.metrics import forms
 
 _CHRF = CHRF()
@@ -16,37 +18,52 @@ def exact_match(answer: str, reference: str) -> float:
 
 
 def normalised_match(answer: str, reference: str) -> float:
-    """1 if the two are the same words, whatever their case, punctuation, articles and spelling of numbers and dates."""
-    return float(forms.canonical(answer) == forms.canonical(reference))
+    """1 if the two are the same words, whatever their case, punctuation, articles and spelling of numbers and dates.
+
+    Texts of nothing but punctuation are compared as they are, here and in the metrics below.
+    """
+    given, wanted = forms.canonical(answer), forms.canonical(reference)
+    return float(given == wanted) if given and wanted else _bare(given, wanted, answer, reference)
 
 
 def token_f1(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over the bag of words, as SQuAD counts it (Rajpurkar et al. 2016, 6.1).
 
-    Case, punctuation and English articles do not count. Two empty texts agree, an empty and a full one share nothing.
+    Case, punctuation and English articles do not count; numbers keep their sign and point (`forms.words`). Two empty texts
+    agree, an empty and a full one share nothing.
     """
     given, wanted = Counter(forms.words(answer)), Counter(forms.words(reference))
     if not given or not wanted:
-        return float(given == wanted)
+        return _bare(given, wanted, answer, reference)
     return 2 * (given & wanted).total() / (given.total() + wanted.total())
 
 
 def rouge_l(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over the longest common subsequence of words (Lin 2004, section 3).
 
-    Words are runs of letters and digits without case, none left out and none stemmed.
+    Words are runs of letters, marks and digits without case, none left out and none stemmed; numbers keep their sign and
+    point, and signs that mean something count as words.
     """
-    given, wanted = forms.tokens(answer), forms.tokens(reference)
+    given, wanted = (tokens(text.replace("_", " ")) for text in (answer, reference))
     if not given or not wanted:
-        return float(given == wanted)
+        return _bare(given, wanted, answer, reference)
     return 2 * LCSseq.similarity(given, wanted) / (len(given) + len(wanted))
 
 
+def _bare(given: Sized, wanted: Sized, answer: str, reference: str) -> float:
+    """The score where a text has no words: that of the same text if neither has any, else 0."""
+    return 0.0 if given or wanted else exact_match(answer, reference)
+
+
 def chrf(answer: str, reference: str) -> float:
-    """chrF2 / 100: F-score over character 1- to 6-grams, recall weighted twice (Popović 2015), by sacrebleu."""
-    if not answer.strip() or not reference.strip():
-        return float(answer.strip() == reference.strip())
-    score: float = _CHRF.sentence_score(answer, [reference]).score
+    """chrF2 / 100: F-score over character 1- to 6-grams, recall weighted twice (Popović 2015), by sacrebleu.
+
+    Over characters of Unicode's composed form; blanks do not count.
+    """
+    given, wanted = forms.text(answer), forms.text(reference)
+    if not given or not wanted:
+        return float(given == wanted)
+    score: float = _CHRF.sentence_score(given, [wanted]).score
     return min(1.0, max(0.0, score / 100))
 
 
