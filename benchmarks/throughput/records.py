@@ -109,7 +109,7 @@ def main() -> None:
     rows: list[dict[str, list[int] | list[bool]]] = []
     ids: list[int] = []
     while len(rows) < arguments.train + arguments.dev:
-        row = template.row(conversation(draw))
+        [row] = template.rows(conversation(draw))
         if not arguments.length:
             rows.append({"ids": list(row.ids), "answer": list(row.learn)})
             continue

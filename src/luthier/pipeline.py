@@ -199,23 +199,22 @@ def plan(asked: Recipe) -> Plan:
     limit, _ = defaults.longest_row(asked, context)
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
     only_asked = {item.place for item in held_out.test or ()}
-    encoded = {
-        item.place: encoding.encode(item, template, limit, data.ledger, pairs=pairs and item.place not in only_asked)
-        for item in [*data.items, *held_out.items]
-    }
+    everything = [*data.items, *held_out.items]
+    with_pairs = {item.place for item in everything} - only_asked if pairs else frozenset()
+    encoded = encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
     fitting, *others = (_fitting(items, encoded) for items in (data.items, held_out.test, held_out.dev))
     if not fitting or [] in others:
-        raise Mistake(
-            f"no row fits: with {limit:,} tokens (train.max_tokens, at most the model's context) every answer would be cut. "
-            "Use a model with a longer context, or shorter rows.",
-            where=", ".join(data.files),
-        )
+        raise Mistake(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
     splits = split(
         fitting, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=others[0], dev=others[1],
         share=asked.data.train_share,
     )  # fmt: skip
     rows = {
-        name: [row for item in getattr(splits, name) for row in encoding.pieces(item, encoded[item.place])]
+        name: [
+            row
+            for item in getattr(splits, name)
+            for row in encoding.pieces(item, encoded[item.place], last=name != "train")
+        ]
         for name in SPLITS
     }
     if len(rows["test"]) < 2:

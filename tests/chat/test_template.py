@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from luthier.chat import BASE_TEMPLATE, Conversation, Message, Template
+from luthier.chat import BASE_TEMPLATE, Conversation, Message, Template, base_template
 from luthier.errors import Mistake
 from luthier.model.tokenizer import HubTokenizer, template_of
 
@@ -36,7 +36,7 @@ def template(tokenizer: HubTokenizer) -> Template:
 
 
 def learnt_text(template: Template, conversation: Conversation) -> str:
-    row = template.row(conversation)
+    [row] = template.rows(conversation)
     return template.tokenizer.hub.decode([token for token, learn in zip(row.ids, row.learn, strict=True) if learn])  # type: ignore[attr-defined]
 
 
@@ -51,14 +51,14 @@ def test_every_answer_of_a_conversation_is_learnt(template: Template) -> None:
 
 
 def test_a_row_ends_with_its_end_token(template: Template) -> None:
-    assert template.row(Conversation.pair("a", "b")).ids[-1] == template.tokenizer.control["<|im_end|>"]
+    assert template.rows(Conversation.pair("a", "b"))[0].ids[-1] == template.tokenizer.control["<|im_end|>"]
 
 
 @pytest.mark.parametrize("question", ["Hi", " spaces ", "two\n\nlines", "", "ünïcode 🎻", "\n"])
 def test_a_prompt_is_the_beginning_of_its_training_row(template: Template, question: str) -> None:
     for answer in ("Yes.", "\nYes.", " Yes."):
         conversation = Conversation.pair(question, answer)
-        prompt, row = template.prompt(conversation.prompt), template.row(conversation)
+        prompt, row = template.prompt(conversation.prompt), template.rows(conversation)[0]
         assert row.ids[: len(prompt)] == prompt
         assert not any(row.learn[: len(prompt)]) and all(row.learn[len(prompt) :])
 
@@ -101,23 +101,23 @@ def test_a_thinking_prompt_is_part_of_the_training_row(tokenizer: HubTokenizer) 
     template = Template(source, tokenizer, "thinking")
     conversation = Conversation.pair("q", "a")
     prompt = template.prompt(conversation.prompt)
-    assert template.row(conversation).ids[: len(prompt)] == prompt
+    assert template.rows(conversation)[0].ids[: len(prompt)] == prompt
 
 
 def test_a_template_that_hides_a_message_is_refused(tokenizer: HubTokenizer) -> None:
     template = Template("{{ messages[-1].content }}<|im_end|>", tokenizer, "hider")
-    with pytest.raises(Mistake, match="does not show each message once and in order"):
-        template.row(Conversation.pair("q", "a"))
+    with pytest.raises(Mistake, match="does not show each message once"):
+        template.rows(Conversation.pair("q", "a"))
 
 
 def test_the_base_template_is_the_course_s_question_and_answer(tokenizer: HubTokenizer) -> None:
-    template = Template(BASE_TEMPLATE, tokenizer, "base")
+    template = Template(base_template(tokenizer.bos), tokenizer, "base")
     assert tokenizer.hub.decode(template.prompt([Message("user", "Why?")])) == "### Question:\nWhy?\n\n### Answer:\n"
     assert learnt_text(template, Conversation.pair("Why?", "So.")) == "So." + tokenizer.eos
 
 
 def test_every_token_of_a_document_is_learnt(template: Template) -> None:
-    row = template.row(Conversation.document("Once upon a time."))
+    [row] = template.rows(Conversation.document("Once upon a time."))
     assert all(row.learn)
     assert row.ids[-1] == template.tokenizer.control[template.tokenizer.eos]
 
@@ -139,4 +139,4 @@ def test_the_hash_follows_the_template_and_nothing_else(tokenizer: HubTokenizer)
 def test_a_model_without_template_gets_ours(tiny_model: Path) -> None:
     hub = AutoTokenizer.from_pretrained(tiny_model)
     hub.chat_template = None
-    assert template_of(hub).source == BASE_TEMPLATE
+    assert template_of(hub).source == BASE_TEMPLATE.removeprefix("{{ bos_token }}")

@@ -17,13 +17,21 @@ class Letters:
     """A tokenizer of one token a letter, without any that starts or ends a text."""
 
     control: dict[str, int] = field(default_factory=dict)
+    spoken: frozenset[str] = frozenset()
+    named: dict[str, str] = field(default_factory=dict)
     bos: str = ""
     eos: str = ""
 
     def encode(self, text: str) -> tuple[list[int], list[int]]:
         return [ord(letter) for letter in text], list(range(len(text)))
 
-    def decode(self, ids: list[int]) -> str:
+    def between(self, before: str, text: str, after: str) -> list[int]:
+        return self.encode(text)[0]
+
+    def render(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text)[0] for text in texts]
+
+    def decode(self, ids: list[int], *, control: bool = False) -> str:
         return "".join(map(chr, ids))
 
 

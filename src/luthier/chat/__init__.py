@@ -1,6 +1,19 @@
 """Conversations, and the template that turns them into tokens and back."""
 
-from luthier.chat.conversation import Conversation, Message, Role
-from luthier.chat.template import BASE_TEMPLATE, Encoded, Template, Tokenizer
+from luthier.chat.conversation import Conversation, Message, Role, ToolCall
+from luthier.chat.template import BASE_TEMPLATE, Template, base_template
+from luthier.chat.thoughts import Reply
+from luthier.chat.tokens import Encoded, Tokenizer
 
-__all__ = ["BASE_TEMPLATE", "Conversation", "Encoded", "Message", "Role", "Template", "Tokenizer"]
+__all__ = [
+    "BASE_TEMPLATE",
+    "Conversation",
+    "Encoded",
+    "Message",
+    "Reply",
+    "Role",
+    "Template",
+    "Tokenizer",
+    "ToolCall",
+    "base_template",
+]

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["system", "user", "assistant", "text"]
+Role = Literal["system", "user", "assistant", "tool", "text"]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that the assistant asks for. `arguments` is a JSON object, as the data had it."""
+
+    name: str
+    arguments: str
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -12,6 +21,12 @@ class Message:
 
     role: Role
     content: str
+    reasoning: str | None = None
+    """The assistant's thoughts, apart from its answer."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+    """Of a tool's answer: the function that gave it."""
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,8 @@ class Conversation:
     messages: tuple[Message, ...]
     rejected: str | None = None
     """Another answer to the same prompt, which people liked less than the one that the messages end with."""
+    tools: tuple[str, ...] = ()
+    """Definitions of the functions that the assistant may call, each a JSON object as the data had it."""
 
     @classmethod
     def pair(

@@ -1,27 +1,27 @@
 """From a conversation to tokens and back: the one object that training, evaluation and talking share.
 
-A chat template is rendered once per pattern of roles, with marks in the place of every content. What stands between the marks
-is the template's own text, the only place that control tokens can come from: a user who spells `<|im_end|>` wrote text.
-The text between two control tokens is tokenized as one piece, as the model saw it in pretraining, except that an assistant's
-answer always starts a piece of its own, because that is where generation starts. So a prompt's tokens are, by construction,
-the beginning of the training row's tokens, and which tokens are learnt follows from the pieces, never from comparing texts.
+The real conversation is rendered by the model's own template. A prompt is what the template asks with at that turn; a row
+begins, token for token, with the prompt; learnt is what stands behind it, up to and with the token that ends the answer.
+Where the template shows an earlier turn otherwise than it was when it was answered, each answer becomes a row of its own.
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from luthier.chat.conversation import Conversation, Message, Role
+from luthier.chat import spans, thoughts
+from luthier.chat.conversation import Conversation, Message
+from luthier.chat.habits import Habits, as_dict, mark, marked, shown
+from luthier.chat.rendering import GIVEN, Dict, Refusal, Renderer
+from luthier.chat.thoughts import Reply
+from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
 from luthier.errors import Mistake
 
-VERSION = "1"  # part of the hash: a change of the rules below is a change of the template
+VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
+FREE_LETTERS = range(0xF0000, 0xF0000 + 4096)  # letters without a meaning, to stand for what people spelled
 
 BASE_TEMPLATE = """\
 {{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}
@@ -36,65 +36,45 @@ BASE_TEMPLATE = """\
 """For base models, which bring no template: headings that a model knows from its pretraining text, and the end token."""
 
 
-class Tokenizer(Protocol):
-    """What a template needs of a tokenizer."""
-
-    control: Mapping[str, int]
-    """Control tokens, as spelled in templates → id."""
-    bos: str
-    """Token that starts every sequence; empty when the model uses none."""
-    eos: str
-    """Token that ends a sequence."""
-
-    def encode(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids of plain text, and for each the offset in `text` where it starts; control tokens in `text` stay text."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out."""
+def base_template(bos: str) -> str:
+    """The template for base models; without the token that starts a text where the model's tokenizer puts none."""
+    return BASE_TEMPLATE if bos else BASE_TEMPLATE.removeprefix("{{ bos_token }}")
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A row to learn from: `learn[i]` says whether token `ids[i]` is to be predicted (from the tokens before it)."""
-
-    ids: list[int]
-    learn: list[bool]
-    rejected: "Encoded | None" = None
-    """The row with the rejected answer, where preferences are learnt."""
-
-    @property
-    def learnt(self) -> int:
-        """Tokens that are learnt; a sequence's first token has nothing before it and is never one."""
-        return sum(self.learn[1:])
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the row, and of its rejected twin."""
-        return len(self.ids) + (len(self.rejected.ids) if self.rejected else 0)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Template text (`message` is None), or the place of a message's content."""
-
-    text: str
-    message: int | None = None
-
-
-@dataclass(eq=False)
 class Template:
-    """A chat template with its tokenizer. `source` is Jinja, as in a model's `chat_template.jinja`."""
+    """A chat template with its tokenizer. `source` is Jinja, as in a model's `chat_template.jinja`.
 
-    source: str
-    tokenizer: Tokenizer
-    name: str
-    _patterns: dict[tuple[tuple[Role, ...], bool], list[_Piece]] = field(default_factory=dict, repr=False)
+    `variables` are passed to each rendering; `today` is the date that a template may ask for; `ends` are ids of tokens at
+    which the model is said to stop.
+    """
 
-    def __post_init__(self) -> None:
-        self._jinja = _environment().from_string(_GENERATION_TAGS.sub("", self.source))
-        spelled = sorted(self.tokenizer.control, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, spelled)) or r"(?!)")
-        self._takes_system = self._accepts(("system", "user"))
+    def __init__(
+        self,
+        source: str,
+        tokenizer: Tokenizer,
+        name: str,
+        variables: Mapping[str, object] | None = None,
+        today: date | None = None,
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
+        self.source, self.tokenizer, self.name = source, tokenizer, name
+        self.variables, self.today = dict(variables or {}), today or date.today()
+        self._coder = Coder(tokenizer)
+        try:
+            self._renderer = Renderer(source, tokenizer.named, self.variables, self.today)
+        except Refusal as words:
+            raise Mistake(f"the chat template is not valid Jinja: {words}.", where=name) from None
+        self._check_variables()
+        self._habits = Habits(self._renderer, self._coder.control)
+        spelled = {number: token for token, number in tokenizer.control.items()}
+        told = {spelled[number] for number in ends if number in spelled} | {tokenizer.eos}
+        self._ends = spans.Ends(frozenset(told & set(tokenizer.control)), self._habits.ends)
+        self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.told | self._ends.written}
+        """Tokens that end an answer."""
+        self._seen: dict[tuple[tuple[str, ...], bool], bool] = {}
+        self._spelled = re.compile(
+            "|".join(map(re.escape, sorted(tokenizer.control, key=len, reverse=True))) or r"(?!)"
+        )
 
     @property
     def sha256(self) -> str:
@@ -102,168 +82,272 @@ class Template:
         parts = (
             VERSION,
             self.source,
-            self.tokenizer.bos,
-            self.tokenizer.eos,
+            json.dumps(sorted(self.tokenizer.named.items())),
             str(sorted(self.tokenizer.control.items())),
+            json.dumps(self.variables, sort_keys=True),
+            self.today.isoformat() if self._renderer.reads_date else "",
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
-    def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
-        ends = {self.tokenizer.control[self.tokenizer.eos]} if self.tokenizer.eos in self.tokenizer.control else set()
-        closing = self._closing(("user", "assistant"))
-        if end := self._control.search(closing):
-            ends.add(self.tokenizer.control[end.group()])
-        return frozenset(ends)
+    def thinks(self) -> bool:
+        """Whether answers may begin with thoughts, under these variables."""
+        return self._habits.manner.thinks
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    @property
+    def folds_system(self) -> bool:
+        """Whether the template has no place for a system message, so that it opens the first user message."""
+        return self._habits.folds_system
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Variables that the template looks at, which a user may set."""
+        return self._renderer.reads - GIVEN - set(self.tokenizer.named)
+
+    @property
+    def portable_source(self) -> str:
+        """Jinja to save beside the model: it renders elsewhere what we trained with."""
+        return self._renderer.portable
+
+    def text(self, messages: Sequence[Message], *, ask: bool = True, tools: Sequence[str] = ()) -> str:
+        """The rendering itself; `ask` ends it with the beginning of an answer."""
+        messages = self._settled(messages)
+        return self._render(messages, self._tools(tools), ask=ask)
+
+    def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
         """Ids that ask for the assistant's next answer; of a document, its beginning."""
         if not messages or messages[0].role == "text":
             text = "".join(message.content for message in messages)
             return self._beginning() + self.tokenizer.encode(text)[0]
-        return self._tokens(self._pieces(messages, ask=True), messages).ids
+        safe, spelled = self._spared(self._settled(messages))
+        return self._coder.ids(Rendering(self._render(safe, self._tools(tools), ask=True), spelled=spelled))
 
-    def row(self, conversation: Conversation) -> Encoded:
-        """A conversation to learn: every answer of the assistant and the token that ends it."""
-        if conversation.is_document:
-            start = self._beginning()
-            ids = self.tokenizer.encode(conversation.answer)[0]
-            end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
-            return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
-        messages = self._with_system(conversation.messages)
-        assert messages[-1].role == "assistant", "a conversation to learn ends with the answer"
-        pieces = self._pieces(messages[:-1], ask=True)
-        closing = self._closing(tuple(message.role for message in messages))
-        stop = self._control.search(closing)
-        # What stands behind the end token is nothing to learn; a template that forgets the end gets one, to learn to stop.
-        closing = closing[: stop.end()] if stop else closing + self.tokenizer.eos
-        return self._tokens([*pieces, _Piece("", len(messages) - 1), _Piece(closing)], messages)
+    def rows(self, conversation: Conversation) -> list[Encoded]:
+        """A conversation to learn: one row, or one per answer where the template shows earlier turns in another form."""
+        [rows] = self.rows_of([conversation])
+        if isinstance(rows, Mistake):
+            raise rows
+        return rows
+
+    def rows_of(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | Mistake]:
+        """The rows of many conversations, or for each why it has none."""
+        rows: list[list[Encoded] | Mistake] = []
+        for conversation in conversations:
+            try:
+                rows.append(self._rows(conversation))
+            except Mistake as mistake:
+                rows.append(mistake)
+        return rows
+
+    def read(self, ids: Sequence[int]) -> Reply:
+        """Generated ids, up to the first token that ends an answer: the answer, and thoughts apart from it."""
+        ids = self._unended(ids)
+        start = self._habits.manner.answer_start(self.tokenizer.decode(ids, control=True))
+        if start is None:
+            return Reply("", self._habits.manner.thoughts(self.tokenizer.decode(ids, control=True)), thinking=True)
+        count = self.answer_start(ids)
+        before = self.tokenizer.decode(ids[:count], control=True) if count else ""
+        return Reply(self.tokenizer.decode(ids[count:]).strip(), self._habits.manner.thoughts(before))
 
     def reply(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, up to the first token that ends an answer."""
-        stops = self.stop_ids
-        end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        return self.tokenizer.decode(ids[:end]).strip()
+        """The answer alone of generated ids: without header, thoughts and end token."""
+        return self.read(ids).text
+
+    def answer_start(self, ids: Sequence[int]) -> int:
+        """How many of the generated ids are thoughts and header."""
+        ids = self._unended(ids)
+        start = self._habits.manner.answer_start(self.tokenizer.decode(ids, control=True))
+        if start is None:
+            return len(ids)
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high) // 2
+            if len(self.tokenizer.decode(ids[:middle], control=True)) < start:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _unended(self, ids: Sequence[int]) -> Sequence[int]:
+        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
+        return ids[:end]
+
+    def _check_variables(self) -> None:
+        for name in self.variables:
+            if name in GIVEN or name not in self._renderer.reads:
+                known = ", ".join(sorted(self.reads)) or "none"
+                raise Mistake(
+                    f"the chat template does not read the variable {name}; it reads: {known}.",
+                    where=f"chat.variables.{name}",
+                )
 
     def _beginning(self) -> list[int]:
         return [self.tokenizer.control[self.tokenizer.bos]] if self.tokenizer.bos else []
 
-    def _with_system(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages; where the template knows no system role, its text opens the first question."""
-        if self._takes_system or not messages or messages[0].role != "system":
-            return tuple(messages)
-        system, first, *rest = messages
-        return (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
+    def _document(self, text: str) -> Encoded:
+        start, ids = self._beginning(), self.tokenizer.encode(text)[0]
+        end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
+        return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
 
-    def _pieces(self, messages: Sequence[Message], *, ask: bool) -> list[_Piece]:
-        return self._pattern(tuple(message.role for message in self._with_system(messages)), ask=ask)
+    def _rows(self, conversation: Conversation) -> list[Encoded]:
+        if conversation.is_document:
+            return [self._document(conversation.answer)]
+        assert conversation.messages[-1].role == "assistant", "a conversation to learn ends with the answer"
+        messages, spelled = self._spared(conversation.messages)
+        tools = self._tools(conversation.tools)
+        places = [number for number, message in enumerate(messages) if message.role == "assistant"]
+        turns = [self._turn(messages[: place + 1], tools) for place in places]
+        if len(turns) == 1 and turns[0].upto.startswith(turns[0].prompt):
+            whole = turns[0].upto
+        else:
+            whole = self._render(self._answered(messages), tools, ask=False)
+        if found := spans.together(whole, turns, self._ends, self._coder.control):
+            text, learnt = found
+            rendering = self._cut(text, learnt, spelled)
+            if row := self._coder.row(rendering, self._coder.ids(rendering)):
+                return [row]
+        return [self._alone(turn, spelled) for turn in turns]
 
-    def _closing(self, roles: tuple[Role, ...]) -> str:
-        """The template's text behind the last message's content."""
-        return "".join(piece.text for piece in self._after_last_content(self._pattern(roles, ask=False)))
+    def _cut(self, text: str, learnt: list[tuple[int, int]], spelled: Mapping[str, str]) -> Rendering:
+        """A rendering up to its last end token, which it gets where the template writes none."""
+        begin, end = learnt[-1]
+        if any(text.endswith(token, 0, end) for token in self._ends.told | self._ends.written):
+            text = text[:end]
+        elif self.tokenizer.eos in self.tokenizer.control:
+            text += self.tokenizer.eos
+        return Rendering(text, [*learnt[:-1], (begin, len(text))], spelled)
 
-    @staticmethod
-    def _after_last_content(pieces: list[_Piece]) -> Iterator[_Piece]:
-        last = max(place for place, piece in enumerate(pieces) if piece.message is not None)
-        yield from pieces[last + 1 :]
+    def _alone(self, turn: spans.Turn, spelled: Mapping[str, str]) -> Encoded:
+        text, learnt, ended = spans.alone(turn, self._ends, self._coder.control)
+        if not ended and self.tokenizer.eos in self.tokenizer.control:
+            text += self.tokenizer.eos
+            learnt = [(learnt[0][0], len(text))]
+        rendering = Rendering(text, learnt, spelled)
+        row = self._coder.row(rendering, self._coder.ids(rendering))
+        assert row is not None, "one answer can always follow its prompt"
+        return row
 
-    def _pattern(self, roles: tuple[Role, ...], *, ask: bool) -> list[_Piece]:
-        """The template's text around the contents of messages with these roles."""
-        if (roles, ask) not in self._patterns:
-            marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-            try:
-                text = self._jinja.render(
-                    messages=[{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)],
-                    add_generation_prompt=ask,
-                    bos_token=self.tokenizer.bos,
-                    eos_token=self.tokenizer.eos,
-                )
-            except TemplateError as error:
+    def _turn(self, messages: Sequence[Message], tools: list[Dict]) -> spans.Turn:
+        """One answer, the last of the messages, as the template asks for it and shows it."""
+        settled = self._settled(messages[:-1])
+        answered = [*settled, self._parted(messages[-1])]
+        self._expect_shown(answered, ask=False)
+        prompt, upto = self._render(settled, tools, ask=True), self._render(answered, tools, ask=False)
+        if upto.startswith(prompt):
+            return spans.Turn(prompt, upto)
+        before, after = self._around(answered, tools)
+        return spans.Turn(prompt, upto, before, after, answered[-1].reasoning or "")
+
+    def _around(self, messages: Sequence[Message], tools: list[Dict]) -> tuple[str, str]:
+        """What the template writes before and behind the last message's content."""
+        text = self._render([*messages[:-1], Message("assistant", mark(0))], tools, ask=False)
+        parts = text.split(mark(0))
+        return (parts[0], parts[1]) if len(parts) == 2 else ("", "")
+
+    def _answered(self, messages: Sequence[Message]) -> list[Message]:
+        return [*self._settled(messages[:-1]), self._parted(messages[-1])]
+
+    def _settled(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the template can show them: with the system message in its place, or in the first user message."""
+        messages = [self._parted(message) for message in messages]
+        if messages and messages[0].role == "system" and not self._shows(messages):
+            first = next((number for number, message in enumerate(messages) if message.role == "user"), None)
+            if first is None:
                 raise Mistake(
-                    f"the chat template refuses the roles {', '.join(roles)}: {error}.", where=self.name
-                ) from None
-            parts = re.split("\ue000(\\d+)\ue001", text)
-            shown = [int(number) for number in parts[1::2]]
-            if shown != list(range(len(roles))):
-                raise Mistake(
-                    f"the chat template does not show each message once and in order (roles {', '.join(roles)}), so Luthier "
-                    "cannot tell what is to be learnt. Use the model's base version, or a model with a plainer template.",
+                    "the chat template has no place for a system message, and there is no user message that it could open.",
                     where=self.name,
                 )
-            self._patterns[roles, ask] = [
-                _Piece("", int(part)) if number % 2 else _Piece(part) for number, part in enumerate(parts)
-            ]
-        return self._patterns[roles, ask]
+            opening = f"{messages[0].content}\n\n{messages[first].content}"
+            messages[first] = replace(messages[first], content=opening)
+            messages = messages[1:]
+        self._expect_shown(messages, ask=True)
+        return messages
 
-    def _accepts(self, roles: tuple[Role, ...]) -> bool:
+    def _parted(self, message: Message) -> Message:
+        """An answer with its thoughts apart, where the template knows what to do with them."""
+        if message.role != "assistant" or message.reasoning is not None or not self._habits.manner.knows:
+            return message
+        parts = thoughts.split(message.content, self._habits.manner.tags)
+        return replace(message, reasoning=parts[0], content=parts[1]) if parts else message
+
+    def _shows(self, messages: Sequence[Message], *, ask: bool = True) -> bool:
+        """Whether the template shows each of such messages once; a system message it may leave out behind an answer."""
+        roles = tuple(message.role for message in messages)
+        if (roles, ask) not in self._seen:
+            dicts = [as_dict(message, self._habits.style) for message in marked(roles)]
+            try:
+                found = sorted(shown(self._renderer.text(dicts, ask=ask)))
+            except Refusal:
+                found = []
+            wanted = {number for number, role in enumerate(roles) if ask or role != "system"}
+            self._seen[roles, ask] = len(found) == len(set(found)) and set(found) >= wanted
+        return self._seen[roles, ask]
+
+    def _expect_shown(self, messages: Sequence[Message], *, ask: bool) -> None:
+        """Refuses messages that the template refuses, hides or shows more than once."""
+        if any(message.role == "tool" or message.tool_calls for message in messages) or self._shows(messages, ask=ask):
+            return
+        self._render(messages, [], ask=ask)  # what the template refuses, it says in its own words
+        raise Mistake(
+            "the chat template does not show each message once (roles "
+            f"{', '.join(message.role for message in messages)}), so Luthier cannot tell what is to be learnt. "
+            "Use the model's base version, or a model with a plainer template.",
+            where=self.name,
+        )
+
+    def _render(self, messages: Sequence[Message], tools: list[Dict], *, ask: bool) -> str:
+        dicts = [as_dict(message, self._habits.style) for message in messages]
         try:
-            self._pattern(roles, ask=True)
-        except Mistake:
-            return False
-        return True
+            return self._renderer.text(dicts, tools, ask=ask)
+        except Refusal as words:
+            raise self._refused(dicts, tools, words) from None
 
-    def _tokens(self, pieces: Sequence[_Piece], messages: Sequence[Message]) -> Encoded:
-        """Tokenize: control tokens to their ids, the text between them piece by piece, with what is learnt."""
-        messages = self._with_system(messages)
-        ids: list[int] = []
-        learn: list[bool] = []
-        run = ""  # text since the last control token or start of an answer
-        learnt_from: int | None = None  # offset in `run` from which tokens are learnt, while inside an answer
-        learnt_to: int | None = None
-
-        def flush() -> None:
-            nonlocal run, learnt_from, learnt_to
-            tokens, starts = self.tokenizer.encode(run) if run else ([], [])
-            low, high = (
-                (len(run), 0) if learnt_from is None else (learnt_from, len(run) if learnt_to is None else learnt_to)
-            )
-            ids.extend(tokens)
-            learn.extend(low <= start < high for start in starts)
-            run, learnt_from, learnt_to = "", None, None
-
-        closing = False  # behind an answer, before the token that ends it
-        for piece in pieces:
-            if piece.message is not None:
-                message = messages[piece.message]
-                closing = message.role == "assistant"
-                if closing:
-                    flush()
-                    learnt_from = 0
-                elif learnt_from is not None and learnt_to is None:
-                    learnt_to = len(run)
-                run += message.content
-                answer_end = len(run)
+    def _refused(self, dicts: list[Dict], tools: list[Dict], words: Refusal) -> Mistake:
+        """Which message a template refuses, and what it says."""
+        for count in range(1, len(dicts)):
+            try:
+                self._renderer.text(dicts[:count], tools, ask=False)
+            except Refusal:
                 continue
-            place = 0
-            for control in self._control.finditer(piece.text):
-                run += piece.text[place : control.start()]
-                flush()
-                ids.append(self.tokenizer.control[control.group()])
-                learn.append(closing)
-                closing = False
-                place = control.end()
-            if closing:
-                learnt_to = answer_end  # no end token follows at once: only the answer itself is learnt
-                closing = False
-            run += piece.text[place:]
-        flush()
-        return Encoded(ids, learn)
+            count += 1
+            break
+        roles = ", ".join(str(message["role"]) for message in dicts)
+        return Mistake(f"the chat template refuses the roles {roles}: {str(words).rstrip('.')}.", where=self.name)
 
+    def _tools(self, tools: Sequence[str]) -> list[Dict]:
+        return [json.loads(tool) for tool in tools]
 
-_GENERATION_TAGS = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+    def _spared(self, messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]:
+        """The messages with a letter for each control token that a person spelled, and what the letters stand for."""
+        if not any(self._spells(message) for message in messages):
+            return list(messages), {}
+        taken = {letter for message in messages for letter in message.content + (message.reasoning or "")}
+        free = (chr(number) for number in FREE_LETTERS if chr(number) not in taken)
+        letters: dict[str, str] = {}
 
+        def spare(text: str, kept: frozenset[str]) -> str:
+            def letter(found: re.Match[str]) -> str:
+                if found.group() in kept:
+                    return found.group()
+                return letters.setdefault(found.group(), next(free))
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as transformers sets it up for chat templates, in a sandbox."""
+            return self._spelled.sub(letter, text)
 
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
+        spared = []
+        for message in messages:
+            kept = self._kept(message)
+            reasoning = None if message.reasoning is None else spare(message.reasoning, kept)
+            spared.append(replace(message, content=spare(message.content, kept), reasoning=reasoning))
+        return spared, {letter: token for token, letter in letters.items()}
 
-    def today(form: str) -> str:
-        return datetime.now().strftime(form)
+    def _spells(self, message: Message) -> bool:
+        return bool(
+            self._spelled.search(message.content) or (message.reasoning and self._spelled.search(message.reasoning))
+        )
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    extras: dict[str, Any] = {"raise_exception": refuse, "strftime_now": today}
-    environment.globals.update(extras)
-    return environment
+    def _kept(self, message: Message) -> frozenset[str]:
+        """Control tokens that a message may spell: in an answer those that models write, such as `<think>`."""
+        if message.role != "assistant":
+            return frozenset()
+        tags = self._habits.manner.tags
+        return self.tokenizer.spoken | {tag for tag in (tags.open, tags.close) if tag in self.tokenizer.control}

@@ -1,49 +1,119 @@
 """From items to rows of tokens, each of which fits and keeps its answer; the others are noted in the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from luthier.chat import Conversation, Encoded, Message, Template
 from luthier.data.dataset import Item, Ledger
 from luthier.errors import Mistake
 
+REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
+    "refused by the chat template",
+    "too long to keep its answer",
+    "nothing to learn in it",
+    "no rejected answer",
+)
+
 
 def encode(item: Item, template: Template, limit: int, ledger: Ledger, *, pairs: bool = False) -> list[Encoded]:
-    """An item's training rows: one, or for a long document several; none, noted in the ledger, if its answer would be cut.
+    """One item's training rows; see `encode_all`."""
+    return encode_all([item], template, limit, ledger, pairs={item.place} if pairs else set())[item.place]
 
-    Of each row something is learnt. With `pairs`, a row carries the one with the rejected answer, and an item without such an
-    answer has none.
+
+def encode_all(
+    items: Sequence[Item], template: Template, limit: int, ledger: Ledger, *, pairs: Set[str]
+) -> dict[str, list[Encoded]]:
+    """By place, each item's training rows; none, noted in the ledger, if its answer would be cut.
+
+    Rows are one for an item, several for a long document, and one per answer where the template shows earlier answers in
+    another form. Of each row something is learnt. Of the items named by place in `pairs`, a row carries the one with the
+    rejected answer, and an item without such an answer has none.
     """
-    if pairs and item.conversation.rejected is None:
-        ledger.drop("no rejected answer", item.place)
+    asked = []
+    for item in items:
+        if item.place in pairs and item.conversation.rejected is None:
+            ledger.drop(UNPAIRED, item.place)
+        else:
+            asked.append(item)
+    both = [item for item in asked if item.place in pairs]
+    found = template.rows_of([item.conversation for item in asked] + [_rejected(item.conversation) for item in both])
+    chosen, rejected = found[: len(asked)], dict(zip((item.place for item in both), found[len(asked) :], strict=True))
+    rows: dict[str, list[Encoded]] = {item.place: [] for item in items}
+    for item, one in zip(asked, chosen, strict=True):
+        rows[item.place] = _fitting(item, one, rejected.get(item.place), limit, ledger)
+    return rows
+
+
+def _fitting(
+    item: Item, rows: list[Encoded] | Mistake, rejected: list[Encoded] | Mistake | None, limit: int, ledger: Ledger
+) -> list[Encoded]:
+    for either in (rows, rejected):
+        if isinstance(either, Mistake):
+            ledger.drop(REFUSED, f"{item.place} ({either.message})")
+            return []
+    assert isinstance(rows, list) and not isinstance(rejected, Mistake)
+    if rejected:  # both differ in the last answer only
+        rows = [replace(rows[-1], rejected=rejected[-1])]
+    longest = max(max(len(row.ids), len(row.rejected.ids) if row.rejected else 0) for row in rows)
+    if not all(row.learnt and (row.rejected is None or row.rejected.learnt) for row in rows):
+        ledger.drop(EMPTY, item.place)
         return []
-    try:
-        row = template.row(item.conversation)
-        if pairs:
-            row = replace(row, rejected=template.row(_rejected(item.conversation)))
-    except Mistake as mistake:
-        ledger.drop("refused by the chat template", f"{item.place} ({mistake.message})")
-        return []
-    longer = row.rejected if row.rejected and len(row.rejected.ids) > len(row.ids) else row
-    if not row.learnt or (row.rejected and not row.rejected.learnt):
-        ledger.drop("nothing to learn in it", item.place)
-        return []
-    if len(longer.ids) <= limit:
-        return [row]
+    if longest <= limit:
+        return rows
     if not item.conversation.is_document:
-        ledger.drop("too long to keep its answer", f"{item.place} ({len(longer.ids):,} tokens, {limit:,} fit)")
+        ledger.drop(TOO_LONG, f"{item.place} ({longest:,} tokens, {limit:,} fit)")
         return []
+    [row] = rows
     cut = [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
     return [piece for piece in cut if piece.learnt]  # a last piece of one token follows nothing
 
 
+def why_none(ledger: Ledger, limit: int) -> str:
+    """Why of all items none has a row that can be learnt: the commonest reason, with its first place, and what to do."""
+    reason = max((REFUSED, TOO_LONG, EMPTY, UNPAIRED), key=lambda reason: len(ledger.dropped.get(reason, ())))
+    first = ledger.dropped.get(reason, [""])[0]
+    if reason == REFUSED:
+        return (
+            f"no row can be learnt: the model's chat template refuses them, the first at {first}. Change the rows (the "
+            "roles and their order), or use a model whose template takes them."
+        )
+    if reason == TOO_LONG:
+        return (
+            f"no row fits: with {limit:,} tokens (train.max_tokens, at most the model's context) every answer would be "
+            "cut. Use a model with a longer context, or shorter rows."
+        )
+    return f"no row can be learnt: {reason}, the first at {first}. Give rows with answers to learn."
+
+
 def _rejected(conversation: Conversation) -> Conversation:
     """The conversation with the rejected answer in place of the chosen one."""
-    return Conversation((*conversation.prompt, Message("assistant", conversation.rejected or "")))
+    return replace(
+        conversation, messages=(*conversation.prompt, Message("assistant", conversation.rejected or "")), rejected=None
+    )
 
 
-def pieces(item: Item, encoded: Sequence[Encoded]) -> list[tuple[Item, Encoded]]:
-    """An item with each of its rows; the pieces of a long document get ids of their own."""
+def pieces(item: Item, encoded: Sequence[Encoded], *, last: bool = False) -> list[tuple[Item, Encoded]]:
+    """An item with each of its rows, or where only its `last` answer is asked for, with that one.
+
+    The pieces of a long document get ids of their own; so do rows of earlier answers, with the conversation up to there.
+    """
     if len(encoded) == 1:
         return [(item, encoded[0])]
-    return [(replace(item, id=f"{item.id}.{number}"), piece) for number, piece in enumerate(encoded)]
+    if item.conversation.is_document:
+        return [(replace(item, id=f"{item.id}.{number}"), piece) for number, piece in enumerate(encoded)]
+    if last:
+        return [(item, encoded[-1])]
+    messages = item.conversation.messages
+    ends = [number + 1 for number, message in enumerate(messages) if message.role == "assistant"]
+    rows = [
+        (
+            replace(
+                item,
+                id=f"{item.id}.{number}",
+                conversation=replace(item.conversation, messages=messages[:end], rejected=None),
+            ),
+            row,
+        )
+        for number, (end, row) in enumerate(zip(ends, encoded, strict=True))
+    ]
+    return [*rows[:-1], (item, encoded[-1])]

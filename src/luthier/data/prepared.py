@@ -5,13 +5,14 @@ A run reads its own copy from here on. The user's files may change or go; the ru
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from luthier.chat import Conversation, Encoded, Message
+from luthier.chat import Conversation, Encoded, Message, ToolCall
 from luthier.data.dataset import Item
 from luthier.durable import whole_file
 
@@ -21,6 +22,7 @@ SCHEMA = pa.schema(
         "place": pa.string(),
         "group": pa.string(),
         "messages": pa.string(),
+        "tools": pa.string(),
         "ids": pa.list_(pa.int32()),
         "learn": pa.list_(pa.bool_()),
         "rejected": pa.string(),
@@ -89,15 +91,17 @@ class Prepared:
 
     def items(self) -> list[Item]:
         """The rows as conversations."""
-        columns = (self._columns[name].to_pylist() for name in ("id", "place", "group", "messages", "rejected"))
+        columns = (
+            self._columns[name].to_pylist() for name in ("id", "place", "group", "messages", "tools", "rejected")
+        )
         return [
             Item(
                 id,
                 place,
                 group,
-                Conversation(tuple(Message(role, content) for role, content in json.loads(messages)), rejected),
+                Conversation(tuple(map(_message, json.loads(messages))), rejected, tuple(json.loads(tools))),
             )
-            for id, place, group, messages, rejected in zip(*columns, strict=True)
+            for id, place, group, messages, tools, rejected in zip(*columns, strict=True)
         ]
 
 
@@ -114,6 +118,19 @@ class _Tokens:
         return Row(self._ids[place], self._learn[place])
 
 
+def _told(message: Message) -> list[object]:
+    """A message as it is kept: role and content, and the rest where it has any."""
+    rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content") and value}
+    return [message.role, message.content, *([rest] if rest else ())]
+
+
+def _message(kept: list[Any]) -> Message:
+    role, content, *rest = kept
+    more = dict(rest[0]) if rest else {}
+    calls = tuple(ToolCall(**call) for call in more.pop("tool_calls", ()))
+    return Message(role, content, tool_calls=calls, **more)
+
+
 def _array(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks else pa.array([], SCHEMA.field(name).type)
@@ -122,13 +139,14 @@ def _array(table: pa.Table, name: str) -> pa.Array:
 def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, object]]]:
     chunk: list[dict[str, object]] = []
     for item, encoded in rows:
-        messages = [[message.role, message.content] for message in item.conversation.messages]
+        messages = [_told(message) for message in item.conversation.messages]
         chunk.append(
             {
                 "id": item.id,
                 "place": item.place,
                 "group": item.group,
                 "messages": json.dumps(messages, ensure_ascii=False),
+                "tools": json.dumps(item.conversation.tools, ensure_ascii=False),
                 "ids": encoded.ids,
                 "learn": encoded.learn,
                 "rejected": item.conversation.rejected,

@@ -210,7 +210,7 @@ def save(
     weights: Mapping[str, torch.Tensor],
 ) -> None:
     """Write a Hugging Face folder (or peft adapter folder) with these fp32 weights and the template, whole or not at all."""
-    tokenizer.chat_template = template.source
+    tokenizer.chat_template = template.portable_source
     with whole_folder(folder) as unborn:
         with torch.no_grad():
             if not isinstance(model, PeftModel):

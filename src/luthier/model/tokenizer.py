@@ -1,11 +1,23 @@
 """A Hugging Face tokenizer as the chat template wants it."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from luthier.chat import BASE_TEMPLATE, Template
+from luthier.chat import Template, base_template
 from luthier.errors import Mistake
+
+WALL = "\U0010fffd"  # a control token of our own, behind which a text is no longer at its beginning
+ORDINARY = re.compile(
+    r"</?(?:table|caption|thead|tbody|tfoot|tr|th|td|ul|ol|li|h[1-6]|p|br|a|img|blockquote|strong|em|b|i|u|s|sub|sup|code|pre)>"
+)
+BRACKETED = re.compile(r"[<\[{\u3010].*[>\]}\u3011]", re.DOTALL)
+WRITTEN_BY_TEMPLATES = ("<|", "<\uff5c")  # how the tokens begin that no answer spells
 
 
 class HubTokenizer:
@@ -17,36 +29,90 @@ class HubTokenizer:
         if not tokenizer.eos_token:
             raise Mistake("the model's tokenizer names no end token (eos_token), so it could never learn to stop.")
         self.hub = tokenizer
-        specials = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        added = tokenizer.added_tokens_decoder
+        control = {token.content: number for number, token in added.items() if token.special or _is_tag(token.content)}
         for spelled, number in (
             (tokenizer.eos_token, tokenizer.eos_token_id),
             (tokenizer.bos_token, tokenizer.bos_token_id),
         ):
             if spelled and isinstance(number, int):
-                specials.setdefault(str(spelled), number)
-        self.control: Mapping[str, int] = specials
+                control.setdefault(str(spelled), number)
+        self.control: Mapping[str, int] = control
+        self.spoken = frozenset(
+            token.content for token in added.values() if token.content in control and not token.special
+            and not token.content.startswith(WRITTEN_BY_TEMPLATES)
+        )  # fmt: skip
+        self.named: Mapping[str, str] = {
+            name: str(value) for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)
+        }
         first = tokenizer("x").input_ids[:1]
-        self.bos = tokenizer.bos_token if tokenizer.bos_token and first == [tokenizer.bos_token_id] else ""
+        self.bos = str(tokenizer.bos_token) if tokenizer.bos_token and first == [tokenizer.bos_token_id] else ""
         self.eos = str(tokenizer.eos_token)
+        self._spelled = re.compile("|".join(map(re.escape, control)) or r"(?!)")
+        self._eats = {
+            token.content: (token.lstrip, token.rstrip) for token in added.values() if token.lstrip or token.rstrip
+        }
 
     def encode(self, text: str) -> tuple[list[int], list[int]]:
         """Ids and start offsets of plain text; `<|im_end|>` in it is seven or so ordinary tokens."""
-        coded = self.hub(
-            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-        )
-        return list(coded["input_ids"]), [start for start, _ in coded["offset_mapping"]]
+        backend, same = self._plain if self._spelled.search(text) else (self._backend, {})
+        coded = backend.encode(text, add_special_tokens=False)
+        return [same.get(token, token) for token in coded.ids], [start for start, _ in coded.offsets]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out, spaces exactly as generated."""
-        return str(self.hub.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    def between(self, before: str, text: str, after: str) -> list[int]:
+        """Ids of plain text between two control tokens, one or both of which may be missing."""
+        if self._eats.get(before, (False, False))[1]:
+            text = text.lstrip()
+        if self._eats.get(after, (False, False))[0]:
+            text = text.rstrip()
+        backend, same = self._plain
+        ids = backend.encode(WALL + text if before else text, add_special_tokens=False).ids
+        return [same.get(token, token) for token in ids[bool(before) :]]
+
+    def render(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of whole renderings; many at once, on all cores that the environment allows."""
+        coded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [one.ids for one in coded]
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        """Text of ids, spaces exactly as generated; control tokens left out unless asked for."""
+        return str(self.hub.decode(list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False))
+
+    @cached_property
+    def _backend(self) -> Any:
+        backend = self.hub.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = False
+        return backend
+
+    @cached_property
+    def _plain(self) -> tuple[Any, Mapping[int, int]]:
+        """The tokenizer without its control tokens, and its ids that differ for it from the real ones."""
+        settings = json.loads(self._backend.to_str())
+        left = [token for token in settings["added_tokens"] if token["content"] not in self.control]
+        plain = type(self._backend).from_str(json.dumps({**settings, "added_tokens": left, "post_processor": None}))
+        plain.add_special_tokens([WALL])
+        same = {plain.token_to_id(token["content"]): int(token["id"]) for token in left}
+        return plain, {here: there for here, there in same.items() if here != there}
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """The model's own chat template, or ours for a base model."""
+def _is_tag(spelled: str) -> bool:
+    """Whether an added token looks like a sign for machines, and not like a run of blanks or a word of HTML."""
+    return bool(BRACKETED.fullmatch(spelled)) and not ORDINARY.fullmatch(spelled)
+
+
+def template_of(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    variables: Mapping[str, object] | None = None,
+    today: date | None = None,
+    ends: Collection[int] = (),
+) -> Template:
+    """The model's own chat template, or ours for a base model. `ends` are the end tokens of its generation_config."""
     adapter = HubTokenizer(tokenizer)
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default") or next(iter(own.values()))
-    if own:
-        return Template(own, adapter, "the model's own chat template")
-    return Template(BASE_TEMPLATE, adapter, "Luthier's template for base models")
+    name = "the model's own chat template" if own else "Luthier's template for base models"
+    return Template(own or base_template(adapter.bos), adapter, name, variables, today, frozenset(ends))

@@ -1,0 +1,93 @@
+"""Thoughts apart from answers: what templates write around them, and replies read behind them."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What stands before and behind thoughts."""
+
+    open: str
+    close: str
+
+
+KNOWN = (
+    Tags("<think>", "</think>"),
+    Tags("<thinking>", "</thinking>"),
+    Tags("<thought>", "</thought>"),
+    Tags("<seed:think>", "</seed:think>"),
+    Tags("[THINK]", "[/THINK]"),
+    Tags("<|START_THINKING|>", "<|END_THINKING|>"),
+    Tags("<|inner_prefix|>", "<|inner_suffix|>"),
+)
+TAG = re.compile("|".join(re.escape(tag) for tags in KNOWN for tag in (tags.open, tags.close)))
+
+
+def opened(text: str) -> Tags | None:
+    """The tags of a thought that is open where the text ends."""
+    end = text.rstrip()
+    return next((tags for tags in KNOWN if end.endswith(tags.open)), None)
+
+
+def split(content: str, tags: Tags) -> tuple[str, str] | None:
+    """Thoughts and answer of a content that begins with a complete thought."""
+    text = content.lstrip()
+    if not text.startswith(tags.open) or tags.close not in text:
+        return None
+    thoughts, answer = text[len(tags.open) :].split(tags.close, 1)
+    return thoughts.strip("\n"), answer.lstrip("\n")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply as a reader sees it. `thinking`: it ended inside a thought, and there is no answer yet."""
+
+    text: str
+    thoughts: str | None = None
+    thinking: bool = False
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a model's replies begin, by its template.
+
+    `header` stands before every answer; `tags` around thoughts. A prompt that `opens` a thought leaves the opening out of
+    the reply; one that `closes` it leaves no thoughts to come.
+    """
+
+    tags: Tags = KNOWN[0]
+    behind: str = ""
+    """All that stands between thoughts and their answer; `tags.close` is its end."""
+    header: str = ""
+    opens: bool = False
+    closes: bool = False
+    knows: bool = False
+    """Whether the template writes thoughts at all."""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether replies may begin with thoughts."""
+        return self.opens or (self.knows and not self.closes)
+
+    def answer_start(self, text: str) -> int | None:
+        """Where the answer begins in a reply with its control tokens; None inside a thought."""
+        inner = text.lstrip()
+        lead = len(text) - len(inner)
+        pair = self.tags if self.opens else next((t for t in (self.tags, *KNOWN) if inner.startswith(t.open)), None)
+        if pair:
+            # A tag that closes thoughts counts the first time; a header of the answer comes again with each part of a reply.
+            again = pair.close != (self.behind or pair.close)
+            at = text.rfind(pair.close) if again else text.find(pair.close)
+            return None if at < 0 else at + len(pair.close)
+        header = self.header.strip()
+        return lead + len(header) if header and inner.startswith(header) else 0
+
+    def thoughts(self, text: str) -> str | None:
+        """The thoughts in the part of a reply before its answer."""
+        inner = text.strip()
+        for tags in (self.tags, *KNOWN):
+            inner = inner.removeprefix(tags.open)
+        for close in (self.behind, *(tags.close for tags in (self.tags, *KNOWN))):
+            inner = inner.removesuffix(close)
+        return inner.strip() or None

@@ -1,0 +1,181 @@
+"""From a rendering to tokens: ids are the tokenizer's own on the whole text, and control tokens come from the template only.
+
+What is learnt begins where a prompt ends, so a row must begin with the prompt's tokens. Control tokens are walls between
+which text is tokenized piece by piece; so it is enough to count them, and to compare the few tokens behind the last one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Tokenizer(Protocol):
+    """What a template needs of a tokenizer."""
+
+    control: Mapping[str, int]
+    """Control tokens, as spelled in templates → id: those that text by people must never become."""
+    spoken: frozenset[str]
+    """Those of them that answers spell, such as `<think>` and `<tool_call>`, because models write them."""
+    named: Mapping[str, str]
+    """Special tokens by the names that templates use: `bos_token`, `eos_token` …"""
+    bos: str
+    """Token that the tokenizer puts before every plain text; empty when it adds none."""
+    eos: str
+    """Token that ends a sequence."""
+
+    def encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids of plain text, and for each the offset in `text` where it starts; control tokens in `text` stay text."""
+
+    def between(self, before: str, text: str, after: str) -> list[int]:
+        """Ids of plain text between two control tokens, one or both of which may be missing."""
+
+    def render(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of whole renderings, in which control tokens are control tokens; many at once, on all cores."""
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        """Text of ids, control tokens left out unless asked for."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row to learn from: `learn[i]` says whether token `ids[i]` is to be predicted (from the tokens before it)."""
+
+    ids: list[int]
+    learn: list[bool]
+    rejected: "Encoded | None" = None
+    """The row with the rejected answer, where preferences are learnt."""
+
+    @property
+    def learnt(self) -> int:
+        """Tokens that are learnt; a sequence's first token has nothing before it and is never one."""
+        return sum(self.learn[1:])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the row, and of its rejected twin."""
+        return len(self.ids) + (len(self.rejected.ids) if self.rejected else 0)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A text with the places that are learnt. `spelled` are letters that stand for control tokens which people spelled."""
+
+    text: str
+    learnt: Sequence[tuple[int, int]] = ()
+    spelled: Mapping[str, str] = field(default_factory=dict)
+
+
+class Coder:
+    """Renderings to tokens with one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        by_length = sorted(tokenizer.control, key=len, reverse=True)
+        self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
+        self._ids = frozenset(tokenizer.control.values())
+        self._tails: dict[str, list[int]] = {}
+
+    def ids(self, rendering: Rendering) -> list[int]:
+        """The ids of a rendering."""
+        if not rendering.spelled:
+            return self.tokenizer.render([rendering.text])[0]
+        return self._with_spelled(rendering.text, rendering.spelled)
+
+    def many(self, renderings: Sequence[Rendering]) -> list[list[int]]:
+        """The ids of renderings; those in which nobody spelled a control token all at once."""
+        ids = iter(self.tokenizer.render([one.text for one in renderings if not one.spelled]))
+        return [self._with_spelled(one.text, one.spelled) if one.spelled else next(ids) for one in renderings]
+
+    def row(self, rendering: Rendering, ids: list[int]) -> Encoded | None:
+        """The row of a rendering with its ids; None where several answers need it to begin with different tokens."""
+        marks = list(self.control.finditer(rendering.text))
+        walls = [place for place, token in enumerate(ids) if token in self._ids]
+        if [ids[place] for place in walls] != [self.tokenizer.control[mark.group()] for mark in marks]:
+            marks, walls = [], []  # this tokenizer's control tokens are no walls: whole beginnings are compared
+        learn = [False] * len(ids)
+        for begin, end in rendering.learnt:
+            first, prompt = self._tokens_before(rendering, begin, ids, marks, walls)
+            if ids[first - len(prompt) : first] != prompt:
+                return None if len(rendering.learnt) > 1 else self._spliced(rendering, begin, end)
+            last = self._end(rendering, end, ids, marks, walls)
+            learn[first:last] = [True] * (last - first)
+        return Encoded(ids, learn)
+
+    def _tokens_before(
+        self, rendering: Rendering, place: int, ids: list[int], marks: Sequence[re.Match[str]], walls: Sequence[int]
+    ) -> tuple[int, list[int]]:
+        """How many tokens a prompt has that ends at this place of the text, and its last ones, from a control token on."""
+        number = -1
+        for mark in marks:
+            if mark.end() > place:
+                break
+            number += 1
+        if number < 0:
+            start, text = 0, rendering.text[:place]
+        else:
+            start, text = walls[number], rendering.text[marks[number].start() : place]
+        if any(letter in text for letter in rendering.spelled):
+            tail = self._with_spelled(text, rendering.spelled)
+        else:
+            tail = self._tail(text)
+        return start + len(tail), tail
+
+    def _tail(self, text: str) -> list[int]:
+        if text not in self._tails:
+            if len(text) > 200:
+                return self.tokenizer.render([text])[0]
+            self._tails[text] = self.tokenizer.render([text])[0]
+        return self._tails[text]
+
+    def _end(
+        self, rendering: Rendering, place: int, ids: list[int], marks: Sequence[re.Match[str]], walls: Sequence[int]
+    ) -> int:
+        """Number of tokens that lie before this place as a whole."""
+        if place == len(rendering.text):
+            return len(ids)
+        for mark, wall in zip(marks, walls, strict=True):
+            if mark.end() == place:
+                return wall + 1
+        count, tail = self._tokens_before(rendering, place, ids, marks, walls)
+        start = count - len(tail)
+        same = 0
+        while same < len(tail) and start + same < len(ids) and ids[start + same] == tail[same]:
+            same += 1
+        return start + same
+
+    def _spliced(self, rendering: Rendering, begin: int, end: int) -> Encoded:
+        """The prompt's tokens, and behind them those of the rest: as generation goes on from a prompt."""
+        text, spelled = rendering.text, rendering.spelled
+        prompt = self.ids(Rendering(text[:begin], spelled=spelled))
+        rest = self._continued(text[begin:end], spelled)
+        return Encoded(prompt + rest, [False] * len(prompt) + [True] * len(rest))
+
+    def _continued(self, text: str, spelled: Mapping[str, str]) -> list[int]:
+        """Ids of a text that other text precedes, of which none of these ids is a part."""
+        for before in ("\n", ".", "x"):
+            alone, both = (self.ids(Rendering(one, spelled=spelled)) for one in (before, before + text))
+            if both[: len(alone)] == alone:
+                return both[len(alone) :]
+        return self.ids(Rendering(text, spelled=spelled))
+
+    def _with_spelled(self, text: str, spelled: Mapping[str, str]) -> list[int]:
+        """Ids of a text with letters that stand for spelled control tokens: the pieces that hold some, as plain text."""
+        letters = re.compile(f"[{''.join(map(re.escape, spelled))}]")
+        parts: list[tuple[str, str, str]] = []  # control token before, piece, control token behind
+        place, before = 0, ""
+        for mark in self.control.finditer(text):
+            parts.append((before, text[place : mark.start()], mark.group()))
+            place, before = mark.end(), mark.group()
+        parts.append((before, text[place:], ""))
+        ids: list[int] = []
+        run = ""  # what was written since the last piece with such a letter
+        for before, piece, after in parts:
+            run += before
+            if not letters.search(piece):
+                run += piece
+                continue
+            ids += self.tokenizer.render([run])[0] if run else []
+            run = ""
+            ids += self.tokenizer.between(before, letters.sub(lambda found: spelled[found.group()], piece), after)
+        return ids + (self.tokenizer.render([run])[0] if run else [])
