@@ -36,7 +36,7 @@ from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
 from luthier.signals import stopping
-from luthier.train import check, loop, needs
+from luthier.train import check, loop, needs, optimizer
 
 SPLITS = ("train", "dev", "test")
 Listener = Callable[[dict[str, Any]], None]
@@ -232,6 +232,7 @@ def plan(asked: Recipe) -> Plan:
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
     settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()))
+    optimizer.try_own(settled.recipe.train)
     return Plan(settled, blueprint, data, splits, rows, material)
 
 

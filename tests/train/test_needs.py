@@ -98,3 +98,14 @@ def test_the_time_follows_from_the_second_and_third_step() -> None:
         pace.step(1000, seconds)
     assert pace.forecast(10_000, checks=2) == Forecast(updating=21.0, looking=15.0, saving=8.0)
     assert pace.forecast(10_000, checks=2).seconds == pytest.approx(44)
+
+
+def test_an_optimizer_of_ones_own_holds_all_masters_and_gradients_in_fp32_at_once() -> None:
+    own, ours = (
+        needs.memory(pythia(2048, 16, 8), train(optimizer=word), Load((1024,), 1), GPU).parts
+        for word in ("own:sgd", "adamw")
+    )
+    beyond = "gradients, beyond the forward pass"
+    parameters = pythia(2048, 16, 8).parameters
+    assert own["forward pass"] + own["output head"] + own[beyond] == 8 * parameters
+    assert own[beyond] - ours.get(beyond, 0) > 5 * parameters

@@ -10,7 +10,7 @@ import torch
 
 from luthier.errors import Mistake
 from luthier.recipe import Train
-from luthier.train.optimizer import NEEDS, OPTIMIZERS, MasterOptimizer, learning_rate, resolve
+from luthier.train.optimizer import NEEDS, OPTIMIZERS, MasterOptimizer, learning_rate, resolve, try_own
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
@@ -200,13 +200,120 @@ def test_an_optimizer_of_ones_own_gets_weights_by_kind_and_goes_on_exactly(
     calm, again = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
     one_step(calm, 0)
     hidden, rest = (
-        {name for name, weight in calm.masters.items() if each.state[weight.whole]} for each in calm.optimizers
+        {name for name, weight in calm.masters.items() if each.state.get(weight.whole)} for each in calm.optimizers
     )
     assert (hidden, rest) == ({"1.weight"}, {"0.weight", "1.bias"})
     again.load(tensors(calm))
     one_step(calm, 1)
     one_step(again, 1)
     assert all(torch.equal(tensors(again)[name], wanted) for name, wanted in tensors(calm).items())
+
+
+ESTIMATING = """
+import torch
+
+class Estimating(torch.optim.Optimizer):
+    '''Like Prodigy: a step size from all gradients, kept in the param groups; nested and half-precise memory besides.'''
+
+    def __init__(self, groups):
+        super().__init__(groups, dict(lr=0.0, k=0, d=1e-6, seen=(0.0, 0.0), made_of=object))
+
+    def step(self, closure=None):
+        weights = [weight for group in self.param_groups for weight in group["params"] if weight.grad is not None]
+        total = sum(weight.grad.square().sum().item() for weight in weights)
+        for group in self.param_groups:
+            group["k"] += 1
+            group["d"] = max(group["d"], 1 / 3 / (1 + total))
+            group["seen"] = (group["d"], total)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state.setdefault("last", [torch.zeros_like(weight), {"of": torch.zeros((), dtype=torch.bfloat16)}])
+                state.setdefault("half", torch.zeros_like(weight, dtype=torch.bfloat16))
+                state["half"].add_(weight.grad)
+                state["last"][0].mul_(0.5).add_(weight.grad)
+                state["last"][1]["of"].add_(1)
+                weight.sub_(group["lr"] * group["d"] * group["k"] * (state["last"][0] + state["half"]))
+
+def estimating(weights, settings):
+    return [Estimating(weights.groups(0.1))]
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_optimizer_of_ones_own_steps_once_with_all_weights_and_keeps_its_param_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr("luthier.train.optimizer.BLOCK", 1000)  # each weight a block of its own
+    (tmp_path / "estimating_of_a_test.py").write_text(ESTIMATING)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Train(optimizer="estimating_of_a_test:estimating", precision=precision)  # type: ignore[arg-type]
+    try_own(config)
+    calm, again = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
+    for number in range(3):
+        one_step(calm, number)
+    groups = calm.optimizers[0].param_groups
+    assert [group["k"] for group in groups] == [3, 3]
+    assert (
+        groups[0]["seen"] == groups[1]["seen"] and 7000 < groups[0]["seen"][1] < 15000
+    )  # all 13,376 gradients at once
+    again.load(safetensors.torch.load(safetensors.torch.save(tensors(calm))))
+    assert [{**group, "params": 0, "lr": 0} for group in again.optimizers[0].param_groups] == [
+        {**group, "params": 0, "lr": 0} for group in groups
+    ]
+    for number in range(3, 5):
+        one_step(calm, number)
+        one_step(again, number)
+    assert all(torch.equal(tensors(again)[name], wanted) for name, wanted in tensors(calm).items())
+
+
+REFUSED = """
+import torch
+
+class Twice(torch.optim.SGD):
+    def step(self, closure):
+        closure()
+
+class Odd(torch.optim.SGD):
+    def step(self, closure=None):
+        self.param_groups[0]["seen"] = {1, 2}
+
+def twice(weights, settings):
+    return [Twice(weights.groups(0.0), lr=0.0)]
+
+def odd(weights, settings):
+    return [Odd(weights.groups(0.0), lr=0.0)]
+
+def some(weights, settings):
+    return [torch.optim.SGD(weights.hidden, lr=0.0)]
+
+def broken(weights, settings):
+    return [torch.optim.SGD(weights.everything, lr=0.0)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "twice",
+            r"step\(\) of Twice wants closure: optimizers that compute the gradient again themselves cannot be used",
+        ),
+        (
+            "odd",
+            "Odd keeps seen as a set, which a checkpoint cannot hold, so a stopped run could not go on. Expected tensors",
+        ),
+        ("some", "expected each weight that learns in one optimizer, found 0.weight, 1.bias in none or in several"),
+        ("broken", '"refused_of_a_test:broken" failed when it was tried on three small weights: AttributeError'),
+    ],
+)
+def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    (tmp_path / "refused_of_a_test.py").write_text(REFUSED)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Mistake, match=f"train.optimizer: {told}"):
+        try_own(Train(optimizer=f"refused_of_a_test:{name}", precision="bf16"))
 
 
 def test_eight_bit_moments_take_a_byte_a_weight() -> None:

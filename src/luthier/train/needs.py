@@ -80,7 +80,9 @@ def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.devi
     kept = _kept(blueprint, load.lengths, Train(**settings.model_dump(include=matter)))
     head = _head(blueprint, load.tokens, number, learns=whole)
     summed = {1: 0, 2: gradients}.get(load.batches, MASTER * learns)  # over the batches before the last one
-    coming = max(gradients, UPDATED if not summed else 0) - kept - head
+    at_once = settings.optimizer not in optimizer.OPTIMIZERS and number < MASTER
+    updated = 2 * MASTER * learns if at_once else 0 if summed else UPDATED
+    coming = max(gradients, updated) - kept - head
     on_processor = device.type == "cpu"
     program = held() if on_processor else 0
     gaps = round(HELD_BACK * (kept + head + summed + max(0, coming))) if on_processor else 0

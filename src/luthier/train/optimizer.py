@@ -4,20 +4,23 @@ Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch'
 `train.schedule` to the share of the highest rate that is left after a part of the way.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from luthier.errors import entry, optional
+from luthier.errors import Mistake, entry, optional
 from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.train.checkpoint import Numbers
 from luthier.train.masters import EVERY, Master, Rows, Space
+from luthier.train.remembered import Remembered
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -143,8 +146,12 @@ class MasterOptimizer:
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
                 module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
         self.by_rows = settings.optimizer in BY_ROWS
-        self.names = {id(master.whole): name for name, master in self.masters.items()}
-        self.blocks = list(_blocks(self.masters))
+        names = {id(master.whole): name for name, master in self.masters.items()}
+        _expect_all(self.optimizers, names)
+        self.blocks = list(_blocks(self.masters)) if settings.optimizer in OPTIMIZERS else [list(self.masters)]
+        self.remembered = Remembered(self.optimizers, names)
+        self.switched = [one for one in self.optimizers if hasattr(one, "train") and hasattr(one, "eval")]
+        self._switch("train")
         self.gradients: dict[str, Tensor] = {}
         """Sums over the step's backward passes: in the model's number format after one pass, in fp32 after several."""
         self.scale = 1.0
@@ -177,7 +184,7 @@ class MasterOptimizer:
         """One update at this learning rate; the gradients are gone afterwards.
 
         A few weights at a time: in fp32 they and their gradients exist only then, and what was read stays in the processor's
-        cache.
+        cache. Optimizers of the user's own, which may look at all weights together, are asked once, with all of them.
         """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -232,44 +239,91 @@ class MasterOptimizer:
     def state(self) -> dict[str, Numbers]:
         """Everything that the next update depends on, as named tensors, no two of which share memory."""
         tensors: dict[str, Numbers] = {f"weight/{name}": master for name, master in self.masters.items()}
-        seen: set[int] = set()
-        for name, key, value in self._entries():
-            if not isinstance(value, Tensor):
-                value = torch.tensor(value)  # a count that the optimizer keeps as a plain number
-            elif value.data_ptr() in seen:  # a table that it shares between weights
-                value = value.clone()
-            seen.add(value.data_ptr())
-            tensors[f"{key}/{name}"] = value
-        return tensors
+        return tensors | self.remembered.read()
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave, as tensors."""
-        kept: dict[str, dict[str, Any]] = {name: {} for name in self.masters}
         for name, master in self.masters.items():
             master.set(tensors[f"weight/{name}"])
-        for full, value in tensors.items():
-            key, _, name = full.partition("/")
-            if key != "weight":
-                plain = value.ndim == 0 and not value.is_floating_point()
-                with memory.lasting():
-                    kept[name][key] = value.item() if plain else value.clone()
-        for optimizer in self.optimizers:
-            state = optimizer.state_dict()
-            names = self._names(optimizer)
-            state["state"] = {number: kept[name] for number, name in enumerate(names) if kept[name]}
-            optimizer.load_state_dict(state)
+        self.remembered.restore(tensors)
 
-    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
-        """The names of an optimizer's weights in its own order."""
-        return [self.names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, the model has the weights to be judged, where an optimizer learns with others (schedule-free ones do)."""
+        self._switch("eval")
+        try:
+            yield
+        finally:
+            self._switch("train")
 
-    def _entries(self) -> Iterator[tuple[str, str, Any]]:
-        """Weight, key and value of everything that the optimizers remember."""
-        for optimizer in self.optimizers:
-            for name in self._names(optimizer):
-                for key, value in optimizer.state.get(self.masters[name].whole, {}).items():
-                    yield name, key, value
+    def weights_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights to be judged of what `state` gave, by name and in fp32; it may be taken back for that."""
+        if not self.switched:
+            return {name: tensors[f"weight/{name}"] for name in self.masters}
+        self.load(tensors)
+        with self.evaluating():
+            return {name: master.detach().clone() for name, master in self.masters.items()}
+
+    @torch.no_grad()
+    def _switch(self, mode: str) -> None:
+        """Let the optimizers that have such modes, `train` and `eval`, change the weights from one to the other."""
+        if not self.switched:
+            return
+        for master in self.masters.values():
+            master.join(self.space)
+        for optimizer in self.switched:
+            getattr(optimizer, mode)()
+        for master in self.masters.values():
+            master.part()
+        self.space.clear()
+
+
+def try_own(settings: Train) -> None:
+    """Refuses an optimizer of the user's own that fails on three small weights, before anything heavy starts."""
+    if ":" not in settings.optimizer:
+        return
+    model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4))
+    try:
+        optimizer = MasterOptimizer(model, settings.model_copy(update={"method": "full"}))
+        for weight in model.parameters():
+            weight.grad = torch.ones_like(weight)
+        optimizer.gather()
+        optimizer.finish(1, settings.clip_norm)
+        optimizer.step(settings.learning_rate or 1e-4)
+        with optimizer.evaluating():
+            optimizer.load({name: numbers.detach() for name, numbers in optimizer.state().items()})
+    except Mistake:
+        raise
+    except Exception as error:
+        raise Mistake(
+            f'"{settings.optimizer}" failed when it was tried on three small weights: {type(error).__name__}: {error}',
+            where="train.optimizer",
+        ) from error
+
+
+def _expect_all(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> None:
+    """Refuses optimizers that do not share all weights among them, or whose step wants more than the gradients."""
+    given = [id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
+    wrong = sorted(name for weight, name in names.items() if given.count(weight) != 1)
+    if wrong or len(given) != len(names):
+        raise Mistake(
+            f"expected each weight that learns in one optimizer, found {', '.join(wrong[:3]) or 'other tensors'} in none or in "
+            "several. To leave weights as they are, use a train.method of your own.",
+            where="train.optimizer",
+        )
+    for optimizer in optimizers:
+        wanted = [one.name for one in signature(optimizer.step).parameters.values() if _is_required(one)]
+        if wanted:
+            raise Mistake(
+                f"step() of {type(optimizer).__name__} wants {', '.join(wanted)}: optimizers that compute the gradient again "
+                "themselves cannot be used, since a step has many batches. Expected one whose step() takes nothing.",
+                where="train.optimizer",
+            )
+
+
+def _is_required(one: Parameter) -> bool:
+    return one.default is Parameter.empty and one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def _sorted(model: nn.Module, masters: Mapping[str, Master]) -> Weights:
