@@ -30,6 +30,10 @@ class Interrupted(Mistake):
     exit_code = 3
 
 
+class NonFiniteLoss(Mistake):
+    """Training came to a loss or gradient that is no number: exit code 2, and the run has failed."""
+
+
 class StoppedAtOnce(Mistake):
     """Asked twice to stop, so no step was finished; what was saved before is whole: exit code 130."""
 

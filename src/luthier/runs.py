@@ -34,7 +34,7 @@ from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
 
 FORMAT = 1  # of a run folder; a newer one is refused
 FOLDERS = ("data", "checkpoints", "evaluation")
-PASSING = ("step", "arm")  # events so frequent that they are flushed with the next one of another kind
+PASSING = ("step", "arm", "reference")  # events so frequent that they are flushed with the next one of another kind
 State = Literal["new", "running", "interrupted", "complete", "failed"]
 
 

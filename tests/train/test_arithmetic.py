@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from luthier.errors import Interrupted
 from luthier.evaluate import statistics
 from luthier.model import generate, loading, methods
 from luthier.model.packed import pack
@@ -220,6 +221,88 @@ def test_dev_is_looked_at_every_so_many_steps_and_after_the_last(tiny_model: Pat
     _, events = trained(tiny(tiny_model), settings(max_steps=5, check_every=2), tmp_path)
     assert [event["step"] for event in events["dev"]] == [0, 2, 4, 5]
     assert [event["step"] for event in events["checkpoint"]] == [2, 4, 5]
+
+
+SCHEDULE_FREE = """
+import torch
+
+class ScheduleFree(torch.optim.Optimizer):
+    '''Defazio et al. 2024, algorithm of SGD: learns at y between z, which moves, and x, the mean of all z, which is judged.'''
+
+    def __init__(self, groups):
+        super().__init__(groups, dict(lr=0.0, k=0, learns=False))
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            assert group["learns"]
+            group["k"] += 1
+            for y in group["params"]:
+                z = self.state[y].setdefault("z", y.clone())
+                x = 10 * y - 9 * z  # y = 0.9 z + 0.1 x
+                z.sub_(group["lr"] * y.grad)
+                x.lerp_(z, 1 / group["k"])
+                y.copy_(0.9 * z + 0.1 * x)
+
+    def _move(self, learns):
+        for group in self.param_groups:
+            if group["learns"] != learns:
+                for weight in group["params"]:
+                    if (z := self.state[weight].get("z")) is not None:
+                        weight.copy_(0.9 * z + 0.1 * weight if learns else 10 * weight - 9 * z)
+            group["learns"] = learns
+
+    def train(self):
+        self._move(True)
+
+    def eval(self):
+        self._move(False)
+
+def schedule_free(weights, settings):
+    return [ScheduleFree(weights.groups(0.0))]
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_schedule_free_optimizer_is_judged_and_saved_by_its_mean(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    (tmp_path / "schedule_free_of_a_test.py").write_text(SCHEDULE_FREE)
+    config = settings(
+        optimizer="schedule_free_of_a_test:schedule_free", schedule="constant", warmup_steps=0, max_steps=4, check_every=2,
+        clip_norm=100.0, precision=precision,
+    )  # fmt: skip
+    outcome, events = trained(tiny(tiny_model), config, tmp_path)
+    if precision == "fp32":
+        model = tiny(tiny_model)
+        learnt = sum(int(row.learn[1:].sum()) for row in ROWS)
+        z = [weight.detach().clone() for weight in model.parameters()]
+        x = [weight.clone() for weight in z]
+        for step in range(1, 5):
+            model.zero_grad()
+            (sum((plain_loss(model, row) for row in ROWS), torch.zeros(())) / learnt).backward()
+            with torch.no_grad():
+                for weight, mean, moved in zip(model.parameters(), x, z, strict=True):
+                    moved -= 0.5 * weight.grad
+                    mean += (moved - mean) / step
+                    weight.copy_(0.9 * moved + 0.1 * mean)
+        for (name, _), mean in zip(model.named_parameters(), x, strict=True):
+            torch.testing.assert_close(outcome.weights[name], mean, rtol=1e-3, atol=2e-5, msg=name)
+    judged = tiny(tiny_model)
+    judged.load_state_dict(outcome.weights, strict=False)
+    with torch.no_grad():
+        total = sum(plain_loss(judged, row).item() for row in DEV)
+    wanted = total / sum(int(row.learn[1:].sum()) for row in DEV)
+    assert events["dev"][-1]["loss"] == pytest.approx(wanted, rel=1e-4 if precision == "fp32" else 1e-2)
+    asked = iter((False, False, True))
+    with pytest.raises(Interrupted):
+        loop.train(
+            tiny(tiny_model), ROWS, Rows(DEV), config, checkpoints=tmp_path / "stopped",
+            record=lambda kind, **fields: None, stop=lambda: next(asked),
+        )  # fmt: skip
+    again = loop.train(
+        tiny(tiny_model), ROWS, Rows(DEV), config, checkpoints=tmp_path / "stopped", record=lambda kind, **fields: None
+    )
+    assert all(torch.equal(again.weights[name], weight) for name, weight in outcome.weights.items())
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])

@@ -1,5 +1,6 @@
 """Training learns, accumulates exactly, stops in time and continues as if nothing had happened."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,11 +12,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from luthier.errors import EnvironmentMistake, Interrupted
+from luthier.errors import EnvironmentMistake, Interrupted, NonFiniteLoss
 from luthier.model import loading
 from luthier.model.packed import Packed
 from luthier.recipe import Train
-from luthier.train import checkpoint, loop, objectives
+from luthier.train import checkpoint, loop, nonfinite, objectives
 from token_rows import Row, Rows, counting
 
 
@@ -158,8 +159,42 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
         return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
 
     monkeypatch.setattr(objectives, "summed_loss", bad_for_one_row)
-    with pytest.raises(Interrupted, match=r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\."):
+    told = r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\. To resume .*learning_rate below 0.005\."
+    with pytest.raises(NonFiniteLoss, match=told):
         train(settings(), rows=rows, folder=tmp_path / "poisoned")
+
+
+def test_a_dev_loss_that_is_no_number_after_updates_says_so(train: Callable[..., loop.Outcome], tmp_path: Path) -> None:
+    told = r"the dev loss is (nan|inf) after step 1: the updates went too far.*learning_rate below 1e\+39\."
+    with pytest.raises(NonFiniteLoss, match=told):
+        train(settings(learning_rate=1e39, warmup_steps=0, check_every=1, max_steps=1), folder=tmp_path / "run")
+
+
+def test_rows_of_dev_without_a_finite_loss_are_named_before_the_first_step(
+    train: Callable[..., loop.Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Infinite(objectives.Answers):
+        def measure(self, model: Any, rows: Any, numbers: Any) -> objectives.Measured:
+            found = super().measure(model, rows, numbers)
+            return found if 3 not in numbers else dataclasses.replace(found, total=found.total * math.inf)
+
+    monkeypatch.setitem(objectives.OBJECTIVES, "sft", Infinite)
+    told = (
+        r"the dev loss is inf before the first update, in fp32. dev rows whose own loss is not finite: rows.jsonl:4\."
+    )
+    with pytest.raises(NonFiniteLoss, match=told):
+        train(settings())
+
+
+def test_weights_of_a_model_that_are_no_numbers_are_named(tiny_model: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] = math.nan
+    objective = objectives.Answers(model, settings(), tmp_path)
+    found = nonfinite.of_dev(model, objective, counting(3), settings(), step=0, loss=math.nan)
+    assert "these weights of the model hold values that are no numbers: model.layers.1.mlp.up_proj.weight. Get" in str(
+        found
+    )
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(train: Callable[..., loop.Outcome], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Objectives are their papers' formulas, and preferences that are learnt show on pairs that were not."""
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -123,13 +124,45 @@ def test_a_stopped_run_of_preferences_ends_with_the_same_weights(tiny_model: Pat
         return loop.train(fresh, pairs(60), pairs(12, seed=1), settings(), checkpoints=folder, **more)
 
     wanted = run(tmp_path / "whole").weights
-    seen = count(1)
-    with pytest.raises(Interrupted):
-        run(tmp_path / "stopped", stop=lambda: next(seen) >= 5)
+    steps: list[object] = []
+    with pytest.raises(Interrupted, match="stopped after step 5"):
+        run(
+            tmp_path / "stopped", stop=lambda: len(steps) == 5,
+            record=lambda kind, **fields: steps.append(fields) if kind == "step" else None,
+        )  # fmt: skip
     kept = (tmp_path / "stopped" / "reference-train.safetensors").read_bytes()
     continued = run(tmp_path / "stopped").weights
     assert (tmp_path / "stopped" / "reference-train.safetensors").read_bytes() == kept
     assert all(torch.equal(continued[name], weight) for name, weight in wanted.items())
+
+
+def test_a_stop_while_the_reference_is_computed_is_heard_and_nothing_is_computed_twice(
+    model: Any, tmp_path: Path
+) -> None:
+    def run(folder: Path, stop: Any = lambda: False) -> tuple[torch.Tensor, list[tuple[str, int, int]]]:
+        folder.mkdir(exist_ok=True)
+        told: list[tuple[str, int, int]] = []
+
+        def record(kind: str, **fields: Any) -> None:
+            if kind == "reference":
+                told.append((fields["split"], fields["done"], fields["of"]))
+
+        objective = Preferences(model, settings(tokens_per_batch=40), folder)
+        try:
+            seen = loop._seen(objective, pairs(12), "train", record, stop)  # type: ignore[arg-type]
+        except Interrupted as stopped:
+            assert re.search(r"stopped before the first step, with \d+ of 12 train rows looked at", str(stopped))
+            return torch.empty(0), told
+        assert isinstance(seen, objectives.Pairs)
+        return seen.reference, told
+
+    wanted, calm = run(tmp_path / "calm")
+    asked = count()
+    _, first = run(tmp_path / "stopped", lambda: next(asked) == 1)
+    again, second = run(tmp_path / "stopped")
+    assert len(first) == 2 and first + second == calm
+    assert torch.equal(again, wanted)
+    assert run(tmp_path / "stopped")[1] == []
 
 
 def test_likelihoods_that_were_damaged_on_the_disk_are_computed_again(model: Any, tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ class Screen:
             "choice": self._choice,
             "reflecting": self._reflecting,
             "selftest": self._selftest,
+            "reference": lambda event: self._progress(
+                "Before",
+                event["done"],
+                event["of"],
+                f"{event['split']} pairs {event['done']}/{event['of']}, as the model is",
+            ),
             "plan": self._plan,
             "step": self._step,
             "dev": self._dev_loss,

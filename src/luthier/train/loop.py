@@ -21,7 +21,7 @@ from luthier.errors import CorruptedState, Interrupted, Mistake
 from luthier.model import attention, layers, lean, memory
 from luthier.model.head import CausalModel
 from luthier.recipe import Train
-from luthier.train import checkpoint, objectives, order, selftest
+from luthier.train import checkpoint, nonfinite, objectives, order, selftest
 from luthier.train.objectives import Measured, Objective, TokenRows
 from luthier.train.optimizer import MasterOptimizer, learning_rate
 from luthier.train.pace import SAVED_PER_SECOND, STEPS_WATCHED, Pace
@@ -81,7 +81,7 @@ def train(
 
     `settings` has every value set. `stop` is asked after each step; when it says yes, the step's checkpoint is written and
     `Interrupted` raised. `ends` are the tokens one of which ends what is learnt of a row, where there are such. Raises
-    Interrupted before the update whose loss or gradient is not finite.
+    NonFiniteLoss before the update whose loss or gradient is not finite, and where the dev loss is not.
     """
     attention.use(model)
     lean.use(model)
@@ -90,19 +90,15 @@ def train(
     optimizer = MasterOptimizer(model, settings)
     layers.use(model, again=bool(settings.gradient_checkpointing), compiled=settings.compile)
     objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
-    rows, dev = objective.see(rows, "train"), objective.see(dev, "dev")
+    rows, dev = (_seen(objective, *one, record, stop) for one in ((rows, "train"), (dev, "dev")))
     lengths = rows.lengths
-    assert settings.tokens_per_batch and settings.check_every
+    assert settings.check_every
     steps = order.Steps.of(lengths, settings)
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
     pace = Pace(save=checkpoint.size(optimizer.state()) / SAVED_PER_SECOND)
     if not progress.step:
-        start = time.perf_counter()
-        found = look(model, objective, dev, settings.tokens_per_batch)
-        pace.look = time.perf_counter() - start
-        progress.first_loss = found["loss"]
-        record("dev", step=0, best=False, **found, seconds=pace.look)
+        pace.look = _check(model, optimizer, objective, dev, settings, progress, record)
     reason = "all steps done"
     model.train()
     while progress.step < len(steps):
@@ -133,10 +129,7 @@ def train(
             record("forecast", steps=len(steps), **asdict(pace.forecast(steps.tokens, checks=checks)))
         due = progress.step % settings.check_every == 0 or progress.step == len(steps)
         if due:
-            start = time.perf_counter()
-            found = look(model, objective, dev, settings.tokens_per_batch)
-            spent, best = time.perf_counter() - start, progress.judge(found["loss"])
-            record("dev", step=progress.step, best=best, first_loss=progress.first_loss, **found, seconds=spent)
+            _check(model, optimizer, objective, dev, settings, progress, record)
         stopping = stop() and progress.step < len(steps)
         if due or stopping:
             _save(optimizer, progress, checkpoints, settings, record)
@@ -144,7 +137,8 @@ def train(
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
     layers.release(model)
     record("trained", **asdict(progress), reason=reason, peak_bytes=peak.bytes())
-    return Outcome(_best_weights(checkpoints, progress), progress, reason)
+    best = checkpoint.verify(checkpoint.path(checkpoints, progress.best_step))
+    return Outcome(optimizer.weights_of(best.tensors()), progress, reason)
 
 
 def _tried(model: CausalModel, rows: TokenRows, ends: Collection[int], settings: Train, record: Record) -> Train:
@@ -155,6 +149,42 @@ def _tried(model: CausalModel, rows: TokenRows, ends: Collection[int], settings:
         return settings
     record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
     return settings.model_copy(update={"tokens_per_batch": 1})
+
+
+def _seen(objective: Objective, rows: TokenRows, split: str, record: Record, stop: Callable[[], bool]) -> TokenRows:
+    """The rows as the objective learns them; what it computes for that can be watched, and stopped."""
+
+    def advance(done: int, of: int) -> None:
+        record("reference", split=split, done=done, of=of)
+        if stop() and done < of:
+            told = f"stopped before the first step, with {done:,} of {of:,} {split} rows looked at; what was found is kept."
+            raise Interrupted(told)
+
+    return objective.see(rows, split, advance)
+
+
+def _check(
+    model: CausalModel,
+    optimizer: MasterOptimizer,
+    objective: Objective,
+    dev: TokenRows,
+    settings: Train,
+    progress: Progress,
+    record: Record,
+) -> float:
+    """Look at dev before the first step, or judge by it the step that was made; the seconds that the look took."""
+    start = time.perf_counter()
+    with optimizer.evaluating():
+        found = look(model, objective, dev, settings.tokens_per_batch or 1)
+    seconds = time.perf_counter() - start
+    if not math.isfinite(found["loss"]):
+        raise nonfinite.of_dev(model, objective, dev, settings, step=progress.step, loss=found["loss"])
+    if progress.step:
+        best, more = progress.judge(found["loss"]), {"first_loss": progress.first_loss}
+    else:
+        best, more, progress.first_loss = False, {}, found["loss"]
+    record("dev", step=progress.step, best=best, **more, **found, seconds=seconds)
+    return seconds
 
 
 @torch.inference_mode()
@@ -197,7 +227,7 @@ def _update(
     means = _means(found)
     norm = optimizer.finish(sum(part.count for part in found), settings.clip_norm)
     if not (math.isfinite(means["loss"]) and math.isfinite(norm)):
-        raise Interrupted(_not_finite(model, objective, rows, step, number, means["loss"]))
+        raise nonfinite.of_step(model, objective, rows, step, settings, number=number, loss=means["loss"])
     assert settings.learning_rate is not None and settings.warmup_steps is not None
     rate = learning_rate(
         number, highest=settings.learning_rate, steps=steps, warmup=settings.warmup_steps, schedule=settings.schedule
@@ -211,22 +241,6 @@ def _update(
 def _drawing(seed: int, step: int) -> int:
     """The seed of a step, whenever it is made. Mixed, since torch's generator on a processor takes 32 bits of it."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
-
-
-@torch.inference_mode()
-def _not_finite(
-    model: CausalModel, objective: Objective, rows: TokenRows, step: order.Step, number: int, loss: float
-) -> str:
-    """The message for a loss or gradient that is not a number, naming the rows whose own loss is not one."""
-    members = [row for batch in step.batches for row in batch]
-    guilty = [row for row in members if not math.isfinite(objective.measure(model, rows, [row]).total.item())]
-    what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
-    which = "rows whose own loss is not finite" if guilty else "rows of this step"
-    places = ", ".join(rows.place(row) for row in (guilty or members)[:8])
-    return (
-        f"{what} at step {number}; stopped before the update, so the weights are as they were. {which}: {places}. "
-        "Look at these rows, or start anew with a lower train.learning_rate."
-    )
 
 
 def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, record: Record) -> Progress:
@@ -290,9 +304,3 @@ def _save(optimizer: MasterOptimizer, progress: Progress, checkpoints: Path, set
             "warning", message=f"the checkpoint just written does not read back, so the older ones are kept: {problem}"
         )
     record("checkpoint", step=progress.step, seconds=time.perf_counter() - start)
-
-
-def _best_weights(checkpoints: Path, progress: Progress) -> dict[str, Tensor]:
-    """The masters of the step with the lowest dev loss."""
-    tensors = checkpoint.verify(checkpoint.path(checkpoints, progress.best_step)).tensors()
-    return {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}

@@ -4,6 +4,9 @@ An objective's loss is a sum over what a batch holds, and a count to divide by; 
 step, so that cutting a step into other batches changes nothing.
 """
 
+import contextlib
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,8 @@ from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
 from luthier.runs import write_atomic
 from luthier.train import order
+
+KEPT_EVERY = 20.0  # seconds between two writings of likelihoods that are not all computed yet
 
 
 class TokenRows(Protocol):
@@ -45,11 +50,24 @@ class Measured:
     figures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class Advance(Protocol):
+    """Tells how many of how many rows have been looked at; raises Interrupted where a stop was asked for."""
+
+    def __call__(self, done: int, of: int) -> None: ...
+
+
+def _untold(done: int, of: int) -> None:
+    pass
+
+
 class Objective(Protocol):
     """What is minimised."""
 
-    def see(self, rows: TokenRows, split: str) -> TokenRows:
-        """The rows of a split as this objective learns them. Called before the first update, or on continuing."""
+    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
+        """The rows of a split as this objective learns them. Called before the first update, or on continuing.
+
+        What takes long calls `advance` now and then, having kept what it found.
+        """
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """The loss of these rows, packed into one batch; `rows` is what `see` gave."""
@@ -67,7 +85,7 @@ class Answers:
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
         pass
 
-    def see(self, rows: TokenRows, split: str) -> TokenRows:
+    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return rows
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
@@ -78,7 +96,7 @@ class Answers:
 class Texts(Answers):
     """−log p of every token but a row's first, questions included: plain next-token prediction."""
 
-    def see(self, rows: TokenRows, split: str) -> TokenRows:
+    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return _Whole(rows)
 
 
@@ -141,8 +159,9 @@ class Preferences:
     """Direct preference optimisation (Rafailov et al. 2023, equation 7): −log sigmoid(β · (gain of chosen − gain of rejected)).
 
     An answer's gain is log p under the tuned model less log p under the model that training started from. The latter are
-    computed once, from the model itself before its first update, and kept in the run: so no second model is in memory, and
-    they are in the number format of the training, where a fresh model's gains are 0 but for rounding.
+    computed once, from the model itself before its first update, and kept in the run, also where it is stopped on the way: so
+    no second model is in memory, and they are in the number format of the training, where a fresh model's gains are 0 but for
+    rounding.
     """
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
@@ -151,17 +170,18 @@ class Preferences:
         self.tokens_per_batch = settings.tokens_per_batch or 1
         self.folder = folder
 
-    def see(self, rows: TokenRows, split: str) -> Pairs:
+    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
         if not hasattr(rows, "rejected") or any(rows.rejected(number) is None for number in range(len(rows))):
             raise Mistake(NO_PAIRS, where="train.objective")
-        pairs = Pairs(rows, torch.zeros(len(rows), 2))  # type: ignore[arg-type]
         path = self.folder / f"reference-{split}.safetensors"
+        pairs = Pairs(rows, _kept(path, len(rows)))  # type: ignore[arg-type]
         try:
-            return Pairs(pairs.rows, load_file(path)["likelihoods"])
-        except (OSError, KeyError, SafetensorError):  # not yet computed, or damaged
-            found = self._likelihoods(pairs)
-            write_atomic(path, save({"likelihoods": found}))
-            return Pairs(pairs.rows, found)
+            self._complete(pairs, path, advance)
+        except BaseException:
+            with contextlib.suppress(Mistake):  # what stopped it is the thing to tell
+                _keep(path, pairs.reference)
+            raise
+        return pairs
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
@@ -178,15 +198,24 @@ class Preferences:
         return Measured(total, len(numbers), learnt, {name: figure.detach() for name, figure in figures.items()})
 
     @torch.inference_mode()
-    def _likelihoods(self, pairs: Pairs) -> Float[Tensor, "pairs 2"]:
-        """log p of each pair's answers under the model as it is now."""
+    def _complete(self, pairs: Pairs, path: Path, advance: Advance) -> None:
+        """Fill in log p of the pairs' answers under the model as it is now, where it is not known yet."""
+        missing = pairs.reference.isnan().any(dim=1)
+        done, kept = len(pairs) - int(missing.sum()), time.monotonic()
+        if done == len(pairs):
+            return
         was_training = self.model.training
         self.model.eval()
-        found = torch.zeros(len(pairs), 2)
-        for numbers in order.by_length(pairs.lengths, self.tokens_per_batch):
-            found[list(numbers)] = self._of(self.model, pairs, numbers)[0].cpu()
+        for numbers in map(list, order.by_length(pairs.lengths, self.tokens_per_batch)):
+            if new := int(missing[numbers].sum()):
+                pairs.reference[numbers] = self._of(self.model, pairs, numbers)[0].cpu()
+                done += new
+                if time.monotonic() - kept >= KEPT_EVERY:
+                    _keep(path, pairs.reference)
+                    kept = time.monotonic()
+                advance(done, len(pairs))
+        _keep(path, pairs.reference)
         self.model.train(was_training)
-        return found
 
     def _of(self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]) -> tuple[Float[Tensor, "pairs 2"], int]:
         """log p of these pairs' answers, and how many tokens they have; with a budget of 1, no two rows share a batch."""
@@ -195,6 +224,19 @@ class Preferences:
         batches = [pack(rows[start : start + size], model.device) for start in range(0, len(rows), size)]
         likelihoods = torch.cat([row_likelihoods(model, batch) for batch in batches])
         return likelihoods.view(-1, 2), sum(batch.learnt for batch in batches)
+
+
+def _kept(path: Path, count: int) -> Float[Tensor, "pairs 2"]:
+    """What a file holds of the likelihoods; NaN where they are not computed yet, or the file is damaged."""
+    try:
+        found = load_file(path)["likelihoods"]
+    except (OSError, KeyError, SafetensorError):
+        found = torch.empty(0, 2)
+    return found if found.shape == (count, 2) else torch.full((count, 2), math.nan)
+
+
+def _keep(path: Path, likelihoods: Float[Tensor, "pairs 2"]) -> None:
+    write_atomic(path, save({"likelihoods": likelihoods}))
 
 
 NO_PAIRS = (

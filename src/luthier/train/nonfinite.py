@@ -1,0 +1,73 @@
+"""What to say of a loss or a gradient that is no number: where it comes from, and what to do.
+
+To go on from the last checkpoint would come to the same, since a step does the same whenever it is made. So this is no
+interruption: the run has failed.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from luthier.errors import NonFiniteLoss
+from luthier.model.head import CausalModel
+from luthier.recipe import Train
+from luthier.train import order
+from luthier.train.objectives import Objective, TokenRows
+
+SHOWN = 8  # rows, or names of weights
+
+
+@torch.inference_mode()
+def of_step(
+    model: CausalModel,
+    objective: Objective,
+    rows: TokenRows,
+    step: order.Step,
+    settings: Train,
+    *,
+    number: int,
+    loss: float,
+) -> NonFiniteLoss:
+    """The loss or gradient of a step; names the rows whose own loss is not finite."""
+    members = [row for batch in step.batches for row in batch]
+    guilty = [row for row in members if not math.isfinite(objective.measure(model, rows, [row]).total.item())]
+    what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
+    which = "rows whose own loss is not finite" if guilty else "rows of this step"
+    return NonFiniteLoss(
+        f"{what} at step {number}; stopped before the update, so the weights are as they were. "
+        f"{which}: {_listed(map(rows.place, guilty or members))}. To resume would come to the same: start anew without these "
+        f"rows, or with a train.learning_rate below {settings.learning_rate:g}."
+    )
+
+
+@torch.inference_mode()
+def of_dev(
+    model: CausalModel, objective: Objective, rows: TokenRows, settings: Train, *, step: int, loss: float
+) -> NonFiniteLoss:
+    """The loss on dev after a step, or before the first one, when it is the model itself that gives no numbers."""
+    if step:
+        return NonFiniteLoss(
+            f"the dev loss is {loss} after step {step}: the updates went too far. To resume would come to the same: start anew "
+            f"with a train.learning_rate below {settings.learning_rate:g}."
+        )
+    if broken := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+        return NonFiniteLoss(
+            f"the dev loss is {loss} before the first update, because these weights of the model hold values that are no "
+            f"numbers: {_listed(broken)}. Get a sound copy of the model."
+        )
+    was_training = model.training
+    model.eval()
+    guilty = [row for row in range(len(rows)) if not math.isfinite(objective.measure(model, rows, [row]).total.item())]
+    model.train(was_training)
+    return NonFiniteLoss(
+        f"the dev loss is {loss} before the first update, in {settings.precision}. "
+        f"dev rows whose own loss is not finite: {_listed(map(rows.place, guilty))}. Start anew without these rows"
+        + (", or with train.precision=fp32." if settings.precision == "bf16" else ".")
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    found = list(names)
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
