@@ -61,7 +61,10 @@ def body_end(text: str, begin: int, end: int, control: Control) -> int:
 def together(
     whole: str, turns: Sequence[Turn], ends: Ends, control: Control
 ) -> tuple[str, list[tuple[int, int]]] | None:
-    """The whole conversation as one text and what is learnt of it; None where some answer has another prompt or form there."""
+    """The whole conversation as one text and what is learnt of it.
+
+    None where some answer has another prompt or form there, or an earlier one no end token, which it would never learn.
+    """
     learnt = []
     for turn in turns:
         begin = len(turn.prompt)
@@ -73,6 +76,8 @@ def together(
             return None
         here = ends.of(whole, begin, body, control)
         if own and (here is None or here.group() != own.group()):
+            return None
+        if here is None and turn is not turns[-1]:
             return None
         learnt.append((begin, here.end() if here else begin + len(whole[begin:body].rstrip())))
     return whole, learnt
