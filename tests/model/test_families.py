@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from luthier.model import attention, generate
+from luthier.model import attention, generate, trials
 from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
@@ -43,12 +43,38 @@ FAMILIES = {
 }
 
 
+BENT = {  # heads that do something else to their scores, or keep rows apart in no way
+    "hyperclovax": GROUPED | {"logits_scaling": 0.25},
+    "recurrent_gemma": {"num_key_value_heads": 1, "lru_width": 32, "attention_window_size": 64, "logits_soft_cap": 3.0},
+    "falcon_h1": GROUPED
+    | {"lm_head_multiplier": 0.25, "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8},
+    "llama4_text": GROUPED | {"intermediate_size_mlp": 64, "num_local_experts": 2},
+    "gpt_neo": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "gptj": {"n_embd": 32, "n_head": 4, "n_layer": 2, "rotary_dim": 4, "n_positions": 256},
+    "nanochat": GROUPED,
+}
+ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+LONGROPE = {"num_key_value_heads": 2, "rope_parameters": ROPE, "original_max_position_embeddings": 16}
 ROWS = [(1, 20), (2, 7), (3, 13)]  # where their tokens start, and their lengths
 
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
-    config = AutoConfig.for_model(request.param, **(SIZE | FAMILIES[request.param]))
+    return made(request.param, FAMILIES[request.param])
+
+
+@pytest.fixture(params=BENT)
+def bent(request: pytest.FixtureRequest) -> torch.nn.Module:
+    return made(request.param, BENT[request.param])
+
+
+@pytest.fixture
+def longrope() -> torch.nn.Module:
+    return made("phi3", LONGROPE)
+
+
+def made(family: str, settings: dict[str, object]) -> torch.nn.Module:
+    config = AutoConfig.for_model(family, **(SIZE | settings))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         made: torch.nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -124,3 +150,49 @@ def test_likelihoods_are_those_of_the_model_s_own_scores(model: torch.nn.Module,
             )
         wanted = logprobs.gather(-1, torch.tensor(choice)[:, None]).sum().item()
         assert ours.logprob == pytest.approx(wanted, rel=1e-4, abs=1e-3)
+
+
+def embodied(model: torch.nn.Module, folder: Path) -> LanguageModel:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return LanguageModel("tiny", folder, model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def own_likelihood(model: torch.nn.Module, context: list[int], choice: list[int]) -> float:
+    scores = model(input_ids=torch.tensor([context + choice]), use_cache=False).logits[0, len(context) - 1 : -1]
+    return float(scores.float().log_softmax(-1).gather(-1, torch.tensor(choice)[:, None]).sum())
+
+
+def test_a_head_that_bends_scores_in_its_own_way_is_left_to_the_model(bent: torch.nn.Module, tiny_model: Path) -> None:
+    pairs = [([9, 4, 30, 8], [12, 7, 20]), ([9, 4, 30, 8], [13]), ([6], [5, 5])]
+    for (context, choice), found in zip(pairs, continuations(embodied(bent, tiny_model), pairs), strict=True):
+        assert found.logprob == pytest.approx(own_likelihood(bent, context, choice), rel=1e-4, abs=1e-3)
+    row = Row(np.arange(5, 19), np.arange(14) % 3 > 0)
+    wanted = -sum(own_likelihood(bent, row.ids[:at].tolist(), [int(row.ids[at])]) for at in range(1, 14) if at % 3)
+    loss = summed_loss(bent, pack([row], torch.device("cpu")))  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(wanted, rel=1e-4)
+    loss.backward()
+    bent.zero_grad()
+    alone = row_likelihoods(bent, pack([row], torch.device("cpu")))  # type: ignore[arg-type]
+    assert -alone[0].item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_known_heads_are_computed_a_few_tokens_at_a_time(model: torch.nn.Module) -> None:
+    assert trials.has_plain_head(model) and trials.longest_in_company(model, 256) == 256  # type: ignore[arg-type]
+
+
+def test_rows_of_a_model_that_stretches_by_the_longest_are_not_told_apart_by_company(
+    longrope: torch.nn.Module, tiny_model: Path
+) -> None:
+    assert trials.longest_in_company(longrope, 12) == 12  # type: ignore[arg-type]
+    assert trials.longest_in_company(longrope, 200) == 16  # type: ignore[arg-type]
+    lm = embodied(longrope, tiny_model)
+    long = [(7 * place) % 300 + 5 for place in range(40)]
+    pairs = [([9, 4, 30, 8], [12, 7, 20]), (long, [13, 9]), ([9, 4, 30, 8], [11, *long]), ([9, 4, 30, 8], [13])]
+    for (context, choice), found in zip(pairs, continuations(lm, pairs), strict=True):
+        assert found.logprob == pytest.approx(own_likelihood(longrope, context, choice), rel=1e-4, abs=1e-3)
+    prompts = [long[:5], long, long[3:9], long[:14]]
+    together = generate.answer(lm, prompts, max_new_tokens=6)
+    assert [reply.ids for reply in together] == [
+        generate.answer(lm, [prompt], max_new_tokens=6)[0].ids for prompt in prompts
+    ]

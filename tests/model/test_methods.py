@@ -89,7 +89,7 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
     lowest.embed_tokens.register_forward_hook(lambda *call: asks.append(call[-1].requires_grad))
     lowest.layers[0].input_layernorm.register_forward_hook(lambda *call: asks.append(call[-1].requires_grad))
     loss_of(model).backward()
-    assert asks == [False, False]
+    assert asks and not any(asks)
     learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert learning == set(optimizer.masters) and all("lora_" in name for name in learning)
     assert all(optimizer.masters[name].dtype == torch.float32 for name in learning)

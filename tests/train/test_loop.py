@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import EnvironmentMistake, Interrupted, NonFiniteLoss
-from luthier.model import loading
+from luthier.model import loading, trials
 from luthier.model.packed import Packed
 from luthier.recipe import Train
 from luthier.train import checkpoint, loop, nonfinite, objectives
@@ -239,7 +239,26 @@ def test_a_model_that_mixes_rows_trains_on_them_one_by_one(mamba: torch.nn.Modul
         record=lambda kind, **fields: events.append((kind, fields)),
     )  # fmt: skip
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model mixes rows that share a batch, so each row gets one of its own."
+        "this kind of model mixes rows that share a batch, so each row gets a batch of its own."
     ]
     losses = [fields["loss"] for kind, fields in events if kind == "dev"]
     assert losses[-1] < losses[0]
+
+
+def test_what_few_models_need_is_told_before_the_first_step(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "longest_in_company", lambda model, longest: longest - 1)
+    monkeypatch.setattr(trials, "has_plain_head", lambda model: False)
+    events: list[tuple[str, dict[str, Any]]] = []
+    loop.train(
+        loading.load(str(tiny_model)).model, counting(20), counting(4, seed=1), settings(max_steps=1), checkpoints=tmp_path,
+        record=lambda kind, **fields: events.append((kind, fields)),
+    )  # fmt: skip
+    longest = max(counting(20).lengths)
+    assert [fields["message"] for kind, fields in events if kind == "warning"] == [
+        "this kind of model makes its scores in a way of its own: those of all learnt tokens of a batch are kept at once, "
+        "which takes more memory.",
+        f"this kind of model computes rows otherwise beside one of more than {longest - 1} tokens, and there are such rows, "
+        "so each row gets a batch of its own.",
+    ]

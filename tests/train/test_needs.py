@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPTNeoXConfig
+from transformers import AutoConfig, GPTNeoXConfig
 
 from luthier.model import loading
 from luthier.model.blueprint import Blueprint
@@ -109,3 +109,12 @@ def test_an_optimizer_of_ones_own_holds_all_masters_and_gradients_in_fp32_at_onc
     parameters = pythia(2048, 16, 8).parameters
     assert own["forward pass"] + own["output head"] + own[beyond] == 8 * parameters
     assert own[beyond] - ours.get(beyond, 0) > 5 * parameters
+
+
+def test_a_head_that_is_left_to_the_model_keeps_the_scores_of_all_tokens() -> None:
+    sizes = {"vocab_size": 1000, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    few = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model("hyperclovax", **sizes, **few, logits_scaling=0.25)
+    load, settings = Load((50,) * 8, 1), train(precision="fp32", method="lora", lora_rank=2)
+    parts = needs.memory(Blueprint.of(config), settings, load, GPU).parts
+    assert parts["output head"] == 400 * 1000 * (4 + 3 * 4)

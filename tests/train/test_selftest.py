@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from luthier.errors import Mistake
-from luthier.model import attention
+from luthier.model import attention, trials
 from luthier.model.packed import Packed, pack
 from luthier.train import selftest
 from token_rows import Row, Rows
@@ -79,8 +79,12 @@ def test_a_count_that_is_not_that_of_the_flags_is_refused(
         selftest.run(model, conversations(2), {END})
 
 
-def test_a_loss_that_is_not_the_one_of_the_model_s_own_scores_is_refused(model: PreTrainedModel) -> None:
-    model.config.logit_scale = 0.5  # a factor that this model does not know and our loss believes in
+def test_a_loss_that_is_not_the_one_of_the_model_s_own_scores_is_refused(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.config.logit_scale = 0.5  # a factor that this model does not know and our loss would believe in
+    assert not selftest.run(model, conversations(2), {END}).plain_head
+    monkeypatch.setattr(trials, "has_plain_head", lambda model: True)
     with pytest.raises(Mistake, match=r"rows\.jsonl:1: the loss on the learnt tokens .* by the model's own scores"):
         selftest.run(model, conversations(2), {END})
 
@@ -95,3 +99,49 @@ def test_it_leaves_the_model_as_it_was(model: PreTrainedModel) -> None:
     selftest.run(model, conversations(3), {END})
     assert model.training
     assert all(torch.equal(weight, before[name]) and weight.grad is None for name, weight in model.named_parameters())
+
+
+def test_weights_that_are_no_numbers_are_named(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
+        model.model.embed_tokens.weight[377, 0] = float("inf")  # of a token that no row has
+    told = r"hold numbers that are none .* is learnt: model\.embed_tokens\.weight, model\.layers\.1\.mlp\.up_proj"
+    with pytest.raises(Mistake, match=told):
+        selftest.run(model, conversations(3), {END})
+
+
+def test_scores_that_overflow_are_told_as_that(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight *= 1e38
+    with pytest.raises(
+        Mistake, match=r"rows\.jsonl:1: the model's own loss on .* is nan, though its weights are finite"
+    ):
+        selftest.run(model, conversations(3), {END})
+
+
+def test_a_head_of_another_kind_is_told_and_learns_the_right_loss() -> None:
+    config = AutoConfig.for_model(
+        "hyperclovax", vocab_size=384, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, pad_token_id=0, eos_token_id=2, logits_scaling=0.25,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    found = selftest.run(made, conversations(3), {END})
+    assert (found.plain_head, found.apart) == (False, True)
+
+
+def test_rows_beyond_which_a_model_stretches_its_positions_are_found() -> None:
+    factors = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    config = AutoConfig.for_model(
+        "phi3", vocab_size=384, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, pad_token_id=0, max_position_embeddings=256,
+        rope_parameters=factors, original_max_position_embeddings=64, eos_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        for weight in made.parameters():
+            if weight.ndim == 2:
+                torch.nn.init.normal_(weight, std=0.4)
+    assert [selftest.run(made, conversations(3), {END}, longest=longest).together for longest in (60, 200)] == [60, 64]

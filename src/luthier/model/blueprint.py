@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from luthier.model import attention, lean
+from luthier.model import attention, lean, trials
 from luthier.model.device import DTYPES, Precision
 from luthier.model.head import CausalModel, decoder, inputs
 from luthier.model.packed import pack
@@ -75,6 +76,11 @@ class Blueprint:
         """Weights that every token is multiplied with; Kaplan et al. 2020 count like this (their N, with the head)."""
         return self.parameters - self.embedded
 
+    @cached_property
+    def plain_head(self) -> bool:
+        """Whether scores can be computed for a few tokens at a time; see `trials.has_plain_head`."""
+        return trials.has_plain_head(_shallow(self.config, 1, "fp32"))
+
     def operations(self, *, trains: str = "full") -> int:
         """Floating-point operations for each token, attention's scores left out.
 
@@ -122,7 +128,7 @@ def _kept(model: CausalModel, lengths: Sequence[int]) -> int:
 
     batch = pack([_Row(length) for length in lengths], torch.device("cpu"))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        decoder(model)(**inputs(model, batch))
+        (decoder(model) if trials.has_plain_head(model) else model)(**inputs(model, batch))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

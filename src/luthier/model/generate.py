@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from luthier.model import cache as caches
+from luthier.model import trials
 from luthier.model.loading import LanguageModel
 
 DROP_AT = 0.75  # share of rows still going at which the others are dropped: dropping copies the cache
@@ -115,17 +116,19 @@ def _batches(
     """Numbers of prompts that are answered together: of like length, with at most so many tokens when padded.
 
     What has no room for an answer comes first, in a batch of its own. No batch reaches beyond the context, unless its
-    prompts do: some families keep a mask of that size.
+    prompts do: some families keep a mask of that size. Nor beyond what a model computes alike in any company.
     """
     budget = tokens_per_batch or CACHE_BYTES // caches.bytes_per_token(lm.model.config, lm.model.dtype)
     order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
     if without := [number for number in order if not limits[number]]:
         yield without
+    longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True) if limit), default=0)
+    most = min(lm.context, trials.longest_in_company(lm.model, longest))
     batch: list[int] = []
     limit = 0
     for number in (number for number in order if limits[number]):
         size = len(prompts[number]) + max(limit, limits[number])
-        if batch and (size > lm.context or (len(batch) + 1) * size > budget):
+        if batch and (size > most or (len(batch) + 1) * size > budget):
             yield batch
             batch, limit = [], 0
         batch.append(number)

@@ -4,18 +4,19 @@ Scores for the whole vocabulary exist for a block of positions at a time, and be
 cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
+import inspect
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from luthier.model import attention, memory
+from luthier.model import attention, memory, trials
 from luthier.model.packed import Packed
+from luthier.model.trials import CausalModel, bend, decoder
 
-CausalModel = PreTrainedModel | PeftModel
+__all__ = ["CausalModel", "bend", "decoder", "inputs", "row_likelihoods", "summed_loss"]
+
 CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
 BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
 PIECE_BYTES = 8 << 20  # of fp32 scores: as much as stays in a processor's cache from the softmax to the gradient
@@ -142,7 +143,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
     head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
-    if not is_plain(head):
+    if not trials.has_plain_head(model):
         return nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
     if not torch.is_grad_enabled():
@@ -155,7 +156,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
     head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
-    if is_plain(head):
+    if trials.has_plain_head(model):
         each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     else:
         each = nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="none")
@@ -163,8 +164,12 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
 
 
 def _scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
-    """The model's own scores in fp32, where an adapter sits on its head, or the head has a bias."""
-    return model(**inputs(model, batch)).logits[0, batch.targets - 1].float()  # type: ignore[no-any-return]
+    """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
+    named = inputs(model, batch)
+    if "logits_to_keep" in inspect.signature(trials.whole(model).forward).parameters:
+        named["logits_to_keep"] = batch.targets - 1
+    logits: Tensor = model(**named).logits[0]
+    return (logits if len(logits) == len(batch.targets) else logits[batch.targets - 1]).float()
 
 
 def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
@@ -181,24 +186,3 @@ def inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
     if model.config._attn_implementation == attention.NAME:
         named["segments"] = batch.segments
     return named
-
-
-def is_plain(head: nn.Module | None) -> bool:
-    """Whether the head is one matrix product and nothing else."""
-    return type(head) is nn.Linear and head.bias is None
-
-
-def bend(model: CausalModel) -> tuple[float | None, float]:
-    """What some families do to the head's products: a soft cap on them (Gemma), and a factor before it (Cohere, Granite)."""
-    config = model.config.get_text_config()
-    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return getattr(config, "final_logit_softcapping", None), factor
-
-
-def decoder(model: CausalModel) -> nn.Module:
-    """The model without its head; adapters inside it stay."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(inner, PreTrainedModel)
-    headless = inner.get_decoder()
-    assert isinstance(headless, nn.Module)
-    return headless

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from luthier.model import attention, tree
-from luthier.model.head import CHUNK, bend, decoder, is_plain
+from luthier.model import attention, tree, trials
+from luthier.model.head import CHUNK
 from luthier.model.loading import LanguageModel
 from luthier.model.tree import Ids, Question, Row
 
@@ -51,9 +51,11 @@ def continuations(
         for context, ids in windows(*pair, lm.context):
             questions.setdefault(tuple(context), Question(context)).choices.append((number, ids))
             missing[number] += len(ids)
-    rows = sorted(_rows(lm, list(questions.values()), tokens_per_batch), key=lambda row: -len(row.ids))
+    together = trials.longest_in_company(lm.model, max((one.longest for one in questions.values()), default=0))
+    planted = _rows(lm, list(questions.values()), tokens_per_batch, together=together)
+    rows = sorted(planted, key=lambda row: -len(row.ids))
     while rows:  # the largest batch first: what does not fit into memory shows at once
-        count = max(1, tokens_per_batch // len(rows[0].ids))
+        count = max(1, tokens_per_batch // len(rows[0].ids)) if rows[0].longest <= together else 1
         batch, rows = rows[:count], rows[count:]
         scored = _score(lm, batch)
         np.add.at(sums, scored.numbers, scored.logprobs)
@@ -79,12 +81,17 @@ def windows(context: Ids, continuation: Ids, limit: int) -> Iterator[tuple[Ids, 
         start = end
 
 
-def _rows(lm: LanguageModel, questions: Sequence[Question], tokens_per_batch: int) -> list[Row]:
-    """The questions as trees, or where the model takes no notice of a tree's mask, each text in a row of its own."""
+def _rows(
+    lm: LanguageModel, questions: Sequence[Question], tokens_per_batch: int, *, together: int = EVERYWHERE
+) -> list[Row]:
+    """The questions as trees, or where the model takes no notice of a tree's mask, each text in a row of its own.
+
+    So are texts of more tokens than those that can share a row, or a batch, with others.
+    """
     config = lm.model.config.get_text_config()
     reaches = [getattr(config, name, None) or EVERYWHERE for name in ("sliding_window", "attention_chunk_size")]
     shape = {"width": config.hidden_size, "tokens_per_batch": tokens_per_batch}
-    rows = tree.plant(questions, reach=min(reaches), **shape)
+    rows = tree.plant(questions, reach=min(*reaches, together), **shape)
     if any(row.forks for row in rows) and not takes_trees(lm):
         rows = tree.plant(questions, reach=0, **shape)
     return rows
@@ -148,13 +155,15 @@ def _scores(
 ) -> Iterator[Float[Tensor, "chunk vocab"]]:
     """Scores over the vocabulary, in fp32, at places of the flattened batch: a few at a time, while the cache holds them."""
     head = lm.model.get_output_embeddings()
-    if not is_plain(head):  # an adapter sits on the head, or it has a bias: the model computes its own scores
+    if not trials.has_plain_head(
+        lm.model
+    ):  # an adapter sits on it, or it bends scores in its own way: they are the model's
         logits = lm.model(**named).logits.flatten(0, 1)  # batch*time vocab
         for part in places.split(CHUNK):
             yield logits[part].float()
         return
-    softcap, scale = bend(lm.model)
-    hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
+    softcap, scale = trials.bend(lm.model)
+    hidden = trials.decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
     for part in hidden.split(CHUNK):
         scores = (part @ head.weight.T).float()
         if scale != 1.0:

@@ -67,6 +67,11 @@ class Row:
         self.choice += [choice] * len(ids)
 
     @property
+    def longest(self) -> int:
+        """Tokens of its longest text."""
+        return max(self.positions) + 1
+
+    @property
     def forks(self) -> bool:
         """Whether a token must not see one that stands before it."""
         return self.positions != list(range(len(self.ids)))

@@ -86,7 +86,7 @@ def train(
     attention.use(model)
     lean.use(model)
     peak = memory.Peak(model.device)
-    settings = _tried(model, rows, ends, settings, record)
+    settings = _tried(model, rows, dev, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
     layers.use(model, again=bool(settings.gradient_checkpointing), compiled=settings.compile)
     objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
@@ -141,13 +141,22 @@ def train(
     return Outcome(optimizer.weights_of(best.tensors()), progress, reason)
 
 
-def _tried(model: CausalModel, rows: TokenRows, ends: Collection[int], settings: Train, record: Record) -> Train:
+def _tried(
+    model: CausalModel, rows: TokenRows, dev: TokenRows, ends: Collection[int], settings: Train, record: Record
+) -> Train:
     """The settings after the self-test, which is told: a model that mixes rows gets one row to a batch."""
-    tried = selftest.run(model, rows, ends)
+    longest = max(max(part.lengths, default=0) for part in (rows, dev))
+    tried = selftest.run(model, rows, ends, longest=longest)
     record("selftest", **asdict(tried))
-    if tried.apart:
+    if not tried.plain_head:
+        told = "this kind of model makes its scores in a way of its own: those of all learnt tokens of a batch are kept at once"
+        record("warning", message=f"{told}, which takes more memory.")
+    if tried.apart and tried.together == longest:
         return settings
-    record("warning", message="this kind of model mixes rows that share a batch, so each row gets one of its own.")
+    told = "mixes rows that share a batch"
+    if tried.apart:
+        told = f"computes rows otherwise beside one of more than {tried.together:,} tokens, and there are such rows"
+    record("warning", message=f"this kind of model {told}, so each row gets a batch of its own.")
     return settings.model_copy(update={"tokens_per_batch": 1})
 
 

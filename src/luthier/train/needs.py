@@ -190,8 +190,16 @@ def _moments(blueprint: Blueprint, settings: Train, learns: int) -> int:
 
 
 def _head(blueprint: Blueprint, tokens: int, number: int, *, learns: bool) -> int:
-    """A block of scores, which become their gradients, pieces of it in fp32 (`model/head.py`); the gradient of its weights."""
+    """A block of scores, which become their gradients, pieces of it in fp32 (`model/head.py`); the gradient of its weights.
+
+    A model that must make its scores itself keeps those of all tokens: its own, and in fp32 as they are, as probabilities, and
+    as gradients.
+    """
     row = blueprint.vocabulary * number
+    if not blueprint.plain_head:
+        return tokens * (row + 3 * MASTER * blueprint.vocabulary) + (
+            number * blueprint.vocabulary * blueprint.width if learns else 0
+        )
     block = positions_at_once(row)
     work = min(block, tokens) * row + 3 * min(PIECE_BYTES, tokens * blueprint.vocabulary * MASTER)
     weights = blueprint.vocabulary * blueprint.width

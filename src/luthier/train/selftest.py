@@ -5,6 +5,7 @@ answers, so that the model learns to stop? Do rows that are packed into one batc
 rows apart by their position ids; layers that carry a state from token to token, or count distances themselves, may not.
 """
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from luthier.errors import Mistake
+from luthier.model import trials
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.train.objectives import TokenRows
 
 FIRST = 8  # rows whose flags are looked at
+NAMES_SHOWN = 4
 PIECE = 16  # tokens of a row that go through the model
 NATS_APART, NATS_WRONG = 1e-3, 1e-2  # differences of two fp32 losses that cannot be rounding, and that are another loss
 NO_END = (
@@ -39,6 +42,10 @@ class Found:
     """Whether the rows end with a token that ends answers; False where nothing says which tokens do."""
     apart: bool
     """Whether rows that are packed together have the losses that they have alone."""
+    together: int
+    """The longest row that leaves others in its batch as they are: the longest there is, but for few models."""
+    plain_head: bool
+    """Whether scores can be computed for a few tokens at a time; else those of a whole batch must be kept."""
     seconds: float
 
 
@@ -51,12 +58,15 @@ class Piece:
     place: str
 
 
-def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = ()) -> Found:
-    """Try the first rows with the model in fp32; `ends` are the tokens that end an answer.
+def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = (), *, longest: int = 0) -> Found:
+    """Try the first rows with the model in fp32; `ends` are the tokens that end an answer, `longest` the longest row of all.
 
-    Raises a Mistake that names the row where its tokens are not learnt as they are flagged, or none of them ends the answer.
+    Raises a Mistake that names the row where its tokens are not learnt as they are flagged, or none of them ends the answer;
+    or the weights that hold numbers which are none.
     """
     start = time.perf_counter()
+    if broken := trials.not_finite(model):
+        raise Mistake(not_finite(broken), where=model.config.name_or_path or None)
     numbers = range(min(FIRST, len(rows)))
     learnt = 0
     for number in numbers:
@@ -68,8 +78,19 @@ def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = ()) -> Foun
     was_training = model.training
     model.eval()
     apart = _scored(model, pieces)
+    together = trials.longest_in_company(model, max(longest, max(rows.lengths)))
+    plain_head = trials.has_plain_head(model)
     model.train(was_training)
-    return Found(len(numbers), learnt, bool(ends), apart, time.perf_counter() - start)
+    return Found(len(numbers), learnt, bool(ends), apart, together, plain_head, time.perf_counter() - start)
+
+
+def not_finite(names: Sequence[str]) -> str:
+    """The message for a model whose weights are damaged."""
+    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN:,} more" if names[NAMES_SHOWN:] else "")
+    return (
+        f"weights of the model hold numbers that are none (NaN) or infinite, before anything is learnt: {shown}. "
+        "Get its files again, or save it again from where it was trained."
+    )
 
 
 def _counted(row: TokenRow, place: str, device: torch.device) -> int:
@@ -99,6 +120,13 @@ def _scored(model: CausalModel, pieces: Sequence[Piece]) -> bool:
     Raises a Mistake where a row has another loss even in a batch of its own.
     """
     alone = [_plain(model, piece) for piece in pieces]
+    for piece, loss in zip(pieces, alone, strict=True):
+        if not math.isfinite(loss):
+            raise Mistake(
+                f"the model's own loss on the beginning of this row is {loss}, though its weights are finite: inside it "
+                "numbers grow beyond what fp32 holds. Use another model.",
+                where=piece.place,
+            )
     other = Piece(pieces[0].ids[::-1].copy(), pieces[0].learn, pieces[0].place)  # what the second row must not notice
     together = float(summed_loss(model, pack(pieces, model.device)))
     beside = -float(row_likelihoods(model, pack([other, pieces[1]], model.device))[1])
