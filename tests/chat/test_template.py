@@ -106,7 +106,7 @@ def test_a_thinking_prompt_is_part_of_the_training_row(tokenizer: HubTokenizer) 
 
 def test_a_template_that_hides_a_message_is_refused(tokenizer: HubTokenizer) -> None:
     template = Template("{{ messages[-1].content }}<|im_end|>", tokenizer, "hider")
-    with pytest.raises(Mistake, match="does not show each message once"):
+    with pytest.raises(Mistake, match=r"does not show message 1 of 2 \(user\)"):
         template.rows(Conversation.pair("q", "a"))
 
 

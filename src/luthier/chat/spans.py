@@ -4,9 +4,8 @@ Nothing is searched by its words. A template is asked for three texts: `prompt` 
 conversation that ends with it) and the whole conversation; what is learnt follows from where they part.
 """
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from luthier.chat.thoughts import opened
@@ -28,23 +27,22 @@ class Turn:
 
 @dataclass(frozen=True)
 class Ends:
-    """Tokens that end answers: those that a model is said to stop at, and those that the template writes."""
+    """Tokens that end answers: those that the template writes, and those that the model is said to stop at."""
 
-    told: frozenset[str]
-    written: frozenset[str]
+    known: frozenset[str]
 
     def of(self, text: str, begin: int, body: int, control: Control) -> re.Match[str] | None:
         """The end token behind an answer whose body ends at `body`, if only blanks and other control tokens lie between."""
-        found: re.Match[str] | None = None
-        for mark in control.finditer(text, max(begin, body)):
-            if text[body : mark.start()].strip():
-                break
-            body = mark.end()
-            if mark.group() in self.told:
-                return mark
-            if found is None and mark.group() in self.written:
-                found = mark
-        return found
+        return next((mark for mark in trail(text, max(begin, body), control) if mark.group() in self.known), None)
+
+
+def trail(text: str, place: int, control: Control) -> Iterator[re.Match[str]]:
+    """The control tokens that follow a place of the text with nothing but blanks between them."""
+    for mark in control.finditer(text, place):
+        if text[place : mark.start()].strip():
+            return
+        yield mark
+        place = mark.end()
 
 
 def body_end(text: str, begin: int, end: int, control: Control) -> int:
@@ -116,9 +114,15 @@ def _header(turn: Turn, control: Control) -> str:
 
 def common(one: str, other: str, control: Control) -> int:
     """Length of the common beginning, which ends in no control token's spelling."""
-    same = len(os.path.commonprefix((one, other)))  # noqa: RUF071 — letters, not folders
+    same = alike(one, other)
     for text in (one, other):
         for mark in control.finditer(text):
             if mark.start() < same < mark.end():
                 same = mark.start()
     return same
+
+
+def alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many letters or words from the beginning are the same in both."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -8,13 +8,14 @@ Where the template shows an earlier turn otherwise than it was when it was answe
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
 from luthier.chat import spans, thoughts
 from luthier.chat.conversation import Conversation, Message
-from luthier.chat.habits import Habits, as_dict, mark, marked, shown
+from luthier.chat.forms import as_dicts, mark
+from luthier.chat.habits import Habits
 from luthier.chat.rendering import GIVEN, Dict, Refusal, Renderer
 from luthier.chat.thoughts import Reply
 from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
@@ -67,11 +68,10 @@ class Template:
         self._check_variables()
         self._habits = Habits(self._renderer, self._coder.control)
         spelled = {number: token for token, number in tokenizer.control.items()}
-        told = {spelled[number] for number in ends if number in spelled} | {tokenizer.eos}
-        self._ends = spans.Ends(frozenset(told & set(tokenizer.control)), self._habits.ends)
-        self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.told | self._ends.written}
+        told = ({spelled[number] for number in ends if number in spelled} | {tokenizer.eos}) & set(tokenizer.control)
+        self._ends = spans.Ends(frozenset(told) | self._habits.ends)
+        self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.known}
         """Tokens that end an answer."""
-        self._seen: dict[tuple[tuple[str, ...], bool], bool] = {}
         self._spelled = re.compile(
             "|".join(map(re.escape, sorted(tokenizer.control, key=len, reverse=True))) or r"(?!)"
         )
@@ -119,8 +119,8 @@ class Template:
         if not messages or messages[0].role == "text":
             text = "".join(message.content for message in messages)
             return self._beginning() + self.tokenizer.encode(text)[0]
-        safe, spelled = self._spared(self._settled(messages))
-        return self._coder.ids(Rendering(self._render(safe, self._tools(tools), ask=True), spelled=spelled))
+        safe, definitions, spelled = self._spared(messages, tools)
+        return self._coder.ids(Rendering(self._render(self._settled(safe), definitions, ask=True), spelled=spelled))
 
     def rows(self, conversation: Conversation) -> list[Encoded]:
         """A conversation to learn: one row, or one per answer where the template shows earlier turns in another form."""
@@ -193,14 +193,13 @@ class Template:
         if conversation.is_document:
             return [self._document(conversation.answer)]
         assert conversation.messages[-1].role == "assistant", "a conversation to learn ends with the answer"
-        messages, spelled = self._spared(conversation.messages)
-        tools = self._tools(conversation.tools)
+        messages, definitions, spelled = self._spared(conversation.messages, conversation.tools)
         places = [number for number, message in enumerate(messages) if message.role == "assistant"]
-        turns = [self._turn(messages[: place + 1], tools) for place in places]
+        turns = [self._turn(messages[: place + 1], definitions) for place in places]
         if len(turns) == 1 and turns[0].upto.startswith(turns[0].prompt):
             whole = turns[0].upto
         else:
-            whole = self._render(self._answered(messages), tools, ask=False)
+            whole = self._render(self._answered(messages), definitions, ask=False)
         if found := spans.together(whole, turns, self._ends, self._coder.control):
             text, learnt = found
             rendering = self._cut(text, learnt, spelled)
@@ -211,7 +210,7 @@ class Template:
     def _cut(self, text: str, learnt: list[tuple[int, int]], spelled: Mapping[str, str]) -> Rendering:
         """A rendering up to its last end token, which it gets where the template writes none."""
         begin, end = learnt[-1]
-        if any(text.endswith(token, 0, end) for token in self._ends.told | self._ends.written):
+        if any(text.endswith(token, 0, end) for token in self._ends.known):
             text = text[:end]
         elif self.tokenizer.eos in self.tokenizer.control:
             text += self.tokenizer.eos
@@ -230,9 +229,13 @@ class Template:
     def _turn(self, messages: Sequence[Message], tools: list[Dict]) -> spans.Turn:
         """One answer, the last of the messages, as the template asks for it and shows it."""
         settled = self._settled(messages[:-1])
-        answered = [*settled, self._parted(messages[-1])]
+        prompt = self._render(settled, tools, ask=True)
+        answer = self._parted(messages[-1])
+        if self._habits.manner.closed(prompt):
+            answer = replace(answer, reasoning=None)  # this prompt asks for an answer without thoughts
+        answered = [*settled, answer]
         self._expect_shown(answered, ask=False)
-        prompt, upto = self._render(settled, tools, ask=True), self._render(answered, tools, ask=False)
+        upto = self._render(answered, tools, ask=False)
         if upto.startswith(prompt):
             return spans.Turn(prompt, upto)
         before, after = self._around(answered, tools)
@@ -240,7 +243,7 @@ class Template:
 
     def _around(self, messages: Sequence[Message], tools: list[Dict]) -> tuple[str, str]:
         """What the template writes before and behind the last message's content."""
-        text = self._render([*messages[:-1], Message("assistant", mark(0))], tools, ask=False)
+        text = self._render([*messages[:-1], replace(messages[-1], content=mark(0))], tools, ask=False)
         parts = text.split(mark(0))
         return (parts[0], parts[1]) if len(parts) == 2 else ("", "")
 
@@ -250,7 +253,7 @@ class Template:
     def _settled(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the template can show them: with the system message in its place, or in the first user message."""
         messages = [self._parted(message) for message in messages]
-        if messages and messages[0].role == "system" and not self._shows(messages):
+        if messages and messages[0].role == "system" and self._habits.hidden(messages, ask=True):
             first = next((number for number, message in enumerate(messages) if message.role == "user"), None)
             if first is None:
                 raise Mistake(
@@ -270,79 +273,84 @@ class Template:
         parts = thoughts.split(message.content, self._habits.manner.tags)
         return replace(message, reasoning=parts[0], content=parts[1]) if parts else message
 
-    def _shows(self, messages: Sequence[Message], *, ask: bool = True) -> bool:
-        """Whether the template shows each of such messages once; a system message it may leave out behind an answer."""
-        roles = tuple(message.role for message in messages)
-        if (roles, ask) not in self._seen:
-            dicts = [as_dict(message, self._habits.style) for message in marked(roles)]
-            try:
-                found = sorted(shown(self._renderer.text(dicts, ask=ask)))
-            except Refusal:
-                found = []
-            wanted = {number for number, role in enumerate(roles) if ask or role != "system"}
-            self._seen[roles, ask] = len(found) == len(set(found)) and set(found) >= wanted
-        return self._seen[roles, ask]
-
     def _expect_shown(self, messages: Sequence[Message], *, ask: bool) -> None:
         """Refuses messages that the template refuses, hides or shows more than once."""
-        if any(message.role == "tool" or message.tool_calls for message in messages) or self._shows(messages, ask=ask):
+        wrong = self._habits.hidden(messages, ask=ask)
+        if wrong is None:
             return
         self._render(messages, [], ask=ask)  # what the template refuses, it says in its own words
+        number, count = wrong
+        which = f"message {number + 1} of {len(messages)} ({messages[number].role})"
         raise Mistake(
-            "the chat template does not show each message once (roles "
-            f"{', '.join(message.role for message in messages)}), so Luthier cannot tell what is to be learnt. "
-            "Use the model's base version, or a model with a plainer template.",
+            (f"the chat template shows {which} {count} times" if count else f"the chat template does not show {which}")
+            + "; what is to be learnt can be told only where it shows each message once. Leave such messages out, or use a "
+            "model with a plainer template.",
             where=self.name,
         )
 
     def _render(self, messages: Sequence[Message], tools: list[Dict], *, ask: bool) -> str:
-        dicts = [as_dict(message, self._habits.style) for message in messages]
         try:
-            return self._renderer.text(dicts, tools, ask=ask)
+            return self._renderer.text(as_dicts(messages, self._habits.form), tools, ask=ask)
         except Refusal as words:
-            raise self._refused(dicts, tools, words) from None
+            raise self._refused(messages, tools, words) from None
 
-    def _refused(self, dicts: list[Dict], tools: list[Dict], words: Refusal) -> Mistake:
+    def _refused(self, messages: Sequence[Message], tools: list[Dict], words: Refusal) -> Mistake:
         """Which message a template refuses, and what it says."""
-        for count in range(1, len(dicts)):
+        taken = 0
+        for count in range(len(messages) - 1, 0, -1):
             try:
-                self._renderer.text(dicts[:count], tools, ask=False)
+                self._renderer.text(as_dicts(messages[:count], self._habits.form), tools, ask=False)
             except Refusal:
                 continue
-            count += 1
+            taken = count
             break
-        roles = ", ".join(str(message["role"]) for message in dicts)
-        return Mistake(f"the chat template refuses the roles {roles}: {str(words).rstrip('.')}.", where=self.name)
+        roles = [message.role for message in messages]
+        behind = f" behind {' and '.join(roles[max(0, taken - 2) : taken])}" if taken else ""
+        return Mistake(
+            f"the chat template refuses message {taken + 1} of {len(roles)} ({roles[taken]}{behind}): "
+            f'"{str(words).rstrip(".")}". Change the messages, or use a model whose template takes them.',
+            where=self.name,
+        )
 
     def _tools(self, tools: Sequence[str]) -> list[Dict]:
+        if tools and not self._habits.shows_tools:
+            raise Mistake(
+                "the chat template does not show definitions of tools; use a model whose template does, or leave them out.",
+                where=self.name,
+            )
         return [json.loads(tool) for tool in tools]
 
-    def _spared(self, messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]:
-        """The messages with a letter for each control token that a person spelled, and what the letters stand for."""
-        if not any(self._spells(message) for message in messages):
-            return list(messages), {}
-        taken = {letter for message in messages for letter in message.content + (message.reasoning or "")}
+    def _spared(
+        self, messages: Sequence[Message], tools: Sequence[str]
+    ) -> tuple[list[Message], list[Dict], dict[str, str]]:
+        """Messages and tools with a letter for each control token that a person spelled, and what the letters stand for."""
+        texts = [*tools, *(text for message in messages for text in _texts(message))]
+        if not any(map(self._coder.control.search, texts)):
+            return list(messages), self._tools(tools), {}
+        taken = set("".join(texts))
         free = (chr(number) for number in FREE_LETTERS if chr(number) not in taken)
         letters: dict[str, str] = {}
 
-        def spare(text: str, kept: frozenset[str]) -> str:
+        def spare(text: str, kept: frozenset[str] = frozenset()) -> str:
             def letter(found: re.Match[str]) -> str:
-                if found.group() in kept:
-                    return found.group()
-                return letters.setdefault(found.group(), next(free))
+                spelled = found.group()
+                if spelled not in kept and spelled not in letters:
+                    letters[spelled] = next(free)
+                return spelled if spelled in kept else letters[spelled]
 
-            return self._spelled.sub(letter, text)
+            return self._coder.control.sub(letter, text)
 
         spared = []
         for message in messages:
             kept = self._kept(message)
             reasoning = None if message.reasoning is None else spare(message.reasoning, kept)
-            spared.append(replace(message, content=spare(message.content, kept), reasoning=reasoning))
-        return spared, {letter: token for token, letter in letters.items()}
-
-    def _spells(self, message: Message) -> bool:
-        return bool(
-            self._spelled.search(message.content) or (message.reasoning and self._spelled.search(message.reasoning))
+            calls = tuple(replace(call, arguments=spare(call.arguments)) for call in message.tool_calls)
+            content = spare(message.content, kept)
+            spared.append(replace(message, content=content, reasoning=reasoning, tool_calls=calls))
+        return (
+            spared,
+            self._tools([spare(tool) for tool in tools]),
+            {letter: token for token, letter in letters.items()},
         )
 
     def _kept(self, message: Message) -> frozenset[str]:
@@ -351,3 +359,11 @@ class Template:
             return frozenset()
         tags = self._habits.manner.tags
         return self.tokenizer.spoken | {tag for tag in (tags.open, tags.close) if tag in self.tokenizer.control}
+
+
+def _texts(message: Message) -> Iterator[str]:
+    yield message.content
+    if message.reasoning:
+        yield message.reasoning
+    for call in message.tool_calls:
+        yield call.arguments

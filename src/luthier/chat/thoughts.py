@@ -70,6 +70,10 @@ class Manner:
         """Whether replies may begin with thoughts."""
         return self.opens or (self.knows and not self.closes)
 
+    def closed(self, prompt: str) -> bool:
+        """Whether a prompt ends with a closed thought, behind which only the answer is to come."""
+        return prompt.rstrip().endswith(self.tags.close)
+
     def answer_start(self, text: str) -> int | None:
         """Where the answer begins in a reply with its control tokens; None inside a thought."""
         inner = text.lstrip()
