@@ -1,9 +1,11 @@
-"""Tokenized rows on disk: one Arrow file per split, memory-mapped, so that memory does not grow with the data.
+"""Tokenized rows on disk: one Arrow file per split, memory-mapped, so that memory does not grow with its tokens and texts.
 
 A run reads its own copy from here on. The user's files may change or go; the run continues with what it started with.
 """
 
+import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +23,20 @@ SCHEMA = pa.schema(
         "id": pa.string(),
         "place": pa.string(),
         "group": pa.string(),
-        "messages": pa.string(),
-        "tools": pa.string(),
-        "ids": pa.list_(pa.int32()),
-        "learn": pa.list_(pa.bool_()),
-        "rejected": pa.string(),
-        "rejected_ids": pa.list_(pa.int32()),
-        "rejected_learn": pa.list_(pa.bool_()),
+        "messages": pa.large_string(),
+        "tools": pa.large_string(),
+        "ids": pa.large_list(pa.int32()),
+        "learn": pa.large_list(pa.bool_()),
+        "rejected": pa.large_string(),
+        "rejected_ids": pa.large_list(pa.int32()),
+        "rejected_learn": pa.large_list(pa.bool_()),
     }
 )
+"""`messages` is null where it is the conversation of the row before, as in the pieces of a long document."""
 ROWS_PER_CHUNK = 1024
+CHARACTERS_PER_CHUNK = 1 << 24
+LONGEST_GROUP = 200
+"""Characters of a group's name; a longer one, such as a document that is its own group, is known by a digest."""
 
 
 @dataclass(frozen=True)
@@ -52,57 +58,78 @@ class Prepared:
     """A split on disk, by row number."""
 
     def __init__(self, path: Path) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-        self._columns = {name: _array(table, name) for name in SCHEMA.names}
-        self._rows = _Tokens(self._columns["ids"], self._columns["learn"])
-        self._rejected = _Tokens(self._columns["rejected_ids"], self._columns["rejected_learn"])
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._chunks = [_Chunk(file.get_batch(number)) for number in range(file.num_record_batches)]
+        self._firsts = [0]  # the number of each chunk's first row, then that of all rows
+        for chunk in self._chunks:
+            self._firsts.append(self._firsts[-1] + len(chunk))
 
     def __len__(self) -> int:
-        return len(self._rows.starts) - 1
+        return self._firsts[-1]
 
     def __getitem__(self, number: int) -> Row:
-        return self._rows[number]
+        chunk, row = self._find(number)
+        return chunk.tokens[row]
 
     def rejected(self, number: int) -> Row | None:
         """The row that ends with the rejected answer, where preferences are learnt."""
-        row = self._rejected[number]
+        chunk, at = self._find(number)
+        row = chunk.rejected_tokens[at]
         return row if len(row.ids) else None
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
-        lengths: list[int] = np.diff(self._rows.starts).tolist()
-        return lengths
+        return [length for chunk in self._chunks for length in np.diff(chunk.tokens.starts).tolist()]
 
     @property
     def tokens(self) -> int:
         """Tokens of all rows."""
-        return int(self._rows.starts[-1] - self._rows.starts[0])
+        return sum(int(chunk.tokens.starts[-1] - chunk.tokens.starts[0]) for chunk in self._chunks)
 
     @property
     def documents(self) -> bool:
         """Whether the rows are texts and not conversations; those of one data set are alike."""
-        messages = self._columns["messages"]
-        return len(messages) > 0 and json.loads(str(messages[0]))[0][0] == "text"
+        return len(self) > 0 and next(self.stream()).conversation.is_document
 
     def place(self, number: int) -> str:
         """Where the row came from, as file:line."""
-        return str(self._columns["place"][number])
+        chunk, row = self._find(number)
+        return str(chunk.batch["place"][row])
 
     def items(self) -> list[Item]:
         """The rows as conversations."""
-        columns = (
-            self._columns[name].to_pylist() for name in ("id", "place", "group", "messages", "tools", "rejected")
-        )
-        return [
-            Item(
-                id,
-                place,
-                group,
-                Conversation(tuple(map(_message, json.loads(messages))), rejected, tuple(json.loads(tools))),
-            )
-            for id, place, group, messages, tools, rejected in zip(*columns, strict=True)
-        ]
+        return list(self.stream())
+
+    def stream(self) -> Iterator[Item]:
+        """The rows as conversations, one at a time; the pieces of a document share its text."""
+        conversation = Conversation(())
+        names = ("id", "place", "group", "messages", "rejected", "tools")
+        for chunk in self._chunks:
+            columns = (chunk.batch[name].to_pylist() for name in names)
+            for id, place, group, messages, rejected, tools in zip(*columns, strict=True):
+                if messages is not None:
+                    told = tuple(map(_message, json.loads(messages)))
+                    conversation = Conversation(told, rejected, tuple(json.loads(tools)))
+                yield Item(id, place, group, conversation)
+
+    def _find(self, number: int) -> tuple["_Chunk", int]:
+        """The chunk that has this row, and the row's number in it."""
+        number = range(len(self))[number]
+        at = bisect_right(self._firsts, number) - 1
+        return self._chunks[at], number - self._firsts[at]
+
+
+class _Chunk:
+    """Some rows of a split as they lie in the file."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self.tokens = _Tokens(batch["ids"], batch["learn"])
+        self.rejected_tokens = _Tokens(batch["rejected_ids"], batch["rejected_learn"])
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
 
 
 class _Tokens:
@@ -111,11 +138,11 @@ class _Tokens:
     def __init__(self, ids: pa.Array, learn: pa.Array) -> None:
         self.starts = ids.offsets.to_numpy()
         self._ids = ids.values.to_numpy()
-        self._learn = learn.values.to_numpy(zero_copy_only=False)
+        self._learn = learn.values  # a bit a token in the file, so a row's flags are unpacked when it is asked for
 
     def __getitem__(self, number: int) -> Row:
-        place = slice(self.starts[number], self.starts[number + 1])
-        return Row(self._ids[place], self._learn[place])
+        start, end = int(self.starts[number]), int(self.starts[number + 1])
+        return Row(self._ids[start:end], self._learn[start:end].to_numpy(zero_copy_only=False))
 
 
 def _told(message: Message) -> list[object]:
@@ -131,31 +158,40 @@ def _message(kept: list[Any]) -> Message:
     return Message(role, content, tool_calls=calls, **more)
 
 
-def _array(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks else pa.array([], SCHEMA.field(name).type)
-
-
 def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, object]]]:
     chunk: list[dict[str, object]] = []
+    characters = 0
+    before: Item | None = None
     for item, encoded in rows:
-        messages = [_told(message) for message in item.conversation.messages]
+        messages = tools = None
+        if before is None or item.conversation is not before.conversation:
+            messages = json.dumps([_told(message) for message in item.conversation.messages], ensure_ascii=False)
+            tools = json.dumps(item.conversation.tools, ensure_ascii=False)
+        before = item
         chunk.append(
             {
                 "id": item.id,
                 "place": item.place,
-                "group": item.group,
-                "messages": json.dumps(messages, ensure_ascii=False),
-                "tools": json.dumps(item.conversation.tools, ensure_ascii=False),
+                "group": _group_name(item.group),
+                "messages": messages,
+                "tools": tools,
                 "ids": encoded.ids,
                 "learn": encoded.learn,
-                "rejected": item.conversation.rejected,
+                "rejected": None if messages is None else item.conversation.rejected,
                 "rejected_ids": encoded.rejected.ids if encoded.rejected else [],
                 "rejected_learn": encoded.rejected.learn if encoded.rejected else [],
             }
         )
-        if len(chunk) == ROWS_PER_CHUNK:
+        characters += len(messages or "") + len(encoded.ids)
+        if len(chunk) >= ROWS_PER_CHUNK or characters >= CHARACTERS_PER_CHUNK:
             yield chunk
-            chunk = []
+            chunk, characters = [], 0
     if chunk:
         yield chunk
+
+
+def _group_name(group: str) -> str:
+    """The group itself, or of a long one its beginning and a digest of all of it: equal for equal groups only."""
+    if len(group) <= LONGEST_GROUP:
+        return group
+    return f"{group[: LONGEST_GROUP // 2]}… ({hashlib.blake2b(group.encode('utf-8'), digest_size=16).hexdigest()})"

@@ -40,7 +40,7 @@ class Desk:
     @property
     def documents(self) -> bool:
         """Whether the rows are documents, of which nothing is asked."""
-        return self.items("test")[0].conversation.is_document
+        return self.rows("test").documents
 
     @property
     def max_new_tokens(self) -> int:
