@@ -1,13 +1,15 @@
 """A run goes on with what it began with: its data files, its settings, and one process at a time."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 
-from luthier import pipeline, resuming
+from luthier import pipeline, proof, resuming
 from luthier import recipe as recipes
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import EnvironmentMistake, Interrupted, Mistake
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -82,3 +84,24 @@ def test_a_number_beyond_what_there_is_becomes_what_there_is(asked: Recipe) -> N
         "data.test_items": (10, f"of {asked.data.test_path}, where 300 were asked for"),
         "data.dev_items": (3, "as asked"),
     }
+
+
+def test_the_rows_of_the_plan_are_let_go_once_they_are_on_the_disk(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[weakref.ref[pipeline.Plan]] = []
+    plan = pipeline.plan
+
+    def watched(one: Recipe) -> pipeline.Plan:
+        made = plan(one)
+        plans.append(weakref.ref(made))
+        return made
+
+    def stop(*arguments: object) -> None:
+        gc.collect()
+        raise Interrupted(f"{sum(one() is not None for one in plans)} of {len(plans)} plans are held")
+
+    monkeypatch.setattr(pipeline, "plan", watched)
+    monkeypatch.setattr(proof, "ask_base", stop)
+    with pytest.raises(Interrupted, match="0 of 1 plans are held"):
+        pipeline.run(asked, tmp_path / "r")

@@ -70,8 +70,9 @@ def run(
             proof.lend(lender, current.folder)
             current.record("borrowed", what="the prompt arms' answers", of=lender.name)
         recipe = prepare(current, planned)
+        planned = None  # its rows are on the disk now
         contamination.look(
-            current, own_test_file=recipe.data.test_path is not None, earlier=tuned.learnt_before(recipe.model)
+            current, own_test_file=recipe.data.test_path is not None, earlier=partial(tuned.learnt_before, recipe.model)
         )
         resuming.pause(stop, "after the data was prepared")
         with memory.errors("to answer the questions"):

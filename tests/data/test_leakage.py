@@ -1,6 +1,8 @@
 """Every held-out row with a relative among the learnt ones is found, with both places, and nothing else is."""
 
 import random
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -139,3 +141,21 @@ def test_the_file_has_every_place_and_a_few_texts() -> None:
     told = compare(test, rows("train", *((f"question {n}", "a") for n in range(9)))).to_json()
     assert (told["items"], told["exact"], len(told["findings"]), len(told["examples"])) == (9, 9, 9, 5)
     assert "question" not in told["findings"][0] and told["examples"][0]["other_question"] == "question 0"
+
+
+def test_learnt_rows_are_looked_at_one_by_one_and_forgotten() -> None:
+    alive: list[weakref.ref[Item]] = []
+    most = 0
+
+    def learnt() -> Iterator[Item]:
+        nonlocal most
+        for number in range(200):
+            item = row("train", number, sentence(number, 9))
+            alive.append(weakref.ref(item))
+            yield item
+            del item
+            most = max(most, sum(one() is not None for one in alive))
+
+    overlap = compare([row("test", 1, sentence(7, 9))], learnt())
+    assert found(overlap) == [("exact", "test:1", "train:7")]
+    assert most <= 3

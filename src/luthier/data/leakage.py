@@ -70,7 +70,7 @@ class Overlap:
 
 def compare(held_out: Iterable[Item], learnt: Iterable[Item]) -> Overlap:
     """Every held-out row that has a relative among the learnt ones; the worst first, then in file order."""
-    rows = _rows(held_out)
+    rows = list(_rows(held_out))
     worst: dict[int, tuple[tuple[int, float], Finding]] = {}
     order: list[Kind] = list(KINDS)
     for number, kind, similarity, other in _matches(rows, _rows(learnt)):
@@ -99,10 +99,15 @@ class _Row:
     telling: bool
 
 
-def _rows(items: Iterable[Item]) -> list[_Row]:
-    """The items for comparison; the pieces of a long document count as one row."""
-    by_place = {item.place: item for item in items}
-    return [_row(item) for item in by_place.values()]
+def _rows(items: Iterable[Item]) -> Iterator[_Row]:
+    """The items for comparison, one at a time; of those of one place, which follow each other, the last stands for all."""
+    last = None
+    for item in items:
+        if last is not None and item.place != last.place:
+            yield _row(last)
+        last = item
+    if last is not None:
+        yield _row(last)
 
 
 def _row(item: Item) -> _Row:
@@ -114,7 +119,7 @@ def _row(item: Item) -> _Row:
     return _Row(item, text, key, tuple(pieces(key)), answer, telling)
 
 
-def _matches(rows: Sequence[_Row], learnt: Sequence[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:
+def _matches(rows: Sequence[_Row], learnt: Iterable[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:
     """Number of the held-out row, kind, similarity and the learnt row, for each pair that is related."""
     questions: dict[str, list[int]] = {}
     groups: dict[str, list[int]] = {}

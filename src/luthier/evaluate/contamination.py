@@ -10,7 +10,8 @@ comparison without such rows, the clean one. It is WITHHELD
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from luthier.data import leakage
@@ -29,17 +30,20 @@ PLACES_SHOWN = 3
 FILE = "leakage.json"
 
 
-def look(current: Run, *, own_test_file: bool, earlier: Mapping[str, Sequence[Item]] | None = None) -> None:
+def look(current: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()) -> None:
     """Compare the run's splits, once: evaluation/leakage.json and an event.
 
-    `earlier` are train and dev rows of runs that the model comes from, where it was tuned already; they count like this run's.
+    `earlier` gives the train or dev rows of runs that the model comes from, where it was tuned already; they count like
+    this run's. What was learnt is read row by row, so that only the few held-out rows are in memory.
     """
     path = current.folder / "evaluation" / FILE
     if path.exists():
         return
-    rows = {name: Prepared(current.folder / "data" / f"{name}.arrow").items() for name in ("train", "dev", "test")}
-    seen = {name: [*part, *(earlier or {}).get(name, ())] for name, part in rows.items()}
-    found = {title: leakage.compare(rows[held], seen[learnt]) for title, (held, learnt) in PAIRS.items()}
+    rows = {name: Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev", "test")}
+    found = {
+        title: leakage.compare(rows[held].stream(), chain(rows[learnt].stream(), earlier(learnt)))
+        for title, (held, learnt) in PAIRS.items()
+    }
     content = {"own_test_file": own_test_file, "kinds": KINDS} | {
         title: overlap.to_json() for title, overlap in found.items()
     }

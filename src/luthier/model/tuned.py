@@ -32,17 +32,14 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
     return loading.load(source, quantised=methods.resolve(recipe.train.method or "full").quantised)
 
 
-def learnt_before(name: str) -> dict[str, list[Item]]:
-    """Train and dev rows of the runs that a model comes from, as far as their folders are there; places name the run."""
-    items: dict[str, list[Item]] = {"train": [], "dev": []}
+def learnt_before(name: str, split: str) -> Iterator[Item]:
+    """Train or dev rows of the runs that a model comes from, as far as their folders are there; places name the run."""
     while (Path(name) / "run.json").is_file():
         parent = Run(Path(name))
-        for part in items:
-            path = parent.folder / "data" / f"{part}.arrow"
-            rows = Prepared(path).items() if path.is_file() else []
-            items[part] += [replace(item, place=f"{parent.folder}: {item.place}") for item in rows]
+        path = parent.folder / "data" / f"{split}.arrow"
+        for item in Prepared(path).stream() if path.is_file() else ():
+            yield replace(item, place=f"{parent.folder}: {item.place}")
         name = recipes.load(parent.folder / "recipe.toml").model
-    return items
 
 
 def _lineage(parent: Run) -> list[dict[str, Any]]:
