@@ -33,6 +33,8 @@ def texts(column: pa.Array, path: Path) -> list[str]:
         (pa.array([7, None]), ["7", ""]),
         (pa.array([1.5, 1.0, float("nan"), float("inf")]), ["1.5", "1.0", "", "inf"]),
         (pa.array([0.1, 1.0, None], pa.float32()), ["0.1", "1.0", ""]),
+        (pa.array([[0.1, None]], pa.list_(pa.float32())), ["[0.1, null]"]),
+        (pa.array([{"x": 0.1}], pa.map_(pa.string(), pa.float32())), ['[["x", 0.1]]']),
         (pa.array([True, False, None]), ["true", "false", ""]),
         (pa.array([Decimal("1.50")]), ["1.50"]),
         (pa.array([DAY.date()]), ["2024-03-05"]),
@@ -45,6 +47,36 @@ def texts(column: pa.Array, path: Path) -> list[str]:
 )
 def test_a_column_becomes_text(column: pa.Array, expected: list[str], tmp_path: Path) -> None:
     assert texts(column, tmp_path / "x.parquet") == expected
+
+
+JSON = pa.json_()
+MESSAGE = '{"role": "user", "content": "What is 1.50?"}'
+
+
+@pytest.mark.parametrize("store_schema", [True, False])
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(['"007"', "1.50", "null", None, '{"a": [true]}'], JSON), ["007", "1.50", None, None, {"a": [True]}]),
+        (
+            pa.ListArray.from_arrays([0, 2], pa.array([MESSAGE, '"x"'], JSON)),
+            [[{"role": "user", "content": "What is 1.50?"}, "x"]],
+        ),
+        (pa.StructArray.from_arrays([pa.array(['"a"'], JSON)], names=["k"]), [{"k": "a"}]),
+    ],
+)
+def test_json_is_read_by_its_arrow_type_at_any_depth(
+    column: pa.Array, expected: list[Value], store_schema: bool, tmp_path: Path
+) -> None:
+    """As datasets 5 writes columns of mixed values, and lists of messages."""
+    pq.write_table(pa.table({"c": column}), tmp_path / "x.parquet", store_schema=store_schema)
+    assert [row.values["c"] for row in read_rows(tmp_path / "x.parquet")] == expected
+
+
+def test_what_is_said_to_be_json_and_is_not_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"c": pa.array(["1", "{"], JSON)}), path := tmp_path / "x.parquet")
+    with pytest.raises(Mistake, match=rf'{path}:row 2: the column "c" is said to hold JSON, and this is none: '):
+        list(read_rows(path))
 
 
 def test_bytes_that_are_no_text_have_no_text(tmp_path: Path) -> None:

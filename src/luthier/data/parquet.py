@@ -1,15 +1,16 @@
-"""Parquet files to rows. The only tables that come with types: these become text here, by `str`."""
+"""Parquet files to rows. The only tables that come with types: these become text here, by `str`, and JSON is read."""
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luthier.data.sources import Source
-from luthier.data.values import Number, Row, Value
+from luthier.data.values import JSONFault, Number, Row, Value, decode_only
 from luthier.errors import Mistake
 
 ROWS_AT_ONCE = 1024
@@ -26,11 +27,16 @@ def read_parquet(source: Source) -> Iterator[Row]:
         try:
             table = pq.ParquetFile(file)
             _expect_distinct(table.schema_arrow.names, source)
+            readers = {field.name: _reader(field.type) for field in table.schema_arrow}
             for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
                 columns = {name: _column(batch.column(name)) for name in batch.schema.names}
                 for index in range(batch.num_rows):
                     number += 1
-                    yield Row(f"{source.name}:row {number}", {name: column[index] for name, column in columns.items()})
+                    place = f"{source.name}:row {number}"
+                    yield Row(
+                        place,
+                        {name: _read(column[index], readers[name], place, name) for name, column in columns.items()},
+                    )
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -46,15 +52,44 @@ def _expect_distinct(names: list[str], source: Source) -> None:
         raise Mistake(f'two columns are named "{twice}"; rename one of them.', where=source.name)
 
 
-def _column(column: pa.Array) -> list[Value]:
-    """A column's values as rows hold them."""
-    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
-        # By way of the shortest text, else 0.1 in single precision would read 0.10000000149011612.
-        column = column.cast(pa.string()).cast(pa.float64())
-    elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+def _read(item: Any, read: Callable[[Any], Value], place: str, column: str) -> Value:
+    """The value in a row's column; a Mistake where it is said to be JSON and is not."""
+    try:
+        return read(item)
+    except JSONFault as fault:
+        told = f'the column "{column}" is said to hold JSON, and this is none: {fault}. Write the file again.'
+        raise Mistake(told, where=place) from None
+
+
+def _column(column: pa.Array) -> list[Any]:
+    """A column's values as Python has them."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         # Python's datetime ends at microseconds, and refuses what does not fit.
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    return [_value(item) for item in column.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _reader(kind: pa.DataType) -> Callable[[Any], Value]:
+    """From a Python value of this Arrow type to a row's value; JSON, as Hugging Face datasets write it, at any depth."""
+    types = pa.types
+    if getattr(kind, "extension_name", None) == "arrow.json":
+        return lambda item: None if item is None else decode_only(item)
+    if types.is_float16(kind) or types.is_float32(kind):
+        # By way of the shortest text, else 0.1 in single precision would read 0.10000000149011612.
+        return lambda item: _value(item if item is None else float(str(kind.to_pandas_dtype()(item))))
+    if types.is_struct(kind):
+        fields = {field.name: _reader(field.type) for field in kind}
+        return lambda item: None if item is None else {name: read(item[name]) for name, read in fields.items()}
+    if types.is_map(kind):
+        key, value = _reader(kind.key_type), _reader(kind.item_type)
+        return lambda item: None if item is None else [[key(one), value(other)] for one, other in item]
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _reader(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_list_view(kind):
+        each = _reader(kind.value_type)
+        return lambda item: None if item is None else [each(part) for part in item]
+    return _value
 
 
 def _value(item: object) -> Value:
