@@ -57,7 +57,7 @@ class Data(Section):
     """Where the rows are and how to read them."""
 
     path: Path | None = None
-    """File or folder: JSONL, JSON, CSV, TSV or Parquet, plain or .gz/.zst."""
+    """File or folder: JSONL, JSON, CSV, TSV or Parquet, plain or .gz/.zst/.xz/.bz2."""
     format: str | None = None
     """How a row becomes a conversation; recognised from the columns when not set. Also "package.module:function"."""
     columns: dict[str, str] = Field(default_factory=dict)

@@ -1,6 +1,8 @@
 """What the tests of the data floor share: files written into an own folder."""
 
+import bz2
 import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,12 @@ import pyarrow as pa
 import pytest
 
 Write = Callable[[str, "str | bytes"], Path]
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".zst": lambda raw: pa.compress(raw, codec="zstd", asbytes=True),
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+}
 
 
 @pytest.fixture
@@ -17,10 +25,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
     def write_file(name: str, content: str | bytes) -> Path:
         raw = content.encode("utf-8") if isinstance(content, str) else content
-        if name.endswith(".gz"):
-            raw = gzip.compress(raw)
-        elif name.endswith(".zst"):
-            raw = pa.compress(raw, codec="zstd", asbytes=True)
+        if pack := PACKERS.get(Path(name).suffix):
+            raw = pack(raw)
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw)

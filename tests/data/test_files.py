@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from luthier.data import read_rows
@@ -15,7 +14,7 @@ from luthier.data.files import find
 from luthier.errors import EnvironmentMistake, Mistake
 
 Write = Callable[[str, str | bytes], Path]
-KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also packed as .gz or .zst"
+KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also packed as .gz, .zst, .xz or .bz2"
 LINE = '{"question": "q", "answer": "a"}\n'
 
 
@@ -51,14 +50,24 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["x.jsonl", "x.JSONL", "x.ndjson", "x.jsonl.gz", "x.jsonl.zst", "my.data.v2.ndjson.GZ"]
+    "name",
+    [
+        "x.jsonl",
+        "x.JSONL",
+        "x.ndjson",
+        "x.jsonl.gz",
+        "x.jsonl.zst",
+        "x.jsonl.xz",
+        "x.jsonl.bz2",
+        "my.data.v2.ndjson.GZ",
+    ],
 )
 def test_the_ending_tells_the_kind(write: Write, name: str) -> None:
     path = write(name, gzip.compress(LINE.encode()) if name.endswith("GZ") else LINE)
     assert [(row.place, row.values) for row in read_rows(path)] == [(f"{name}:1", {"question": "q", "answer": "a"})]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".xz", ".bz2"])
 def test_packed_files_read_like_plain_ones(write: Write, ending: str) -> None:
     content = "q,a\n" + "".join(f"{n},é{n}\n" for n in range(20_000))
     rows = list(read_rows(write(f"x.csv{ending}", content)))
@@ -66,11 +75,34 @@ def test_packed_files_read_like_plain_ones(write: Write, ending: str) -> None:
     assert rows[-1].values == {"q": "19999", "a": "é19999"}
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lambda raw: pa.compress(raw, codec="zstd", asbytes=True)])
-def test_packed_pieces_one_behind_the_other_are_read_to_the_end(write: Write, pack: "type[bytes]") -> None:
-    path = write("x", b"").rename("x.jsonl.gz" if pack is gzip.compress else "x.jsonl.zst")
-    path.write_bytes(pack(LINE.encode()) + pack(LINE.encode()))
+@pytest.mark.parametrize(
+    ("ending", "padding"), [(".gz", 0), (".gz", 1000), (".zst", 0), (".xz", 0), (".xz", 8), (".xz", 999), (".bz2", 0)]
+)
+def test_packed_pieces_one_behind_the_other_are_read_to_the_end(write: Write, ending: str, padding: int) -> None:
+    """Behind a piece zeros may stand, as tapes leave them."""
+    path = write(f"x.jsonl{ending}", LINE)
+    path.write_bytes(2 * (path.read_bytes() + padding * b"\0"))
     assert len(list(read_rows(path))) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (
+            "00a8",
+            "packed with a window of 2,048 MiB, more than the 128 MiB that are read. Unpack it with zstd -d --long=31",
+        ),
+        (
+            "01002a",
+            "packed with the dictionary 42, without which nothing can be read. Unpack it where the dictionary is",
+        ),
+    ],
+)
+def test_a_sound_zstd_file_that_needs_more_is_named_for_what_it_is(write: Write, header: str, found: str) -> None:
+    """Frames by hand (RFC 8878): magic number, header, and the line as one block that is not compressed."""
+    block = (len(LINE) << 3 | 1).to_bytes(3, "little") + LINE.encode()
+    write("x", b"").rename("x.jsonl.zst").write_bytes(bytes.fromhex("28b52ffd" + header) + block)
+    assert message(Path("x.jsonl.zst")).startswith(f"x.jsonl.zst: {found}")
 
 
 def test_a_folder_is_its_files_by_name_without_hidden_ones(write: Write) -> None:
@@ -104,7 +136,6 @@ def test_a_missing_folder_is_named(write: Write) -> None:
     [
         ("x.xlsx", 'unknown kind of file ".xlsx".'),
         ("x.jsnl", 'unknown kind of file ".jsnl", did you mean ".jsonl"?'),
-        ("x.jsonl.bz2", 'unknown kind of file ".bz2".'),
         ("x.gz", "a file without an ending that tells its kind."),
         ("x", "a file without an ending that tells its kind."),
     ],
@@ -112,6 +143,16 @@ def test_a_missing_folder_is_named(write: Write) -> None:
 def test_an_unknown_kind_of_file_is_refused(write: Write, name: str, found: str) -> None:
     assert message(write(name, LINE)) == (
         f"{name}: {found} Expected {KNOWN}. Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
+    )
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.lz4", "x.zip", "x.tar.gz"])
+def test_a_packed_file_of_another_kind_is_to_be_unpacked(write: Write, name: str) -> None:
+    kind = ".tar" if name == "x.tar.gz" else Path(name).suffix
+    told = message(write(name, LINE))
+    assert (
+        told
+        == f'{name}: a packed file of a kind that is not unpacked here, "{kind}". Expected {KNOWN}. Unpack it first.'
     )
 
 
@@ -154,18 +195,27 @@ def test_utf16_is_named(write: Write, name: str, encoding: str) -> None:
     )
 
 
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".xz", ".bz2"])
 def test_a_packed_file_that_was_cut_off_is_refused(write: Write, ending: str) -> None:
     path = write(f"x.jsonl{ending}", "".join(f'{{"text": "{n * n}"}}\n' for n in range(20_000)))
     path.write_bytes(path.read_bytes()[:-30])
-    codec = {".gz": "gzip", ".zst": "zstd"}[ending]
+    told = {
+        ".gz": "gzip file (it ends in the middle)", ".zst": "zstd file (Truncated compressed stream)",
+        ".xz": "xz file (it ends in the middle)", ".bz2": "bzip2 file (it ends in the middle)",
+    }[ending]  # fmt: skip
     assert message(path) == (
-        f"x.jsonl{ending}: damaged or cut off {codec} file (Truncated compressed stream). "
-        "Copy or download it again, or pack it again."
+        f"x.jsonl{ending}: damaged or cut off {told}. Copy or download it again, or pack it again."
     )
 
 
-@pytest.mark.parametrize(("ending", "codec"), [(".gz", "gzip"), (".zst", "zstd")])
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".xz", ".bz2"])
+def test_no_rows_are_lost_behind_a_damaged_piece(write: Write, ending: str) -> None:
+    path = write(f"x.jsonl{ending}", LINE)
+    path.write_bytes(path.read_bytes() + b"damaged" + path.read_bytes()[7:])
+    assert message(path).startswith(f"x.jsonl{ending}: damaged or cut off ")
+
+
+@pytest.mark.parametrize(("ending", "codec"), [(".gz", "gzip"), (".zst", "zstd"), (".xz", "xz"), (".bz2", "bzip2")])
 def test_a_file_that_is_not_packed_as_its_name_says_is_refused(write: Write, ending: str, codec: str) -> None:
     path = write("x.jsonl", LINE).rename(f"x.jsonl{ending}")
     assert message(path).startswith(f"x.jsonl{ending}: damaged or cut off {codec} file (")

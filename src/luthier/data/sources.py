@@ -5,25 +5,40 @@ and `parquet` deal with sound content only.
 """
 
 import contextlib
+import importlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from luthier.errors import EnvironmentMistake, Mistake, nearest
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-PACKED = {".gz": "gzip", ".zst": "zstd"}
-KNOWN = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}, each also packed as .gz or .zst"
+PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
+UNPACKERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "gzip": ("zlib", lambda zlib: zlib.decompressobj(31)),
+    "xz": ("lzma", lambda lzma: lzma.LZMADecompressor()),
+    "bzip2": ("bz2", lambda bz2: bz2.BZ2Decompressor()),
+}
+"""Python's own module for a codec, which a Python may have been built without, and what it unpacks with. zstd is Arrow's."""
+PADDED = ("gzip", "xz")
+"""Codecs behind whose packed pieces zeros may stand."""
+NOT_UNPACKED = (".7z", ".br", ".lz4", ".lzma", ".rar", ".sz", ".tar", ".tgz", ".z", ".zip")
+KNOWN = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}, each also packed as .gz, .zst, .xz or .bz2"
+AT_ONCE = 1 << 16  # packed bytes
+LARGEST_WINDOW = (
+    1 << 27
+)  # bytes that zstd's readers look back on unless they are told to; `zstd --long=28` and more need more
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read. `name` is how messages and places call it, `kind` one of KINDS, `codec` gzip, zstd or None."""
+    """A file to read. `name` is how messages and places call it, `kind` one of KINDS, `codec` a value of PACKED or None."""
 
     path: Path
     name: str
@@ -44,18 +59,33 @@ class Source:
         found = f'unknown kind of file "{ending}"' if ending else "a file without an ending that tells its kind"
         hint = f', did you mean "{guess}"?' if guess else "."
         advice = "Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
+        if ending in NOT_UNPACKED:
+            found, hint, advice = (
+                f'a packed file of a kind that is not unpacked here, "{ending}"',
+                ".",
+                "Unpack it first.",
+            )
         raise Mistake(f"{found}{hint} Expected {KNOWN}. {advice}", where=name)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The unpacked bytes, as a stream; whatever goes wrong while it is read becomes a message."""
-        with trouble(self.name, self.codec), open(self.path, "rb") as file:
+        with trouble(self.name), open(self.path, "rb") as file:
             if self.codec is None:
                 yield file
-            else:
+            elif self.codec == "zstd":
                 # Arrow's reader refuses a file that was cut off; that of the zstandard package ends early in silence.
-                with pa.CompressedInputStream(pa.PythonFile(file), self.codec) as unpacked:
+                with _unpacking(self, OSError), pa.CompressedInputStream(pa.PythonFile(file), self.codec) as unpacked:
                     yield io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 18)
+            else:
+                # Python's own file objects take what is damaged behind a packed piece for its end.
+                name, start = UNPACKERS[self.codec]
+                module = _module(name, self)
+                with _unpacking(
+                    self, EOFError, OSError, getattr(module, "error", EOFError), getattr(module, "LZMAError", EOFError)
+                ):
+                    parts = _unpacked(file, partial(start, module), padded=self.codec in PADDED)
+                    yield io.BufferedReader(_Joined(parts), 1 << 18)
 
     def lines(self) -> Iterator[str]:
         """Decoded lines with their ends, one at a time; only LF ends a line, so U+2028 and the like stay text."""
@@ -109,8 +139,8 @@ def _advice(encoding: str) -> str:
 
 
 @contextlib.contextmanager
-def trouble(name: str, codec: str | None = None) -> Iterator[None]:
-    """Turns what the system or the unpacker says while `name` is read into a message that a user can act on."""
+def trouble(name: str) -> Iterator[None]:
+    """Turns what the system says while `name` is read into a message that a user can act on."""
     try:
         yield
     except FileNotFoundError:
@@ -121,9 +151,91 @@ def trouble(name: str, codec: str | None = None) -> Iterator[None]:
             where=name,
         ) from None
     except OSError as error:
-        if codec is not None and error.errno is None:
-            raise Mistake(
-                f"damaged or cut off {codec} file ({error}). Copy or download it again, or pack it again.", where=name
-            ) from None
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise EnvironmentMistake(f"cannot be read: {reason}. Check the disk, then try again.", where=name) from error
+
+
+@contextlib.contextmanager
+def _unpacking(source: Source, *faults: type[Exception]) -> Iterator[None]:
+    """Turns what the unpacker says into a message; what the system says, which has a number, passes."""
+    try:
+        yield
+    except faults as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        special = _special_zstd(source.path) if source.codec == "zstd" else None
+        told = special or (
+            f"damaged or cut off {source.codec} file ({str(error).rstrip('.')}). "
+            "Copy or download it again, or pack it again."
+        )
+        raise Mistake(told, where=source.name) from None
+
+
+def _unpacked(file: BinaryIO, start: Callable[[], Any], *, padded: bool) -> Iterator[bytes]:
+    """What the packed pieces hold that follow each other in a file; `start` gives what unpacks a piece."""
+    packed = b""
+    while packed := (packed.lstrip(b"\0") if padded else packed) or file.read(AT_ONCE):
+        if padded and not packed.lstrip(b"\0"):
+            continue
+        piece = start()
+        while not piece.eof:
+            if not (packed := packed or file.read(AT_ONCE)):
+                raise EOFError("it ends in the middle")
+            yield piece.decompress(packed)
+            packed = piece.unused_data
+
+
+class _Joined(io.RawIOBase):
+    """Pieces of bytes as one stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = memoryview(piece)
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken], self._rest = self._rest[:taken], self._rest[taken:]
+        return taken
+
+
+def _special_zstd(path: Path) -> str | None:
+    """What a sound zstd file needs that is not to be had here, by the header of its first frame (RFC 8878, 3.1.1)."""
+    with path.open("rb") as file:
+        magic = int.from_bytes(file.read(4), "little")
+        while magic & 0xFFFFFFF0 == 0x184D2A50:  # a frame to be skipped
+            file.seek(int.from_bytes(file.read(4), "little"), io.SEEK_CUR)
+            magic = int.from_bytes(file.read(4), "little")
+        if magic != 0xFD2FB528:
+            return None
+        (descriptor,) = file.read(1) or b"\0"
+        single = descriptor >> 5 & 1
+        (exponent,) = b"\0" if single else file.read(1) or b"\0"
+        dictionary = int.from_bytes(file.read((0, 1, 2, 4)[descriptor & 3]), "little")
+        content = file.read((single, 2, 4, 8)[descriptor >> 6])
+    largest = int.from_bytes(content, "little") + 256 * (len(content) == 2)
+    window = largest if single else (1 << 10 + (exponent >> 3)) * (8 + (exponent & 7)) // 8
+    if dictionary:
+        return (
+            f"packed with the dictionary {dictionary}, without which nothing can be read. "
+            "Unpack it where the dictionary is: zstd -d -D DICTIONARY."
+        )
+    if window > LARGEST_WINDOW:
+        return (
+            f"packed with a window of {window / 2**20:,.0f} MiB, more than the {LARGEST_WINDOW >> 20} MiB that are read. "
+            "Unpack it with zstd -d --long=31, or pack it without --long."
+        )
+    return None
+
+
+def _module(name: str, source: Source) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise EnvironmentMistake(
+            f"this Python was built without {name}, which unpacks {source.codec}. Unpack the file first.",
+            where=source.name,
+        ) from None
