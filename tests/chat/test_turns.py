@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from tests.chat.conftest import Make, rows_as_text, talk
 
-from luthier.chat import Message
+from luthier.chat import Conversation, Message
 from luthier.errors import Mistake
 
 ASK = "{% if add_generation_prompt %}"
@@ -116,3 +116,17 @@ def test_tags_that_are_not_special_stay_text_for_users_and_are_tags_for_the_assi
     assert think not in template.prompt([Message("user", "What is <think>?")])
     [row] = template.rows(talk("q", "<think>Hm.</think>a"))
     assert row.ids.count(think) == 1
+
+
+def test_many_rows_at_once_are_the_rows_one_by_one_in_their_order(make: Make) -> None:
+    template = make(HYBRID)
+    talks = [talk(f"q{number}", "a", *(("p", "b") if number % 3 else ())) for number in range(600)]
+    talks += [Conversation.document("Once <think> upon."), talk("<|im_end|>", "a")]
+    assert template.rows_of(talks) == [template.rows(one) for one in talks]
+
+
+def test_a_conversation_that_is_refused_leaves_the_others_their_rows(make: Make) -> None:
+    template = make(OPENED.replace("{{ m.content", "{{ raise_exception('No x.') if m.content == 'x' }}{{ m.content"))
+    first, refused, last = template.rows_of([talk("q", "a"), talk("q", "x"), talk("q", "b")])
+    assert isinstance(refused, Mistake) and 'message 2 of 2 (assistant behind user): "No x"' in refused.message
+    assert [first, last] == [template.rows(talk("q", "a")), template.rows(talk("q", "b"))]

@@ -81,13 +81,13 @@ def together(
     return whole, learnt
 
 
-def alone(turn: Turn, ends: Ends, control: Control) -> tuple[str, list[tuple[int, int]], bool]:
-    """The prompt of one answer with the answer behind it, what is learnt of it, and whether the template ends it."""
+def alone(turn: Turn, ends: Ends, control: Control) -> tuple[str, list[tuple[int, int]]]:
+    """The prompt of one answer with the answer behind it, and what is learnt of it."""
     text = turn.prompt + _rest(turn, control)
     begin = len(turn.prompt)
     end = ends.of(text, begin, body_end(text, begin, len(text), control), control)
     text = text[: end.end()] if end else text
-    return text, [(begin, len(text))], end is not None
+    return text, [(begin, len(text))]
 
 
 def _rest(turn: Turn, control: Control) -> str:

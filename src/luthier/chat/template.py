@@ -9,8 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
 
 from luthier.chat import spans, thoughts
 from luthier.chat.conversation import Conversation, Message
@@ -22,6 +24,7 @@ from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
 from luthier.errors import Mistake
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
+CHUNK = 512
 FREE_LETTERS = range(0xF0000, 0xF0000 + 4096)  # letters without a meaning, to stand for what people spelled
 
 BASE_TEMPLATE = """\
@@ -130,14 +133,39 @@ class Template:
         return rows
 
     def rows_of(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | Mistake]:
-        """The rows of many conversations, or for each why it has none."""
+        """The rows of many conversations, or for each why it has none.
+
+        While one chunk of them is tokenized on all cores, the next one is rendered.
+        """
         rows: list[list[Encoded] | Mistake] = []
-        for conversation in conversations:
-            try:
-                rows.append(self._rows(conversation))
-            except Mistake as mistake:
-                rows.append(mistake)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            waiting: tuple[list[_Draft | Mistake], Future[list[list[int]]]] | None = None
+            for chunk in _chunks(conversations):
+                drafts = [self._draft(conversation) for conversation in chunk]
+                texts = [one for draft in drafts if isinstance(draft, _Draft) for one in draft.renderings]
+                if waiting:
+                    rows += self._finished(waiting[0], waiting[1].result())
+                waiting = drafts, beside.submit(self._coder.many, texts)
+            if waiting:
+                rows += self._finished(waiting[0], waiting[1].result())
         return rows
+
+    def _finished(
+        self, drafts: Sequence["_Draft | Mistake"], ids: Sequence[list[int]]
+    ) -> Iterator[list[Encoded] | Mistake]:
+        left = iter(ids)
+        for draft in drafts:
+            if isinstance(draft, Mistake):
+                yield draft
+                continue
+            if not draft.turns:
+                yield [self._document(next(left))]
+                continue
+            rows = [self._coder.row(rendering, next(left)) for rendering in draft.renderings]
+            if None in rows:  # the answers' prompts cannot all be the beginning of one row
+                apart = [self._alone(turn, draft.renderings[0].spelled) for turn in draft.turns]
+                rows = [self._coder.row(rendering, self._coder.ids(rendering)) for rendering in apart]
+            yield [row for row in rows if row is not None]
 
     def read(self, ids: Sequence[int]) -> Reply:
         """Generated ids, up to the first token that ends an answer: the answer, and thoughts apart from it."""
@@ -184,28 +212,25 @@ class Template:
     def _beginning(self) -> list[int]:
         return [self.tokenizer.control[self.tokenizer.bos]] if self.tokenizer.bos else []
 
-    def _document(self, text: str) -> Encoded:
-        start, ids = self._beginning(), self.tokenizer.encode(text)[0]
-        end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
-        return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
-
-    def _rows(self, conversation: Conversation) -> list[Encoded]:
+    def _draft(self, conversation: Conversation) -> "_Draft | Mistake":
+        """The texts of a conversation's rows."""
         if conversation.is_document:
-            return [self._document(conversation.answer)]
+            [text], _, spelled = self._spared(conversation.messages, ())
+            return _Draft([Rendering(text.content, spelled=spelled)])
         assert conversation.messages[-1].role == "assistant", "a conversation to learn ends with the answer"
-        messages, definitions, spelled = self._spared(conversation.messages, conversation.tools)
-        places = [number for number, message in enumerate(messages) if message.role == "assistant"]
-        turns = [self._turn(messages[: place + 1], definitions) for place in places]
-        if len(turns) == 1 and turns[0].upto.startswith(turns[0].prompt):
+        try:
+            messages, tools, spelled = self._spared(conversation.messages, conversation.tools)
+            places = [number for number, message in enumerate(messages) if message.role == "assistant"]
+            turns = [self._turn(messages[: place + 1], tools) for place in places]
             whole = turns[0].upto
-        else:
-            whole = self._render(self._answered(messages), definitions, ask=False)
+            if len(turns) > 1 and turns[0].upto.startswith(turns[0].prompt):
+                answered = [*self._settled(messages[:-1]), self._parted(messages[-1])]
+                whole = self._render(answered, tools, ask=False)
+        except Mistake as mistake:
+            return mistake
         if found := spans.together(whole, turns, self._ends, self._coder.control):
-            text, learnt = found
-            rendering = self._cut(text, learnt, spelled)
-            if row := self._coder.row(rendering, self._coder.ids(rendering)):
-                return [row]
-        return [self._alone(turn, spelled) for turn in turns]
+            return _Draft([self._cut(*found, spelled)], turns)
+        return _Draft([self._alone(turn, spelled) for turn in turns], turns)
 
     def _cut(self, text: str, learnt: list[tuple[int, int]], spelled: Mapping[str, str]) -> Rendering:
         """A rendering up to its last end token, which it gets where the template writes none."""
@@ -216,15 +241,13 @@ class Template:
             text += self.tokenizer.eos
         return Rendering(text, [*learnt[:-1], (begin, len(text))], spelled)
 
-    def _alone(self, turn: spans.Turn, spelled: Mapping[str, str]) -> Encoded:
-        text, learnt, ended = spans.alone(turn, self._ends, self._coder.control)
-        if not ended and self.tokenizer.eos in self.tokenizer.control:
-            text += self.tokenizer.eos
-            learnt = [(learnt[0][0], len(text))]
-        rendering = Rendering(text, learnt, spelled)
-        row = self._coder.row(rendering, self._coder.ids(rendering))
-        assert row is not None, "one answer can always follow its prompt"
-        return row
+    def _alone(self, turn: spans.Turn, spelled: Mapping[str, str]) -> Rendering:
+        return self._cut(*spans.alone(turn, self._ends, self._coder.control), spelled)
+
+    def _document(self, ids: list[int]) -> Encoded:
+        start = self._beginning()
+        end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
+        return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
 
     def _turn(self, messages: Sequence[Message], tools: list[Dict]) -> spans.Turn:
         """One answer, the last of the messages, as the template asks for it and shows it."""
@@ -246,9 +269,6 @@ class Template:
         text = self._render([*messages[:-1], replace(messages[-1], content=mark(0))], tools, ask=False)
         parts = text.split(mark(0))
         return (parts[0], parts[1]) if len(parts) == 2 else ("", "")
-
-    def _answered(self, messages: Sequence[Message]) -> list[Message]:
-        return [*self._settled(messages[:-1]), self._parted(messages[-1])]
 
     def _settled(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the template can show them: with the system message in its place, or in the first user message."""
@@ -359,6 +379,21 @@ class Template:
             return frozenset()
         tags = self._habits.manner.tags
         return self.tokenizer.spoken | {tag for tag in (tags.open, tags.close) if tag in self.tokenizer.control}
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """The texts that become a conversation's rows, and its answers; a document has none."""
+
+    renderings: list[Rendering]
+    turns: Sequence[spans.Turn] = ()
+
+
+def _chunks(conversations: Iterable[Conversation]) -> Iterator[list[Conversation]]:
+    """A few hundred conversations at a time: enough for all cores, and little enough to overlap."""
+    left = iter(conversations)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
 
 
 def _texts(message: Message) -> Iterator[str]:
