@@ -98,7 +98,7 @@ def test_before_training_only_the_base_model_is_told_about() -> None:
     result = errata.analyse(rows(), [line("Open the setings.")], Evaluate())
     assert result["answers"] == {"base": 1, "fine_tuned": 0}
     assert result["categories"][0]["fine_tuned"] is None and result["categories"][0]["mended"] is None
-    assert result["sentence"] == "Errors in 1 answers, of the base model: misspelling 1."
+    assert result["sentence"] == "Errors in 1 answer, of the base model: misspelling 1."
     assert result["categories"][0]["advice"].startswith("No training answer has these misspellings")
 
 

@@ -89,3 +89,13 @@ def test_votes_on_one_item_stand_and_fall_together() -> None:
 def test_what_cannot_be_rated_is_refused(votes: list[Vote], told: str) -> None:
     with pytest.raises(Mistake, match=re.escape(told)):
         rate(votes)
+
+
+@pytest.mark.parametrize("winner", ["x", None])
+def test_votes_that_all_say_the_same_leave_a_doubt(winner: str | None) -> None:
+    first, second = rate([Vote("x", "y", winner)] * 10)
+    for rating in (first, second):
+        assert rating.interval[0] <= rating.rating <= rating.interval[1]
+        assert rating.interval[1] - rating.interval[0] > 50
+    many, _ = rate([Vote("x", "y", winner)] * 10_000)
+    assert many.interval[1] - many.interval[0] < 500

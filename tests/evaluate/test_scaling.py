@@ -43,6 +43,12 @@ def test_a_flat_curve_changes_little() -> None:
     assert fit([0.6, 0.6, 0.6, 0.6]).word == "LITTLE CHANGE"
 
 
+def test_two_questions_that_change_alike_cannot_tell() -> None:
+    found = doubling([100, 200], [[0.5, 0.5], [0.5, 0.5]], ["a", "b"], margin=0.02, seed=0)
+    # 3.8415 / (2 + 3.8415) of unseen questions could each gain or lose 1 with a doubling.
+    assert found.word == "CANNOT TELL" and found.interval == pytest.approx((-0.6576, 0.6576), abs=1e-4)
+
+
 def test_a_falling_curve_says_so() -> None:
     assert fit([0.7, 0.6, 0.5, 0.4]).word == "MORE HURTS"
 

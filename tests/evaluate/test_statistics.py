@@ -173,11 +173,43 @@ def test_all_right_in_grouped_items_is_not_certainty() -> None:
     assert interval == statistics.wilson_interval(1.0, 10, confidence=0.95)
 
 
-def test_smallest_visible_effect_is_2_8_standard_errors() -> None:
-    # 10 fixed and 10 broken of 100: variance 20/99, and z quantiles 1.959964 + 0.841621.
+def test_smallest_visible_effect_is_2_8_standard_errors_at_that_effect() -> None:
+    # 10 fixed and 10 broken of 100: variance 0.2 - δ², and z quantiles 1.959964 + 0.841621.
     tuned, prompt = [1.0] * 10 + [0.0] * 10 + [1.0] * 80, [0.0] * 10 + [1.0] * 90
     effect = statistics.smallest_visible_effect(tuned, prompt, ALONE[:100], alpha=0.05)
-    assert effect == pytest.approx(2.801585 * math.sqrt(20 / 99 / 100), rel=1e-5)
+    assert effect == pytest.approx(2.801585 * math.sqrt((0.2 - effect**2) / 100), rel=1e-5)
+    assert effect == pytest.approx(2.801585 * math.sqrt(0.2 / (100 + 2.801585**2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1.0, 0.5, 0.01])
+def test_differences_that_are_all_equal_leave_a_doubt(size: float) -> None:
+    tuned, prompt = [size] * 12, [0.0] * 12
+    effect = statistics.smallest_visible_effect(tuned, prompt, ALONE[:12], alpha=0.05)
+    assert effect == pytest.approx(2.801585 * size / math.sqrt(12 + 2.801585**2), rel=1e-5)
+    low, high = statistics.paired_interval(tuned, prompt, ALONE[:12], confidence=0.95, seed=0)
+    assert (
+        high - low > 0.2
+    )  # 12 questions without the other case do not tell that it never comes: 3.84 / (12 + 3.84) = 0.24
+    if size < 1:  # 0/1 scores have Tango's interval
+        assert (low, high) == pytest.approx((size - 3.8415 / 15.8415, size + 3.8415 / 15.8415), abs=1e-4)
+
+
+@pytest.mark.parametrize("difference", [0.01, 0.0])
+def test_few_questions_that_all_differ_alike_are_not_equivalent(difference: float) -> None:
+    few, many = (
+        statistics.Paired.of([0.5 + difference] * count, [0.5] * count, ALONE[:count], seed=0) for count in (5, 300)
+    )
+    # 90 %: 2.7055 / (n + 2.7055) is 0.35 of 5 and 0.009 of 300.
+    assert not statistics.equivalent(few.interval(0.9), 0.02) and statistics.equivalence_p(few, 0.02) > 0.3
+    assert statistics.equivalent(many.interval(0.9), 0.02) and statistics.equivalence_p(many, 0.02) < 0.05
+
+
+def test_equal_scores_of_an_arm_are_not_certainty() -> None:
+    blind = 3.8415 / (12 + 3.8415)
+    interval = statistics.mean_interval([0.7] * 12, ALONE[:12], confidence=0.95, seed=0)
+    assert interval == pytest.approx((0.7 * (1 - blind), 0.7 + 0.3 * blind), abs=1e-5)
+    ones = statistics.mean_interval([1.0 - 1e-12] * 12, ALONE[:12], confidence=0.95, seed=0)
+    assert ones == pytest.approx(statistics.wilson_interval(1.0, 12, confidence=0.95), abs=1e-6)
 
 
 def test_too_few_questions_can_show_nothing() -> None:
@@ -270,13 +302,16 @@ def _beyond(paired: statistics.Paired, margin: float) -> bool:
     return means[0] > -margin or means[-1] < margin
 
 
-def test_four_times_the_items_see_half_the_effect() -> None:
+def test_items_needed_read_the_visible_effect_backwards_and_agree_with_the_plan() -> None:
     tuned, prompt = [1.0] * 15 + [0.0] * 10 + [1.0] * 75, [0.0] * 15 + [1.0] * 85
     effect = statistics.smallest_visible_effect(tuned, prompt, ALONE[:100], alpha=0.05)
     found = [
         statistics.items_needed(tuned, prompt, ALONE[:100], effect=effect / factor, alpha=0.05) for factor in (1, 2)
     ]
-    assert found == [pytest.approx(100, abs=1), pytest.approx(400, abs=1)]
+    assert found == [
+        pytest.approx(100, abs=1),
+        pytest.approx(statistics.planned_items(effect / 2, changed=0.25), abs=1),
+    ]
 
 
 def test_items_needed_count_the_design_effect() -> None:
@@ -284,8 +319,7 @@ def test_items_needed_count_the_design_effect() -> None:
     tuned, prompt = (0.5 + differences).tolist(), [0.5] * 100
     grouped = statistics.items_needed(tuned, prompt, [str(n // 5) for n in range(100)], effect=0.05, alpha=0.05)
     alone = statistics.items_needed(tuned, prompt, ALONE[:100], effect=0.05, alpha=0.05)
-    effect = statistics.design_effect(differences, [str(n // 5) for n in range(100)])
-    assert grouped / alone == pytest.approx(effect, rel=0.01)
+    assert grouped / alone == pytest.approx(5, rel=0.01)  # five equal ones say as much as one
 
 
 def test_items_needed_where_nothing_changed_meet_enough_changes() -> None:

@@ -1,6 +1,8 @@
 """The four words: when each is said, how it reads, and how often it would be wrong."""
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -163,6 +165,53 @@ def test_each_verdict_reads_as_plain_english(decision: verdict.Decision, text: s
     assert said(decision, "token_f1") == text
 
 
+BORDERS: dict[str, tuple[Scores, Scores]] = {
+    "all alike": ([0.7] * 12, [0.7] * 12),
+    "all zero": ([0.0] * 12, [0.0] * 12),
+    "all gain the same": ([0.9] * 12, [0.4] * 12),
+    "all gain next to nothing": ([0.50000001] * 12, [0.5] * 12),
+    "all fixed": ([1.0] * 12, [0.0] * 12),
+    "all broken": ([0.0] * 12, [1.0] * 12),
+    "one differs": ([0.6] + [0.5] * 11, [0.5] * 12),
+    "a hair's breadth each": ([0.5 + 1e-6 * (1 + number) for number in range(12)], [0.5] * 12),
+    "two questions": ([1.0, 1.0], [0.0, 0.0]),
+    "bits alike": ([-0.8] * 12, [-0.8] * 12),
+    "bits all gain": ([-0.7] * 12, [-1.9] * 12),
+    "many alike": ([0.5] * 900, [0.5] * 900),
+    "many gain the same": ([0.51] * 900, [0.5] * 900),
+}
+
+
+NONSENSE = re.compile(
+    r"[-+±]0\.0+(?!\d)|nan|inf\b|(?:above about|seen is|see) 0\.0+ |\b1 (?:groups|questions|documents)\b"
+)
+
+
+@pytest.mark.parametrize("case", BORDERS)
+@pytest.mark.parametrize("in_a_group", [1, 2, 1000])
+def test_no_sentence_says_nonsense_at_the_borders(case: str, in_a_group: int) -> None:
+    tuned, prompt = BORDERS[case]
+    metric = "bits_per_byte" if "bits" in case else "token_f1"
+    for margin in (0.02, 1e-5):
+        decision = verdict.decide(
+            tuned, prompt, [str(n // in_a_group) for n in range(len(tuned))], margin=margin, seed=1
+        )
+        text = said(decision, metric)
+        assert not NONSENSE.search(text), text
+        assert decision.smallest_visible_effect > 0 and math.isfinite(decision.p_value)
+        assert decision.interval.low <= decision.difference <= decision.interval.high > decision.interval.low
+        if decision.groups == 1:
+            assert "one group, so there is nothing to tell chance by" in text and decision.verdict == "NOT SHOWN"
+
+
+def test_twelve_questions_that_all_gain_the_same_say_what_they_can_see() -> None:
+    tuned, prompt = BORDERS["all gain the same"]
+    # 2.8016 · 0.5 / √(12 + 2.8016²) = 0.3144
+    assert said(verdict.decide(tuned, prompt, [str(n) for n in range(12)], seed=1), "token_f1").endswith(
+        "With only 12 questions, only effects above about 31.4 points can be seen."
+    )
+
+
 def test_a_small_test_says_what_it_can_see() -> None:
     small = {"n": 40, "groups": 40, "smallest_visible_effect": 0.121}
     seen = "With only 40 questions, only effects above about 12.1 points can be seen."
@@ -316,8 +365,8 @@ def test_holm_takes_a_claim_back_that_one_look_alone_would_make() -> None:
 
 def test_not_shown_says_how_many_more_questions_it_would_take() -> None:
     decision = verdict.decide(*outcome(fixed=12, broken=8, same=80), seed=1)
-    # 2.8016² · (20 - 16/100)/99 / 0.02² = 3,932.4: 3,833 more, told as 3,900.
-    assert decision.more_items == 3833
+    # 2.8016² · (20/100 - 0.02²) / 0.02² = 3,916.6: 3,817 more, told as 3,900.
+    assert decision.more_items == 3817
     assert said(decision).endswith("About 3,900 more questions would be needed to see 2.0 points.")
     shared = verdict.decide(*outcome(fixed=12, broken=0, same=48)[:2], [str(n // 12) for n in range(60)], seed=1)
     assert "more questions, in groups as large as these, would be needed to see 2.0 points." in said(shared)

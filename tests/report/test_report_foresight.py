@@ -40,6 +40,15 @@ def test_a_training_that_ended_half_way_is_compared_with_half_the_forecast(make_
     assert "- time: 40 s foretold (by the first three steps), 50 s measured, \N{MINUS SIGN}20 %" in text
 
 
+def test_a_training_without_any_measured_time_is_not_compared(make_run: Callable[..., Path]) -> None:
+    folder = make_run(steps=2, stop_at_step=1)
+    (folder / "events.jsonl").write_text("")
+    quick = [{name: value for name, value in event.items() if "second" not in name} for event in EVENTS]
+    (memory,) = told(folder, [*quick[:-1], quick[-1] | {"peak_bytes": 3_300_000_001}])
+    assert memory["what"] == "memory"
+    assert "3.30 GB measured, 0 %" in (folder / "report.md").read_text()
+
+
 def test_nothing_is_compared_before_the_end_or_without_a_forecast(make_run: Callable[..., Path]) -> None:
     assert told(make_run("unfinished", stop_at_step=30), EVENTS[:-1]) == []
     assert told(make_run("older"), []) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from luthier.report import evidence, story
-from luthier.report.wording import BITS, POINTS, duration, moment
+from luthier.report.wording import BITS, POINTS, duration, moment, rounded
 
 MakeRun = Callable[..., Path]
 
@@ -173,6 +173,47 @@ def test_documents_are_told_in_bits_per_byte_not_in_points(make_run: MakeRun) ->
     assert documents.table.rows[-1].mean == "0.940" and documents.table.note == "Less is better."
 
 
+def test_what_costs_the_same_is_said_to_cost_the_same(make_run: MakeRun) -> None:
+    folder = make_run()
+    path = folder / "evaluation" / "verdict.json"
+    verdict = json.loads(path.read_text())
+    best = verdict["arms"][verdict["best_prompt_arm"]]
+    verdict["arms"]["fine-tuned"] |= {"prompt_tokens": best["prompt_tokens"] * 1.001, "seconds": best["seconds"] * 1.01}
+    path.write_text(json.dumps(verdict))
+    name = verdict["best_prompt_arm"]
+    assert told(folder).cost == (
+        f"Per question, the fine-tuned model reads as many prompt tokens as {name} and answers about as fast."
+    )
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"), [(0.0, ""), (None, ""), (1e-6, "0.1 points"), (0.121, "12.1 points"), (1.0, "")]
+)
+def test_a_visible_effect_is_never_nothing(make_run: MakeRun, effect: float | None, text: str) -> None:
+    folder = make_run()
+    path = folder / "evaluation" / "verdict.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"smallest_visible_effect": effect}))
+    story = told(folder)
+    assert ("The smallest effect that it could have shown is " in story.numbers) == bool(text) and text in story.numbers
+    doubts = " ".join(doubt.what for doubt in story.doubts)
+    assert ("could hide" in doubts) == bool(text) and ("No effect of any size" in doubts) == (effect == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (999, "999"),
+        (1000, "1 k"),
+        (999_499, "999 k"),
+        (999_999, "1 M"),
+        (134_515_008, "135 M"),
+        (1_235_814_400, "1.24 B"),
+    ],
+)
+def test_sizes_have_three_digits(count: int, text: str) -> None:
+    assert rounded(count) == text
+
+
 def test_the_verdict_parts_into_its_claim_and_its_particulars() -> None:
     assert story.parted("Fine-tuning is BETTER than x: token F1 66.9") == (
         "Fine-tuning is BETTER than x",
@@ -184,7 +225,7 @@ def test_the_verdict_parts_into_its_claim_and_its_particulars() -> None:
 def test_scores_are_points_of_a_hundred_with_true_minus_signs() -> None:
     assert POINTS.score(0.6137) == "61.4"
     assert POINTS.signed(-0.0714) == "\N{MINUS SIGN}7.1"
-    assert POINTS.signed(-0.0001) == "+0.0"
+    assert POINTS.signed(-0.0001) == POINTS.signed(0.0) == POINTS.score(-0.0001) == "0.0"
     assert BITS.score(1.3046) == "1.305"
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from luthier import pipeline
 from luthier.cli.screen import COLOURS, Screen, console
 from luthier.evaluate.benchmark import Exam
+from luthier.evaluate.statistics import p_in_words
 
 POINTS = ("acc", "exact_match", "f1", "em", "mcc", "pass@")
 """Beginnings of the names of metrics that go from 0 to 1, and are shown in hundredths."""
@@ -63,7 +64,8 @@ def _beside(metric: Mapping[str, Any]) -> list[str]:
     low, high = metric["interval"]
     word = f"[{COLOURS[metric['word']]}]{metric['word']}[/]"
     interval = f"{_number(metric, low, sign=True)} – {_number(metric, high, sign=True)}"
-    return [*cells, interval, f"{metric['p_value']:.3f}", str(metric["fixed"]), str(metric["broken"]), word]
+    p_value = p_in_words(metric["p_value"]).removeprefix("p ").removeprefix("= ")
+    return [*cells, interval, p_value, str(metric["fixed"]), str(metric["broken"]), word]
 
 
 def _number(metric: Mapping[str, Any], value: float, *, sign: bool = False) -> str:

@@ -18,7 +18,7 @@ from luthier.data import leakage
 from luthier.data.dataset import Item
 from luthier.data.leakage import KINDS, Overlap
 from luthier.data.prepared import Prepared
-from luthier.evaluate import verdict
+from luthier.evaluate import statistics, verdict
 from luthier.evaluate.verdict import TUNED_ARM, Line
 from luthier.runs import Run, write_atomic
 
@@ -189,9 +189,11 @@ def _clean_words(result: Mapping[str, Any], clean: Mapping[str, Any]) -> str:
         return "Too few clean rows are left for a comparison."
     points = result["higher_is_better"]
     scale, digits, unit = (100, 1, " points") if points else (1, 2, " bits per byte")
-    low, high = (f"{scale * end:+.{digits}f}" for end in clean["clean_interval"])
+    change, low, high = (
+        statistics.signed(scale * value, digits) for value in (clean["clean_difference"], *clean["clean_interval"])
+    )
     means = " vs ".join(f"{scale * clean[name]:.{digits}f}" for name in ("clean_tuned", "clean_prompt"))
     return (
         f"On the {clean['clean_n']:,} clean rows: {means}, {'' if points else 'gain '}"
-        f"{scale * clean['clean_difference']:+.{digits}f}{unit} [{100 * result['confidence']:g} % CI {low}, {high}]."
+        f"{change}{unit} [{100 * result['confidence']:g} % CI {low}, {high}]."
     )

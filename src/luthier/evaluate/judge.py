@@ -272,11 +272,11 @@ def _sentence(found: Mapping[str, Any]) -> str:
         standing = f"calibrated on {human['labels']} human labels, Cohen's kappa {kappa}"
     else:
         standing = f"uncalibrated: {human['labels']} of the {HUMAN_LABELS} human labels that it takes"
-    low, high = found["interval"]
+    low, high = (statistics.signed(100 * end) for end in found["interval"])
     lines = [
         f"The judge {found['judge']} ({standing}) preferred the fine-tuned answer in {found['tuned_wins']}, the prompt's in "
         f"{found['prompt_wins']} and neither in {found['ties']} of {found['n'] - found['unread']} pairs: "
-        f"{100 * found['difference']:+.1f} points [{100 * found['confidence']:g} % CI {100 * low:+.1f}, {100 * high:+.1f}].",
+        f"{statistics.signed(100 * found['difference'])} points [{100 * found['confidence']:g} % CI {low}, {high}].",
         f"Its opinion survived a swap of the two answers in {found['position_consistency']:.0%} of the pairs.",
     ]
     if found["unread"]:

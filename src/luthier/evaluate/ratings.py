@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.errors import Mistake
+from luthier.evaluate.statistics import unseen
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +52,8 @@ def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resa
     """Every player's rating, the best first; a Mistake where the votes do not tie all players together.
 
     P(i beats j) = 1 / (1 + 10^((r_j − r_i)/400)) (Bradley & Terry 1952, Biometrika 39:324), a tie counting as half a win
-    for each. Intervals are percentiles of a bootstrap over items, or over votes that name none.
+    for each. Intervals are percentiles of a bootstrap over items, or over votes that name none; where all of these say the
+    same, from Wilson's bound of the share that may say otherwise.
     """
     names = sorted({name for vote in votes for name in (vote.first, vote.second)})
     _check(votes, names)
@@ -62,6 +64,12 @@ def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resa
     tails = (1 - confidence) / 2
     low, high = np.quantile(_fit(resampled), [tails, 1 - tails], axis=0)
     played, wins = total + total.T, total.sum(axis=1)
+    if (
+        len(units) == 1
+    ):  # all say the same: drawing them again shows nothing, so as many as may be unseen go to either side
+        share = unseen(int(counts.sum()), confidence)
+        sides = np.stack([(1 - share) * total + share * half(played) for half in (np.triu, np.tril)])
+        low, high = (end([*_fit(sides), ratings], axis=0) for end in (np.min, np.max))
     found = [
         Rating(name, float(ratings[at]), (float(low[at]), float(high[at])), round(played[at].sum()), float(wins[at]))
         for at, name in enumerate(names)

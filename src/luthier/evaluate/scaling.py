@@ -59,7 +59,7 @@ def doubling(
     centred = x - x.mean()
     slopes = centred @ table / (centred @ centred)
     gain = float(slopes.mean())
-    items = statistics.bca_interval(slopes, groups, confidence=CONFIDENCE, seed=seed)
+    items = _over_items(slopes, groups, reach=float(np.abs(centred).max() / (centred @ centred)), seed=seed)
     stray = _stray(centred, table.mean(axis=1), gain)
     z = 1.959964
     low = gain - math.hypot(gain - items.low, z * stray)
@@ -80,6 +80,18 @@ def doubling(
         stray=stray,
         room=room,
     )
+
+
+def _over_items(slopes: NDArray[np.float64], groups: Sequence[str], *, reach: float, seed: int) -> Interval:
+    """The bootstrap's interval of the mean slope; where all items have one slope, what items unseen so far could change.
+
+    `reach` is the slope of an item that gains a whole 1 at one end.
+    """
+    gathered = statistics.units(slopes, groups)
+    if gathered.varied:
+        return statistics.bca_interval(slopes, groups, confidence=CONFIDENCE, seed=seed)
+    blind = reach * statistics.unseen(len(gathered.sums), CONFIDENCE)
+    return Interval(gathered.mean - blind, gathered.mean + blind)
 
 
 def _stray(centred: NDArray[np.float64], means: NDArray[np.float64], slope: float) -> float:

@@ -51,7 +51,10 @@ def sentence(decision: Decision, *, metric: str, best_prompt_arm: str, tuned_mea
     means = f"{label(metric)} {scale.mean(tuned_mean)} vs {scale.mean(prompt_mean)}{direction}"
     gain = f"{scale.change(decision.difference)} [{_percent(decision.confidence)} CI {low}, {high}]"
     return " ".join(
-        [f"{claim}: {means}, {gain}, {_p(decision.p_value)}, {_size(decision, higher)}.", *_remarks(decision, scale)]
+        [
+            f"{claim}: {means}, {gain}, {statistics.p_in_words(decision.p_value)}, {_size(decision, higher)}.",
+            *_remarks(decision, scale),
+        ]
     )
 
 
@@ -65,13 +68,8 @@ class _Scale:
         return f"{100 * value:.1f}" if self.points else f"{value:.2f}"
 
     def signed(self, value: float, sign: str = "+") -> str:
-        """With its sign, and a digit more rather than a zero that is none."""
-        value, digits = (100 * value, 1) if self.points else (value, 2)
-        for places in (digits, digits + 1):
-            text = f"{value:{sign}.{places}f}"
-            if float(text):
-                return text
-        return f"{0:.{digits}f}"
+        """With its sign, and more digits rather than a zero that is none."""
+        return statistics.signed(100 * value if self.points else value, 1 if self.points else 2, sign=sign)
 
     def change(self, value: float) -> str:
         return f"{self.signed(value)} points" if self.points else f"gain {self.signed(value)}"
@@ -94,6 +92,8 @@ def _remarks(decision: Decision, scale: _Scale) -> list[str]:
         remarks.append("The test and the interval disagree at the edge, so nothing is claimed.")
     if scale.points and effect >= 1:
         remarks.append(f"With only {questions}, this test could not have seen an effect of any size.")
+    elif effect <= statistics.SAME:
+        pass  # nothing was measured
     elif decision.verdict == "NOT SHOWN":
         count = f"With only {questions}, the" if small else "The"
         remarks.append(f"{count} smallest effect that this test could have seen is {scale.size(effect)}.")
@@ -101,7 +101,13 @@ def _remarks(decision: Decision, scale: _Scale) -> list[str]:
         remarks.append(f"With only {questions}, only effects above about {scale.size(effect)} can be seen.")
     if decision.verdict == "NOT SHOWN" and decision.more_items:
         remarks.append(f"{_more(decision, scale)} would be needed to see {scale.size(decision.margin)}.")
-    if decision.groups < min(decision.n, FEW_GROUPS):
+    if decision.groups == 1 < decision.n:
+        remarks.append(
+            "All questions are of one group, so there is nothing to tell chance by."
+            if scale.points
+            else "All documents are of one group, so there is nothing to tell chance by."
+        )
+    elif decision.groups < min(decision.n, FEW_GROUPS):
         remarks.append(f"{decision.groups} groups are few: take the interval as rough.")
     return remarks
 
@@ -127,12 +133,6 @@ def _size(decision: Decision, questions: bool) -> str:
 
 def _percent(share: float) -> str:
     return f"{round(100 * share, 6):g} %"
-
-
-def _p(p_value: float) -> str:
-    if p_value < 0.0001:
-        return "p < 0.0001"
-    return f"p = {p_value:.4f}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
 def best_prompt_arm(dev_answers: Sequence[Line]) -> tuple[str, dict[str, float]]:

@@ -50,7 +50,7 @@ def _of_size(verdict: Verdict, unit: Unit) -> Iterator[Doubt]:
         yield Doubt(f"Only {plural(verdict.groups, 'group')} in the test items.", why)
     if effect := visible_effect(verdict, unit):
         yield Doubt(f"Effects under {effect} could hide.", "A true difference smaller than that may well be missed.")
-    elif verdict.smallest_visible_effect is not None:
+    elif verdict.smallest_visible_effect:
         yield Doubt("No effect of any size could have been seen.", "There are too few test items to tell anything.")
 
 

@@ -47,7 +47,8 @@ def _time(events: Sequence[Fields], ended: Fields) -> Foresight | None:
     share = made / (fields.count(forecast, "steps") or made)
     foretold = share * sum(fields.number(forecast, part) or 0.0 for part in PARTS.values())
     seconds = {(kind, step): spent for kind, step, spent in _spent(events)}
-    return Foresight("time", "by the first three steps", "seconds", foretold, sum(seconds.values()))
+    measured = sum(seconds.values())
+    return Foresight("time", "by the first three steps", "seconds", foretold, measured) if measured else None
 
 
 def _spent(events: Sequence[Fields]) -> Iterator[tuple[str, int, float]]:

@@ -15,9 +15,10 @@ from markupsafe import Markup, escape
 
 from luthier.report import charts, proof, story, wording
 from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
+from luthier.report.figures import DASH
 from luthier.report.story import Story, Table
 from luthier.report.training import PAIR_FIGURES
-from luthier.report.wording import DASH, plural
+from luthier.report.wording import plural
 from luthier.runs import write_atomic
 
 HTML_CLAMP = 320

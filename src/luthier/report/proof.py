@@ -10,9 +10,9 @@ from typing import Any
 
 from luthier.report import fields
 from luthier.report.fields import Fields
+from luthier.report.figures import DASH, signed
 
 UNDECIDED, PASSED, FAILED = "?", "✓", "✗"
-DASH = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,12 @@ def _guard(values: Fields) -> Guard:
     unit = {"percent": " %", "points": ""}.get(fields.text(values, "unit"), " " + fields.text(values, "unit"))
     interval = fields.interval(values.get("interval"))
     difference = fields.number(values, "difference")
-    change = DASH if difference is None else f"{difference:+.1f}{unit}"
+    change = DASH if difference is None else f"{signed(difference, 1)}{unit}"
     tuned = _measured(values, "fine_tuned", unit)
     if interval and fields.text(values, "word").endswith("LIMIT"):  # what counts is the value after, not its change
         tuned += f" [{interval[0]:.1f}, {interval[1]:.1f}]"
     elif interval and difference is not None:
-        change += f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
+        change += f" [{signed(interval[0], 1)}, {signed(interval[1], 1)}]"
     passed = values.get("passed")
     return Guard(
         title=fields.text(values, "title"),
@@ -213,7 +213,7 @@ def _benchmark(task: Fields, metric: Fields) -> Benchmark:
     told = (
         DASH
         if change is None
-        else f"{change:+.4f}" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "")
+        else signed(change, 4) + (f" [{signed(interval[0], 4)}, {signed(interval[1], 4)}]" if interval else "")
     )
     return Benchmark(
         task=fields.text(task, "task"),

@@ -23,12 +23,11 @@ from luthier.report.evidence import (
     better,
     worse,
 )
+from luthier.report.figures import DASH, MINUS
 from luthier.report.training import SelfTest
 from luthier.report.wording import (
     BITS,
-    DASH,
     METRICS,
-    MINUS,
     POINTS,
     Unit,
     duration,
@@ -249,12 +248,14 @@ def cost(verdict: Verdict) -> str:
         return ""
     than, parts = f" than {prompt.name}", []
     if tuned.prompt_tokens and prompt.prompt_tokens:
-        saved = 1 - tuned.prompt_tokens / prompt.prompt_tokens
-        parts.append(f"reads {100 * abs(saved):.0f} % {'fewer' if saved >= 0 else 'more'} prompt tokens{than}")
+        saved = round(100 * (1 - tuned.prompt_tokens / prompt.prompt_tokens))
+        some = f"{abs(saved)} % {'fewer' if saved > 0 else 'more'} prompt tokens{than}"
+        parts.append(f"reads {some if saved else f'as many prompt tokens as {prompt.name}'}")
     if tuned.seconds and prompt.seconds:
         ratio = prompt.seconds / tuned.seconds
-        pace = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
-        parts.append(f"answers {pace}{'' if parts else than}")
+        pace = f"{ratio:.1f} times faster" if ratio > 1 else f"{1 / ratio:.1f} times slower"
+        alike = 0.95 < ratio < 1.05  # both would be written as 1.0 times
+        parts.append(f"answers {'about as fast' if alike else pace}{'' if parts or alike else than}")
     return f"Per question, the fine-tuned model {' and '.join(parts)}." if parts else ""
 
 
@@ -290,7 +291,7 @@ def foreseen(evidence: Evidence) -> Iterator[Foreseen]:
     """Memory and time of the training as they were foretold, beside what was measured."""
     for one in evidence.foresight:
         write = duration if one.unit == "seconds" else gigabytes
-        off = f"{MINUS if one.off < 0 else '+'}{abs(100 * one.off):.0f} %"
+        off = f"{MINUS if one.off < 0 else '+'}{abs(100 * one.off):.0f} %" if round(100 * one.off) else "0 %"
         yield Foreseen(one.what, one.told_by, write(one.foretold), write(one.measured), off)
 
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from luthier.report.evidence import WHOLE_TEXT, Verdict
-
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+from luthier.report.figures import DASH, signed
 
 METRICS = {
     "accuracy": ("accuracy", "choosing a label"),
     "exact_match": ("exact match", "answering questions"),
     "field_accuracy": ("field accuracy", "writing JSON"),
     "json_valid": ("valid JSON", "writing JSON"),
+    "number": ("right number", "giving numbers"),
+    "normalised_match": ("normalised match", "answering questions"),
     "token_f1": ("token F1", "answering questions"),
+    "rouge_l": ("ROUGE-L", "answering questions"),
     "chrf": ("chrF", "answering questions"),
     WHOLE_TEXT: ("bits per byte", "continuing documents"),
 }
@@ -29,11 +31,10 @@ class Unit:
     name: str
 
     def score(self, value: float) -> str:
-        return f"{value * self.factor:.{self.digits}f}".replace("-", MINUS)
+        return signed(value * self.factor, self.digits).removeprefix("+")
 
     def signed(self, value: float) -> str:
-        rounded = round(value * self.factor, self.digits)
-        return f"{MINUS if rounded < 0 else '+'}{abs(rounded):.{self.digits}f}"
+        return signed(value * self.factor, self.digits)
 
     def interval(self, ends: tuple[float, float]) -> str:
         return f"{self.score(ends[0])} {DASH} {self.score(ends[1])}"
@@ -54,11 +55,12 @@ def metric_name(metric: str) -> str:
 
 
 def visible_effect(verdict: Verdict, unit: Unit) -> str:
-    """The smallest visible effect with its unit; empty where none was measured or none could be seen."""
+    """The smallest visible effect with its unit; empty where none was measured (0 is none) or none could be seen."""
     effect = verdict.smallest_visible_effect
-    if effect is None or (unit is POINTS and effect >= 1):
+    if not effect or (unit is POINTS and effect >= 1):
         return ""
-    return f"{unit.score(effect)}{unit.name}"
+    least = 10.0**-unit.digits
+    return f"{unit.score(effect)}{unit.name}" if effect * unit.factor >= least else f"{least:g}{unit.name}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -89,8 +91,9 @@ def moment(text: str) -> str:
 
 
 def rounded(count: int) -> str:
+    """135 M, 1.24 B, 999."""
     for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
+        if count >= 0.9995 * size and count >= 1000:
             return f"{count / size:.3g} {letter}"
     return str(count)
 

@@ -95,7 +95,7 @@ def _sentence(result: Result, shared: agreement.Agreement | None) -> str:
     who = "one reviewer" if people == 1 else f"{people} reviewers"
     parts = [
         f"{claim}: {TUNED_ARM} was better in {100 * result.preference:.0f} % of {count} question{'s' * (count != 1)} "
-        f"[95 % interval {100 * low:.0f} – {100 * high:.0f}; ties count half], p = {result.p_value:.3f}, {who}, "
+        f"[95 % interval {100 * low:.0f} – {100 * high:.0f}; ties count half], {statistics.p_in_words(result.p_value)}, {who}, "
         f"against {result.prompt_arm}."
     ]
     if result.same_answer:

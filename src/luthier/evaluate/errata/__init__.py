@@ -94,7 +94,7 @@ def _sentence(categories: Sequence[Mapping[str, Any]], lines: Mapping[str, Seque
             parts.append(f"{one['category']} {' → '.join(map(str, counts))}")
     n = len(lines[side])
     whose = "before → after tuning" if side == "fine_tuned" else "of the base model"
-    return f"Errors in {n} answers, {whose}: {', '.join(parts) or 'none of the known kinds'}."
+    return f"Errors in {n} answer{'' if n == 1 else 's'}, {whose}: {', '.join(parts) or 'none of the known kinds'}."
 
 
 def _nearest(train: Sequence[Item]) -> Callable[[Line], list[Item]]:

@@ -110,16 +110,8 @@ def limited(count: int, n: int, *, limit: float, alpha: float) -> Rate:
     return Rate("WITHIN LIMIT", True, interval) if below else Rate("NOT SHOWN", None, interval)
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """With its sign, and no sign on a zero."""
-    return f"{0:.{digits}f}" if not round(value, digits) else f"{value:+.{digits}f}"
-
-
 def told(comparison: Comparison, unit: str, margin: float, *, scale: float = 1.0) -> str:
     """The difference in brackets, for the end of a sentence: +0.4 points [95 % CI …], margin 3 points: EQUIVALENT."""
-    low, high = (signed(scale * end) for end in comparison.interval)
+    change, low, high = (statistics.signed(scale * end) for end in (comparison.difference, *comparison.interval))
     space = " " if unit[0].isalpha() or unit == "%" else ""
-    return (
-        f"{signed(scale * comparison.difference)}{space}{unit} [95 % CI {low}, {high}], margin {margin:g}{space}{unit}: "
-        f"{comparison.word}"
-    )
+    return f"{change}{space}{unit} [95 % CI {low}, {high}], margin {margin:g}{space}{unit}: {comparison.word}"

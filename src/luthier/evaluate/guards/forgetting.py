@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
+from luthier.evaluate import statistics
 from luthier.evaluate.guards.case import BASE, MATERIAL, TUNED, Case, Choice, Line, Passage, Task, of_arm
-from luthier.evaluate.guards.finding import Finding, compare, signed, told
+from luthier.evaluate.guards.finding import Finding, compare, told
 
 TEXT_MARGIN = 1.0  # per cent of bits per byte
 CHOICE_MARGIN = 0.03
@@ -74,7 +75,7 @@ def _texts(case: Case, lines: Sequence[Line]) -> Finding:
         base=mean, fine_tuned=now, difference=found.difference, interval=found.interval, n=found.n,
         counts={"change by kind of text, in percent": {kind: round(value, 2) for kind, value in by_kind.items()}},
         sentence=f"General text, bits per byte (lower is better): {mean:.3f} before, {now:.3f} after, "
-        f"{told(found, '%', TEXT_MARGIN)}. Changed most: {worst} {signed(by_kind[worst])} %.",
+        f"{told(found, '%', TEXT_MARGIN)}. Changed most: {worst} {statistics.signed(by_kind[worst])} %.",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ items of a group are not independent of each other. Scores of 0 and 1 get the ex
     power          the smallest visible effect, and how many more questions a smaller one takes
     samples        several answers to one question
     units          items or groups, and their standard error
+    words          numbers in sentences
 """
 
 from luthier.evaluate.statistics.equivalence import equivalence_p, equivalent
@@ -19,6 +20,7 @@ from luthier.evaluate.statistics.intervals import (
     mean_interval,
     paired_interval,
     tango_interval,
+    unseen,
     wilson_interval,
 )
 from luthier.evaluate.statistics.power import items_needed, planned_items, smallest_visible_effect
@@ -33,6 +35,7 @@ from luthier.evaluate.statistics.significance import (
     sign_flip_p,
 )
 from luthier.evaluate.statistics.units import RESAMPLES, SAME, Floats, Units, design_effect, repeated, units
+from luthier.evaluate.statistics.words import p_in_words, signed
 
 __all__ = [
     "RESAMPLES",
@@ -53,14 +56,17 @@ __all__ = [
     "items_needed",
     "mcnemar_mid_p",
     "mean_interval",
+    "p_in_words",
     "paired_interval",
     "paired_test",
     "planned_items",
     "repeated",
     "sampled",
     "sign_flip_p",
+    "signed",
     "smallest_visible_effect",
     "tango_interval",
     "units",
+    "unseen",
     "wilson_interval",
 ]

@@ -41,8 +41,8 @@ def paired_interval(
 ) -> Interval:
     """Of the mean difference tuned - prompt: Tango's score interval for 0/1 scores of independent items, else BCa.
 
-    Where so few units differ that no test at this level could speak, the bootstrap has seen too little to be trusted;
-    its interval is widened to what a 0/1 score without any changed unit would have, ± z²/(n + z²).
+    Where so few units differ that no test at this level could speak, or all differ by the same, the bootstrap has seen too
+    little to be trusted; its interval is widened to what a 0/1 score without any changed unit would have, ± z²/(n + z²).
     """
     return Paired.of(tuned, prompt, groups, seed=seed, resamples=resamples).interval(confidence)
 
@@ -83,9 +83,8 @@ class Paired(NamedTuple):
             assert self.counts
             return tango_interval(*self.counts, confidence=confidence)
         low, high = self.resampled.interval(confidence)
-        if self.gathered.changed < fewest_changed(1 - confidence, self.binary):
-            z, count, mean = normal_quantile(confidence), len(self.gathered.sizes), self.gathered.mean
-            blind = z**2 / (count + z**2)
+        if not self.gathered.varied or self.gathered.changed < fewest_changed(1 - confidence, self.binary):
+            blind, mean = unseen(len(self.gathered.sizes), confidence), self.gathered.mean
             low, high = min(low, mean - blind), max(high, mean + blind)
         if self.bounded:
             low, high = max(low, -1.0), min(high, 1.0)
@@ -97,13 +96,17 @@ def mean_interval(
 ) -> Interval:
     """Of one mean: Wilson's score interval for 0/1 scores of independent items, else BCa.
 
-    Where the bootstrap sees no variation between groups, scores from 0 to 1 get Wilson's interval with a trial a group.
+    Where the bootstrap sees no variation between groups, 0/1 scores get Wilson's interval with a trial a group. Other scores
+    from 0 to 1 get what Wilson's gives at both ends: as many units as may have stayed unseen could have scored 0, or 1.
     """
     gathered = units(scores, groups)
     if two_valued(scores) and not repeated(groups):
         return wilson_interval(gathered.mean, len(scores), confidence=confidence)
-    if gathered.standard_error <= SAME and two_valued(scores):
+    if not gathered.varied and two_valued(scores):
         return wilson_interval(gathered.mean, len(gathered.sums), confidence=confidence)
+    if not gathered.varied and min(scores) >= 0 and max(scores) <= 1:
+        blind, mean = unseen(len(gathered.sums), confidence), gathered.mean
+        return Interval(mean * (1 - blind), mean + (1 - mean) * blind)
     return Resampled.of(gathered, resamples=resamples, seed=seed).interval(confidence)
 
 
@@ -138,7 +141,7 @@ class Resampled(NamedTuple):
     @classmethod
     def of(cls, gathered: Units, *, resamples: int, seed: int) -> "Resampled":
         count, mean = len(gathered.sums), gathered.mean
-        if gathered.standard_error <= SAME:
+        if not gathered.varied:
             return cls(count, mean, np.empty(0), 0.0, 0.0)
         means = np.sort(_resampled_means(gathered, resamples, seed))
         tolerance = 1e-12 * (1 + abs(mean))
@@ -239,6 +242,12 @@ def tango_z(fixed: int, broken: int, count: int, delta: float) -> float:
     if abs(excess) <= SAME:
         return 0.0
     return excess / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, excess)
+
+
+def unseen(count: int, confidence: float) -> float:
+    """The largest share that may be otherwise where none of so many units is: z²/(n + z²), Wilson's bound."""
+    z = normal_quantile(confidence)
+    return z**2 / (count + z**2)
 
 
 def normal_quantile(confidence: float) -> float:

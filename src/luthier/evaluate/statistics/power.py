@@ -17,14 +17,17 @@ _MOST = 10**9  # questions; beyond this the answer is "not by asking more"
 def smallest_visible_effect(
     tuned: Sequence[float], prompt: Sequence[float], groups: Sequence[str], *, alpha: float, power: float = 0.8
 ) -> float:
-    """The true mean difference that this test finds with probability `power`: (z₁ + z₂)·standard error,
+    """The true mean difference δ that this test finds with probability `power`: δ = (z₁ + z₂)·standard error at δ,
 
-    z₁ the normal quantile at 1 - alpha/2 and z₂ at `power`. Where too few units differ to estimate a standard error:
-    the share of units that must change, all to one side and by a whole 1 each, for the test to meet enough of them with
-    that probability; 1 when there are too few units for any.
+    z₁ the normal quantile at 1 - alpha/2 and z₂ at `power`. The standard error is the one that differences of this size
+    would have around δ, not around what happened to be observed: √(Σd² - nδ²)/n, and with groups their sums for d. So
+    differences that are all equal leave a doubt too, and `planned_items` says the same before any answer. Where too few units
+    differ to estimate anything: the share of units that must change, all to one side and by a whole 1 each, for the test to
+    meet enough of them with that probability; 1 when there are too few units for any.
     """
-    gathered = units(floats(tuned) - floats(prompt), groups)
-    effect = _quantiles(alpha, power) * gathered.standard_error
+    gathered, z = units(floats(tuned) - floats(prompt), groups), _quantiles(alpha, power)
+    spread, sizes = float(gathered.sums @ gathered.sums), float(gathered.sizes @ gathered.sizes)
+    effect = z * math.sqrt(spread / (float(gathered.sizes.sum()) ** 2 + z**2 * sizes))
     needed, count = fewest_changed(alpha, two_valued(tuned, prompt)), len(gathered.sums)
     if gathered.changed < needed:
         # P(Binomial(count, share) >= needed) = power, as an incomplete beta function.
@@ -50,7 +53,8 @@ def items_needed(
     """
     gathered = units(floats(tuned) - floats(prompt), groups)
     items, count = float(gathered.sizes.sum()), len(gathered.sums)
-    wanted = items * (_quantiles(alpha, power) * gathered.standard_error / effect) ** 2
+    spread, sizes = float(gathered.sums @ gathered.sums), float(gathered.sizes @ gathered.sizes)
+    wanted = (_quantiles(alpha, power) / effect) ** 2 * max(0.0, spread - effect**2 * sizes) / items
     needed = fewest_changed(alpha, two_valued(tuned, prompt))
     if gathered.changed < needed:
         wanted = max(wanted, _units_to_meet(needed, min(effect, 1.0), power) * items / count)

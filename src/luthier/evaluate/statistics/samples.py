@@ -53,7 +53,7 @@ class Sampling(NamedTuple):
             else "add questions, for more samples would bring little"
         )
         return (
-            f"{share:.0%} of the variance comes from drawing {self.samples:g} answers to a question, the rest from the "
+            f"{share:.0%} of the variance comes from drawing {self.samples:.3g} answers to a question, the rest from the "
             f"questions: twice the samples would narrow the interval by {by_samples:.0%}, twice the questions by "
             f"{1 - math.sqrt(0.5):.0%}; {advice}."
         )

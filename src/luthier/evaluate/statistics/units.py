@@ -33,6 +33,11 @@ class Units(NamedTuple):
         return int((np.abs(self.sums) > SAME).sum())
 
     @property
+    def varied(self) -> bool:
+        """Whether the units differ from each other, so that an error can be estimated at all."""
+        return self.standard_error > SAME
+
+    @property
     def standard_error(self) -> float:
         """Of the mean over items, robust to correlation inside a unit.
 
