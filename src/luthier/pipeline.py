@@ -30,7 +30,7 @@ from luthier.errors import Mistake
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.evaluate.benchmark import Exam
-from luthier.model import device, loading, memory, methods, reference, tuned
+from luthier.model import device, identity, loading, memory, methods, reference, tuned
 from luthier.model.blueprint import Blueprint
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -369,7 +369,7 @@ def _seal_evaluation(current: Run) -> None:
 def _note_model(current: Run) -> None:
     """Remember the hashes of the model that was saved."""
     current.seal([current.folder / "model"])
-    current.update(hashes={**current.record_file["hashes"], "model": loading.fingerprint(current.folder / "model")})
+    current.update(hashes={**current.record_file["hashes"], "model": identity.fingerprint(current.folder / "model")})
 
 
 def _fitting(items: Sequence[Item] | None, encoded: dict[str, list[Encoded]]) -> list[Item] | None:

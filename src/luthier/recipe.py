@@ -195,7 +195,7 @@ class Recipe(Section):
     """Everything a run needs to know."""
 
     model: str = "smollm2-135m"
-    """`smollm2-135m`, a local Hugging Face folder, or a name on the hub."""
+    """`smollm2-135m`, a local Hugging Face folder, a GGUF file, or a name on the hub."""
     data: Data = Data()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

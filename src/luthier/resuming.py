@@ -14,7 +14,7 @@ from luthier.data import given
 from luthier.data.prepared import Prepared
 from luthier.durable import digest, write_atomic
 from luthier.errors import Interrupted, Mistake
-from luthier.model import loading
+from luthier.model import identity, loading
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -92,7 +92,7 @@ def same_recipe(current: Run) -> Recipe:
 def same_model(current: Run, base: LanguageModel) -> None:
     """Note the base model's hashes; a run that is continued must find the same ones."""
     files = loading.digests(base.folder)
-    hashes = {"base_model": loading.fingerprint_of(files), "template": base.template.sha256}
+    hashes = {"base_model": identity.fingerprint_of(files), "template": base.template.sha256}
     known = current.record_file.get("hashes", {})
     before: Mapping[str, str] = current.record_file.get("base", {}).get("files", files)
     changed = [
@@ -109,6 +109,7 @@ def same_model(current: Run, base: LanguageModel) -> None:
         )
     if "base" not in current.record_file:
         place = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
+        place["stamps"] = {name: identity.stamp(base.folder / name) for name in files if (base.folder / name).is_file()}
         current.update(hashes={**known, **hashes}, base=place)
 
 

@@ -15,7 +15,7 @@ import pytest
 from faulty import Nursery
 from luthier import integrity
 from luthier.errors import CorruptedState
-from luthier.model.loading import fingerprint
+from luthier.model.identity import fingerprint
 from luthier.runs import Run, read_json_lines
 
 from .conftest import Tally

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, LogitsProcessor
 
 from luthier.errors import EnvironmentMistake, Mistake
 from luthier.model import loading
-from luthier.model.reference import check, resolve
+from luthier.model.folder import check
+from luthier.model.reference import absolute, resolve
 
 
 @pytest.fixture
@@ -31,6 +33,60 @@ def test_a_hub_name_without_network_is_one_clear_message() -> None:
         resolve("nobody/nothing")
     assert caught.value.exit_code == 4
     assert "model=smollm2-135m" in str(caught.value)
+
+
+def test_a_relative_place_is_the_same_from_everywhere(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_model.parent)
+    for name in ("tiny", "./tiny", "tiny/", f"../{tiny_model.parent.name}/tiny"):
+        assert resolve(name) == tiny_model
+        assert absolute(name) == str(tiny_model)
+    assert absolute("smollm2-135m") == "smollm2-135m"
+    assert absolute("org/model") == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "models/tinyy",
+            r'models/tinyy: \S+/models has no folder tinyy, did you mean "tiny"\? For a model on the hub, start',
+        ),
+        ("./tiny", r"\./tiny: \S+ has no folder tiny"),
+        ("models/", "models/: not a Hugging Face model"),
+        ("models/tiny/", "weights are pickled|found no weights"),
+        ("nowhere/at/all", r"nowhere/at/all: there is no such folder, nor \S+/nowhere/at"),
+        ("nobody/nothing/", "nobody/nothing/: there is no such folder"),
+        ("~/nobody/nothing", "there is no such folder"),
+        (
+            "note.txt",
+            "a model is a folder with config.json and safetensors weights, or a GGUF file; this is another file",
+        ),
+    ],
+)
+def test_a_path_is_never_taken_for_a_name_on_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    (folder / "model.safetensors").unlink()
+    folder.rename(tmp_path / "models" / "tiny")
+    (tmp_path / "note.txt").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Mistake, match=told):
+        resolve(name)
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc/nobody"])
+def test_a_home_that_cannot_be_written_is_told_of_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    for name in ("LUTHIER_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    (tmp_path / "it.gguf").write_bytes(b"GGUF")
+    with pytest.raises(
+        EnvironmentMistake, match=rf"cannot write to {home}/.cache/luthier/models, .*folder in LUTHIER_CACHE"
+    ):
+        resolve(str(tmp_path / "it.gguf"))
 
 
 def test_pickled_weights_are_refused_with_the_reason(folder: Path) -> None:
@@ -85,6 +141,49 @@ def test_a_base_model_keeps_our_template_when_saved(folder: Path, tmp_path: Path
     lm = loading.load(str(folder))
     loading.save(lm.model, lm.tokenizer, lm.template, tmp_path / "saved", {})
     assert loading.load(str(tmp_path / "saved")).template.sha256 == lm.template.sha256
+
+
+QWEN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|endoftext|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class ForcedTokens(LogitsProcessor):
+    """Makes a model write these tokens, one after the other."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.tokens = iter(tokens)
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(scores, -100.0).index_fill_(1, torch.tensor([next(self.tokens)]), 0.0)
+
+
+def test_a_saved_model_stops_elsewhere_where_it_stops_here(folder: Path, tmp_path: Path) -> None:
+    """Its tokenizer ends with <|im_end|> (2), its template with <|endoftext|> (0); plain transformers must know both."""
+    (folder / "chat_template.jinja").write_text(QWEN)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "do_sample": False, "top_p": 0.9}))
+    lm = loading.load(str(folder))
+    loading.save(lm.model, lm.tokenizer, lm.template, tmp_path / "saved", {})
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert plain.generation_config.eos_token_id == [0, 2]
+    assert plain.generation_config.top_p == 0.9
+    for end in (0, 2):
+        force = ForcedTokens([17, 17, end, 17, 17])
+        written = plain.generate(torch.tensor([[3, 5]]), max_new_tokens=5, logits_processor=[force], do_sample=False)
+        assert written[0, 2:].tolist() == [17, 17, end]
+
+
+def test_settings_to_generate_with_come_through_though_transformers_would_not_save_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "do_sample": False, "top_p": 0.9}))
+    lm = loading.load(str(folder))
+    adapted = loading.add_adapters(lm.model, rank=2, alpha=4, seed=0)
+    loading.save(adapted, lm.tokenizer, lm.template, tmp_path / "saved", {})
+    written = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert written["top_p"] == 0.9 and written["eos_token_id"] == [2]
+    assert lm.model.generation_config.top_p == 0.9
 
 
 def test_saved_adapters_answer_as_before(tiny_model: Path, tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ HEAVY = ("torch", "transformers", "peft", "scipy", "pyarrow")
 NAMED_OTHERWISE = {"spellchecker": "pyspellchecker"}
 """Modules that have another name than the package that they come in."""
 
-BROUGHT_ALONG = {"pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "yaml": "lm_eval"}
+BROUGHT_ALONG = {
+    "pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "yaml": "lm_eval", "tokenizers": "transformers",
+}  # fmt: skip
 """Modules that we import and that a dependency of ours always brings."""
 
-NEEDED_UNSEEN = {"accelerate", "gguf", "bitsandbytes"}
-"""transformers needs them to unpack the small model or to read weights in 4 bits; we import none of them by a statement."""
+NEEDED_UNSEEN = {"accelerate", "bitsandbytes"}
+"""transformers needs them to read weights in 4 bits; we import none of them by a statement."""
 
 
 def loaded_after(code: str) -> set[str]:

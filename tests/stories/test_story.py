@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import luthier as package
 from luthier.errors import Mistake
-from luthier.model.loading import fingerprint
+from luthier.model.identity import fingerprint
 from luthier.runs import Run, read_json_lines
 
 from .conftest import Command

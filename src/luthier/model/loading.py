@@ -1,42 +1,32 @@
 """A model with its tokenizer and template, ready to answer; and how it is saved."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from luthier.chat import Template
 from luthier.durable import digest, system_errors, whole_folder, write_atomic
 from luthier.errors import Mistake, optional
-from luthier.model import memory
+from luthier.model import folder as folders
+from luthier.model import identity, memory, weights
 from luthier.model.blueprint import Blueprint
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
-from luthier.model.reference import check, resolve
+from luthier.model.reference import resolve
 from luthier.model.tokenizer import template_of
-
-WEIGHED = ("*.safetensors", "*config.json")
-MADE_OF = (*WEIGHED, "tokenizer.*", "*vocab.*", "merges.txt", "*.jinja", "*_token*.json", "*.index.json")
+from luthier.runs import Run
 
 BASE_BITS = "base_quantization_config.json"  # beside an adapter: in what form its base was read when it learnt
 BF16_KERNEL = "support_avx512bf16_for_cpu"
@@ -52,11 +42,13 @@ class LanguageModel:
     model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     template: Template
+    notes: tuple[str, ...] = ()
+    """What is worth telling about its files: names that were mended, weights that nothing uses."""
 
     @property
     def context(self) -> int:
         """Most tokens that the model can look back on."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 2048)
+        return folders.context_of(self.model.config)
 
     @property
     def device(self) -> torch.device:
@@ -70,8 +62,10 @@ def load(
     device: torch.device | None = None,
     quantised: bool = False,
     merged: bool = False,
+    variables: Mapping[str, object] | None = None,
+    today: date | None = None,
 ) -> LanguageModel:
-    """The model of this name on the device, in evaluation mode.
+    """The model of this name on the device, in evaluation mode; its chat template sees these variables and this date.
 
     `quantised` reads a whole model's matrices in 4 bits (NF4); an adapter's base is read as it was when the adapter learnt.
     `merged` makes one whole model of an adapter and its base.
@@ -83,42 +77,44 @@ def load(
     transformers_logging.set_verbosity_error()
     folder = resolve(name)
     device = device or pick_device()
-    try:
-        with memory.errors(f"to load the model {name}"):
-            if _is_adapter(folder):
-                in_bits = (folder / BASE_BITS).is_file()
-                plain = _whole(check(_base_of(folder), str(folder)), dtype, device, quantised=in_bits)
-                if merged and in_bits:
-                    plain = plain.dequantize(dtype)
-                with _older_words():
-                    model: CausalModel = PeftModel.from_pretrained(plain, str(folder))
-                if merged:
-                    model = model.merge_and_unload()  # type: ignore[operator]
-            else:
-                model = _whole(folder, dtype, device, quantised=quantised)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise Mistake(f"cannot load the model: {str(error).strip().splitlines()[0]}", where=name) from error
+    with memory.errors(f"to load the model {name}"):
+        base = _base_of(folder, name) if folders.is_adapter(folder) else folder
+        if base != folder:
+            in_bits = (folder / BASE_BITS).is_file()
+            plain, notes = _whole(base, name, dtype, device, quantised=in_bits)
+            if merged and in_bits:
+                plain = plain.dequantize(dtype)
+            adapted, more = weights.adapt(plain, folder, name)
+            notes += more
+            weights.expect_numbers(adapted, name)
+            model: CausalModel = adapted.merge_and_unload() if merged else adapted
+        else:
+            model, notes = _whole(folder, name, dtype, device, quantised=quantised)
+            weights.expect_numbers(model, name)
+        tokenizer = folders.read_tokenizer(folder, name)
     model.eval()
-    return LanguageModel(name, folder, model, tokenizer, template_of(tokenizer))
+    template = template_of(tokenizer, variables=variables, today=today, ends=_ends(folder, base))
+    folders.expect_room(tokenizer, template.source, model.config, name)
+    return LanguageModel(name, folder, model, tokenizer, template, tuple(notes))
 
 
-def _whole(folder: Path, dtype: torch.dtype, device: torch.device, *, quantised: bool) -> PreTrainedModel:
+def _whole(
+    folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, quantised: bool
+) -> tuple[PreTrainedModel, list[str]]:
     """A whole model; with `quantised`, its linear layers but the head in 4 bits, which compute in `dtype`."""
-    named: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if not quantised:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **named)
+        model, notes = weights.read(folder, name, dtype=dtype)
         nn.Module.to(model, device)
-        return model
+        return model, notes
     optional("bitsandbytes", "quantised", where=str(folder))
     bits = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=bits, device_map={"": device}, **named)
+    model, notes = weights.read(folder, name, dtype=dtype, quantization_config=bits, device_map={"": device})
     for module in model.modules():
         if hasattr(module, BF16_KERNEL):
             setattr(module, BF16_KERNEL, False)
-    return model
+    return model, notes
 
 
 def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, list[str]]:
@@ -126,26 +122,26 @@ def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, li
 
     Refuses an adapter that learnt beside another base, or beside this one in another form.
     """
-    folders = [resolve(adapter) for adapter in adapters]
-    for adapter, folder in zip(adapters, folders, strict=True):
-        if not _is_adapter(folder):
+    places = {adapter: resolve(adapter) for adapter in adapters}
+    for adapter, folder in places.items():
+        if not folders.is_adapter(folder):
             raise Mistake(
                 "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter
             )
-    bits = {adapter: (folder / BASE_BITS).is_file() for adapter, folder in zip(adapters, folders, strict=True)}
+    bits = {adapter: (folder / BASE_BITS).is_file() for adapter, folder in places.items()}
     lm = load(name, quantised=any(bits.values()))
-    wanted = fingerprint(lm.folder)
-    for adapter in adapters:
-        if fingerprint(_base_of(resolve(adapter))) != wanted or bits[adapter] != any(bits.values()):
+    wanted = identity.fingerprint(lm.folder)
+    for adapter, folder in places.items():
+        if identity.fingerprint(_base_of(folder, adapter)) != wanted or bits[adapter] != any(bits.values()):
             how = " in 4 bits" if bits[adapter] else ""
             raise Mistake(f"this adapter learnt beside another base{how}, not beside {name}.", where=adapter)
-    names = [f"adapter{number}" for number in range(len(folders))]
-    with _older_words():
-        model = PeftModel.from_pretrained(lm.model, str(folders[0]), adapter_name=names[0])
-        for folder, own_name in zip(folders[1:], names[1:], strict=True):
-            model.load_adapter(str(folder), adapter_name=own_name)
-    model.eval()
-    return replace(lm, model=model), names
+    names = [f"adapter{number}" for number in range(len(adapters))]
+    for adapter, own_name in zip(adapters, names, strict=True):
+        model, notes = weights.adapt(lm.model, places[adapter], adapter, adapter=own_name)
+        weights.expect_numbers(model, adapter)
+        model.set_adapter(names[0])
+        lm = replace(lm, model=model.eval(), notes=(*lm.notes, *notes))
+    return lm, names
 
 
 def merge(name: str, folder: Path) -> None:
@@ -158,23 +154,29 @@ def merge(name: str, folder: Path) -> None:
 
 def is_adapter(name: str) -> bool:
     """Whether a model is an adapter beside a base, and not whole."""
-    return _is_adapter(resolve(name))
+    return folders.is_adapter(resolve(name))
 
 
-def load_template(name: str) -> tuple[Template, int]:
+def load_template(
+    name: str, *, variables: Mapping[str, object] | None = None, today: date | None = None
+) -> tuple[Template, int]:
     """A model's template and context length, without its weights."""
     folder = resolve(name)
-    config_folder = _base_of(folder) if _is_adapter(folder) else folder
-    config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
-    context = int(getattr(config, "max_position_embeddings", None) or 2048)
-    return template_of(AutoTokenizer.from_pretrained(folder, trust_remote_code=False)), context
+    base = _base_of(folder, name) if folders.is_adapter(folder) else folder
+    config, tokenizer = folders.read_config(base, name), folders.read_tokenizer(folder, name)
+    template = template_of(tokenizer, variables=variables, today=today, ends=_ends(folder, base))
+    folders.expect_room(tokenizer, template.source, config, name)
+    return template, folders.context_of(config)
 
 
 def blueprint_of(name: str) -> Blueprint:
     """What a model is made of, for which its configuration is enough; of an adapter, what its base is made of."""
     folder = resolve(name, weights=False)
-    config = AutoConfig.from_pretrained(_base_of(folder) if _is_adapter(folder) else folder, trust_remote_code=False)
-    return Blueprint.of(config)
+    if folders.is_adapter(folder):
+        folder = _base_of(folder, name)
+    config = folders.read_config(folder, name)
+    with folders.readable("the configuration", name):
+        return Blueprint.of(config)
 
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:
@@ -209,8 +211,12 @@ def save(
     folder: Path,
     weights: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write a Hugging Face folder (or peft adapter folder) with these fp32 weights and the template, whole or not at all."""
+    """Write a Hugging Face folder (or peft adapter folder) with these fp32 weights and the template, whole or not at all.
+
+    Its generation_config.json names every token that ends an answer, so that other programs stop where ours do.
+    """
     tokenizer.chat_template = template.portable_source
+    generation = _generation(model, template)
     with whole_folder(folder) as unborn:
         with torch.no_grad():
             if not isinstance(model, PeftModel):
@@ -218,31 +224,44 @@ def save(
             for name, parameter in model.named_parameters():
                 if name in weights:
                     parameter.data = parameter.data.float().copy_(weights[name])  # adapters may have computed in bf16
-        with system_errors():
+        with system_errors(), _no_generation(model):
             model.save_pretrained(str(unborn), safe_serialization=True)
             if isinstance(model, PeftModel):
                 _note_base(model, unborn, folder)
             tokenizer.save_pretrained(unborn)
+        write_atomic(unborn / folders.GENERATION, json.dumps(generation, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _no_generation(model: CausalModel) -> Iterator[None]:
+    """Inside, the model has no settings to generate with: transformers refuses to save some that it has read."""
+    known = model.generation_config
+    model.generation_config = GenerationConfig()
+    yield
+    model.generation_config = known
+
+
+def _generation(model: CausalModel, template: Template) -> dict[str, Any]:
+    """The model's own generation_config.json, as it was but for the ends: all that answers were trained to end with."""
+    known = model.generation_config
+    assert isinstance(known, GenerationConfig)
+    ends = known.eos_token_id if isinstance(known.eos_token_id, list) else [known.eos_token_id]
+    told: dict[str, Any] = known.to_diff_dict()
+    return told | {"eos_token_id": sorted({*template.stop_ids, *(end for end in ends if isinstance(end, int))})}
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that makes a model: weights, configuration, tokenizer, template; of an adapter, its base's too."""
-    found = {path.name: digest(path) for pattern in MADE_OF for path in sorted(folder.glob(pattern))}
-    if (folder / "adapter_config.json").is_file():
-        base = _base_of(folder)
+    """SHA-256 of every file that makes a model; of an adapter, its base's too."""
+    found = {path.name: digest(path) for path in identity.files(folder)}
+    if folders.is_adapter(folder):
+        base = _base_of(folder, str(folder))
         found |= {str(base / name): value for name, value in digests(base).items()}
     return found
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over a model folder's weights and configuration, file by file in the order of their names."""
-    return fingerprint_of({file.name: digest(file) for pattern in WEIGHED for file in folder.glob(pattern)})
-
-
-def fingerprint_of(files: Mapping[str, str]) -> str:
-    """The fingerprint of a folder from the SHA-256 of its files."""
-    names = sorted(name for name in files if "/" not in name and any(fnmatch(name, pattern) for pattern in WEIGHED))
-    return hashlib.sha256("".join(f"{name}:{files[name]}\n" for name in names).encode()).hexdigest()
+def _ends(folder: Path, base: Path) -> frozenset[int]:
+    """The end tokens of a model's generation_config.json; of an adapter without one, its base's."""
+    return folders.end_ids(folder) or folders.end_ids(base)
 
 
 def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
@@ -259,13 +278,12 @@ def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
         write_atomic(temporary / BASE_BITS, text + "\n")
 
 
-def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
-
-
-def _base_of(folder: Path) -> Path:
-    """The base model's folder of an adapter."""
-    settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    name = str(settings["base_model_name_or_path"])
-    beside = folder / name
-    return resolve(str(beside) if name.startswith("../") and beside.is_dir() else name)
+def _base_of(folder: Path, name: str) -> Path:
+    """The base model's folder of an adapter; of a run's adapter, if it is still the base that it learnt beside."""
+    settings: dict[str, Any] = json.loads((folder / folders.ADAPTER).read_text(encoding="utf-8"))
+    told = str(settings["base_model_name_or_path"])
+    beside = folder / told
+    base = resolve(str(beside) if told.startswith("../") and beside.is_dir() else told)
+    if (folder.parent / "run.json").is_file() and (noted := Run(folder.parent).record_file.get("base")):
+        identity.expect_same(base, noted, where=name)
+    return base

