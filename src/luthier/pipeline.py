@@ -125,8 +125,9 @@ def evaluate(
 def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan | None"]:
     """The run in this folder: a new one with its plan, made before anything is written, or one to be continued.
 
-    Refuses to continue a run with other settings than it was started with.
+    Refuses to continue a run with other settings than it was started with. Models are noted by their whole paths.
     """
+    asked = _placed(asked)
     if not (folder / "run.json").exists():
         if asked.data.path is None:
             raise Mistake("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
@@ -142,7 +143,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
         )
         return new, planned
     current = Run(folder)
-    before = Recipe.model_validate(current.record_file["asked"])
+    before = _placed(Recipe.model_validate(current.record_file["asked"]))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
         told = "; ".join(f"{key} was {_short(old)}, now {_short(new)}" for key, (old, new) in changes.items())
         raise Mistake(
@@ -152,6 +153,17 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
     if asked.data.path is not None or not resuming.is_prepared(current):
         resuming.same_data(current, before)
     return current, None
+
+
+def _placed(asked: Recipe) -> Recipe:
+    """The recipe with the models' places on this machine as whole paths, which are found from every directory."""
+    judge, embedder = asked.evaluate.judge, asked.evaluate.embedder
+    values: dict[str, object] = {"model": reference.absolute(asked.model)}
+    if judge and ":" not in judge:
+        values["evaluate.judge"] = reference.absolute(judge)
+    if embedder:
+        values["evaluate.embedder"] = embedder.absolute()
+    return recipes.replace(asked, values)
 
 
 def default_folder(asked: Recipe) -> Path:
