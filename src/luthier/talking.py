@@ -22,13 +22,17 @@ from luthier.model import generate, loading, tuned
 from luthier.model.loading import LanguageModel
 from luthier.runs import Run, write_atomic
 
+Tell = Callable[[str], object]
+"""Hears what is worth knowing about a model's files."""
 
-def load_model(name: str) -> tuple[LanguageModel, str | None]:
+
+def load_model(name: str, tell: Tell = lambda note: None) -> tuple[LanguageModel, str | None]:
     """A run's tuned model or any other model by name, with the system message that its conversations start with."""
-    if (Path(name) / "run.json").is_file():
-        current = Run(Path(name))
-        return proof.load_tuned(current), recipes.load(current.folder / "recipe.toml").data.system
-    return loading.load(name), None
+    current = Run(Path(name)) if (Path(name) / "run.json").is_file() else None
+    lm = proof.load_tuned(current) if current else loading.load(name)
+    for note in lm.notes:
+        tell(note)
+    return lm, recipes.load(current.folder / "recipe.toml").data.system if current else None
 
 
 def ask(lm: LanguageModel, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
@@ -60,10 +64,12 @@ class Answer:
     seconds: float
 
 
-def compare(text: str, names: Sequence[str], *, max_new_tokens: int) -> Iterator[Answer]:
+def compare(
+    text: str, names: Sequence[str], *, max_new_tokens: int, tell: Tell = lambda note: None
+) -> Iterator[Answer]:
     """The answers of several models to one question, one model in memory at a time."""
     for name in names:
-        lm, system = load_model(name)
+        lm, system = load_model(name, tell)
         start = time.perf_counter()
         (answer,) = ask(lm, [question(text, system)], max_new_tokens=max_new_tokens)
         yield Answer(name, answer, time.perf_counter() - start)
@@ -72,7 +78,13 @@ def compare(text: str, names: Sequence[str], *, max_new_tokens: int) -> Iterator
 
 
 def ask_file(
-    name: str, questions: Path, output: Path, *, max_new_tokens: int, adapters: Mapping[str, Path] | None = None
+    name: str,
+    questions: Path,
+    output: Path,
+    *,
+    max_new_tokens: int,
+    adapters: Mapping[str, Path] | None = None,
+    tell: Tell = lambda note: None,
 ) -> int:
     """Answer every row of a file of questions; writes JSONL with `question` and `answer` in file order, and counts them.
 
@@ -90,7 +102,7 @@ def ask_file(
         names = [choose("adapter", word, known, where=place) for word, place in places]
         answers = _shared_answers(tuned.load_shared(name, adapters), names, asked, max_new_tokens)
     else:
-        lm, system = load_model(name)
+        lm, system = load_model(name, tell)
         answers = ask(lm, _headed(asked, system), max_new_tokens=max_new_tokens)
     lines = [
         {"question": prompt[-1].content, "answer": answer, **({"adapter": who or ""} if adapters else {})}

@@ -117,7 +117,7 @@ def chat(
 ) -> None:
     """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
     from luthier import pipeline, talking
-    from luthier.cli.talk import adapters_of, converse
+    from luthier.cli.talk import adapters_of, converse, on_the_side
     from luthier.runs import Run
 
     if adapter:
@@ -125,10 +125,10 @@ def chat(
             raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
         converse(talking.shared_chats(run, adapters_of(adapter), max_new_tokens), in_turn=True)
         return
-    chats = {Path(run).name: talking.Chat(*talking.load_model(run), max_new_tokens)}
+    chats = {Path(run).name: talking.Chat(*talking.load_model(run, on_the_side), max_new_tokens)}
     if base:
         name = pipeline.base_of(Run(Path(run)))
-        chats[name] = talking.Chat(*talking.load_model(name), max_new_tokens)
+        chats[name] = talking.Chat(*talking.load_model(name, on_the_side), max_new_tokens)
     converse(chats)
 
 
@@ -140,9 +140,9 @@ def compare(
 ) -> None:
     """Put one question to several models and see the answers one below the other."""
     from luthier import talking
-    from luthier.cli.talk import show_answers
+    from luthier.cli.talk import on_the_side, show_answers
 
-    show_answers(talking.compare(question, models, max_new_tokens=max_new_tokens))
+    show_answers(talking.compare(question, models, max_new_tokens=max_new_tokens, tell=on_the_side))
 
 
 @app.command()
@@ -157,9 +157,10 @@ def ask(
 ) -> None:
     """Answer a file of questions; with adapters, a column `adapter` names the one that answers a row."""
     from luthier import talking
-    from luthier.cli.talk import adapters_of
+    from luthier.cli.talk import adapters_of, on_the_side
 
-    count = talking.ask_file(run, questions, output, max_new_tokens=max_new_tokens, adapters=adapters_of(adapter or []))
+    beside = adapters_of(adapter or [])
+    count = talking.ask_file(run, questions, output, max_new_tokens=max_new_tokens, adapters=beside, tell=on_the_side)
     print(f"{count:,} answers in {output}")
 
 

@@ -1,6 +1,7 @@
 """The conversational commands' screens: chat, answers side by side, the list of runs."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def adapters_of(words: Sequence[str]) -> dict[str, Path]:
             raise Mistake(f'"{name}" is named twice; give each adapter a name of its own.', where="--adapter")
         found[name] = Path(folder)
     return found
+
+
+def on_the_side(note: str) -> None:
+    """Tell something beside the answers."""
+    print(f"luthier: {note}", file=sys.stderr)
 
 
 def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:

@@ -64,6 +64,8 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
         "model", name=recipe.model, parameters=base.model.num_parameters(), trainable=trainable,
         method=recipe.train.method, precision=recipe.train.precision, device=str(base.device), template=base.template.name,
     )  # fmt: skip
+    for note in base.notes:
+        current.record("warning", message=note)
     ask_guards(desk, base, guards.BASE)
     if desk.documents:
         planned.freeze(desk, DOCUMENT_ARMS, Chosen(), {})
