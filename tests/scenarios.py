@@ -175,7 +175,28 @@ def check_model(folder: Path, done: bool) -> None:
         json.loads((folder / "model" / "config.json").read_text())
 
 
+# A folder in the place of an older one.
+
+
+def fill_folder(folder: Path, content: bytes) -> None:
+    with durable.whole_folder(folder / "filled") as new, durable.flushed_file(new / "x") as file:
+        file.write(content)
+
+
+def check_folder(folder: Path, done: bool) -> None:
+    """The old or the new; a kill between the two renames is put right by the next start."""
+    durable.sweep(folder)
+    content = (folder / "filled" / "x").read_bytes()
+    assert content == b"new" if done else content in (b"old", b"new")
+    assert [path.name for path in folder.iterdir()] == ["filled"]
+
+
 SCENARIOS = {
+    "folder": Scenario(
+        lambda folder: fill_folder(folder, b"old"),
+        lambda folder, model: lambda: fill_folder(folder, b"new"),
+        check_folder,
+    ),
     "checkpoint": Scenario(
         three_checkpoints, lambda folder, model: lambda: save_checkpoint(folder, 4, best=4), check_checkpoints
     ),

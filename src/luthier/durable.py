@@ -28,6 +28,7 @@ from luthier.errors import CorruptedState, EnvironmentMistake, FolderGone
 
 CHUNK = 1 << 24  # bytes handed to the system at once
 LARGE = 1 << 22  # bytes from which hashing is worth a thread of its own
+OLDER = "older"  # in the name of a folder that is put aside until the new one has its place
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -248,7 +249,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Every file in it is flushed, whoever wrote it; those made with `flushed_file` already are.
     """
-    temporary, older = temporary_name(path), temporary_name(path, "older")
+    temporary, older = temporary_name(path), temporary_name(path, OLDER)
     with disk_errors(path):
         try:
             _remove_tree(temporary)
@@ -257,8 +258,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             yield temporary
             _sync_tree(temporary)
             expect_same_folder(path)  # other libraries make missing folders, so it may have come to life again
-            _remove_tree(older)
-            if path.is_symlink() or path.exists():
+            if os.path.lexists(path):
+                _remove_tree(older)
                 disk.rename(path, older)
             disk.rename(temporary, path)
             sync(path.parent)
@@ -368,12 +369,24 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> list[str]:
-    """Remove what interrupted writes left in a folder and in those directly inside; their names."""
+    """Put right what interrupted writes left in a folder and in those directly inside; what was done, in sentences.
+
+    A folder that was put aside for a new one, which never came, is put back; all else is removed.
+    """
     left = sorted([*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")])
+    told = []
     with disk_errors(folder):
         for path in left:
-            _remove_tree(path)
-    return [str(path.relative_to(folder)) for path in left]
+            name = path.relative_to(folder)
+            place = path.with_name(path.name.removeprefix(".").rsplit(".", 3)[0])
+            if path.match(f".*.{OLDER}.tmp") and not os.path.lexists(place):
+                disk.rename(path, place)
+                sync(path.parent)
+                told.append(f"{place.relative_to(folder)}, put aside by an interrupted write, is put back.")
+            else:
+                _remove_tree(path)
+                told.append(f"{name}, left by an interrupted write, is removed.")
+    return told
 
 
 def digest(file: Path) -> str:

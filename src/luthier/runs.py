@@ -188,8 +188,8 @@ class Run:
 
     def _mend(self) -> None:
         """Put right what a crash left behind, and tell it: half-written files, a line cut short."""
-        for name in durable.sweep(self.folder):
-            self.record("mended", message=f"{name}, left by an interrupted write, is removed.")
+        for told in durable.sweep(self.folder):
+            self.record("mended", message=told)
         for path in [self.folder / "events.jsonl", *sorted((self.folder / "evaluation").glob("*.jsonl"))]:
             name = path.relative_to(self.folder).as_posix()
             if path.exists() and name not in self.sealed and (cut := durable.mend(path)):
