@@ -5,7 +5,7 @@ really made, on the user's rows, in a folder that is thrown away.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,9 +25,8 @@ from luthier.train.pace import STEPS_WATCHED, Forecast, Pace
 
 ASSUMED_ROW = 128  # tokens of a row where there is no data to look at
 ASSUMED_STEP = 1024  # tokens of a step then
-LOOKED_AT = (
-    4  # steps' worth of dev tokens that the rehearsal looks at; the time of a look at all of them follows from it
-)
+BATCHES_TRIED = 2  # of a step, where it has as many: then gradients are summed as they will be, and time goes by tokens
+LOOKED_AT = 2  # batches of dev tokens that the rehearsal looks at; the time of a look at all of them follows from it
 
 
 @dataclass(frozen=True)
@@ -142,63 +141,73 @@ def _remedies(
 
 
 def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
-    """Three steps and a checkpoint as the run will make them, in a folder beside its own."""
+    """Three small steps and a checkpoint as the run will make them, in a folder beside its own."""
     settings = plan.recipe.train
-    short = settings.model_copy(update={"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED})
-    assert settings.tokens_per_step and settings.check_every
+    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every
+    tried = min(settings.tokens_per_step, BATCHES_TRIED * settings.tokens_per_batch)
+    changes = {"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED, "tokens_per_step": tried}
+    short = settings.model_copy(update=changes)
     events: list[dict[str, Any]] = []
     with durable.scratch_folder(pipeline.default_folder(asked).parent) as folder:
         durable.make_folders(folder / "checkpoints")
         for split in ("train", "dev"):
             prepared.write(folder / f"{split}.arrow", plan.rows[split])
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
-        some = _Some.of(dev, LOOKED_AT * settings.tokens_per_step)
+        steps = Steps.of(rows.lengths, settings)
+        first = (row for step in steps for batch in step.batches for row in batch)
+        learnt = _Some.of(rows, first, STEPS_WATCHED * tried)
+        looked_at = _Some.of(dev, range(len(dev)), LOOKED_AT * settings.tokens_per_batch)
         with memory.errors("to try three steps", memory.to_train_with_less(settings)):
             method = methods.resolve(settings.method or "full")
             lm = loading.load(asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model))
             loop.train(
-                method.prepare(lm.model, short), rows, some, short,
+                method.prepare(lm.model, short), learnt, looked_at, short,
                 checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
                 ends=() if rows.documents else lm.template.stop_ids,
             )  # fmt: skip
     told = {event["kind"]: event for event in events}
-    steps = Steps.of(rows.lengths, settings)
-    pace = Pace(look=told["dev"]["seconds"] * sum(dev.lengths) / sum(some.lengths), save=told["checkpoint"]["seconds"])
+    share = sum(looked_at.lengths) / sum(dev.lengths)
+    pace = Pace(look=told["dev"]["seconds"] / share, save=told["checkpoint"]["seconds"])
     for event in events:
         if event["kind"] == "step":
-            pace.step(event["tokens"], event["tokens"] / event["tokens_per_second"])
-    forecast = pace.forecast(steps.tokens, checks=math.ceil(len(steps) / settings.check_every))
-    return Rehearsal(forecast, 1 / pace.per_token, told["trained"]["peak_bytes"])
+            seconds = event["tokens"] / event["tokens_per_second"]
+            pace.step(event["tokens"], seconds, update=event["update_seconds"])
+    checks = math.ceil(len(steps) / settings.check_every)
+    forecast = pace.forecast(steps.tokens, steps=len(steps), checks=checks)
+    return Rehearsal(forecast, steps.tokens / forecast.updating, told["trained"]["peak_bytes"])
 
 
 @dataclass(frozen=True)
 class _Some:
-    """The first rows of a split, about as many tokens as asked for."""
+    """Some rows of a split."""
 
     rows: Prepared
-    count: int
+    numbers: list[int]
 
     @classmethod
-    def of(cls, rows: Prepared, tokens: int) -> "_Some":
-        count, sum_of = 0, 0
-        for length in rows.lengths:
-            count, sum_of = count + 1, sum_of + length
+    def of(cls, rows: Prepared, numbers: Iterable[int], tokens: int) -> "_Some":
+        """The first of these rows, about as many tokens as asked for."""
+        lengths, taken, sum_of = rows.lengths, [], 0
+        for number in numbers:
+            taken.append(number)
+            sum_of += lengths[number]
             if sum_of >= tokens:
                 break
-        return cls(rows, count)
+        return cls(rows, taken)
 
     @property
     def lengths(self) -> list[int]:
-        return self.rows.lengths[: self.count]
+        lengths = self.rows.lengths
+        return [lengths[number] for number in self.numbers]
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.numbers)
 
     def __getitem__(self, number: int) -> Row:
-        return self.rows[number]
+        return self.rows[self.numbers[number]]
 
     def place(self, number: int) -> str:
-        return self.rows.place(number)
+        return self.rows.place(self.numbers[number])
 
     def rejected(self, number: int) -> Row | None:
-        return self.rows.rejected(number)
+        return self.rows.rejected(self.numbers[number])

@@ -123,10 +123,10 @@ def train(
             tokens=tokens,
             tokens_per_second=tokens / seconds,
         )
-        pace.step(tokens, seconds)
+        pace.step(tokens, seconds, update=update["update_seconds"])
         if progress.step == STEPS_WATCHED and pace.known:  # not where the training was continued before that
             checks = math.ceil(len(steps) / settings.check_every)
-            record("forecast", steps=len(steps), **asdict(pace.forecast(steps.tokens, checks=checks)))
+            record("forecast", steps=len(steps), **asdict(pace.forecast(steps.tokens, steps=len(steps), checks=checks)))
         due = progress.step % settings.check_every == 0 or progress.step == len(steps)
         if due:
             _check(model, optimizer, objective, dev, settings, progress, record)
@@ -234,6 +234,7 @@ def _update(
         optimizer.gather()
         found.append(replace(measured, total=measured.total.detach()))
     means = _means(found)
+    start = time.perf_counter()
     norm = optimizer.finish(sum(part.count for part in found), settings.clip_norm)
     if not (math.isfinite(means["loss"]) and math.isfinite(norm)):
         raise nonfinite.of_step(model, objective, rows, step, settings, number=number, loss=means["loss"])
@@ -244,7 +245,13 @@ def _update(
     optimizer.step(rate)
     if number % TIDIED == 0:
         memory.give_back()
-    return {**means, "learning_rate": rate, "gradient_norm": norm, "learnt": sum(part.learnt for part in found)}
+    return {
+        **means,
+        "learning_rate": rate,
+        "gradient_norm": norm,
+        "learnt": sum(part.learnt for part in found),
+        "update_seconds": time.perf_counter() - start,
+    }
 
 
 def _drawing(seed: int, step: int) -> int:

@@ -25,16 +25,19 @@ class Pace:
 
     tokens: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    updates: list[float] = field(default_factory=list)
+    """Of the seconds, those that changing the weights took: the same however many tokens a step has."""
     look: float = 0.0
     """Seconds of the last look at dev."""
     save: float = 0.0
     """Seconds of the last save, or an estimate before there was one."""
 
-    def step(self, tokens: int, seconds: float) -> None:
+    def step(self, tokens: int, seconds: float, *, update: float) -> None:
         """A step is done."""
         if len(self.seconds) < STEPS_WATCHED:
             self.tokens.append(tokens)
             self.seconds.append(seconds)
+            self.updates.append(update)
 
     @property
     def known(self) -> bool:
@@ -42,14 +45,20 @@ class Pace:
         return len(self.seconds) == STEPS_WATCHED
 
     @property
-    def per_token(self) -> float:
-        """Seconds for each token, the first step left out."""
-        return sum(self.seconds[1:]) / sum(self.tokens[1:])
+    def per_update(self) -> float:
+        """Seconds of changing the weights once, the first step left out."""
+        return sum(self.updates[1:]) / len(self.updates[1:])
 
-    def forecast(self, tokens: float, *, checks: int) -> Forecast:
-        """The time of a training of so many tokens, those of the steps seen among them.
+    @property
+    def per_token(self) -> float:
+        """Seconds for each token, forward and backward, the first step left out."""
+        return (sum(self.seconds[1:]) - sum(self.updates[1:])) / sum(self.tokens[1:])
+
+    def forecast(self, tokens: float, *, steps: int, checks: int) -> Forecast:
+        """The time of a training of so many tokens in so many steps, those seen among them, which may have been smaller.
 
         Each check looks at dev and saves; another look comes before the first step.
         """
-        start = max(0.0, self.seconds[0] - self.per_token * self.tokens[0])
-        return Forecast(start + self.per_token * tokens, self.look * (checks + 1), self.save * checks)
+        start = max(0.0, self.seconds[0] - self.per_token * self.tokens[0] - self.per_update)
+        updating = start + self.per_token * tokens + self.per_update * steps
+        return Forecast(updating, self.look * (checks + 1), self.save * checks)
