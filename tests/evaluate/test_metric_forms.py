@@ -172,3 +172,10 @@ def test_a_letter_that_stands_as_a_name_is_no_article() -> None:
     assert metrics.token_f1("Vitamin A deficiency", "Vitamin deficiency") == pytest.approx(4 / 5)
     assert metrics.token_f1("A or B", "B") == pytest.approx(2 / 4)
     assert metrics.token_f1("A dog", "dog") == 1
+
+
+def test_an_answer_that_never_ends_is_scored_too() -> None:
+    for answer in ("9" * 5_000, "1/" * 3_000, "2^9^" * 500, "9^999 " * 50, "1e999 ", "-" * 5_000):
+        for name, metric in metrics.METRICS.items():
+            assert metric(answer, "9") == 0 or name in ("chrf", "token_f1", "rouge_l", "number")
+            assert metric(answer, answer) == 1 or name == "json_valid"

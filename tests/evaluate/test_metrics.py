@@ -165,6 +165,17 @@ def test_field_accuracy_compares_objects_in_lists_and_empty_objects() -> None:
     assert metrics.field_accuracy("none", "none") == 1  # a reference that is no object is compared as text
 
 
+def test_numbers_of_fields_are_compared_as_they_are_written() -> None:
+    for one, other in (("1e400", "1e500"), ("0.1", "0.10000000000000000001"), ("1e999999999", "1e-999999999")):
+        answer, reference = f'{{"a": {one}}}', f'{{"a": {other}}}'
+        assert metrics.field_accuracy(answer, reference) == metrics.field_accuracy(reference, answer) == 0
+        assert metrics.field_accuracy(answer, answer, tolerance=0.1) == metrics.field_accuracy(answer, answer) == 1
+        assert metrics.field_accuracy('{"a": 1}', answer, tolerance=0.1) == 0
+    assert (
+        metrics.field_accuracy('{"a": 1.50}', '{"a": 15e-1}') == metrics.field_accuracy('{"a": 2.0}', '{"a": 2}') == 1
+    )
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_every_metric_stays_between_0_and_1_and_knows_its_own_reference(answer: str, reference: str) -> None:

@@ -32,7 +32,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         BertModel(config).save_pretrained(folder)
     PreTrainedTokenizerFast(
-        tokenizer_object=coder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=coder, pad_token="[PAD]", unk_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
     return folder
 
@@ -55,6 +55,12 @@ def test_similarity_of_empty_and_of_long_texts(encoder: Path) -> None:
     found = metrics.resolve("similarity", settings=metrics.Settings(embedder=encoder))
     assert (found("", " "), found("", "cat")) == (1, 0)
     assert 0 <= found("a" * 500, "cat") <= 1  # cut at what the encoder can see
+
+
+def test_what_the_encoder_cannot_tell_apart_is_compared_as_it_is(encoder: Path) -> None:
+    found = metrics.resolve("similarity", settings=metrics.Settings(embedder=encoder))
+    for one, other in (("\U0001f600", "\U0001f622"), ("<", ">"), ("a" * 40 + "b", "a" * 40 + "c")):
+        assert found(one, other) == 0 and found(one, one) == 1
 
 
 def test_a_folder_without_a_model_is_a_mistake(tmp_path: Path) -> None:

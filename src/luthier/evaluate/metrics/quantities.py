@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 from luthier.data.words import plain_number
@@ -67,8 +68,7 @@ def quantities(text: str) -> Iterator[Quantity]:
         if value is None:
             continue
         start, end = match.span()
-        relation = _RELATION.search(line, 0, start)
-        before = _BEFORE.search(line, 0, start)
+        relation, before = (pattern.search(line, max(0, start - 8), start) for pattern in (_RELATION, _BEFORE))
         unit = UNITS.get(before[1], "") if before else ""
         start = before.start() if before and unit else start
         after = _AFTER.match(line, end)
@@ -115,7 +115,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     number = plain_number(bare)
     if number is None:
         return None
-    value = Fraction(number)
+    value = _exact(number)
     if power := match["exponent"] or match["ten"]:
         value *= Fraction(10) ** _integer(power)
     elif match["power"]:
@@ -123,10 +123,15 @@ def _value(match: re.Match[str]) -> Fraction | None:
             return None
         value **= _integer(match["power"])
     elif match["below"]:
-        value /= int(match["below"])
+        value /= _exact(match["below"])
     elif match["above"]:
-        value += Fraction(int(match["above"]), int(match["under"]))
+        value += _exact(match["above"]) / _exact(match["under"])
     return sign * value
+
+
+def _exact(written: str) -> Fraction:
+    """By way of a Decimal, since a model that says 9 five thousand times gives more digits than Python reads as one integer."""
+    return Fraction(Decimal(written))
 
 
 def _integer(written: str) -> int:

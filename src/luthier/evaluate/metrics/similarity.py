@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from luthier.errors import Mistake
+from luthier.evaluate.metrics.texts import exact_match
 from luthier.model.device import pick_device
+
+Embed = Callable[[Sequence[str]], Float[Tensor, "text width"]]
 
 _LONGEST = 512  # tokens, where the model does not say
 
@@ -20,13 +23,16 @@ def similarity(folder: Path) -> Callable[[str, str], float]:
 
     Any transformers encoder folder will do. A text's embedding is the mean of its last hidden states (Reimers &
     Gurevych 2019, section 3), so a model that was made for another pooling answers less well. Two texts that share no
-    fact can be near each other: read it beside another metric, never alone.
+    fact can be near each other: read it beside another metric, never alone. Two texts that the encoder reads as one, because
+    it knows no word of theirs or sees their beginnings only, are compared as they are.
     """
-    embed = _embedder(folder)
+    embed, same = _embedder(folder)
 
     def metric(answer: str, reference: str) -> float:
         if not answer.strip() or not reference.strip():
             return float(answer.strip() == reference.strip())
+        if same(answer, reference):
+            return exact_match(answer, reference)
         first, second = embed([answer, reference])
         return min(1.0, max(0.0, float(first @ second)))
 
@@ -34,8 +40,8 @@ def similarity(folder: Path) -> Callable[[str, str], float]:
 
 
 @cache
-def _embedder(folder: Path) -> Callable[[Sequence[str]], Float[Tensor, "text width"]]:
-    """Texts → embeddings of length 1."""
+def _embedder(folder: Path) -> tuple[Embed, Callable[[str, str], bool]]:
+    """Texts → embeddings of length 1; and whether two texts are one to the encoder for want of words or of room."""
     if not (folder / "config.json").is_file():
         told = "no model there; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
         raise Mistake(told, where=f"evaluate.embedder: {folder}")
@@ -58,4 +64,8 @@ def _embedder(folder: Path) -> Callable[[Sequence[str]], Float[Tensor, "text wid
             rows.append(model(**ids).last_hidden_state[0].mean(dim=0))  # width
         return nn.functional.normalize(torch.stack(rows), dim=-1)
 
-    return embed
+    def same(first: str, second: str) -> bool:
+        ids, others = (tokenizer(text, truncation=True, max_length=longest)["input_ids"] for text in (first, second))
+        return ids == others and (tokenizer.unk_token_id in ids or len(ids) >= longest)
+
+    return embed, same
