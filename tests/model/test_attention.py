@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from luthier.model import attention
+from luthier.model import attention, packed
 from luthier.model.head import summed_loss
 from luthier.model.packed import Segments, pack
 from token_rows import Row
@@ -58,10 +58,10 @@ def test_a_row_is_taken_in_parts_of_about_equal_length() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_each_row_attends_to_itself_only(dtype: torch.dtype) -> None:
-    packed = states(4, 2, 20, batch=1, dtype=dtype)
-    output, _ = attention.attend(LAYER, *packed, None, segments=Segments((9, 4, 7), CPU))
+    together = states(4, 2, 20, batch=1, dtype=dtype)
+    output, _ = attention.attend(LAYER, *together, None, segments=Segments((9, 4, 7), CPU))
     for start, end in ((0, 9), (9, 13), (13, 20)):
-        alone = [rows[:, :, start:end] for rows in packed]
+        alone = [rows[:, :, start:end] for rows in together]
         wanted = scaled_dot_product_attention(*alone, is_causal=True, enable_gqa=True).transpose(1, 2)
         torch.testing.assert_close(
             output[:, start:end], wanted, rtol=0.02, atol=1e-9 if dtype == torch.float64 else 0.01
@@ -108,3 +108,62 @@ def test_a_bf16_model_s_gradients_are_as_near_to_fp32_as_with_sdpa(tiny_model: P
     exact = gradients(torch.float32, "sdpa")
     plain, ours = (gradients(torch.bfloat16, name) for name in ("sdpa", attention.NAME))
     assert (ours - exact).norm() < 1.5 * (plain - exact).norm()
+
+
+def test_rows_of_like_length_share_a_bucket_and_a_long_one_costs_no_other() -> None:
+    assert packed.alike((10, 512, *[10] * 49), 64**2) == [[1], [0, *range(2, 51)]]
+    assert packed.alike((95, 100, 90), 64**2) == [[1, 0, 2]]  # 975 + 1,900 pairs more
+    assert packed.alike((7, 7), 0) == [[0, 1]]
+
+
+def test_pairs_of_tokens_are_those_of_each_row_and_a_little_padding() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        lengths = tuple(generator.integers(1, generator.integers(2, 600), 40).tolist())
+        buckets = Segments(lengths, CPU).buckets
+        pairs = sum(bucket.rows * bucket.longest**2 for bucket in buckets)
+        assert pairs <= sum(length**2 for length in lengths) + len(buckets) * 64**2
+        assert sorted(torch.cat([bucket.places for bucket in buckets]).tolist()) == list(range(sum(lengths)))
+    # the reviewed batch: 512 and 50 times 10 took 51 rows of 512, 13.4 million pairs
+    assert sum(bucket.rows * bucket.longest**2 for bucket in Segments((512, *[10] * 50), CPU).buckets) == 267_144
+
+
+@pytest.mark.parametrize("padding", [0, 40, 64**2])
+def test_buckets_change_neither_output_nor_gradient(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(packed.PADDED, "cpu", padding)
+    lengths = (3, 11, 4, 3, 9, 1)
+    ours, theirs = states(4, 2, 31, batch=1), states(4, 2, 31, batch=1)
+    output, _ = attention.attend(LAYER, *ours, None, segments=Segments(lengths, CPU))
+    rows = zip(*(part.split(lengths, dim=2) for part in theirs), strict=True)
+    alone = [scaled_dot_product_attention(*row, is_causal=True, enable_gqa=True).transpose(1, 2) for row in rows]
+    wanted = torch.cat(alone, dim=1)
+    torch.testing.assert_close(output, wanted)
+    direction = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1), dtype=wanted.dtype)
+    output.backward(direction)
+    wanted.backward(direction)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_no_mask_is_made_where_none_is_needed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object, **named: object) -> None:
+        raise AssertionError("a mask was made")
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    rows = [Row(np.arange(5, 5 + length), np.ones(length)) for length in (9, 30)]
+    wanted = summed_loss(model, pack(rows, CPU))
+    attention.use(model)
+    monkeypatch.setattr(attention, "sdpa_mask", refused)
+    torch.testing.assert_close(summed_loss(model, pack(rows, CPU)), wanted)
+    with pytest.raises(AssertionError, match="a mask was made"):  # of a padded batch, which is nobody's packed rows
+        model(torch.ones(2, 4, dtype=torch.long), attention_mask=torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]]))
+
+
+def test_attention_of_another_kind_gets_the_mask_that_was_left_out() -> None:
+    ours = states(2, 2, 6, batch=1)
+    segments = Segments((4, 2), CPU)
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[:4, :4], mask[4:, 4:] = torch.ones(4, 4).tril(), torch.ones(2, 2).tril()
+    assert torch.equal(segments.mask[0, 0], mask)
+    output, _ = attention.attend(LAYER, *ours, None, segments=segments, s_aux=1.0)
+    torch.testing.assert_close(output, scaled_dot_product_attention(*ours, attn_mask=mask).transpose(1, 2))

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoXConfig, Pretra
 from luthier.errors import Mistake
 from luthier.model import attention, lean, loading, reference
 from luthier.model.blueprint import Blueprint
-from luthier.model.head import decoder, inputs
+from luthier.model.head import states
 from luthier.model.packed import Packed, pack
 from token_rows import Row
 
@@ -76,7 +76,7 @@ def test_what_a_forward_pass_keeps_is_foretold_to_the_byte(tiny_model: Path, aga
 
     batch = packed([20, 13])
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        decoder(model)(**inputs(model, batch))
+        states(model, batch)
     whole = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     foretold = blueprint.remembered([20, 13], "fp32", again=again)
     assert foretold < 0.6 * whole if again else foretold == whole

@@ -5,11 +5,15 @@ Matrix products over larger parts of a row, each with the keys up to its end, ar
 hundred tokens, and still faster with two thousand. They keep as little: scores are computed again, too. Heads that share keys
 and values stand below each other as rows of one product.
 
-It enters through transformers' own register of attention functions, and steps aside for whatever it does not cover: then
-the mask that transformers made from the position ids keeps the rows apart.
+It enters through transformers' own registers of attention and mask functions, and steps aside for whatever it does not
+cover: then the mask that transformers made from the position ids keeps the rows apart. Where none is needed none is made: for
+8,192 tokens it would take 67 MB.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, cast
 
@@ -55,25 +59,40 @@ def attend(
     window = named.get("sliding_window")
     covered = (
         segments is not None
+        and attention_mask is None
         and getattr(module, "is_causal", True)
         and named.get("is_causal") is not False
         and (window is None or window >= segments.longest)
         and all(named.get(argument) is None for argument in FOREIGN)
     )
     if segments is None or not covered:
+        if segments is not None and attention_mask is None:  # it was left out, see `_mask`
+            attention_mask = segments.mask
         attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named
         )
         return attended
-    queries, keys, values = (_below_each_other(states, segments) for states in (query, key, value))
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and segments.longest <= LONGEST and not dropout:
-        output = products(queries, keys, values, scale)
-    else:
-        output = scaled_dot_product_attention(
-            queries, keys, values, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=True
-        )
-    return _end_to_end(output, segments), None
+    return _in_buckets(
+        query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout, segments
+    ), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # each batch has other buckets, for which all would be compiled anew
+def _in_buckets(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float, segments: Segments
+) -> Float[Tensor, "1 tokens heads width"]:
+    """Attention of packed states, computed for rows of like length at a time."""
+    layouts = zip(*(_below_each_other(part, segments) for part in (query, key, value)), strict=True)
+    return _end_to_end([_attended(one, two, three, scale, dropout) for one, two, three in layouts], segments)
+
+
+def _attended(query: Rows, key: Tensor, value: Tensor, scale: float, dropout: float) -> Rows:
+    """Causal attention over rows of one length, in the way that is fastest for them."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] <= LONGEST and not dropout:
+        return products(query, key, value, scale)
+    return scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=True
+    )
 
 
 def products(
@@ -158,51 +177,95 @@ def _sizes(rows: Rows, width: int) -> tuple[int, int, int, int]:
     return batch, time, heads, width
 
 
-def _below_each_other(states: Float[Tensor, "1 heads tokens width"], segments: Segments) -> Rows:
-    """Packed states as rows of equal length, zeros behind the shorter ones: whoever looks back only never sees them."""
+def _below_each_other(states: Float[Tensor, "1 heads tokens width"], segments: Segments) -> list[Tensor]:
+    """Packed states as rows below each other, bucket by bucket: whoever looks back only never sees what is padded."""
     tokens = states[0].transpose(0, 1)  # tokens heads width
-    count, longest = len(segments.lengths), segments.longest
-    if count * longest > len(tokens):
-        tokens = _Spread.apply(tokens, segments.slots, count * longest)  # type: ignore[no-untyped-call]
-    return tokens.view(count, longest, *tokens.shape[1:]).transpose(1, 2)
+    if segments.even:
+        layouts: Sequence[Tensor] = [tokens.view(len(segments.lengths), segments.longest, *tokens.shape[1:])]
+    else:
+        layouts = _Spread.apply(tokens, segments)  # type: ignore[no-untyped-call]
+    return [layout.transpose(1, 2) for layout in layouts]
 
 
-def _end_to_end(rows: Rows, segments: Segments) -> Float[Tensor, "1 tokens heads width"]:
+def _end_to_end(outputs: Sequence[Tensor], segments: Segments) -> Float[Tensor, "1 tokens heads width"]:
     """The inverse: rows packed again, without what stands behind the shorter ones."""
-    tokens = rows.transpose(1, 2).flatten(0, 1)  # batch*time heads width
-    if len(tokens) > sum(segments.lengths):
-        tokens = _Collect.apply(tokens, segments.slots)  # type: ignore[no-untyped-call]
-    return tokens[None]
+    layouts = [rows.transpose(1, 2) for rows in outputs]
+    if segments.even:
+        return layouts[0].flatten(0, 1)[None]
+    return cast(Tensor, _Collect.apply(segments, *layouts))[None]  # type: ignore[no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
-    """Tokens to their slots among zeros. Each slot has one source, so the gradient is a plain selection."""
+    """Tokens to their layouts. Each slot has one source at most, so the gradient is a plain selection."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, slots: Tensor, size: int) -> Tensor:
-        ctx.save_for_backward(slots)
-        return tokens.new_zeros(size, *tokens.shape[1:]).index_copy_(0, slots, tokens)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (slots,) = ctx.saved_tensors
-        return grads[0].index_select(0, slots), None, None
-
-
-class _Collect(torch.autograd.Function):
-    """Tokens from their slots; what stands in no slot gets no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, slots: Tensor) -> Tensor:
-        ctx.save_for_backward(slots)
-        ctx.size = len(tokens)
-        return tokens.index_select(0, slots)
+    def forward(ctx: Any, tokens: Tensor, segments: Segments) -> tuple[Tensor, ...]:
+        ctx.segments = segments
+        return _spread(tokens, segments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (slots,), (grad,) = ctx.saved_tensors, grads
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, slots, grad), None
+        return _collect(grads, ctx.segments), None
 
 
+class _Collect(torch.autograd.Function):
+    """Tokens from their layouts; what stands in no slot gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, segments: Segments, *layouts: Tensor) -> Tensor:
+        ctx.segments = segments
+        return _collect(layouts, segments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_spread(grads[0], ctx.segments)
+
+
+def _spread(tokens: Float[Tensor, "tokens heads width"], segments: Segments) -> tuple[Tensor, ...]:
+    layouts = []
+    for bucket in segments.buckets:
+        rows = tokens.index_select(0, bucket.places)
+        if bucket.slots is not None:
+            rows = rows.new_zeros(bucket.rows * bucket.longest, *rows.shape[1:]).index_copy_(0, bucket.slots, rows)
+        layouts.append(rows.view(bucket.rows, bucket.longest, *rows.shape[1:]))
+    return tuple(layouts)
+
+
+def _collect(layouts: Sequence[Tensor], segments: Segments) -> Float[Tensor, "tokens heads width"]:
+    tokens = layouts[0].new_empty(segments.tokens, *layouts[0].shape[2:])
+    for layout, bucket in zip(layouts, segments.buckets, strict=True):
+        rows = layout.flatten(0, 1)
+        tokens.index_copy_(0, bucket.places, rows if bucket.slots is None else rows.index_select(0, bucket.slots))
+    return tokens
+
+
+@contextlib.contextmanager
+def over(segments: Segments) -> Iterator[None]:
+    """Inside, a model with this attention makes no mask for a batch of these rows, where attention needs none."""
+    token = _segments.set(segments)
+    try:
+        yield
+    finally:
+        _segments.reset(token)
+
+
+def _mask(*args: Any, **named: Any) -> Tensor | None:
+    """transformers' mask, or None for rows that are told apart without: every token sees all of its row before it.
+
+    A window or a chunk that is shorter than a row, and what a model adds to the mask, need one.
+    """
+    segments, local = _segments.get(), named.get("local_size")
+    if (
+        segments is not None
+        and (named["batch_size"], named["q_length"], named["kv_length"]) == (1, segments.tokens, segments.tokens)
+        and (local is None or local >= segments.longest)
+        and not named.get("use_vmap")
+        and named.get("attention_mask") is None
+    ):
+        return None
+    return sdpa_mask(*args, **named)
+
+
+_segments: ContextVar[Segments | None] = ContextVar("segments", default=None)
 AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, _mask)

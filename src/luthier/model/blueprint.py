@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from luthier.model import attention, lean, trials
 from luthier.model.device import DTYPES, Precision
-from luthier.model.head import CausalModel, decoder, inputs
+from luthier.model.head import CausalModel, scores, states
 from luthier.model.packed import pack
 
 FORWARD, BACKWARD_INPUTS, BACKWARD_WEIGHTS = 2, 2, 2  # operations for each weight and token
@@ -128,7 +128,10 @@ def _kept(model: CausalModel, lengths: Sequence[int]) -> int:
 
     batch = pack([_Row(length) for length in lengths], torch.device("cpu"))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        (decoder(model) if trials.has_plain_head(model) else model)(**inputs(model, batch))
+        if trials.has_plain_head(model):
+            states(model, batch)
+        else:
+            scores(model, batch)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

@@ -15,7 +15,7 @@ from luthier.model import attention, memory, trials
 from luthier.model.packed import Packed
 from luthier.model.trials import CausalModel, bend, decoder
 
-__all__ = ["CausalModel", "bend", "decoder", "inputs", "row_likelihoods", "summed_loss"]
+__all__ = ["CausalModel", "bend", "decoder", "row_likelihoods", "scores", "states", "summed_loss"]
 
 CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
 BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
@@ -144,7 +144,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
     if not trials.has_plain_head(model):
-        return nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="sum")
+        return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
     if not torch.is_grad_enabled():
         return _losses_only(states, head.weight, wanted, *bend(model)).sum()
@@ -159,22 +159,29 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     if trials.has_plain_head(model):
         each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     else:
-        each = nn.functional.cross_entropy(_scores(model, batch), wanted, reduction="none")
+        each = nn.functional.cross_entropy(scores(model, batch), wanted, reduction="none")
     return torch.stack([-part.sum() for part in each.split(batch.learnt_by_row)])
 
 
-def _scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
+def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
     if "logits_to_keep" in inspect.signature(trials.whole(model).forward).parameters:
         named["logits_to_keep"] = batch.targets - 1
-    logits: Tensor = model(**named).logits[0]
+    with attention.over(batch.segments):
+        logits: Tensor = model(**named).logits[0]
     return (logits if len(logits) == len(batch.targets) else logits[batch.targets - 1]).float()
 
 
 def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
-    return decoder(model)(**inputs(model, batch)).last_hidden_state[0, batch.targets - 1]  # type: ignore[no-any-return]
+    return states(model, batch)[batch.targets - 1]
+
+
+def states(model: CausalModel, batch: Packed) -> Float[Tensor, "tokens width"]:
+    """What the decoder gives for each token of a batch."""
+    with attention.over(batch.segments):
+        return decoder(model)(**inputs(model, batch)).last_hidden_state[0]  # type: ignore[no-any-return]
 
 
 def inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:

@@ -4,9 +4,10 @@ Weights, masters, moments and gradients are counted; what the forward pass keeps
 (`Blueprint.remembered`). Time is not told here: the first steps tell it (`pace`).
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +41,8 @@ class Load:
 
     lengths: tuple[int, ...]
     batches: int
+    mixture: tuple[int, ...] = field(default=(), compare=False)
+    """A batch as large with rows of all lengths, where they differ: it needs some padding, which one of like rows does not."""
 
     @property
     def tokens(self) -> int:
@@ -47,14 +50,19 @@ class Load:
 
     @classmethod
     def of(cls, lengths: Sequence[int], settings: Train) -> "Load":
-        """The worst that can come: the longest rows in one batch."""
+        """The worst that can come: the longest rows in one batch, or rows as unlike as they are."""
         budget = settings.tokens_per_batch or 1
-        batch: list[int] = []
-        for length in sorted(lengths, reverse=True):
-            if batch and sum(batch) + length > budget:
-                break
-            batch.append(length)
-        return cls(tuple(batch), math.ceil((settings.tokens_per_step or budget) / budget))
+        ordered = sorted(lengths, reverse=True)
+        stride = math.ceil(sum(ordered) / budget)  # as many rows as fill a batch on average
+        mixture = _first(ordered[:: max(1, stride)], budget) if len(set(ordered)) > 1 else ()
+        batches = math.ceil((settings.tokens_per_step or budget) / budget)
+        return cls(_first(ordered, budget), batches, mixture)
+
+
+def _first(lengths: Sequence[int], budget: int) -> tuple[int, ...]:
+    """The first rows, as many as have so many tokens together; one at least."""
+    ends = [end for end in itertools.accumulate(lengths) if end <= budget]
+    return tuple(lengths[: max(1, len(ends))])
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,8 @@ def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.devi
     whole = learns == blueprint.parameters
     gradients = number * learns
     matter = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
-    kept = _kept(blueprint, load.lengths, Train(**settings.model_dump(include=matter)))
+    shape = Train(**settings.model_dump(include=matter))
+    kept = max(_kept(blueprint, lengths, shape) for lengths in (load.lengths, load.mixture) if lengths)
     head = _head(blueprint, load.tokens, number, learns=whole)
     summed = {1: 0, 2: gradients}.get(load.batches, MASTER * learns)  # over the batches before the last one
     at_once = settings.optimizer not in optimizer.OPTIMIZERS and number < MASTER
