@@ -78,8 +78,8 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
     """
     plan = pipeline.plan(asked) if asked.data.path is not None else None
     blueprint = plan.blueprint if plan else loading.blueprint_of(asked.model)
-    train = plan.recipe.train if plan else _assumed(asked.train, blueprint)
     where = torch.device("cuda") if memory_bytes else device.pick_device()
+    train = plan.recipe.train if plan else _assumed(asked.train, blueprint, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
     lengths = [row.tokens for _, row in plan.rows["train"]] if plan else [ASSUMED_ROW] * ASSUMED_STEP
     load = Load.of(lengths, train)
@@ -102,14 +102,14 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
     return found
 
 
-def _assumed(asked: Train, blueprint: Blueprint) -> Train:
-    """What can be settled without data."""
+def _assumed(asked: Train, blueprint: Blueprint, precision: device.Precision | None) -> Train:
+    """What can be settled without data; by default in the number format that a run here would take."""
     small = blueprint.parameters <= defaults.SMALL_MODEL
     step = asked.tokens_per_step or ASSUMED_STEP
     return asked.model_copy(
         update={
             "method": asked.method or ("full" if small else "lora"),
-            "precision": asked.precision or "bf16",
+            "precision": asked.precision or precision or device.pick_precision(device.pick_device())[0],
             "tokens_per_step": step,
             "tokens_per_batch": asked.tokens_per_batch or min(ASSUMED_STEP, step),
         }

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import GPTNeoXConfig
 
-from luthier import pipeline, recipe
-from luthier.model import memory
+from luthier import pipeline, planning, recipe
+from luthier.model import device, memory
 from luthier.train import needs
 
 from .conftest import Command
@@ -59,6 +59,16 @@ def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> 
     screen = luthier("plan", f"model={pythia}", "train.tokens_per_step=8192")
     assert "70,426,624 parameters" in screen.out and "44,670,976 of them multiply each token" in screen.out
     assert "2,195.667812352 GFLOPs for a step of 8,192 tokens" in screen.out
+
+
+@pytest.mark.parametrize("fast", ["bf16", "fp32"])
+def test_without_data_the_number_format_is_the_one_that_a_run_would_take(
+    pythia: Path, fast: device.Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "pick_precision", lambda where: (fast, "measured"))
+    asked = recipe.load(overrides=[f"model={pythia}"])
+    assert planning.outlook(asked).train.precision == fast
+    assert planning.outlook(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
 
 
 def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:
