@@ -10,6 +10,7 @@ import pytest
 from luthier import pipeline, proof, resuming
 from luthier import recipe as recipes
 from luthier.errors import EnvironmentMistake, Interrupted, Mistake
+from luthier.model import machine, memory
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -105,3 +106,17 @@ def test_the_rows_of_the_plan_are_let_go_once_they_are_on_the_disk(
     monkeypatch.setattr(proof, "ask_base", stop)
     with pytest.raises(Interrupted, match="0 of 1 plans are held"):
         pipeline.run(asked, tmp_path / "r")
+
+
+def test_a_run_that_was_not_prepared_keeps_what_its_first_plan_took_from_the_moment(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = recipes.replace(asked, {"train.precision": None})
+    monkeypatch.setattr(machine, "precision", lambda device: ("bf16", "1.4 times as fast"))
+    _, planned = pipeline.open_run(free, tmp_path / "r", command="luthier run")
+    assert planned and planned.settled.recipe.train.method == "full"
+    monkeypatch.setattr(machine, "precision", lambda device: ("fp32", "1.2 times as fast"))
+    monkeypatch.setattr(memory, "available", lambda device: 1_000)
+    recipe = pipeline.prepare(current := Run(tmp_path / "r"), None)
+    assert recipe.train == planned.recipe.train
+    assert current.events("recipe")[0]["settings"]["train.precision"] == ["bf16", "1.4 times as fast"]

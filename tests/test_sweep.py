@@ -1,5 +1,6 @@
 """A sweep's points are planned once, answer the same questions, and are written by one process."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from luthier import pipeline, sweep
 from luthier import recipe as recipes
 from luthier.errors import EnvironmentMistake
+from luthier.model import machine
 from luthier.recipe import Recipe
 from luthier.runs import Run, alone
 
@@ -33,12 +35,16 @@ def test_a_sweep_with_a_test_file_plans_each_point_once(
 ) -> None:
     planned: list[Recipe] = []
     plan = pipeline.plan
-    monkeypatch.setattr(pipeline, "plan", lambda one: planned.append(one) or plan(one))
+    monkeypatch.setattr(pipeline, "plan", lambda one, *kept: planned.append(one) or plan(one, *kept))
+    answers = itertools.cycle([("fp32", "slower"), ("bf16", "faster")])
+    monkeypatch.setattr(machine, "precision", lambda device: next(answers))
     folder = sweep.run(asked, tmp_path / "s", amounts=[50, 100])
     record: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
     assert [(each["amount"], each["rows"]) for each in record["results"]] == [(100, 27), (50, 13)]
     assert len(planned) == 3, "once for what all points share, once for each point"
     assert Run(folder / "points" / "50pct").events("borrowed")[0]["of"] == "100pct"
+    recipes_of = [recipes.load(folder / "points" / name / "recipe.toml") for name in ("100pct", "50pct")]
+    assert [one.train.precision for one in recipes_of] == ["fp32", "fp32"], "they share what one timing said"
 
 
 def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from luthier.data.dataset import Dataset
 from luthier.data.splits import Splits
 from luthier.durable import size
 from luthier.evaluate import choice, guards, instruction, metrics
-from luthier.model import device, memory
+from luthier.model import device, machine, memory
 from luthier.model.blueprint import Blueprint
 from luthier.recipe import Data, Recipe
 from luthier.train import needs, order
@@ -24,6 +24,15 @@ SMALLER = 500_000_000  # parameters below which weights take a higher learning r
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
 DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the time that all dev items would take
+
+
+OF_THE_MOMENT = (
+    "train.method",
+    "train.precision",
+    "train.tokens_per_batch",
+    "train.gradient_checkpointing",
+)
+"""Settings that follow from the machine and from the memory that is free: a run, and all points of a sweep, keep the first."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ class Settled:
         """Whether the training does; a rest is left for what no plan knows."""
         return self.memory.training <= needs.SPARE * self.available
 
+    @property
+    def of_the_moment(self) -> dict[str, tuple[Any, str]]:
+        """The settings that would perhaps be others a minute later, with their reasons."""
+        return {key: (recipes.get(self.recipe, key), self.reasons[key]) for key in OF_THE_MOMENT}
+
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
     """`train.max_tokens`, needed before rows can be kept or dropped."""
@@ -70,12 +84,24 @@ def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
     return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
 
 
-def settle(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts, available: int) -> Settled:
+def settle(
+    recipe: Recipe,
+    dataset: Dataset,
+    splits: Splits,
+    facts: Facts,
+    available: int,
+    kept: Mapping[str, tuple[Any, str]] | None = None,
+) -> Settled:
     """The recipe with every value set, and why; a value that was asked for stays, with the reason "as asked".
 
     Where that does not fit into the memory that is available, the smallest change among what nobody asked for that makes it
-    fit is taken, if there is one.
+    fit is taken, if there is one. Of settings that were `kept` from an earlier time, value and reason are those.
     """
+    if kept:
+        kept = {key: pair for key, pair in kept.items() if recipes.get(recipe, key) is None}
+        again = recipes.replace(recipe, {key: value for key, (value, _) in kept.items()})
+        settled = _settled(again, dataset, splits, facts, available, {})
+        return replace(settled, reasons=settled.reasons | {key: why for key, (_, why) in kept.items()})
     first = _settled(recipe, dataset, splits, facts, available, {})
     if first.fits:
         return first
@@ -235,7 +261,7 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     )
     decide("train.gradient_checkpointing", False, "not needed: what a forward pass keeps fits into memory")
     if recipe.train.precision is None:
-        decide("train.precision", *device.pick_precision(device.pick_device()))
+        decide("train.precision", *machine.precision(device.pick_device()))
     else:
         decide("train.precision", None, "")
     steps = len(
@@ -250,7 +276,7 @@ def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str
     )
     decide("train.max_steps", steps, f"{values['train.epochs']} × {rows:,} rows")
     decide("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
-    speed = device.products_per_second(values["train.precision"], device.pick_device())
+    speed = machine.products_per_second(values["train.precision"], device.pick_device())
     decide("train.check_every", *check_interval(values, steps=steps, products_per_second=speed))
 
 

@@ -140,6 +140,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
             asked=asked.model_dump(mode="json"),
             sources=resuming.sources(planned.dataset.files),
             versions={name: version(name) for name in resuming.VERSIONS} | {"python": platform.python_version()},
+            of_the_moment=planned.settled.of_the_moment,
         )
         return new, planned
     current = Run(folder)
@@ -193,8 +194,11 @@ class Plan:
         return self.settled.reasons
 
 
-def plan(asked: Recipe) -> Plan:
-    """Read the data, tokenize it for the model, split it and compute every default; nothing is written."""
+def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Plan:
+    """Read the data, tokenize it for the model, split it and compute every default; nothing is written.
+
+    `kept` are settings, with their reasons, that an earlier plan of the same run took from the moment.
+    """
     proof.check(asked, proof.arms_of(asked))
     if asked.evaluate.documents is not None:
         passages.read(asked.evaluate.documents)
@@ -244,7 +248,7 @@ def plan(asked: Recipe) -> Plan:
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
-    settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()))
+    settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()), kept)
     optimizer.try_own(settled.recipe.train)
     return Plan(settled, blueprint, data, splits, rows, material)
 
@@ -255,7 +259,9 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
         resuming.warn(current)
         current.expect_whole("data")
         return resuming.same_recipe(current)
-    planned = planned or plan(Recipe.model_validate(current.record_file["asked"]))
+    planned = planned or plan(
+        Recipe.model_validate(current.record_file["asked"]), current.record_file.get("of_the_moment")
+    )
     for name in SPLITS:
         prepared.write(current.folder / "data" / f"{name}.arrow", planned.rows[name])
     proof.copy_documents(current, planned.recipe)

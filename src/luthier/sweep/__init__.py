@@ -94,7 +94,8 @@ def _run_points(
             listen({"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(place)})
         lender = next((folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None)
         try:
-            pipeline.run(point.recipe(asked, record["fixed"]), place, listen=listen, command=command, lender=lender)
+            recipe = point.recipe(asked, {**record["fixed"], **_shared(record, point)})
+            pipeline.run(recipe, place, listen=listen, command=command, lender=lender)
         except Interrupted as stop:
             raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
         except Mistake as mistake:
@@ -133,7 +134,7 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
 
 
 def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None:
-    """Compute once what all points share, and make sure that all models are asked the same questions."""
+    """Compute once what all points share, or all of a model, and make sure that all models are asked the same questions."""
     checked = record.setdefault("models", {})
     for model in dict.fromkeys(point.model for point in points):
         if model in checked:
@@ -148,8 +149,19 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
                 where=model,
             )
         checked[model] = digest
+        record.setdefault("of_the_moment", {})[model] = {
+            key: value for key, (value, _) in planned.settled.of_the_moment.items() if recipes.get(asked, key) is None
+        }
         if not record["fixed"]:
             record["fixed"] = {key: recipes.get(planned.recipe, key) for key in FIXED}
+
+
+def _shared(record: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """What the first plan for the point's model took from the moment; how to fit depends on a point's own settings."""
+    found: dict[str, Any] = record.get("of_the_moment", {}).get(point.model, {})
+    return {
+        key: value for key, value in found.items() if not point.settings or key in ("train.method", "train.precision")
+    }
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:

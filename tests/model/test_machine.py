@@ -1,0 +1,50 @@
+"""What is measured of the machine is measured once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier.model import device, machine
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own cache folder, and a machine that says something else whenever it is asked."""
+    monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine, "_known", {})
+    answers = iter([("bf16", "1.4 times"), ("fp32", "1.2 times"), ("bf16", "1.5 times")])
+    monkeypatch.setattr(device, "pick_precision", lambda where: next(answers))
+    speeds = iter([1e11, 2e11, 3e11])
+    monkeypatch.setattr(device, "products_per_second", lambda number, where: next(speeds))
+    return tmp_path / "cache"
+
+
+def test_a_timing_is_made_once_and_kept_for_other_processes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.precision(CPU) == ("bf16", "1.4 times")
+    monkeypatch.setattr(machine, "_known", {})  # as in another process
+    assert machine.precision(CPU) == ("bf16", "1.4 times")
+    assert [machine.products_per_second(number, CPU) for number in ("bf16", "fp32", "bf16")] == [1e11, 2e11, 1e11]
+    assert sorted(path.name for path in cache.iterdir()) == ["machine.json"]
+
+
+def test_another_limit_on_the_processor_is_another_machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.precision(CPU)[0] == "bf16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert machine.precision(CPU)[0] == "fp32"
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_file_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    cache.mkdir()
+    (cache / "machine.json").write_text(content)
+    assert machine.precision(CPU) == ("bf16", "1.4 times")
+    monkeypatch.setattr(machine, "_known", {})
+    assert machine.precision(CPU) == ("bf16", "1.4 times")
+
+
+def test_where_nothing_can_be_written_the_process_remembers(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    assert machine.precision(CPU) == machine.precision(CPU) == ("bf16", "1.4 times")
