@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import get_args
 
 from luthier.chat.conversation import Message
-from luthier.chat.forms import Arguments, Form, Kind, Silent, as_dicts, kinds, mark, marked, shown
+from luthier.chat.forms import MARK, Arguments, Form, Kind, Silent, as_dicts, kinds, mark, marked, shown
 from luthier.chat.rendering import Dict, Refusal, Renderer
 from luthier.chat.spans import Control, alike, common, trail
 from luthier.chat.thoughts import KNOWN, TAG, Manner, Tags, opened
@@ -105,6 +105,18 @@ class Habits:
             return
         yield from last[:1]
         yield from (end for end in earlier[:1] if end not in self._thought_text)
+
+    @cached_property
+    def example(self) -> str:
+        """A question and its answer, without contents."""
+        return MARK.sub("", self._try([USER, ANSWER], ask=False) or "")
+
+    @cached_property
+    def unended(self) -> str:
+        """The word that follows an answer where no control token does."""
+        text = self._try([USER, ANSWER], ask=False) or ""
+        behind = text[text.rfind(mark(1)) + len(mark(1)) :] if mark(1) in text else ""
+        return "" if self._control.search(behind) or not behind.strip() else behind.split()[0]
 
     def _trail(self, text: str, number: int) -> list[str]:
         """Control tokens behind the first one that follows an answer, itself included."""

@@ -32,14 +32,14 @@ class Renderer:
 
     def __init__(self, source: str, named: Mapping[str, str], variables: Mapping[str, object], today: date) -> None:
         self.source, self.variables, self.today = source, variables, today
-        environment = _environment(today)
+        jinja = environment(today)
         try:
-            tree = environment.parse(source)
-            self._compiled: Any = environment.from_string(source)
+            tree = jinja.parse(source)
+            self._compiled: Any = jinja.from_string(source)
         except TemplateSyntaxError as error:
             raise Refusal(f"line {error.lineno}: {error.message}") from None
         self._always: Dict = {"documents": None, **named, **variables}
-        self.reads = frozenset(meta.find_undeclared_variables(tree)) - set(environment.globals)
+        self.reads = frozenset(meta.find_undeclared_variables(tree)) - set(jinja.globals)
         """Variables that the template looks at."""
         self.keys = frozenset(_keys(tree))
         """Words and names of keys in it, such as `reasoning_content`."""
@@ -54,7 +54,7 @@ class Renderer:
             limit += 4 * len(str(tools))
         try:
             return "".join(_limited(self._compiled.root_render_func(context), limit))
-        except Refusal:
+        except (Refusal, MemoryError):
             raise
         except Exception as error:  # the template is a stranger's program: whatever it raises is its own word
             raise Refusal(str(error) or type(error).__name__) from None
@@ -127,7 +127,9 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
 
-def _environment(today: date) -> Environment:
+def environment(today: date) -> Environment:
+    """Jinja as transformers sets it up for chat templates, with a date that stays."""
+
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
@@ -140,14 +142,12 @@ def _environment(today: date) -> Environment:
     ) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
+    jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    jinja.filters["tojson"] = tojson
     added: Dict = {
         "raise_exception": refuse,
         "strftime_now": lambda form: _formatted(today, form),
         "namespace": _Namespace,
     }
-    environment.globals.update(added)
-    return environment
+    jinja.globals.update(added)
+    return jinja

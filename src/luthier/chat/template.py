@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 
-from luthier.chat import spans, thoughts
+from luthier.chat import spans, thoughts, trial
 from luthier.chat.conversation import Conversation, Message
 from luthier.chat.forms import as_dicts, mark
 from luthier.chat.habits import Habits
@@ -25,6 +25,7 @@ from luthier.errors import Mistake
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
 CHUNK = 512
+MARKER = re.compile(r"<\|[^|<>\s]+\|>|<\uff5c[^\uff5c]+\uff5c>|<(?:start|end)_of_\w+>")
 FREE_LETTERS = range(0xF0000, 0xF0000 + 4096)  # letters without a meaning, to stand for what people spelled
 
 BASE_TEMPLATE = """\
@@ -64,12 +65,26 @@ class Template:
         self.source, self.tokenizer, self.name = source, tokenizer, name
         self.variables, self.today = dict(variables or {}), today or date.today()
         self._coder = Coder(tokenizer)
+        fault = trial.fault(
+            source, tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True), self.today
+        )
+        if fault:
+            raise Mistake(f"the chat template {fault}; use a model with another template.", where=name)
         try:
             self._renderer = Renderer(source, tokenizer.named, self.variables, self.today)
         except Refusal as words:
             raise Mistake(f"the chat template is not valid Jinja: {words}.", where=name) from None
         self._check_variables()
         self._habits = Habits(self._renderer, self._coder.control)
+        self.unknown = tuple(dict.fromkeys(MARKER.findall(self._coder.control.sub("", self._habits.example))))
+        """What looks like control tokens in the template but is only letters to this tokenizer."""
+        if self._habits.unended in self.unknown:
+            raise Mistake(
+                f"the chat template ends answers with {self._habits.unended}, which this tokenizer does not know as a control "
+                "token, so a model could not learn to stop. Use the tokenizer that belongs to the template, or the template "
+                "that belongs to the tokenizer.",
+                where=name,
+            )
         spelled = {number: token for token, number in tokenizer.control.items()}
         told = ({spelled[number] for number in ends if number in spelled} | {tokenizer.eos}) & set(tokenizer.control)
         self._ends = spans.Ends(frozenset(told) | self._habits.ends)

@@ -48,6 +48,7 @@ class HubTokenizer:
         first = tokenizer("x").input_ids[:1]
         self.bos = str(tokenizer.bos_token) if tokenizer.bos_token and first == [tokenizer.bos_token_id] else ""
         self.eos = str(tokenizer.eos_token)
+        self._forbidden = frozenset(control.values())
         self._spelled = re.compile("|".join(map(re.escape, control)) or r"(?!)")
         self._eats = {
             token.content: (token.lstrip, token.rstrip) for token in added.values() if token.lstrip or token.rstrip
@@ -65,9 +66,18 @@ class HubTokenizer:
             text = text.lstrip()
         if self._eats.get(after, (False, False))[0]:
             text = text.rstrip()
+        return self._as_text(text, walled=bool(before))
+
+    def _as_text(self, text: str, *, walled: bool) -> list[int]:
+        """Ids of plain text; where the vocabulary itself has a control token's spelling, in two halves."""
         backend, same = self._plain
-        ids = backend.encode(WALL + text if before else text, add_special_tokens=False).ids
-        return [same.get(token, token) for token in ids[bool(before) :]]
+        coded = backend.encode(WALL + text if walled else text, add_special_tokens=False).ids
+        ids = [same.get(token, token) for token in coded[walled:]]
+        spelled = self._spelled.search(text)
+        if spelled is None or not self._forbidden.intersection(ids):
+            return ids
+        cut = spelled.start() + 1
+        return self._as_text(text[:cut], walled=walled) + self._as_text(text[cut:], walled=True)
 
     def render(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of whole renderings; many at once, on all cores that the environment allows."""
