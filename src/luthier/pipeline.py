@@ -127,7 +127,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
 
     Refuses to continue a run with other settings than it was started with. Models are noted by their whole paths.
     """
-    asked = _placed(asked)
+    asked = placed(asked)
     if not (folder / "run.json").exists():
         if asked.data.path is None:
             raise Mistake("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
@@ -144,7 +144,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
         )
         return new, planned
     current = Run(folder)
-    before = _placed(Recipe.model_validate(current.record_file["asked"]))
+    before = placed(Recipe.model_validate(current.record_file["asked"]))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
         told = "; ".join(f"{key} was {_short(old)}, now {_short(new)}" for key, (old, new) in changes.items())
         raise Mistake(
@@ -156,7 +156,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
     return current, None
 
 
-def _placed(asked: Recipe) -> Recipe:
+def placed(asked: Recipe) -> Recipe:
     """The recipe with the models' places on this machine as whole paths, which are found from every directory."""
     judge, embedder = asked.evaluate.judge, asked.evaluate.embedder
     values: dict[str, object] = {"model": reference.absolute(asked.model)}

@@ -196,3 +196,19 @@ def test_saved_adapters_answer_as_before(tiny_model: Path, tmp_path: Path) -> No
     tokens = torch.tensor([[3, 5, 9]])
     again = loading.load(str(tmp_path / "saved"))
     torch.testing.assert_close(again.model(input_ids=tokens).logits, adapted(input_ids=tokens).logits)
+
+
+def test_an_adapter_finds_a_base_beside_itself_and_names_one_that_is_gone(folder: Path, tmp_path: Path) -> None:
+    lm = loading.load(str(folder))
+    adapted = loading.add_adapters(lm.model, rank=2, alpha=4, seed=0)
+    loading.save(adapted, lm.tokenizer, lm.template, tmp_path / "adapter", {})
+    folder.rename(tmp_path / "adapter" / "base")
+    settings = tmp_path / "adapter" / "adapter_config.json"
+    written = json.loads(settings.read_text())
+    settings.write_text(json.dumps(written | {"base_model_name_or_path": "base"}))
+    assert loading.load(str(tmp_path / "adapter")).context == 512
+    settings.write_text(json.dumps(written | {"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(
+        Mistake, match=r"adapter: the adapter's base model cannot be used: \S+/gone: \S+ has no folder gone"
+    ):
+        loading.load(str(tmp_path / "adapter"))

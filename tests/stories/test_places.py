@@ -71,3 +71,16 @@ def test_what_is_worth_telling_about_a_model_s_files_is_told(
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "Why?"}) + "\n")
     screen = luthier("ask", folder, tmp_path / "q.jsonl", "-o", tmp_path / "a.jsonl")
     assert "_orig_mod is taken out of their names" in screen.err
+
+
+def test_a_sweep_with_a_relative_model_goes_on_elsewhere(
+    luthier: Command, data: Path, quick: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "here" / "models" / "tiny")
+    monkeypatch.chdir(tmp_path / "here")
+    words = [*quick, "model=models/tiny", "train.max_steps=1", "evaluate.arms=zero-shot,fine-tuned"]
+    assert luthier("sweep", data, *words, "--amounts", "50,100", "--folder", tmp_path / "s").code == 0
+    monkeypatch.chdir(tmp_path)
+    Run(tmp_path / "s" / "points" / "50pct").update(state="interrupted")
+    screen = luthier("sweep", "--folder", tmp_path / "s")
+    assert screen.code == 0, screen.err

@@ -282,8 +282,15 @@ def _base_of(folder: Path, name: str) -> Path:
     """The base model's folder of an adapter; of a run's adapter, if it is still the base that it learnt beside."""
     settings: dict[str, Any] = json.loads((folder / folders.ADAPTER).read_text(encoding="utf-8"))
     told = str(settings["base_model_name_or_path"])
-    beside = folder / told
-    base = resolve(str(beside) if told.startswith("../") and beside.is_dir() else told)
-    if (folder.parent / "run.json").is_file() and (noted := Run(folder.parent).record_file.get("base")):
+    noted = Run(folder.parent).record_file.get("base") if (folder.parent / "run.json").is_file() else None
+    if (folder / told).is_dir() and (told.startswith("../") or not Path(told).is_dir()):
+        told = str(folder / told)
+    elif noted and not Path(told).is_dir():
+        told = str(noted["name"])  # its copy in a cache is gone, and can be made again
+    try:
+        base = resolve(told)
+    except Mistake as mistake:
+        raise type(mistake)(f"the adapter's base model cannot be used: {mistake}", where=name) from None
+    if noted:
         identity.expect_same(base, noted, where=name)
     return base

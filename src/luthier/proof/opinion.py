@@ -6,6 +6,7 @@ from collections.abc import Callable
 from luthier.errors import Interrupted
 from luthier.evaluate import judge as judging
 from luthier.evaluate import judges, metrics, verdict
+from luthier.model import reference
 from luthier.proof.desk import Desk
 from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
@@ -28,6 +29,7 @@ def ask_judge(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
 
     rulings = judging.compare(judge, pairs, file=folder / "judgements.jsonl", progress=tell)
     opinion = judging.summary(rulings, judge=judge.name, confidence=1 - recipe.evaluate.alpha, seed=recipe.train.seed)
-    opinion["is_an_arm"] = recipe.evaluate.judge in (recipe.model, str(current.folder), str(current.folder / "model"))
+    own = {reference.absolute(str(place)) for place in (current.folder, current.folder / "model")}
+    opinion["is_an_arm"] = recipe.evaluate.judge in {recipe.model, *own}
     write_atomic(folder / "judge.json", json.dumps(opinion, indent=2, ensure_ascii=False) + "\n")
     current.record("judge", sentence=opinion["sentence"], is_an_arm=opinion["is_an_arm"])

@@ -20,6 +20,7 @@ from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.durable import make_folders
 from luthier.errors import Interrupted, Mistake
+from luthier.model import reference
 from luthier.recipe import Recipe
 from luthier.report import sweep as page
 from luthier.runs import alone, now, write_atomic
@@ -58,7 +59,8 @@ def run(
     """
     folder = folder or _default_folder(asked)
     before = _content(folder)
-    record = _open(folder, asked, command)
+    record = _open(folder, pipeline.placed(asked), command)
+    models = [reference.absolute(model) for model in models]
     asked = Recipe.model_validate(record["asked"])
     known = [Point(**point) for point in record["points"]]
     if not known or amounts is not None or models or settings:
@@ -123,7 +125,7 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
             )
         return {"created": now(), "command": command, "asked": asked.model_dump(mode="json"), "fixed": {}, "points": []}
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    changes = recipes.differences(Recipe.model_validate(record["asked"]), asked)
+    changes = recipes.differences(pipeline.placed(Recipe.model_validate(record["asked"])), asked)
     if asked.data.path is not None and changes:
         told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
         raise Mistake(
