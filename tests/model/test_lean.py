@@ -1,12 +1,14 @@
 """Lean norms and feed-forwards are the ones they stand for, and remember less."""
 
+import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from luthier.model import lean
@@ -117,3 +119,27 @@ def test_adapters_inside_a_feed_forward_learn(model: PreTrainedModel) -> None:
     learnt = [name for name, weight in adapted.named_parameters() if weight.grad is not None]
     assert any("down_proj.lora_B" in name for name in learnt) and any("gate_proj.lora_B" in name for name in learnt)
     assert all("lora" in name for name in learnt)
+
+
+@pytest.mark.parametrize("family", ["olmo2", "olmo3", "gpt_oss", "llama", "glm4", "exaone4", "smollm3"])
+def test_a_norm_is_exchanged_only_for_one_that_rounds_alike_in_the_format_of_the_training(family: str) -> None:
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    few = {"num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0, "eos_token_id": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small, **few), dtype=torch.float32)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, mean=1.0, std=0.2, generator=torch.Generator().manual_seed(1))
+    original = copy.deepcopy(model.model.norm).to(torch.bfloat16)
+    assert lean.use(model, torch.bfloat16) > 0
+    assert model.dtype == torch.float32  # the format comes later
+    states = torch.randn(9, 7, 32, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
+    assert isinstance(model.model.norm, lean.RmsNorm)
+    assert torch.equal(model.model.norm.to(torch.bfloat16)(states), original(states))
+
+
+def test_a_norm_that_rounds_last_has_the_gradients_of_autograd() -> None:
+    ours = lean.RmsNorm(torch.nn.Parameter(norm().weight.detach().clone()), 1e-5, rounds_last=True)
+    exact, found = gradients(norm(), torch.float64), gradients(ours, torch.float32)
+    for name, wanted in exact.items():
+        torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-5)

@@ -2,10 +2,12 @@
 
 As the model libraries write them, a norm keeps its input in fp32 and its result besides, and a gated feed-forward keeps four
 tensors of its wide layer. Here a norm keeps what came in, and a feed-forward its two products: a third less memory for what
-training remembers, and fewer passes over it. Results are the same to the last bit; a module for which they are not stays
-as it is. Adapters are exchanged first (`luthier.model.adapters`), so that feed-forwards are lean with them too.
+training remembers, and fewer passes over it. Outputs are the same to the last bit in the
+number format that is trained in, gradients but for rounding; a module for which outputs are not stays as it is. Adapters are
+exchanged first (`luthier.model.adapters`), so that feed-forwards are lean with them too.
 """
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -16,34 +18,44 @@ from luthier.model import adapters
 from luthier.model.adapters import Adapter, LoraLinear
 
 
-def use(model: nn.Module) -> int:
-    """Put lean modules in the place of those that they equal; weights and their names stay. Returns how many were replaced."""
-    kinds: dict[tuple[type[nn.Module], float | None], bool] = {}  # was the first of its kind equal?
+def use(model: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Put lean modules in the place of those that they equal; weights and their names stay. Returns how many were replaced.
+
+    `dtype` is what the model will compute in, where that is not the number format it has now.
+    """
+    kinds: dict[
+        tuple[type[nn.Module], float | None], int | None
+    ] = {}  # which candidate the first of its kind is equal to
     replaced = adapters.use(model)
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            lean = _lean(module)
-            if lean is None:
+            candidates = _lean(module)
+            if not candidates:
                 continue
-            kind = (type(module), getattr(lean, "eps", None))
+            kind = (type(module), getattr(candidates[0], "eps", None))
             if kind not in kinds:
-                kinds[kind] = _equal(module, lean)
-            if kinds[kind]:
-                setattr(parent, name, lean)
+                equal = (number for number, one in enumerate(candidates) if _equal(module, one, dtype))
+                kinds[kind] = next(equal, None)
+            if (number := kinds[kind]) is not None:
+                setattr(parent, name, candidates[number])
                 replaced += 1
     return replaced
 
 
 class RmsNorm(nn.Module):
-    """x / √(mean(x²) + ε) · weight, over the last dimension (Zhang and Sennrich 2019); the mean in fp32."""
+    """x / √(mean(x²) + ε) · weight, over the last dimension (Zhang and Sennrich 2019); the mean in fp32.
 
-    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+    Some families round before they multiply by the weight (Llama), others after it (OLMo, GPT-OSS).
+    """
+
+    def __init__(self, weight: nn.Parameter, eps: float, *, rounds_last: bool) -> None:
         super().__init__()
         self.weight = weight
         self.eps = eps
+        self.rounds_last = rounds_last
 
     def forward(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
-        return cast(Tensor, _Norm.apply(states, self.weight, self.eps))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Norm.apply(states, self.weight, self.eps, self.rounds_last))  # type: ignore[no-untyped-call]
 
 
 class GatedMlp(nn.Module):
@@ -64,26 +76,29 @@ class GatedMlp(nn.Module):
         return cast(Tensor, down(_Gated.apply(gate, up)))  # type: ignore[no-untyped-call]
 
 
-def _lean(module: nn.Module) -> nn.Module | None:
-    """The lean module that may stand for this one."""
+def _lean(module: nn.Module) -> list[nn.Module]:
+    """The lean modules one of which may stand for this one."""
     if isinstance(module, (RmsNorm, GatedMlp)):
-        return None
+        return []
     parts = dict(module.named_children())
     if {"gate_proj", "up_proj", "down_proj"} <= parts.keys() <= {"gate_proj", "up_proj", "down_proj", "act_fn"}:
-        return GatedMlp(parts["gate_proj"], parts["up_proj"], parts["down_proj"])
+        return [GatedMlp(parts["gate_proj"], parts["up_proj"], parts["down_proj"])]
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     weights = dict(module.named_parameters())
     if type(module).__name__.endswith("RMSNorm") and not parts and weights.keys() == {"weight"} and eps is not None:
-        return RmsNorm(cast(nn.Parameter, module.weight), eps)
-    return None
+        weight = cast(nn.Parameter, module.weight)
+        return [RmsNorm(weight, eps, rounds_last=last) for last in (False, True)]
+    return []
 
 
 @torch.no_grad()
-def _equal(module: nn.Module, lean: nn.Module) -> bool:
-    """Does the lean module give the same numbers?"""
+def _equal(module: nn.Module, lean: nn.Module, dtype: torch.dtype | None) -> bool:
+    """Does the lean module give the same numbers, in this number format?"""
     first = next(lean.parameters())
-    width = first.shape[-1]
-    states = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(first.device, first.dtype)
+    if dtype not in (None, first.dtype):
+        module, lean = (copy.deepcopy(one).to(dtype) for one in (module, lean))
+    states = torch.randn(2, 3, first.shape[-1], generator=torch.Generator().manual_seed(0))
+    states = states.to(first.device, dtype or first.dtype)
     try:
         return torch.equal(module(states), lean(states))
     except (RuntimeError, TypeError):  # it takes other inputs
@@ -94,23 +109,25 @@ class _Norm(torch.autograd.Function):
     """With x̂ = x·r, r = 1/√(mean(x²) + ε) and g = dy·weight: dx = r·(g − x̂·mean(g·x̂)), dweight = Σ dy·x̂."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float, rounds_last: bool) -> Tensor:
         wide = states.float()
         root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(states, weight, root)
+        if rounds_last:
+            return (weight * (wide * root)).to(states.dtype)
         return weight * (wide * root).to(states.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         states, weight, root = ctx.saved_tensors
-        need_states, need_weight, _ = ctx.needs_input_grad
+        need_states, need_weight = ctx.needs_input_grad[:2]
         normed, grad = states.float() * root, grads[0].float()
         grad_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype) if need_weight else None
         if not need_states:
-            return None, grad_weight, None
+            return None, grad_weight, None, None
         grad = grad * weight
         share = (grad * normed).mean(-1, keepdim=True)
-        return torch.addcmul(grad, normed, share, value=-1).mul_(root).to(states.dtype), grad_weight, None
+        return torch.addcmul(grad, normed, share, value=-1).mul_(root).to(states.dtype), grad_weight, None, None
 
 
 class _Gated(torch.autograd.Function):

@@ -19,6 +19,7 @@ from torch import Tensor
 from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
 from luthier.model import attention, layers, lean, memory
+from luthier.model.device import DTYPES
 from luthier.model.head import CausalModel
 from luthier.recipe import Train
 from luthier.train import checkpoint, nonfinite, objectives, order, selftest
@@ -84,7 +85,7 @@ def train(
     NonFiniteLoss before the update whose loss or gradient is not finite, and where the dev loss is not.
     """
     attention.use(model)
-    lean.use(model)
+    lean.use(model, DTYPES[settings.precision or "fp32"])
     peak = memory.Peak(model.device)
     settings = _tried(model, rows, dev, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
