@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -86,4 +87,29 @@ def test_a_place_is_the_same_until_a_larger_one_is_needed_and_gone_at_the_end() 
         assert address(70) == first == address(80)
         assert memory.place(200, 3, torch.float32, torch.device("cpu")).shape == (200, 3)
         assert address(80) == address(200)
-    assert not memory._places
+    assert memory._places.get() is None
+
+
+def test_each_thread_s_training_has_places_of_its_own_and_leaves_the_other_s_settings() -> None:
+    """Two trainings shared the buffer of the head, and the first to end switched off what the other had asked for."""
+    inside, over = threading.Barrier(2), threading.Event()
+    found: dict[str, torch.Tensor] = {}
+
+    def train(name: str, number: float) -> None:
+        with memory.reused():
+            inside.wait(10)
+            found[name] = memory.place(50, 3, torch.float32, torch.device("cpu")).fill_(number)
+            inside.wait(10)
+            if name == "second":
+                over.wait(10)
+                found["again"] = memory.place(50, 3, torch.float32, torch.device("cpu"))
+
+    threads = [threading.Thread(target=train, args=each) for each in (("first", 1.0), ("second", 2.0))]
+    for thread in threads:
+        thread.start()
+    threads[0].join()
+    assert [request.trimmed for request in memory._requests] == [memory._NEVER]
+    over.set()
+    threads[1].join()
+    assert found["first"].eq(1).all() and found["again"].eq(2).all()
+    assert found["again"].data_ptr() == found["second"].data_ptr() and not memory._requests

@@ -1,5 +1,6 @@
 """The loss of the chunked head is the plain formula's, and so are its gradients."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from luthier.model import attention, head
+from luthier.model import attention, head, memory
 from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.loading import add_adapters
 from luthier.model.packed import pack
@@ -105,3 +106,25 @@ def test_frozen_weights_get_no_gradient_and_fresh_adapters_change_nothing(model:
     torch.testing.assert_close(loss.detach(), before)
     learning = {name for name, parameter in adapted.named_parameters() if parameter.grad is not None}
     assert learning and all("lora_" in name for name in learning)
+
+
+def test_gradients_in_two_threads_are_those_of_one(tiny_model: Path) -> None:
+    """Fifteen of fifteen were wrong in both while the threads shared the memory that scores are made in."""
+
+    models = [AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32) for _ in range(2)]
+
+    def gradients(start: int) -> list[torch.Tensor]:
+        model, found = models[start - 1], []
+        with memory.reused():
+            for number in range(15):
+                row = Row((start + 7 * np.arange(90) + number) % 300 + 5, np.ones(90, dtype=bool))
+                summed_loss(model, pack([row], torch.device("cpu"))).backward()
+                found.append(model.get_input_embeddings().weight.grad.clone())
+                model.zero_grad()
+        return found
+
+    wanted = [gradients(start) for start in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(gradients, (1, 2)))
+    for alone, beside in zip(wanted, together, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))

@@ -3,7 +3,10 @@
 import contextlib
 import ctypes
 import re
+import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,10 +22,11 @@ from luthier.recipe import Train
 NEEDS_LESS = "name a smaller model, or end other programs"
 _CGROUP = Path("/sys/fs/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_mapped, _trimmed = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
+_MAPPED, _TRIMMED = 32 << 20, 64 << 20  # where glibc's own sliding thresholds come to rest
 _LARGE, _OWN_PLACE = 32 << 20, 1 << 16  # bytes
 _NEVER = (1 << 31) - 1
-_places: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
+_Places = dict[tuple[int, torch.dtype, torch.device], Tensor]
+_places: ContextVar[_Places | None] = ContextVar("places", default=None)  # of the training that runs in this thread
 
 
 def available(device: torch.device) -> int:
@@ -70,13 +74,14 @@ def reused() -> Iterator[None]:
 
     Every step frees the same gigabyte or so and takes it again. glibc gives it back to the system each time, which then hands
     it out page by page, filled with zeros: an eighth of a step. What is larger than all gaps that a step leaves still comes
-    and goes by itself. Other C libraries are left as they are.
+    and goes by itself. Other C libraries are left as they are. Trainings in several threads have places of their own.
     """
+    token = _places.set({})
     try:
-        with _thresholds(mapped=_LARGE, trimmed=_NEVER):
+        with _thresholds(_Request(mapped=_LARGE, trimmed=_NEVER)):
             yield
     finally:
-        _places.clear()
+        _places.reset(token)
         give_back()
 
 
@@ -88,41 +93,55 @@ def give_back() -> None:
 
 def place(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "rows width"]:
     """A tensor with any numbers; inside `reused` the same memory whenever it is asked for, a larger one when it has to be."""
-    if _trimmed != _NEVER:
+    places = _places.get()
+    if places is None:
         return torch.empty(rows, width, dtype=dtype, device=device)
     kind = (width, dtype, device)
-    if kind not in _places or len(_places[kind]) < rows:
-        _places.pop(kind, None)
+    if kind not in places or len(places[kind]) < rows:
+        places.pop(kind, None)
         with lasting():
-            _places[kind] = torch.empty(rows + rows // 8, width, dtype=dtype, device=device)
-    return _places[kind][:rows]
+            places[kind] = torch.empty(rows + rows // 8, width, dtype=dtype, device=device)
+    return places[kind][:rows]
 
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
     """Inside, tensors are made that stay, so they get places of their own: among what comes and goes they would leave gaps."""
-    with _thresholds(mapped=_OWN_PLACE, trimmed=_trimmed):
+    with _thresholds(_Request(mapped=_OWN_PLACE, trimmed=_TRIMMED)):
         yield
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """From how many bytes on a tensor is mapped by itself, and beyond how many free ones glibc gives them back."""
+
+    mapped: int
+    trimmed: int
+
+
+_requests: list[_Request] = []
+"""Of all threads, since a process has one C library: the latest says what is mapped, the highest what is given back."""
+_changing = threading.Lock()
 
 
 @contextlib.contextmanager
-def _thresholds(*, mapped: int, trimmed: int) -> Iterator[None]:
-    """Inside, glibc maps what has this many bytes by itself, and gives back what is free beyond that many."""
-    global _mapped, _trimmed
-    before = _mapped, _trimmed
-    try:
-        _mapped, _trimmed = mapped, trimmed
+def _thresholds(request: _Request) -> Iterator[None]:
+    """Inside, this is asked of glibc; whoever leaves takes back no request but its own."""
+    with _changing:
+        _requests.append(request)
         _ask_for_thresholds()
+    try:
         yield
     finally:
-        _mapped, _trimmed = before
-        _ask_for_thresholds()
+        with _changing:
+            _requests.remove(request)
+            _ask_for_thresholds()
 
 
 def _ask_for_thresholds() -> None:
     if library := _glibc():
-        library.mallopt(_MMAP_THRESHOLD, _mapped)
-        library.mallopt(_TRIM_THRESHOLD, _trimmed)
+        library.mallopt(_MMAP_THRESHOLD, _requests[-1].mapped if _requests else _MAPPED)
+        library.mallopt(_TRIM_THRESHOLD, max((one.trimmed for one in _requests), default=_TRIMMED))
 
 
 @contextlib.contextmanager
