@@ -81,13 +81,12 @@ def _kind(kind: dict[str, Any]) -> str:
         return " or ".join(f'`"{word}"`' for word in kind["enum"])
     if "examples" in kind:
         return " or ".join(f'`"{word}"`' for word in kind["examples"])
-    if kind.get("format") == "path":
-        return "path"
+    if kind.get("format") in ("path", "date"):
+        return "path" if kind["format"] == "path" else "day"
     name = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     inner = kind.get("items") or kind.get("additionalProperties") or {}
-    of = {"integer": "whole numbers", "number": "numbers"}.get(
-        inner.get("type", ""), "tables" if "$ref" in inner else "texts"
-    )
+    other = "tables" if "$ref" in inner else "values" if "anyOf" in inner else "texts"
+    of = {"integer": "whole numbers", "number": "numbers"}.get(inner.get("type", ""), other)
     name |= {"array": f"list of {of}", "object": f"table of {of}"}
     limits = [
         f"{words} {kind[limit]}"

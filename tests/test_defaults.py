@@ -1,5 +1,6 @@
 """Settings that nobody set."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,3 +28,17 @@ def test_a_training_is_looked_at_three_times_at_least_and_four_times_an_epoch_at
 
 def test_adapters_are_small_and_saved_as_often_as_is_useful() -> None:
     assert interval(steps=180, method="lora", speed=1e15) == 15
+
+
+def test_models_that_think_get_room_for_it_and_others_none() -> None:
+    def room(*, thinks: bool = True, context: int = 40_960, learnt: int = 5) -> tuple[int, str]:
+        facts: Any = SimpleNamespace(thinks=thinks, context=context, replies=[(learnt, 9)] * 200)
+        return defaults._room_for_thoughts(facts)
+
+    assert room(thinks=False) == (0, "no thoughts come before the answers under this chat template")
+    assert room() == (2048, "the chat template lets the model think before it answers; enough for most questions")
+    assert room(context=512) == (
+        128, "the chat template lets the model think before it answers; a quarter of the model's context",
+    )  # fmt: skip
+    assert room(learnt=3000) == (3752, "99 % of the learnt thoughts have at most 3,000 tokens; a quarter more")
+    assert room(context=4096, learnt=3000)[0] == 2048  # half the context: a question must fit before

@@ -1,5 +1,6 @@
 """The recipe: what is read, what is refused and in which words, what is written."""
 
+import datetime
 import json
 import tomllib
 from pathlib import Path
@@ -117,3 +118,42 @@ def test_there_are_fewer_than_sixty_settings() -> None:
 def test_settings_from_python_are_checked_alike() -> None:
     with pytest.raises(Mistake, match=r'settings: unknown recipe key "train.epoch", did you mean "train.epochs"\?'):
         recipe.replace(Recipe(), {"train.epoch": 3})
+
+
+def test_template_variables_keep_their_types() -> None:
+    words = ["enable_thinking=false", "effort=high", "budget=512", "share=0.5", "date_string=26 Jul 2024"]
+    read = recipe.load(None, [f"chat.variables.{word}" for word in words])
+    wanted = {"enable_thinking": False, "effort": "high", "budget": 512, "share": 0.5, "date_string": "26 Jul 2024"}
+    assert read.chat.variables == wanted
+    assert [type(value) for value in read.chat.variables.values()] == [bool, str, int, float, str]
+    assert Recipe.model_validate(tomllib.loads(recipe.render(read))) == read
+
+
+def test_a_template_variable_is_a_plain_value(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("[chat.variables]\nenable_thinking = false\ntools = [1]\n")
+    with pytest.raises(Mistake) as caught:
+        recipe.load(file)
+    assert str(caught.value) == (
+        f"{file}:3: chat.variables.tools should be true, false, a number or a text, found [1]."
+    )
+
+
+def test_a_day_on_the_command_line_of_a_variable_stays_text() -> None:
+    assert recipe.load(None, ["chat.variables.day=2026-11-28"]).chat.variables == {"day": "2026-11-28"}
+
+
+def test_the_day_of_a_run_is_read_from_text_and_toml_and_written_as_a_day(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("[chat]\ndate = 2026-11-28\n")
+    day = datetime.date(2026, 11, 28)
+    read = recipe.load(file)
+    assert read.chat.date == recipe.load(None, ["chat.date=2026-11-28"]).chat.date == day
+    assert "date = 2026-11-28  # the day of the run" in recipe.render(read, {"chat.date": "the day of the run"})
+    assert Recipe.model_validate(read.model_dump(mode="json")) == read
+
+
+@pytest.mark.parametrize(("word", "found"), [("yesterday", '"yesterday"'), ("5", "5")])
+def test_what_is_no_day_is_refused(word: str, found: str) -> None:
+    with pytest.raises(Mistake, match=rf"command line: chat\.date should be a day such as 2026-11-28, found {found}"):
+        recipe.load(None, [f"chat.date={word}"])

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from luthier import recipe as recipes
 from luthier.data.dataset import Dataset
 from luthier.data.splits import Splits
 from luthier.durable import size
+from luthier.errors import Mistake
 from luthier.evaluate import choice, guards, instruction, metrics
 from luthier.model import device, machine, memory
 from luthier.model.blueprint import Blueprint
+from luthier.model.replies import THINKING_TOKENS, Room
 from luthier.recipe import Data, Recipe
 from luthier.train import needs, order
 from luthier.train.needs import Memory
@@ -27,12 +30,13 @@ DEV_QUESTIONS = 48  # enough to tell which prompt is best, at a third of the tim
 
 
 OF_THE_MOMENT = (
+    "chat.date",
     "train.method",
     "train.precision",
     "train.tokens_per_batch",
     "train.gradient_checkpointing",
 )
-"""Settings that follow from the machine and from the memory that is free: a run, and all points of a sweep, keep the first."""
+"""Settings that follow from day, machine and free memory: a run, and all points of a sweep, keep the first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class Facts:
     """Tokens of each training row."""
     answer_lengths: Sequence[int]
     """Learnt tokens of each training row."""
+    replies: Sequence[tuple[int, int]] = ()
+    """Of each training row, the tokens of its longest thoughts and of its longest answer."""
+    thinks: bool = False
+    """Whether answers may begin with thoughts."""
+    day: date | None = None
+    """The day that the chat template writes, if it writes one."""
     documents: bool = False
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
@@ -71,7 +81,8 @@ class Settled:
     @property
     def of_the_moment(self) -> dict[str, tuple[Any, str]]:
         """The settings that would perhaps be others a minute later, with their reasons."""
-        return {key: (recipes.get(self.recipe, key), self.reasons[key]) for key in OF_THE_MOMENT}
+        plain = self.recipe.model_dump(mode="json")
+        return {key: (recipes.get(plain, key), self.reasons[key]) for key in OF_THE_MOMENT if key in self.reasons}
 
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
@@ -152,6 +163,8 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     decide("data.columns", dataset.choice.columns, "recognised from the columns")
     for key, (value, reason) in possible.items():
         decide(key, value, reason)
+    if facts.day:
+        decide("chat.date", facts.day, "the day of this run; the chat template writes it into every prompt")
     _settle_training(recipe, facts, decide, values)
     if documents:
         decide("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
@@ -185,13 +198,20 @@ def _settle_prompts(
     facts: Facts, splits: Splits, decide: Any, values: dict[str, Any], *, asked_shots: int | None
 ) -> None:
     """How long answers and prompts may be, and what choosing among prompts may cost."""
-    longest = sorted(facts.answer_lengths)[math.ceil(len(facts.answer_lengths) * 0.99) - 1]
+    longest = _longest([answer for _, answer in facts.replies] or facts.answer_lengths)
     decide(
         "evaluate.max_new_tokens",
-        min(512, max(16, math.ceil(longest * 1.25 / 8) * 8)),
+        min(512, max(16, _quarter_more(longest))),
         f"99 % of the answers have at most {longest} tokens; a quarter more",
     )
-    costs = choice.Costs.of(facts.lengths, facts.answer_lengths, values["evaluate.max_new_tokens"])
+    decide("evaluate.thinking_tokens", *_room_for_thoughts(facts))
+    room = Room(values["evaluate.max_new_tokens"], values["evaluate.thinking_tokens"])
+    if room.thinking and room.tokens >= facts.context:
+        told = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
+        raise Mistake(
+            f"{told}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
+        )
+    costs = choice.Costs.of(facts.lengths, facts.answer_lengths, room.tokens)
     most = min(FEW_SHOT_TOKENS, facts.context / 2)
     shots = next((count for count in (8, 4, 2) if count * costs.example <= most), 1)
     why = f"examples of about {costs.example:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"
@@ -208,6 +228,29 @@ def _settle_prompts(
         sum(ways),
         f"one few-shot prompt on {questions} dev questions, and for the choice as much again as the retrieved arm costs",
     )
+
+
+def _longest(lengths: Sequence[int]) -> int:
+    """What 99 % are not longer than."""
+    return sorted(lengths)[math.ceil(len(lengths) * 0.99) - 1]
+
+
+def _quarter_more(tokens: int) -> int:
+    return math.ceil(tokens * 1.25 / 8) * 8
+
+
+def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
+    """`evaluate.thinking_tokens`, with its reason: as much as the learnt thoughts take, at least what is usual."""
+    if not facts.thinks:
+        return 0, "no thoughts come before the answers under this chat template"
+    usual, longest = (
+        min(THINKING_TOKENS, facts.context // 4),
+        _longest([thoughts for thoughts, _ in facts.replies] or [0]),
+    )
+    if (learnt := min(_quarter_more(longest), facts.context // 2)) > usual:
+        return learnt, f"99 % of the learnt thoughts have at most {longest:,} tokens; a quarter more"
+    why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"
+    return usual, f"the chat template lets the model think before it answers; {why}"
 
 
 def _objective(facts: Facts) -> tuple[str, str]:

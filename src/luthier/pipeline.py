@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -211,7 +211,8 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     reference.resolve(asked.model)
     data, held_out = given.load(asked.data)
     check.rows(asked.train, data, held_out.dev)
-    template, context = loading.load_template(asked.model)
+    day = asked.chat.date or (date.fromisoformat(kept["chat.date"][0]) if kept and "chat.date" in kept else today())
+    template, context = loading.load_template(asked.model, variables=asked.chat.variables, today=day)
     blueprint = loading.blueprint_of(asked.model)
     limit, _ = defaults.longest_row(asked, context)
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
@@ -245,6 +246,9 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         context=context,
         lengths=[piece.tokens for _, piece in rows["train"]],
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
+        replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
+        thinks=template.thinks,
+        day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
@@ -266,7 +270,7 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
         prepared.write(current.folder / "data" / f"{name}.arrow", planned.rows[name])
     proof.copy_documents(current, planned.recipe)
     write_atomic(current.folder / "data" / "guards.json", planned.material.to_json())
-    data = planned.dataset
+    data, plain = planned.dataset, planned.recipe.model_dump(mode="json")
     current.record(
         "data",
         format=data.choice.format,
@@ -280,15 +284,13 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
         files=data.files,
         **{name: len(getattr(planned.splits, name)) for name in SPLITS},
     )
-    current.update(hashes={"data": data.sha256}, settled=planned.recipe.model_dump(mode="json"))
+    current.update(hashes={"data": data.sha256}, settled=plain)
     current.seal([current.folder / "data"])
     write_atomic(current.folder / "recipe.toml", recipes.render(planned.recipe, planned.reasons))
     current.seal([current.folder / "recipe.toml"])
     current.record(
         "recipe",
-        settings={
-            key: [recipes.get(planned.recipe, key), why] for key, why in planned.reasons.items() if why != "as asked"
-        },
+        settings={key: [recipes.get(plain, key), why] for key, why in planned.reasons.items() if why != "as asked"},
     )
     _tell_needs(current, planned)
     return planned.recipe
@@ -332,10 +334,14 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
     settings = Recipe()
     if current:
         settings = recipes.load(current.folder / "recipe.toml")
-        exam = replace(exam, system=settings.data.system)
+        exam = replace(exam, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
         arms_asked |= {"base": settings.model} if base is not False else {}
     for model in arms_asked.values():
         reference.resolve(model)
+
+    def load(arm: str) -> LanguageModel:
+        speaker = talking.load_base(current) if current and arm == "base" else talking.load_model(arms_asked[arm])
+        return speaker.lm
 
     def progress(number: int) -> Callable[[int, int], None]:
         def tell(done: int, of: int) -> None:
@@ -345,17 +351,13 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
         return tell
 
     with current.held() if current else nullcontext():
-        results, notes = benchmarks.sit(exam, [partial(_loaded, model) for model in arms_asked.values()], progress)
+        results, notes = benchmarks.sit(exam, [partial(load, arm) for arm in arms_asked], progress)
         report_card = benchmarks.record(
             dict(zip(arms_asked, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha
         )
         if current:
             benchmarks.keep(current.folder / "evaluation", report_card)
     return report_card.summary
-
-
-def _loaded(name: str) -> LanguageModel:
-    return talking.load_model(name)[0]
 
 
 def _tell_needs(current: Run, planned: Plan) -> None:
@@ -388,6 +390,11 @@ def _note_model(current: Run) -> None:
     """Remember the hashes of the model that was saved."""
     current.seal([current.folder / "model"])
     current.update(hashes={**current.record_file["hashes"], "model": identity.fingerprint(current.folder / "model")})
+
+
+def today() -> date:
+    """The day on which a run is made."""
+    return date.today()
 
 
 def _fitting(items: Sequence[Item] | None, encoded: dict[str, list[Encoded]]) -> list[Item] | None:

@@ -159,7 +159,10 @@ def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
         looked_at = _Some.of(dev, range(len(dev)), LOOKED_AT * settings.tokens_per_batch)
         with memory.errors("to try three steps", memory.to_train_with_less(settings)):
             method = methods.resolve(settings.method or "full")
-            lm = loading.load(asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model))
+            lm = loading.load(
+                asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model),
+                variables=plan.recipe.chat.variables, today=plan.recipe.chat.date,
+            )  # fmt: skip
             loop.train(
                 method.prepare(lm.model, short), learnt, looked_at, short,
                 checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),

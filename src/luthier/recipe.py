@@ -4,16 +4,19 @@ A value that nobody set is None until the run computes it from the model and the
 the reason for it, so that a run's own `recipe.toml` is complete. Field docstrings are the documentation (see `schema`).
 """
 
+import datetime
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from luthier import toml
 from luthier.errors import Mistake, together, unknown
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -47,6 +50,29 @@ Schedule = Annotated[str, _word_of(SCHEDULES), _words(SCHEDULES)]
 Objective = Annotated[str, _word_of(OBJECTIVES), _words(OBJECTIVES)]
 
 
+def _value_of_variable(value: object) -> object:
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise PydanticCustomError("variable", "true, false, a number or a text")
+
+
+def _day(value: object) -> object:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    try:
+        return datetime.date.fromisoformat(str(value))
+    except ValueError:
+        raise PydanticCustomError("day", "a day such as 2026-11-28") from None
+
+
+Variable = Annotated[
+    Any,
+    AfterValidator(_value_of_variable),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]}),
+]
+Day = Annotated[datetime.date, BeforeValidator(_day)]
+
+
 class Section(BaseModel):
     """A group of settings: frozen, and closed to keys that it does not know."""
 
@@ -76,6 +102,15 @@ class Data(Section):
     """Items held out for choices while training; by default 10 % of the rows, at most 200, or all rows of `dev_path`."""
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training rows that is learnt; a smaller share is always part of a larger one."""
+
+
+class Chat(Section):
+    """What the chat template gets beside the messages: in training, for every arm, and wherever the run's model answers."""
+
+    variables: dict[str, Variable] = Field(default_factory=dict)
+    """Variables of the model's chat template: `chat.variables.enable_thinking=false`."""
+    date: Day | None = None
+    """The day that a chat template with a date writes; by default the one on which the run was made."""
 
 
 class Train(Section):
@@ -157,6 +192,8 @@ class Evaluate(Section):
     """Who compares the answers beside the metric: `http://…/v1#model`, a model as in `model`, or "package.module:function"."""
     max_new_tokens: Count | None = None
     """Longest answer, in tokens, the same for every arm."""
+    thinking_tokens: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Room for thoughts before the answer, in tokens, the same for every arm; thoughts are cut before anything is scored."""
     shots: Count | None = None
     """Examples in a retrieved prompt; if you set it, in a few-shot prompt too."""
     shots_tried: tuple[Count, ...] | None = None
@@ -197,6 +234,7 @@ class Recipe(Section):
     model: str = "smollm2-135m"
     """`smollm2-135m`, a local Hugging Face folder, a GGUF file, or a name on the hub."""
     data: Data = Data()
+    chat: Chat = Chat()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
@@ -207,7 +245,7 @@ def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path 
     places: dict[str, str] = {}
     mistakes: list[Mistake] = []
     if file is not None:
-        values, places = _read_toml(file)
+        values, places = toml.read(file)
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals:
@@ -236,7 +274,7 @@ def keys(recipe: Section | type[Section] = Recipe, prefix: str = "") -> Iterator
             yield f"{prefix}{name}"
 
 
-def get(recipe: Section, key: str) -> Any:
+def get(recipe: Section | dict[str, Any], key: str) -> Any:
     """The value under a dotted name."""
     value: Any = recipe
     for name in key.split("."):
@@ -268,7 +306,12 @@ def render(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
             section = head
             lines += ["", f"[{head}]"]
         value = get(recipe, key)
-        line = f"# {name} = …" if value is None else f"{name} = {_toml(value)}"
+        if isinstance(value, dict):
+            value = {
+                word: item.model_dump(exclude_none=True) if isinstance(item, Section) else item
+                for word, item in value.items()
+            }
+        line = f"# {name} = …" if value is None else f"{name} = {toml.written(value)}"
         reason = (reasons or {}).get(key)
         lines.append(f"{line}  # {' '.join(reason.split())}" if reason else line)
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -288,31 +331,6 @@ def _checked(values: Mapping[str, Any], places: Mapping[str, str], mistakes: Seq
     if mistakes:
         raise together(mistakes)
     return recipe
-
-
-def _read_toml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A file's values, and for each dotted key the `file:line` where it stands."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise Mistake("no such recipe file; `luthier recipe DATA` prints one to start from.", where=str(file)) from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise Mistake("a recipe is a TOML file in UTF-8; this is not one.", where=str(file)) from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        place = f"{file}:{line.group(1)}" if line else str(file)
-        raise Mistake(f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=place) from None
-    places: dict[str, str] = {}
-    section = ""
-    for number, line_text in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([\w.\-\s]+)\]", line_text):
-            section = header.group(1).strip() + "."
-            places[section[:-1]] = f"{file}:{number}"
-        elif key := re.match(r"\s*([\w.\-]+)\s*=", line_text):
-            places[section + key.group(1)] = f"{file}:{number}"
-    return values, places
 
 
 def _put(values: dict[str, Any], key: str, value: object) -> None:
@@ -335,13 +353,14 @@ def read_value(key: str, text: str) -> object:
     if (str in kinds or Path in kinds) and not text.startswith(('"', "'")):
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if isinstance(value, datetime.date | datetime.time) else value
 
 
 def _kinds(key: str) -> tuple[Any, ...]:
-    """The types that a dotted key accepts; empty for a key that does not exist."""
+    """The types that a dotted key accepts; empty for a key that does not exist, or that takes any."""
     if key.startswith(("data.columns.", "evaluate.endpoints.", "evaluate.errors.")):
         return (str,)
     section: type[Section] = Recipe
@@ -359,7 +378,8 @@ def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
     """One of pydantic's errors in our words: the place, the key, what was found, what is expected."""
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-")))
     known = list(keys())
-    key = next((name for name in known if key == name or key.startswith(name + ".")), key)
+    if key not in places:  # what was written names the place best; else the setting that it belongs to
+        key = next((name for name in known if key == name or key.startswith(name + ".")), key)
     where = places.get(key) or next((place for name, place in places.items() if name.startswith(key + ".")), None)
     if detail["type"] == "extra_forbidden":
         return unknown("recipe key", key, known, where=where)
@@ -369,24 +389,3 @@ def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
     expected = expected.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     found = json.dumps(detail["input"], ensure_ascii=False, default=str)
     return Mistake(f"{key} should be {expected}, found {found}.", where=where)
-
-
-def _toml(value: object) -> str:
-    """A value in TOML's notation."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, Section):
-        value = value.model_dump(exclude_none=True)
-    if isinstance(value, dict):
-        return (
-            "{ "
-            + ", ".join(f"{json.dumps(name, ensure_ascii=False)} = {_toml(item)}" for name, item in value.items())
-            + " }"
-        )
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

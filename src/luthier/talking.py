@@ -12,35 +12,73 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import NamedTuple
 
 from luthier import proof
 from luthier import recipe as recipes
 from luthier.chat import Message
 from luthier.data import questions as file_questions
 from luthier.errors import Mistake, choose
-from luthier.model import generate, loading, tuned
+from luthier.model import loading, replies, tuned
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import THINKING, Room, Said
 from luthier.runs import Run, write_atomic
 
 Tell = Callable[[str], object]
 """Hears what is worth knowing about a model's files."""
 
 
-def load_model(name: str, tell: Tell = lambda note: None) -> tuple[LanguageModel, str | None]:
-    """A run's tuned model or any other model by name, with the system message that its conversations start with."""
-    current = Run(Path(name)) if (Path(name) / "run.json").is_file() else None
-    lm = proof.load_tuned(current) if current else loading.load(name)
-    for note in lm.notes:
+@dataclass(frozen=True)
+class Speaker:
+    """A model that can be asked, with the system message that its conversations start with and its room for thoughts."""
+
+    lm: LanguageModel
+    system: str | None = None
+    thinking: int | None = None
+    """Tokens; None is the usual room, where the model's template lets it think."""
+
+    def room(self, max_new_tokens: int) -> Room:
+        return Room.of(self.lm.template, max_new_tokens, self.thinking)
+
+
+def _unheard(note: str) -> None:
+    """Nobody listens."""
+
+
+def load_model(name: str, thinking: int | None = None, tell: Tell = _unheard) -> Speaker:
+    """A run's tuned model or any other model by name; unless told otherwise with the room for thoughts that the run had."""
+    system = None
+    if (Path(name) / "run.json").is_file():
+        current = Run(Path(name))
+        recipe = recipes.load(current.folder / "recipe.toml")
+        lm, system = proof.load_tuned(current), recipe.data.system
+        thinking = recipe.evaluate.thinking_tokens if thinking is None else thinking
+    else:
+        lm = loading.load(name)
+    return _heard(Speaker(lm, system, thinking), tell)
+
+
+def load_base(current: Run, thinking: int | None = None, tell: Tell = _unheard) -> Speaker:
+    """The model that a run started from, under the template variables and the date of the run."""
+    recipe = recipes.load(current.folder / "recipe.toml")
+    lm = loading.load(recipe.model, variables=recipe.chat.variables, today=recipe.chat.date)
+    return _heard(Speaker(lm, None, recipe.evaluate.thinking_tokens if thinking is None else thinking), tell)
+
+
+def _heard(speaker: Speaker, tell: Tell) -> Speaker:
+    """The speaker, when what is worth knowing about its files has been told."""
+    for note in speaker.lm.notes:
         tell(note)
-    return lm, recipes.load(current.folder / "recipe.toml").data.system if current else None
+    return speaker
 
 
-def ask(lm: LanguageModel, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
+def ask(speaker: Speaker, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[Said]:
     """Answers in the order of the prompts; greedy, so each is the same alone and in company."""
+    lm = speaker.lm
     ids = [lm.template.prompt(prompt) for prompt in prompts]
     for prompt, tokens in zip(prompts, ids, strict=True):
         _expect_room(lm, tokens, prompt[-1].content)
-    return [lm.template.reply(reply.ids) for reply in generate.answer(lm, ids, max_new_tokens=max_new_tokens)]
+    return replies.ask(lm, ids, speaker.room(max_new_tokens))
 
 
 def _expect_room(lm: LanguageModel, tokens: Sequence[int], text: str) -> None:
@@ -60,20 +98,20 @@ class Answer:
     """One model's answer to one question."""
 
     model: str
-    text: str
+    said: Said
     seconds: float
 
 
 def compare(
-    text: str, names: Sequence[str], *, max_new_tokens: int, tell: Tell = lambda note: None
+    text: str, names: Sequence[str], *, max_new_tokens: int, thinking: int | None = None, tell: Tell = _unheard
 ) -> Iterator[Answer]:
     """The answers of several models to one question, one model in memory at a time."""
     for name in names:
-        lm, system = load_model(name, tell)
+        speaker = load_model(name, thinking, tell)
         start = time.perf_counter()
-        (answer,) = ask(lm, [question(text, system)], max_new_tokens=max_new_tokens)
-        yield Answer(name, answer, time.perf_counter() - start)
-        del lm
+        (said,) = ask(speaker, [question(text, speaker.system)], max_new_tokens=max_new_tokens)
+        yield Answer(name, said, time.perf_counter() - start)
+        del speaker
         gc.collect()
 
 
@@ -83,10 +121,12 @@ def ask_file(
     output: Path,
     *,
     max_new_tokens: int,
+    thinking: int | None = None,
     adapters: Mapping[str, Path] | None = None,
-    tell: Tell = lambda note: None,
-) -> int:
-    """Answer every row of a file of questions; writes JSONL with `question` and `answer` in file order, and counts them.
+    tell: Tell = _unheard,
+) -> tuple[int, int]:
+    """Answer every row of a file of questions; writes JSONL with `question`, `answer` and, where the model thought, `thoughts`
+    in file order. Counts the answers, and those that never came, because the model was still thinking.
 
     With `adapters` of runs beside the model, a row's column `adapter` says which one answers it; without a name, the model.
     """
@@ -100,30 +140,35 @@ def ask_file(
         known: dict[str, str | None] = {"": None, **{each: each for each in adapters}}
         places = file_questions.named(questions, "adapter")
         names = [choose("adapter", word, known, where=place) for word, place in places]
-        answers = _shared_answers(tuned.load_shared(name, adapters), names, asked, max_new_tokens)
+        answers = _shared_answers(tuned.load_shared(name, adapters, thinking), names, asked, max_new_tokens)
     else:
-        lm, system = load_model(name, tell)
-        answers = ask(lm, _headed(asked, system), max_new_tokens=max_new_tokens)
+        speaker = load_model(name, thinking, tell)
+        answers = ask(speaker, _headed(asked, speaker.system), max_new_tokens=max_new_tokens)
     lines = [
-        {"question": prompt[-1].content, "answer": answer, **({"adapter": who or ""} if adapters else {})}
-        for prompt, answer, who in zip(asked, answers, names, strict=True)
+        {
+            "question": prompt[-1].content,
+            "answer": said.text,
+            **({} if said.thoughts is None else {"thoughts": said.thoughts}),
+            **({"adapter": who or ""} if adapters else {}),
+        }
+        for prompt, said, who in zip(asked, answers, names, strict=True)
     ]
     write_atomic(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return len(lines)
+    return len(lines), sum(said.finish == THINKING for said in answers)
 
 
 def _shared_answers(
     shared: tuned.Shared, names: Sequence[str | None], asked: Sequence[Sequence[Message]], max_new_tokens: int
-) -> list[str]:
+) -> list[Said]:
     """The answer of each question's adapter; None lets the base answer."""
-    answers = [""] * len(asked)
+    answers: dict[int, Said] = {}
     for name in dict.fromkeys(names):
         rows = [row for row, wanted in enumerate(names) if wanted == name]
         with shared.switched(name) as system:
-            found = ask(shared.lm, _headed([asked[row] for row in rows], system), max_new_tokens=max_new_tokens)
-        for row, answer in zip(rows, found, strict=True):
-            answers[row] = answer
-    return answers
+            speaker = Speaker(shared.lm, system, shared.thinking)
+            found = ask(speaker, _headed([asked[row] for row in rows], system), max_new_tokens=max_new_tokens)
+        answers |= zip(rows, found, strict=True)
+    return [answers[row] for row in range(len(asked))]
 
 
 def _headed(asked: Sequence[Sequence[Message]], system: str | None) -> list[Sequence[Message]]:
@@ -132,12 +177,18 @@ def _headed(asked: Sequence[Sequence[Message]], system: str | None) -> list[Sequ
     return [prompt if prompt[0].role == "system" else (*head, *prompt) for prompt in asked]
 
 
+class Piece(NamedTuple):
+    """Some more of a reply, of its thoughts or of its answer."""
+
+    text: str
+    thought: bool = False
+
+
 @dataclass
 class Chat:
     """A conversation with a model that remembers what was said."""
 
-    lm: LanguageModel
-    system: str | None = None
+    speaker: Speaker
     max_new_tokens: int = 512
     on: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     """Entered while the model answers: switches to the adapter that this conversation is with."""
@@ -147,47 +198,52 @@ class Chat:
 
     def forget(self) -> None:
         """Start afresh."""
-        self.history: list[Message] = [Message("system", self.system)] if self.system else []
+        system = self.speaker.system
+        self.history: list[Message] = [Message("system", system)] if system else []
 
-    def say(self, text: str) -> Iterator[str]:
-        """The answer, piece by piece; the oldest turns are forgotten when the context is full.
+    def say(self, text: str) -> Iterator[Piece]:
+        """The reply, piece by piece; the oldest turns are forgotten when the context is full.
 
         Raises a Mistake for a message that does not fit even alone; it is then as if it had not been said.
         """
         before = list(self.history)
         self.history.append(Message("user", text))
+        lm, room = self.speaker.lm, self.speaker.room(self.max_new_tokens)
         head = [message for message in self.history if message.role == "system"]
-        while len(prompt := self.lm.template.prompt(self.history)) + self.max_new_tokens > self.lm.context:
+        while len(prompt := lm.template.prompt(self.history)) + room.tokens > lm.context:
             turns = self.history[len(head) :]
             if len(turns) <= 1:
                 break
             self.history = [*head, *turns[2:]]
         try:
-            _expect_room(self.lm, prompt, text)
+            _expect_room(lm, prompt, text)
         except Mistake:
             self.history = before
             raise
-        ids: list[int] = []
-        shown = ""
+        said = None
+        shown = {True: "", False: ""}
         with self.on():
-            for token in generate.stream(self.lm, prompt, max_new_tokens=self.max_new_tokens):
-                ids.append(token)
-                text_now = self.lm.template.reply(ids)
-                if text_now.startswith(shown) and not text_now.endswith(
-                    "\ufffd"
-                ):  # a character may need several tokens
-                    yield text_now[len(shown) :]
-                    shown = text_now
-        self.history.append(Message("assistant", self.lm.template.reply(ids)))
+            for said in replies.stream(lm, prompt, room):
+                for thought, now in ((True, said.thoughts or ""), (False, said.text)):
+                    # a character may need several tokens, and blanks at the end may turn out to be outer ones
+                    if now.startswith(shown[thought]) and not now.endswith("\ufffd") and now != shown[thought]:
+                        yield Piece(now[len(shown[thought]) :], thought)
+                        shown[thought] = now
+        if said is not None:
+            self.history.append(Message("assistant", said.text, reasoning=said.thoughts))
 
 
-def shared_chats(base: str, adapters: Mapping[str, Path], max_new_tokens: int) -> dict[str, Chat]:
+def shared_chats(
+    base: str, adapters: Mapping[str, Path], max_new_tokens: int, thinking: int | None = None
+) -> dict[str, Chat]:
     """A conversation with each adapter and, by its own name, with the base: one model in memory, switched per question."""
-    shared = tuned.load_shared(base, adapters)
+    shared = tuned.load_shared(base, adapters, thinking)
     names: dict[str, str | None] = {Path(base).name: None, **{name: name for name in adapters}}
     return {
         name: Chat(
-            shared.lm, shared.systems.get(wanted) if wanted else None, max_new_tokens, partial(shared.switched, wanted)
+            Speaker(shared.lm, shared.systems.get(wanted) if wanted else None, shared.thinking),
+            max_new_tokens,
+            partial(shared.switched, wanted),
         )
         for name, wanted in sorted(names.items(), key=lambda each: each[1] is None)
     }

@@ -183,6 +183,26 @@ def test_text_parts_are_joined() -> None:
     assert chat([{"role": "user", "content": parts}]).messages[0].content == "one two"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"content": "4", "reasoning_content": "2 and 2."},
+        {"content": "4", "reasoning": "2 and 2.", "reasoning_content": "2 and 2."},
+        {"content": "4", "thinking": "2 and 2."},
+        {"content": [{"type": "thinking", "thinking": "2 and 2."}, {"type": "text", "text": "4"}]},
+        {"content": [{"type": "reasoning", "text": "2 and 2."}, {"type": "text", "text": "4"}]},
+    ],
+)
+def test_thoughts_stand_beside_the_answer(told: dict[str, Value]) -> None:
+    found = chat([{"role": "user", "content": "2+2?", "thinking": "mine"}, {"role": "assistant", **told}])
+    assert found.messages == (Message("user", "2+2?"), Message("assistant", "4", reasoning="2 and 2."))
+
+
+def test_an_answer_without_thoughts_has_none() -> None:
+    found = chat([{"role": "assistant", "content": "4", "reasoning_content": None, "thinking": " "}])
+    assert found.messages[0].reasoning is None
+
+
 def test_a_blank_system_message_is_left_out() -> None:
     assert chat([{"role": "system", "content": " "}, {"role": "user", "content": "q"}]).messages == (Q,)
 

@@ -23,7 +23,9 @@ def endpoint(url: str, **settings: Any) -> Endpoint:
 def test_an_answer_comes_with_its_cost() -> None:
     with serving(lambda body, number: completion(" Hi. ", "length")) as server:
         response = endpoint(server.url).ask(HELLO, max_new_tokens=7)
-    assert (response.text, response.finish, response.prompt_tokens, response.answer_tokens) == ("Hi.", "length", 11, 3)
+    assert (response.said.text, response.said.finish, response.prompt_tokens, response.said.tokens) == (
+        "Hi.", "length", 11, 3,
+    )  # fmt: skip
     (asked,) = server.asked
     assert asked["path"] == "/v1/chat/completions"
     assert asked["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
@@ -51,7 +53,7 @@ def test_a_busy_endpoint_is_asked_again() -> None:
         return completion("At last.") if number == 2 else ((429, 503)[number], {"error": {"message": "busy"}})
 
     with serving(reply) as server:
-        assert endpoint(server.url).ask(HELLO, max_new_tokens=7).text == "At last."
+        assert endpoint(server.url).ask(HELLO, max_new_tokens=7).said.text == "At last."
 
 
 def test_an_endpoint_that_stays_busy_is_given_up() -> None:
@@ -89,7 +91,7 @@ def test_the_newer_name_of_the_token_limit_is_found() -> None:
 
     with serving(reply) as server:
         big = endpoint(server.url)
-        assert [big.ask(HELLO, max_new_tokens=7).text for _ in range(2)] == ["Hi.", "Hi."]
+        assert [big.ask(HELLO, max_new_tokens=7).said.text for _ in range(2)] == ["Hi.", "Hi."]
         assert len(server.asked) == 3
 
 
@@ -97,7 +99,7 @@ def test_many_questions_keep_their_numbers() -> None:
     prompts = [[Message("user", str(number))] for number in range(20)]
     with serving(lambda body, number: completion(f"<{body['messages'][0]['content']}>")) as server:
         found = dict(endpoint(server.url).answers(prompts, max_new_tokens=7))
-    assert {number: response.text for number, response in found.items()} == {n: f"<{n}>" for n in range(20)}
+    assert {number: response.said.text for number, response in found.items()} == {n: f"<{n}>" for n in range(20)}
 
 
 def test_an_endpoint_that_gives_out_keeps_what_came_before() -> None:
@@ -109,3 +111,24 @@ def test_an_endpoint_that_gives_out_keeps_what_came_before() -> None:
         for number, _ in endpoint(server.url).answers([HELLO] * 50, max_new_tokens=7):
             kept.append(number)
     assert 1 <= len(kept) <= 6 and len(server.asked) < 50
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "wanted"),
+    [
+        ({"content": "4", "reasoning_content": "2 and 2."}, "stop", ("4", "2 and 2.", "stop")),
+        ({"content": " 4", "reasoning": "2 and 2."}, "length", ("4", "2 and 2.", "length")),
+        ({"content": "<think>\n2 and 2.\n</think>\n\n4"}, "stop", ("4", "2 and 2.", "stop")),
+        ({"content": "2 and 2.</think>4"}, "stop", ("4", "2 and 2.", "stop")),
+        ({"content": "<think>\n2 and"}, "length", ("", "2 and", "thinking")),
+        ({"content": None, "reasoning_content": "2 and"}, "length", ("", "2 and", "thinking")),
+        ({"content": "4"}, "stop", ("4", None, "stop")),
+    ],
+)
+def test_thoughts_are_no_part_of_an_answer(message: dict[str, Any], finish: str, wanted: tuple[Any, ...]) -> None:
+    usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
+    reply = {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+    with serving(lambda body, number: (200, reply)) as server:
+        said = endpoint(server.url).ask(HELLO, max_new_tokens=9).said
+    assert (said.text, said.thoughts, said.finish) == wanted
+    assert (said.tokens, said.thought_tokens) == (9, 6)

@@ -43,7 +43,7 @@ class Renderer:
         """Variables that the template looks at."""
         self.keys = frozenset(_keys(tree))
         """Words and names of keys in it, such as `reasoning_content`."""
-        self.reads_date = "strftime_now" in source
+        self.reads_date = "strftime_now" in _names(tree) - {macro.name for macro in tree.find_all(nodes.Macro)}
 
     def text(self, messages: Sequence[Dict], tools: Sequence[Dict] | None = None, *, ask: bool) -> str:
         """The conversation as text; `ask` ends it with the beginning of an answer."""
@@ -96,6 +96,10 @@ def _limited(chunks: Iterator[str], limit: int) -> Iterator[str]:
         if limit < 0:
             raise Refusal(f"it writes more than {ROOM:,} characters beyond the messages' own")
         yield chunk
+
+
+def _names(tree: nodes.Template) -> set[str]:
+    return {name.name for name in tree.find_all(nodes.Name)}
 
 
 def _keys(tree: nodes.Template) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from itertools import islice
 
 from luthier.chat import spans, thoughts, trial
@@ -99,13 +100,26 @@ class Template:
         """Identifies how conversations become tokens; a model must be used with the template that it was trained with."""
         parts = (
             VERSION,
-            self.source,
+            self.portable_source,
             json.dumps(sorted(self.tokenizer.named.items())),
             str(sorted(self.tokenizer.control.items())),
-            json.dumps(self.variables, sort_keys=True),
-            self.today.isoformat() if self._renderer.reads_date else "",
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def reads_date(self) -> bool:
+        """Whether the template writes a date."""
+        return self._renderer.reads_date
+
+    @cached_property
+    def shows_reasoning(self) -> bool:
+        """Whether thoughts that are given beside an answer are learnt with it: not where the template leaves them out."""
+        answer = Message("assistant", "Yes", reasoning="reasons")
+        try:
+            rows = self.rows(Conversation((Message("user", "Why?"), answer)))
+        except Mistake:
+            return False
+        return "reasons" in self.tokenizer.decode(rows[-1].ids)
 
     @property
     def thinks(self) -> bool:

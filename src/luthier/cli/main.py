@@ -34,6 +34,15 @@ Adapter = Annotated[
 ]
 NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
+Thinking = Annotated[
+    int | None,
+    typer.Option(
+        "--thinking-tokens",
+        min=0,
+        help="Room for thoughts besides, in tokens.  [default: as in the run; 2048 for other models that think]",
+    ),
+]
+
 
 class Required(StrEnum):
     """What a verdict can be required to be."""
@@ -114,6 +123,7 @@ def chat(
     base: Annotated[bool, typer.Option("--base", help="Let the run's base model answer beside it.")] = False,
     adapter: Adapter = None,
     max_new_tokens: NewTokens = 512,
+    thinking_tokens: Thinking = None,
 ) -> None:
     """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
     from luthier import pipeline, talking
@@ -123,12 +133,13 @@ def chat(
     if adapter:
         if base:
             raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
-        converse(talking.shared_chats(run, adapters_of(adapter), max_new_tokens), in_turn=True)
+        converse(talking.shared_chats(run, adapters_of(adapter), max_new_tokens, thinking_tokens), in_turn=True)
         return
-    chats = {Path(run).name: talking.Chat(*talking.load_model(run, on_the_side), max_new_tokens)}
+    chats = {Path(run).name: talking.Chat(talking.load_model(run, thinking_tokens, on_the_side), max_new_tokens)}
     if base:
-        name = pipeline.base_of(Run(Path(run)))
-        chats[name] = talking.Chat(*talking.load_model(name, on_the_side), max_new_tokens)
+        current = Run(Path(run))
+        speaker = talking.load_base(current, thinking_tokens, on_the_side)
+        chats[pipeline.base_of(current)] = talking.Chat(speaker, max_new_tokens)
     converse(chats)
 
 
@@ -137,12 +148,16 @@ def compare(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     models: Annotated[list[str], typer.Argument(metavar="RUN|MODEL", help="Run folders and model names.")],
     max_new_tokens: NewTokens = 512,
+    thinking_tokens: Thinking = None,
 ) -> None:
     """Put one question to several models and see the answers one below the other."""
     from luthier import talking
     from luthier.cli.talk import on_the_side, show_answers
 
-    show_answers(talking.compare(question, models, max_new_tokens=max_new_tokens, tell=on_the_side))
+    answers = talking.compare(
+        question, models, max_new_tokens=max_new_tokens, thinking=thinking_tokens, tell=on_the_side
+    )
+    show_answers(answers)
 
 
 @app.command()
@@ -154,14 +169,26 @@ def ask(
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write: each row with its answer.")],
     adapter: Adapter = None,
     max_new_tokens: NewTokens = 512,
+    thinking_tokens: Thinking = None,
 ) -> None:
     """Answer a file of questions; with adapters, a column `adapter` names the one that answers a row."""
     from luthier import talking
     from luthier.cli.talk import adapters_of, on_the_side
 
-    beside = adapters_of(adapter or [])
-    count = talking.ask_file(run, questions, output, max_new_tokens=max_new_tokens, adapters=beside, tell=on_the_side)
+    count, open_ended = talking.ask_file(
+        run,
+        questions,
+        output,
+        max_new_tokens=max_new_tokens,
+        thinking=thinking_tokens,
+        adapters=adapters_of(adapter or []),
+        tell=on_the_side,
+    )
     print(f"{count:,} answers in {output}")
+    if open_ended:
+        print(
+            f"{open_ended:,} of them are empty: the model was still thinking when its tokens ran out.", file=sys.stderr
+        )
 
 
 @app.command()

@@ -222,13 +222,14 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
         table.add_column(title, justify="right")
     for name, arm in verdict["arms"].items():
         low, high = arm["interval"]
+        thoughts = arm.get("thought_tokens")
         mark = " *" if name == verdict["best_prompt_arm"] else ""
         table.add_row(
             name + mark,
             f"{arm['mean'] * scale:.{digits}f}",
             f"{low * scale:.{digits}f} – {high * scale:.{digits}f}",
             f"{arm['prompt_tokens']:,.0f}",
-            f"{arm['answer_tokens']:,.0f}",
+            f"{arm['answer_tokens']:,.0f}" + (f" ({thoughts:,.0f} thoughts)" if thoughts else ""),
             f"{arm['seconds']:.2f}",
         )
     return table

@@ -11,7 +11,7 @@ from rich.table import Table
 from luthier.cli.screen import COLOURS, console, interactive
 from luthier.errors import Mistake, choose
 from luthier.runs import Run
-from luthier.talking import Answer, Chat
+from luthier.talking import Answer, Chat, Piece
 
 
 def adapters_of(words: Sequence[str]) -> dict[str, Path]:
@@ -64,11 +64,27 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
             if len(chats) > 1:
                 out.print(f"[bold]{escape(name)}[/]")
             try:
-                for piece in chats[name].say(text):
-                    print(piece, end="", flush=True)
+                _show_reply(chats[name].say(text), person=person)
             except Mistake as mistake:  # a message that is too long: the conversation goes on without it
                 out.print(escape(mistake.message))
-            print("\n" if person else "", flush=True)
+
+
+def _show_reply(pieces: Iterable[Piece], *, person: bool) -> None:
+    """A reply as it comes; its thoughts, dimmed, only where a person looks on."""
+    thinking = False
+    for piece in pieces:
+        if piece.thought and not person:
+            continue
+        if thinking and not piece.thought:
+            print("\n")
+        thinking = piece.thought
+        if piece.thought:
+            console().print(escape(piece.text), style="dim", end="", soft_wrap=True)
+        else:
+            print(piece.text, end="", flush=True)
+    if thinking:
+        print("\n(no answer: still thinking)", end="")
+    print("\n" if person else "", flush=True)
 
 
 def show_answers(answers: Iterable[Answer]) -> None:
@@ -76,7 +92,10 @@ def show_answers(answers: Iterable[Answer]) -> None:
     out = console()
     for answer in answers:
         out.print(f"[bold]{escape(answer.model)}[/]  [dim]{answer.seconds:.1f} s[/]")
-        out.print(escape(answer.text or "(an empty answer)"))
+        if answer.said.thoughts:
+            out.print(f"[dim]{escape(answer.said.thoughts)}[/]\n")
+        empty = "(no answer: still thinking)" if answer.said.finish == "thinking" else "(an empty answer)"
+        out.print(escape(answer.said.text or empty))
         out.print()
 
 

@@ -107,8 +107,9 @@ def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> I
         if reason is not None:
             ledger.drop(reason, row.place)
             continue
-        parts = [(message.role, message.content) for message in conversation.messages] + _rejected(conversation)
-        twin = seen.setdefault(_digest("\n".join(f"{role} {fold(content)}" for role, content in parts)), row.place)
+        twin = seen.setdefault(
+            _digest("\n".join(f"{role} {fold(text)}" for role, text in _parts(conversation))), row.place
+        )
         if twin != row.place:
             ledger.drop("exact duplicate", f"{row.place} (same as {twin})")
             continue
@@ -129,7 +130,7 @@ def fault(conversation: Conversation) -> str | None:
     messages = conversation.messages
     if not messages:
         return "no messages"
-    if any(_SURROGATE.search(text) for text in [*(m.content for m in messages), conversation.rejected or ""]):
+    if any(_SURROGATE.search(text) for _, text in _parts(conversation)):
         return "half a character (a lone surrogate)"
     if conversation.is_document:
         return None if conversation.answer.strip() else "empty text"
@@ -166,9 +167,8 @@ def normalised_prompt(conversation: Conversation) -> str:
 
 
 def conversation_id(conversation: Conversation) -> str:
-    """16 hex digits of the SHA-256 over the roles and contents as JSON: the same from every file and place."""
-    pairs = [(message.role, message.content) for message in conversation.messages] + _rejected(conversation)
-    return hashlib.sha256(_CANONICAL.encode(pairs).encode("utf-8")).hexdigest()[:16]
+    """16 hex digits of the SHA-256 over the roles, contents and thoughts as JSON: the same from every file and place."""
+    return hashlib.sha256(_CANONICAL.encode(_parts(conversation)).encode("utf-8")).hexdigest()[:16]
 
 
 def with_system(conversation: Conversation, system: str | None) -> Conversation:
@@ -178,9 +178,13 @@ def with_system(conversation: Conversation, system: str | None) -> Conversation:
     return replace(conversation, messages=(Message("system", system), *conversation.messages))
 
 
-def _rejected(conversation: Conversation) -> list[tuple[str, str]]:
-    """The rejected answer as one more message, where there is one."""
-    return [] if conversation.rejected is None else [("rejected", conversation.rejected)]
+def _parts(conversation: Conversation) -> list[tuple[str, str]]:
+    """All texts of a conversation with what they are: roles, thoughts before an answer, the rejected answer."""
+    parts: list[tuple[str, str]] = []
+    for message in conversation.messages:
+        parts += [] if message.reasoning is None else [("thoughts", message.reasoning)]
+        parts.append((message.role, message.content))
+    return parts + ([] if conversation.rejected is None else [("rejected", conversation.rejected)])
 
 
 def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:

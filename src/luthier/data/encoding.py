@@ -30,7 +30,7 @@ def encode_all(
     rejected answer, and an item without such an answer has none.
     """
     asked = []
-    for item in items:
+    for item in (_as_shown(item, template, ledger) for item in items):
         if item.place in pairs and item.conversation.rejected is None:
             ledger.drop(UNPAIRED, item.place)
         else:
@@ -83,6 +83,30 @@ def why_none(ledger: Ledger, limit: int) -> str:
             "cut. Use a model with a longer context, or shorter rows."
         )
     return f"no row can be learnt: {reason}, the first at {first}. Give rows with answers to learn."
+
+
+def parts(row: Encoded, template: Template) -> tuple[int, int]:
+    """Tokens of the longest thoughts that a row teaches, and of the longest answer behind them with its end token."""
+    spans: list[list[int]] = []
+    before = False
+    for token, learn in zip(row.ids, row.learn, strict=True):
+        if learn and not before:
+            spans.append([])
+        if learn:
+            spans[-1].append(token)
+        before = learn
+    starts = [template.answer_start(span) for span in spans]
+    return max(starts), max(len(span) - start for span, start in zip(spans, starts, strict=True))
+
+
+def _as_shown(item: Item, template: Template, ledger: Ledger) -> Item:
+    """The item without thoughts that the template would leave out anyhow; that they are not learnt is noted."""
+    messages = item.conversation.messages
+    if template.shows_reasoning or all(message.reasoning is None for message in messages):
+        return item
+    ledger.note("thoughts not learnt, since the chat template does not show them", item.place)
+    plain = tuple(replace(message, reasoning=None) for message in messages)
+    return replace(item, conversation=replace(item.conversation, messages=plain))
 
 
 def _rejected(conversation: Conversation) -> Conversation:

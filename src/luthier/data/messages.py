@@ -15,6 +15,10 @@ ROLES: dict[str, Role] = {
 }
 TOOL_ROLES = {"tool", "function", "ipython", "observation", "function_call", "tool_call"}
 TOOL_KEYS = ("tool_calls", "function_call")
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where tools write the assistant's thoughts, beside its answer."""
+THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}
+"""The same where a content is a list of parts: the type of such a part, and the key of its text."""
 
 
 class Unfit(Exception):
@@ -48,7 +52,28 @@ def _message(item: Value) -> Message:
         raise Unfit("a message without content")
     if ROLES[word.lower()] == "assistant" and as_text(item.get("weight")) in ("0", "0.0"):
         raise Unfit("an answer with weight 0, which cannot be left unlearnt")
-    return Message(ROLES[word.lower()], _content(item["content"] if "content" in item else item["value"]))
+    value = item["content"] if "content" in item else item["value"]
+    if ROLES[word.lower()] != "assistant":
+        return Message(ROLES[word.lower()], _content(value))
+    answer, thoughts = _apart(value)
+    thoughts += [as_text(item[key]) for key in THOUGHT_KEYS if item.get(key)]
+    reasoning = "\n\n".join(dict.fromkeys(text for text in thoughts if text.strip()))
+    return Message("assistant", _content(answer), reasoning=reasoning or None)
+
+
+def _apart(value: Value) -> tuple[Value, list[str]]:
+    """An assistant's content without the parts that are its thoughts, and these."""
+    if not isinstance(value, list):
+        return value, []
+    rest: list[Value] = []
+    thoughts: list[str] = []
+    for part in value:
+        key = THOUGHT_PARTS.get(as_text(part.get("type"))) if isinstance(part, dict) else None
+        if isinstance(part, dict) and key:
+            thoughts.append(as_text(part.get(key)))
+        else:
+            rest.append(part)
+    return rest, thoughts
 
 
 def _content(value: Value) -> str:

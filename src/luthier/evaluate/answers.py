@@ -15,10 +15,11 @@ from luthier.evaluate import metrics
 from luthier.evaluate.arms import Prompt
 from luthier.evaluate.endpoint import Endpoint
 from luthier.evaluate.metrics import Metric
-from luthier.model import generate
+from luthier.model import replies
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
+from luthier.model.replies import Room, Said
 from luthier.runs import append_json_lines, read_json_lines
 
 Line = dict[str, Any]
@@ -49,7 +50,7 @@ class Sheet:
         *,
         arm: str,
         prompt: Prompt,
-        max_new_tokens: int,
+        room: Room,
         progress: OnProgress,
     ) -> list[Line]:
         """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
@@ -58,20 +59,17 @@ class Sheet:
         prompts = [lm.template.prompt(each) for each in messages]
         progress(len(done), len(items))
 
-        def keep(replies: dict[int, generate.Reply]) -> None:
+        def keep(batch: dict[int, Said]) -> None:
             lines = [
-                self._line(
-                    missing[number], arm, lm.template.reply(reply.ids), reply.finish, reply.seconds,
-                    prompt_tokens=len(prompts[number]), answer_tokens=len(reply.ids),
-                )
+                self._line(missing[number], arm, said, prompt_tokens=len(prompts[number]))
                 | {"shots": shots(messages[number], missing[number])}
-                for number, reply in replies.items()
-            ]  # fmt: skip
+                for number, said in batch.items()
+            ]
             append_json_lines(self.path, lines)
             done.update(line["item"] for line in lines)
             progress(len(done), len(items))
 
-        generate.answer(lm, prompts, max_new_tokens=max_new_tokens, on_batch=keep)
+        replies.ask(lm, prompts, room, on_batch=keep)
         return self.of(arm, items)
 
     def answer_elsewhere(
@@ -81,17 +79,14 @@ class Sheet:
         *,
         arm: str,
         prompt: Prompt,
-        max_new_tokens: int,
+        room: Room,
         progress: OnProgress,
     ) -> list[Line]:
         """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
         done, missing = self._left(arm, items)
         progress(len(done), len(items))
-        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=max_new_tokens):
-            line = self._line(
-                missing[number], arm, response.text, response.finish, response.seconds,
-                prompt_tokens=response.prompt_tokens, answer_tokens=response.answer_tokens,
-            )  # fmt: skip
+        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=room.tokens):
+            line = self._line(missing[number], arm, response.said, prompt_tokens=response.prompt_tokens)
             append_json_lines(self.path, [line])
             done.add(line["item"])
             progress(len(done), len(items))
@@ -135,7 +130,7 @@ class Sheet:
         """The lines with their answers scored anew, for a metric that they were not written with."""
         again = []
         for line in lines:
-            scores = metrics.score(self.metrics, line["answer"], line["reference"], place=line["place"])
+            scores = self._scores(line["answer"], line["reference"], line["finish"], place=line["place"])
             again.append({**line, "score": next(iter(scores.values())), "scores": scores})
         return again
 
@@ -145,29 +140,26 @@ class Sheet:
         done = {line["item"] for line in self.lines() if line["arm"] == arm} & wanted
         return done, [item for item in items if item.id not in done]
 
-    def _line(
-        self,
-        item: Item,
-        arm: str,
-        text: str,
-        finish: str,
-        seconds: float,
-        *,
-        prompt_tokens: int,
-        answer_tokens: int,
-    ) -> Line:
+    def _scores(self, answer: str, reference: str, finish: str, *, place: str) -> dict[str, float]:
+        """The answer's scores; all 0 where there is none, whatever a metric says of nothing."""
+        if finish in replies.UNANSWERED:
+            return dict.fromkeys(self.metrics, 0.0)
+        return metrics.score(self.metrics, answer, reference, place=place)
+
+    def _line(self, item: Item, arm: str, said: Said, *, prompt_tokens: int) -> Line:
         reference = item.conversation.answer
-        scores = metrics.score(self.metrics, text, reference, place=item.place)
+        scores = self._scores(said.text, reference, said.finish, place=item.place)
         return self._common(item, arm) | {
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
-            "answer_tokens": answer_tokens,
-            "answer": text,
+            "answer_tokens": said.tokens,
+            **({"thoughts": said.thoughts, "thought_tokens": said.thought_tokens} if said.thoughts is not None else {}),
+            "answer": said.text,
             "reference": reference,
             "score": next(iter(scores.values())),
             "scores": scores,
-            "finish": finish,
-            "seconds": round(seconds, 4),
+            "finish": said.finish,
+            "seconds": round(said.seconds, 4),
         }
 
     @staticmethod

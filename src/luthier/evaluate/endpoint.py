@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from luthier.chat import Message
 from luthier.errors import Mistake
+from luthier.model.replies import THINKING, Said
 from luthier.recipe import Endpoint as Settings
 
 AT_ONCE = 4  # requests under way: most services allow as many, and a local server batches them
@@ -36,12 +37,8 @@ class Unavailable(Exception):
 class Response:
     """One answer; token counts are the endpoint's own, 0 where it does not tell them."""
 
-    text: str
-    finish: str
-    """`stop`, or `length` if it was cut at the token limit."""
+    said: Said
     prompt_tokens: int
-    answer_tokens: int
-    seconds: float
 
 
 @dataclass
@@ -139,18 +136,34 @@ class Endpoint:
     def _response(reply: Any, seconds: float) -> Response:
         try:
             choice = reply["choices"][0]
-            text = choice["message"]["content"] or ""
             usage = reply.get("usage") or {}
-            return Response(
-                text=str(text).strip(),
-                finish="length" if choice.get("finish_reason") == "length" else "stop",
-                prompt_tokens=int(usage.get("prompt_tokens") or 0),
-                answer_tokens=int(usage.get("completion_tokens") or 0),
-                seconds=seconds,
-            )
+            thoughts, text = apart(choice["message"])
+            finish = "length" if choice.get("finish_reason") == "length" else "stop"
+            if finish == "length" and thoughts is not None and not text:
+                finish = THINKING
+            thought_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+            tokens = int(usage.get("completion_tokens") or 0)
+            said = Said(text, thoughts, finish, tokens, int(thought_tokens or 0), seconds)
+            return Response(said, prompt_tokens=int(usage.get("prompt_tokens") or 0))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            said = json.dumps(reply, ensure_ascii=False)[:120]
-            raise Unavailable(f"its reply is no chat completion: {said}") from None
+            said_instead = json.dumps(reply, ensure_ascii=False)[:120]
+            raise Unavailable(f"its reply is no chat completion: {said_instead}") from None
+
+
+def apart(message: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The thoughts and the answer of a chat completion's message.
+
+    Services give thoughts in a field of their own, under either of two names, or leave them in the text before `</think>`.
+    """
+    text = str(message["content"] or "").strip()
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    if thoughts is None and "</think>" in text:
+        thoughts, _, text = text.partition("</think>")
+    elif thoughts is None and text.startswith("<think>"):
+        thoughts, text = text, ""
+    if thoughts is None:
+        return None, text
+    return str(thoughts).strip().removeprefix("<think>").strip(), text.strip()
 
 
 def _said(error: urllib.error.HTTPError) -> str:

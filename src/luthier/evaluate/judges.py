@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 from luthier.chat import Message
 from luthier.errors import EnvironmentMistake, Mistake
+from luthier.evaluate.endpoint import apart
 from luthier.evaluate.judge import Judge
-from luthier.model import generate, loading, reference
+from luthier.model import loading, reference, replies
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room
 
 KEY = "OPENAI_API_KEY"
 _WHERE = "evaluate.judge"
@@ -49,17 +51,16 @@ def check(name: str) -> None:
 
 
 def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
-    """A model on this machine, answering greedily and many prompts at once."""
+    """A model on this machine, answering greedily and many prompts at once; what it thinks before is not its reply."""
+    room = Room.of(lm.template, max_new_tokens)
 
     def ask(prompts: Sequence[str]) -> list[str]:
         ids = [lm.template.prompt((Message("user", prompt),)) for prompt in prompts]
         longest = max(map(len, ids))
-        if longest + max_new_tokens > lm.context:
-            told = (
-                f"a pair takes {longest:,} tokens, its reply {max_new_tokens}; the judge looks back on {lm.context:,}"
-            )
+        if longest + room.tokens > lm.context:
+            told = f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge looks back on {lm.context:,}"
             raise Mistake(f"{told}. Name a judge with a longer context.", where=_WHERE)
-        return [lm.template.reply(reply.ids) for reply in generate.answer(lm, ids, max_new_tokens=max_new_tokens)]
+        return [said.text for said in replies.ask(lm, ids, room)]
 
     return Judge(lm.name, ask)
 
@@ -80,7 +81,7 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
             with opener.open(request, timeout=seconds) as response:
-                reply = json.load(response)["choices"][0]["message"]["content"]
+                _, reply = apart(json.load(response)["choices"][0]["message"])
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(200).decode("utf-8", "replace").strip()
@@ -90,11 +91,11 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
             reason = getattr(error, "reason", None) or error
             told = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
             raise EnvironmentMistake(f"{told} What it has judged is kept; run again to go on.", where=address) from None
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             told = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
             raise EnvironmentMistake(
                 f"{told} Is the address the part before /chat/completions?", where=address
             ) from None
-        return str(reply)
+        return reply
 
     return Judge.of(ask, f"{model} at {url}")

@@ -1,7 +1,8 @@
-"""Prompts that do not fit into the model's context: told while the run goes on, and in the verdict.
+"""Questions without an answer: prompts that fill the model's context, replies that end while it is still thinking.
 
-Such a question counts as not answered by that arm, and by no other. A verdict that holds only because of such questions
-says how long prompts are, and not which model is better: then nothing is shown.
+They are told while the run goes on, and in the verdict. Such a question counts as not answered by that arm, and by no other.
+A verdict that holds only because of such questions says how long prompts or thoughts are, and not which model is better:
+then nothing is shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +12,11 @@ from luthier.evaluate import verdict
 from luthier.evaluate.samples import averaged
 from luthier.evaluate.verdict import TUNED_ARM, Line
 from luthier.model.generate import NO_ROOM
+from luthier.model.replies import THINKING, UNANSWERED
 
 
 def told(lines: Sequence[Line], arm: str, split: str, context: int) -> Iterator[str]:
-    """Warnings about an arm's prompts: those that fill the context, and those that have room for fewer examples than others."""
+    """Warnings about an arm: prompts that fill the context, replies that are all thoughts, prompts with fewer examples."""
     full = [line for line in lines if line["finish"] == NO_ROOM]
     if full:
         longest = max(line["prompt_tokens"] for line in full)
@@ -22,6 +24,11 @@ def told(lines: Sequence[Line], arm: str, split: str, context: int) -> Iterator[
             f"{arm}: {len(full):,} of {len(lines):,} {split} prompts do not fit into the model's context of {context:,} tokens "
             f"and count as not answered (the first: {full[0]['place']}; the longest has {longest:,}). Shorten these rows, or "
             "the instruction."
+        )
+    if open_ended := [line for line in lines if line["finish"] == THINKING]:
+        yield (
+            f"{arm}: {len(open_ended):,} of {len(lines):,} {split} answers ended while thinking and count as not answered "
+            f"(the first: {open_ended[0]['place']}). Raise evaluate.thinking_tokens in a new run."
         )
     shown = [line.get("shots", 0) for line in lines]
     if shown and (fewer := sum(count < max(shown) for count in shown)):
@@ -32,26 +39,39 @@ def told(lines: Sequence[Line], arm: str, split: str, context: int) -> Iterator[
 
 
 def weigh(result: dict[str, Any], answers: Sequence[Line], *, seed: int) -> dict[str, Any]:
-    """The verdict with its sentence completed where prompts of the planned comparison did not fit.
+    """The verdict with its sentence completed where questions of the planned comparison have no answer.
 
-    BETTER and WORSE become NOT SHOWN where they do not hold on the questions that both could read. All numbers stay those of
+    BETTER and WORSE become NOT SHOWN where they do not hold on the questions that both could answer. All numbers stay those of
     all questions.
     """
     prompt = result["best_prompt_arm"]
     arms = {arm: verdict.by_arm(answers)[arm] for arm in (TUNED_ARM, prompt)}
-    unread = {arm: {line["item"] for line in lines if line["finish"] == NO_ROOM} for arm, lines in arms.items()}
-    left_out = set().union(*unread.values())
+    left_out = {line["item"] for lines in arms.values() for line in lines if line["finish"] in UNANSWERED}
     if not left_out:
         return result
     number = len({line["item"] for line in arms[prompt]})
-    counts = " and ".join(f"{len(items):,} of {arm}" for arm, items in unread.items() if items)
-    what = f"of {number:,} questions, prompts that do not fit into the model's context and count as not answered: {counts}."
+    what = f"of {number:,} questions, {'; '.join(_reasons(arms))}."
     word, rest = _without(result, arms, left_out, seed=seed)
     if result["verdict"] not in ("BETTER", "WORSE") or word == result["verdict"]:
         return result | {"sentence": f"{result['sentence']} Note: {what} {rest}"}
     claim = "better" if result["verdict"] == "BETTER" else "worse"
     sentence = f"That fine-tuning is {claim} than the best prompt ({prompt}) is NOT SHOWN: {what} {rest}"
     return result | {"verdict": "NOT SHOWN", "sentence": sentence}
+
+
+def _reasons(arms: Mapping[str, Sequence[Line]]) -> Iterator[str]:
+    """Why questions have no answer, and how many of which arm."""
+    reasons = {
+        NO_ROOM: ("prompts that do not fit into the model's context and count as not answered", ""),
+        THINKING: (
+            "answers that ended while thinking and count as none",
+            " (raise evaluate.thinking_tokens in a new run)",
+        ),
+    }
+    for finish, (what, way) in reasons.items():
+        items = {arm: {line["item"] for line in lines if line["finish"] == finish} for arm, lines in arms.items()}
+        if counts := [f"{len(some):,} of {arm}" for arm, some in items.items() if some]:
+            yield f"{what}: {' and '.join(counts)}{way}"
 
 
 def _without(
@@ -61,7 +81,7 @@ def _without(
     kept = {arm: [line for line in lines if line["item"] not in left_out] for arm, lines in arms.items()}
     tuned, prompt = (averaged(lines)[0] for lines in kept.values())
     if len(tuned) < 2:
-        return None, "Too few questions are left that both could read."
+        return None, "Too few questions are left that both could answer."
     scores = {line["item"]: line["score"] for line in prompt}
     pairs = [line["score"] for line in tuned], [scores[line["item"]] for line in tuned]
     decision = verdict.decide(
@@ -69,4 +89,4 @@ def _without(
     )
     means = {"tuned_mean": sum(pairs[0]) / len(tuned), "prompt_mean": sum(pairs[1]) / len(tuned)}
     words = verdict.sentence(decision, metric=result["metric"], best_prompt_arm=result["best_prompt_arm"], **means)
-    return decision.verdict, f"On the questions that both could read: {words}"
+    return decision.verdict, f"On the questions that both could answer: {words}"

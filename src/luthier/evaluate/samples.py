@@ -7,7 +7,7 @@ from typing import Any
 from luthier.evaluate import statistics
 
 Line = Mapping[str, Any]
-_AVERAGED = ("score", "prompt_tokens", "answer_tokens", "seconds")
+_AVERAGED = ("score", "prompt_tokens", "answer_tokens", "thought_tokens", "seconds")
 
 
 def averaged(
@@ -42,7 +42,7 @@ def _average(lines: Sequence[Line]) -> Line:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 
-    numbers = {name: mean([line[name] for line in lines]) for name in _AVERAGED}
+    numbers = {name: mean([line.get(name, 0) for line in lines]) for name in _AVERAGED}
     scores = {name: mean([line["scores"][name] for line in lines]) for name in lines[0]["scores"]}
-    finish = "length" if any(line["finish"] == "length" for line in lines) else lines[0]["finish"]
+    finish = next((line["finish"] for line in lines if line["finish"] != "stop"), "stop")
     return {**lines[0], **numbers, "scores": scores, "finish": finish}

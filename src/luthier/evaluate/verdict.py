@@ -19,6 +19,7 @@ from luthier.evaluate.decision import DEFAULT_MARGIN, Decision, Word, decide
 from luthier.evaluate.metrics import BITS_PER_BYTE, label
 from luthier.evaluate.samples import averaged
 from luthier.model.generate import NO_ROOM
+from luthier.model.replies import THINKING
 
 __all__ = ["DEFAULT_MARGIN", "Decision", "Word", "assemble", "best_prompt_arm", "by_arm", "decide", "sentence"]
 
@@ -246,8 +247,10 @@ def _summary(lines: Sequence[Line], higher: bool, confidence: float, seed: int) 
         "prompt_tokens": _mean(lines, "prompt_tokens"),
         "answer_tokens": _mean(lines, "answer_tokens"),
         "seconds": _mean(lines, "seconds"),
+        "thought_tokens": math.fsum(line.get("thought_tokens", 0) for line in lines) / len(lines),
         "cut": sum(line["finish"] == "length" for line in lines),
         "no_room": sum(line["finish"] == NO_ROOM for line in lines),
+        "still_thinking": sum(line["finish"] == THINKING for line in lines),
         "shots": _mean(lines, "shots") if all("shots" in line for line in lines) else None,
         "n": len(lines),
     }

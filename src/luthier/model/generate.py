@@ -61,13 +61,14 @@ def answer(
     max_new_tokens: int | Sequence[int],
     sampling: Sampling | None = None,
     until: Sequence[str] = (),
+    over: Callable[[Sequence[int]], bool] | None = None,
     tokens_per_batch: int | None = None,
     on_batch: Callable[[dict[int, Reply]], None] | None = None,
 ) -> list[Reply]:
     """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there.
 
     `max_new_tokens` is one limit for all prompts, or one for each. A reply also ends with the token that completes one of
-    the texts `until`.
+    the texts `until`, and is cut where its ids are `over`.
     """
     limits = limits_of(lm, prompts, max_new_tokens)
     replies: dict[int, Reply] = {}
@@ -75,6 +76,7 @@ def answer(
         start = time.perf_counter()
         rows: list[list[int]] = [[] for _ in batch]
         ended: set[int] = set()
+        cut: set[int] = set()
         pick = _sampled(sampling, batch) if sampling else _likeliest
         for tokens in _decode(
             lm, [prompts[number] for number in batch], [limits[number] for number in batch], ended, pick
@@ -83,9 +85,12 @@ def answer(
                 rows[row].append(token)
             if until:
                 ended.update(row for row in tokens if _complete(lm, rows[row], until))
+            if over:
+                cut.update(row for row in tokens if row not in ended and over(rows[row]))
+                ended |= cut
         seconds = (time.perf_counter() - start) / len(batch)
         done = {
-            number: Reply(rows[row], _finish(row in ended, room=limits[number]), seconds)
+            number: Reply(rows[row], _finish(row in ended - cut, room=limits[number]), seconds)
             for row, number in enumerate(batch)
         }
         replies.update(done)

@@ -9,6 +9,7 @@ from typing import Any
 from peft import PeftModel
 
 from luthier import recipe as recipes
+from luthier.chat import Template
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.errors import CorruptedState, Mistake, choose
@@ -29,7 +30,8 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
     if (Path(name) / "run.json").is_file() and "lineage" not in current.record_file:
         current.update(lineage=_lineage(Run(Path(name))))
     source = str(folder) if folder.is_dir() else name
-    return loading.load(source, quantised=methods.resolve(recipe.train.method or "full").quantised)
+    quantised = methods.resolve(recipe.train.method or "full").quantised
+    return loading.load(source, quantised=quantised, variables=recipe.chat.variables, today=recipe.chat.date)
 
 
 def learnt_before(name: str, split: str) -> Iterator[Item]:
@@ -58,29 +60,42 @@ class Shared:
     names: Mapping[str, str]
     """The caller's name for an adapter → peft's."""
     systems: Mapping[str, str | None]
+    templates: Mapping[str | None, Template]
+    """As each run learnt with it: with its variables and its date; the base alone is asked as the first one."""
+    thinking: int
+    """Room for thoughts, in tokens: the most that a run had."""
 
     @contextmanager
     def switched(self, adapter: str | None) -> Iterator[str | None]:
         """With this adapter on, or with None the base alone; gives the system message of its conversations."""
         assert isinstance(self.lm.model, PeftModel)
         if adapter is None:
+            self.lm.template = self.templates[None]
             with self.lm.model.disable_adapter():
                 yield None
             return
         self.lm.model.set_adapter(choose("adapter", adapter, self.names))
+        self.lm.template = self.templates[adapter]
         yield self.systems[adapter]
 
 
-def load_shared(base: str, adapters: Mapping[str, Path]) -> Shared:
+def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = None) -> Shared:
     """The base model with the adapters of these runs; refuses runs that learnt beside another base or template."""
     if not adapters:
         raise Mistake("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
     runs = {name: Run(folder) for name, folder in adapters.items()}
     lm, names = loading.load_adapters(base, [str(folder) for folder in adapters.values()])
-    for run in runs.values():
-        expect_template(run, lm)
-    systems = {name: recipes.load(run.folder / "recipe.toml").data.system for name, run in runs.items()}
-    return Shared(lm, dict(zip(adapters, names, strict=True)), systems)
+    asked = {name: recipes.load(run.folder / "recipe.toml") for name, run in runs.items()}
+    templates: dict[str | None, Template] = {}
+    for name, recipe in asked.items():
+        chat = recipe.chat
+        templates[name], _ = loading.load_template(base, variables=chat.variables, today=chat.date)
+        expect_template(runs[name], templates[name])
+    templates[None] = templates[next(iter(asked))]
+    systems = {name: recipe.data.system for name, recipe in asked.items()}
+    if thinking is None:
+        thinking = max(recipe.evaluate.thinking_tokens or 0 for recipe in asked.values())
+    return Shared(lm, dict(zip(adapters, names, strict=True)), systems, templates, thinking)
 
 
 def merge(run: Run, folder: Path) -> None:
@@ -105,9 +120,9 @@ def no_model(current: Run) -> Mistake:
     )
 
 
-def expect_template(current: Run, lm: LanguageModel) -> None:
-    """Refuses a model whose chat template is not the one that the run learnt with."""
-    if lm.template.sha256 != current.record_file["hashes"]["template"]:
+def expect_template(current: Run, template: Template) -> None:
+    """Refuses a chat template that is not the one that the run learnt with."""
+    if template.sha256 != current.record_file["hashes"]["template"]:
         raise CorruptedState(
             "the chat template is not the one that the model was trained with; restore model/.",
             where=str(current.folder),

@@ -14,6 +14,7 @@ from luthier.evaluate.arms import ENDPOINT, Prompt
 from luthier.evaluate.endpoint import Endpoint
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room
 from luthier.model.tuned import expect_template, no_model, starting_model
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -43,9 +44,11 @@ class Desk:
         return self.rows("test").documents
 
     @property
-    def max_new_tokens(self) -> int:
-        assert self.recipe.evaluate.max_new_tokens, "a run's own recipe has every value"
-        return self.recipe.evaluate.max_new_tokens
+    def room(self) -> Room:
+        """How many tokens a reply may have, thoughts and answer."""
+        settings = self.recipe.evaluate
+        assert settings.max_new_tokens, "a run's own recipe has every value"
+        return Room(settings.max_new_tokens, settings.thinking_tokens or 0)
 
     def sheet(self, file: str) -> Sheet:
         """A file of answers, scored by the metric that decides and by those shown beside it."""
@@ -63,7 +66,7 @@ class Desk:
             items,
             arm=arm,
             prompt=prompt,
-            max_new_tokens=self.max_new_tokens,
+            room=self.room,
             progress=self.progress(arm, split),
         )
         for told in () if known else room.told(lines, arm, split, lm.context):
@@ -113,7 +116,7 @@ def load_tuned(current: Run) -> LanguageModel:
     if not (current.folder / "model").is_dir():
         raise no_model(current)
     tuned = loading.load(str(current.folder / "model"))
-    expect_template(current, tuned)
+    expect_template(current, tuned.template)
     return tuned
 
 

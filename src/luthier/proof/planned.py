@@ -95,7 +95,12 @@ def of(
             "method": "greedy",
             "max_new_tokens": settings.max_new_tokens,
             "parser": "the text up to the first end token, without blanks around it",
-        },
+        }
+        | (
+            {"thinking_tokens": settings.thinking_tokens, "thoughts": "cut before scoring; without an end, no answer"}
+            if settings.thinking_tokens
+            else {}
+        ),
         "instruction": settings.instruction,
         "arms": {name: _settings(desk, name, chosen) for name in names}
         | {name: f"left out: {why}" for name, why in left_out.items()},

@@ -13,7 +13,7 @@ from luthier.evaluate import arms, choice, examples, optimise, passages
 from luthier.evaluate.answers import Line
 from luthier.evaluate.arms import Arm, Bench, Prompt
 from luthier.evaluate.endpoint import Unavailable
-from luthier.model import generate
+from luthier.model import replies
 from luthier.model.loading import LanguageModel
 from luthier.proof.desk import Desk, endpoint_of
 
@@ -52,7 +52,7 @@ def bench(desk: Desk, lm: LanguageModel, chosen: Chosen) -> Bench:
         train=train,
         template=lm.template,
         shots=settings.shots or 1,
-        budget=lm.context - desk.max_new_tokens,
+        budget=lm.context - desk.room.tokens,
         instruction=settings.instruction,
         # a point of a sweep may learn fewer rows than its prompts, chosen once for all points, show
         examples=[by_id[name] for name in (chosen.few_shot or {}).get("examples", ()) if name in by_id],
@@ -93,7 +93,7 @@ def _choose_examples(desk: Desk, base: LanguageModel, *, kept: bool) -> dict[str
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
     train = rows.items()
     learnt = [int(rows[number].learn.sum()) for number in range(len(rows))]
-    costs = choice.Costs.of(rows.lengths, learnt, desk.max_new_tokens)
+    costs = choice.Costs.of(rows.lengths, learnt, desk.room.tokens)
     candidates, tokens = choice.affordable(settings.shots_tried, len(items), costs, settings.dev_budget)
     ready = bench(desk, base, Chosen())
     most = max(candidate.shots for candidate in candidates)
@@ -145,14 +145,14 @@ def _optimise(desk: Desk, base: LanguageModel) -> dict[str, Any]:
     def reflect(prompt: str) -> str:
         desk.run.record("reflecting", arm="optimised", instruction=next(written))
         asked = (Message("user", prompt),)
-        room = min(REFLECTION_TOKENS, ready.budget // 2)  # a question must still fit behind the instruction
+        most = min(REFLECTION_TOKENS, ready.budget // 2)  # a question must still fit behind the instruction
+        room = replace(desk.room, answer=most)
         if settings.reflection == "base":
-            ids = base.template.prompt(asked)[-(base.context - room) :]
-            (reply,) = generate.answer(base, [ids], max_new_tokens=room)
-            return base.template.reply(reply.ids)
-        text = endpoint_of(desk.recipe, settings.reflection).ask(asked, max_new_tokens=room).text
+            ids = base.template.prompt(asked)[-(base.context - room.tokens) :]
+            return replies.ask(base, [ids], room)[0].text
+        text = endpoint_of(desk.recipe, settings.reflection).ask(asked, max_new_tokens=room.tokens).said.text
         tokens, _ = base.template.tokenizer.encode(text)
-        return text if len(tokens) <= room else base.template.tokenizer.decode(tokens[:room])
+        return text if len(tokens) <= most else base.template.tokenizer.decode(tokens[:most])
 
     found = optimise.search(
         desk.items("train"),

@@ -21,7 +21,8 @@ from luthier.recipe import Recipe
 from luthier.runs import Run, write_atomic
 
 FIXED = (
-    "max_new_tokens", "shots", "shots_tried", "dev_budget", "instruction", "passages", "reflection", "optimise_budget",
+    "max_new_tokens", "thinking_tokens", "shots", "shots_tried", "dev_budget", "instruction", "passages", "reflection",
+    "optimise_budget",
 )  # fmt: skip
 """Settings of `evaluate` that stored answers were made with; the others may change when a verdict is given again."""
 
@@ -203,7 +204,7 @@ def _answer(desk: Desk, wanted: Mapping[str, Arm], ready: Bench, lm: LanguageMod
                 items,
                 arm=name,
                 prompt=prompt,
-                max_new_tokens=desk.max_new_tokens,
+                room=desk.room,
                 progress=desk.progress(name, "test"),
             )
         except Unavailable as trouble:

@@ -82,6 +82,12 @@ def _of_cutting(verdict: Verdict) -> Iterator[Doubt]:
     if cut:
         why = "A cut answer scores lower than it might. Raise `evaluate.max_new_tokens`, the same for every arm."
         yield Doubt(f"Cut at the token limit: {listed(cut)}.", why)
+    open_ended = [
+        f"{arm.still_thinking:,} of {arm.n:,} answers by {arm.name}" for arm in verdict.arms if arm.still_thinking
+    ]
+    if open_ended:
+        why = "They count as none, and would not with more room: raise `evaluate.thinking_tokens` in a new run."
+        yield Doubt(f"Still thinking at the token limit: {listed(open_ended)}.", why)
     if full := [f"{arm.no_room:,} of {arm.n:,} prompts of {arm.name}" for arm in verdict.arms if arm.no_room]:
         why = "They count as not answered by that arm. Shorten rows or instruction, or name a model with a longer context."
         yield Doubt(f"Did not fit into the model's context: {listed(full)}.", why)

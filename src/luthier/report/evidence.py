@@ -78,11 +78,15 @@ class Arm:
     prompt_tokens: float | None
     answer_tokens: float | None
     seconds: float | None
+    thought_tokens: float | None
+    """Of the answer's tokens, those of its thoughts."""
     cut: int | None
     no_room: int
     """Questions whose prompt did not fit into the context."""
     shots: float | None
     """Examples before a question, on average."""
+    still_thinking: int | None
+    """Answers that never came, because the model was still thinking when its tokens ran out."""
     n: int
     dev_mean: float | None
     planned: Fields
@@ -136,8 +140,10 @@ class Answer:
     question: str
     reference: str
     text: str
+    thoughts: str
     score: float
     cut: bool
+    still_thinking: bool
 
 
 @dataclass(frozen=True)
@@ -306,9 +312,11 @@ def _arm(name: str, values: Fields, dev_mean: float | None, planned: object) -> 
         prompt_tokens=fields.number(values, "prompt_tokens"),
         answer_tokens=fields.number(values, "answer_tokens"),
         seconds=fields.number(values, "seconds"),
+        thought_tokens=fields.number(values, "thought_tokens"),
         cut=fields.count(values, "cut"),
         no_room=fields.count(values, "no_room") or 0,
         shots=fields.number(values, "shots"),
+        still_thinking=fields.count(values, "still_thinking"),
         n=fields.count(values, "n") or 0,
         dev_mean=dev_mean,
         planned=planned if isinstance(planned, dict) else {},
@@ -323,8 +331,10 @@ def _answer(values: Fields) -> Answer:
         question=fields.text(values, "question"),
         reference=fields.text(values, "reference"),
         text=fields.text(values, "answer"),
+        thoughts=fields.text(values, "thoughts"),
         score=fields.number(values, "score") or 0.0,
         cut=values.get("finish") == "length",
+        still_thinking=values.get("finish") == "thinking",
     )
 
 

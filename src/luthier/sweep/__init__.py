@@ -94,9 +94,10 @@ def _run_points(
         place = folder / "points" / point.name
         if listen:
             listen({"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(place)})
+        fixed = {**record["fixed"], "evaluate.thinking_tokens": record.get("thinking_tokens", {}).get(point.model)}
         lender = next((folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None)
         try:
-            recipe = point.recipe(asked, {**record["fixed"], **_shared(record, point)})
+            recipe = point.recipe(asked, {**fixed, **_shared(record, point)})
             pipeline.run(recipe, place, listen=listen, command=command, lender=lender)
         except Interrupted as stop:
             raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
@@ -154,8 +155,10 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
         record.setdefault("of_the_moment", {})[model] = {
             key: value for key, (value, _) in planned.settled.of_the_moment.items() if recipes.get(asked, key) is None
         }
+        record.setdefault("thinking_tokens", {})[model] = planned.recipe.evaluate.thinking_tokens
         if not record["fixed"]:
             record["fixed"] = {key: recipes.get(planned.recipe, key) for key in FIXED}
+            record["fixed"]["chat.date"] = asked.chat.date or pipeline.today()
 
 
 def _shared(record: Mapping[str, Any], point: Point) -> dict[str, Any]:

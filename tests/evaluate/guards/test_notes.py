@@ -1,5 +1,6 @@
 """What is written down of a model: the same numbers as plain transformers give."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
 from luthier.evaluate.guards import left_out
-from luthier.evaluate.guards.case import BASE, Case, Choice, Passage, Question
-from luthier.evaluate.guards.notes import Notes, _with, readable
+from luthier.evaluate.guards.case import BASE, TUNED, Case, Choice, Passage, Question
+from luthier.evaluate.guards.notes import Notes, answered, as_asked
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Evaluate
@@ -86,9 +87,14 @@ def test_drawn_answers_are_the_same_in_every_run_and_differ_by_sample(lm: Langua
 
 def test_the_instruction_stands_at_the_head_of_the_system_message() -> None:
     asked = (Message("system", "You are kind."), Message("user", "Why?"))
-    assert _with("Answer with a label.", asked)[0].content == "Answer with a label.\n\nYou are kind."
-    assert _with("Answer with a label.", asked[1:])[0] == Message("system", "Answer with a label.")
-    assert _with(None, asked) == asked
+    told = case(instruction="Answer with a label.")
+
+    def heard(messages: tuple[Message, ...], arm: str = BASE, *, with_instruction: bool = True) -> tuple[Message, ...]:
+        return as_asked(Question("q", messages, told=with_instruction), told, arm)
+
+    assert heard(asked)[0].content == "Answer with a label.\n\nYou are kind."
+    assert heard(asked[1:])[0] == Message("system", "Answer with a label.")
+    assert heard(asked, TUNED) == heard(asked, with_instruction=False) == asked
 
 
 def test_a_question_that_fills_the_context_is_not_answered_and_left_out_for_both(
@@ -101,5 +107,18 @@ def test_a_question_that_fills_the_context_is_not_answered_and_left_out_for_both
         Notes(path).ask(lm, arm, {"g": [long, short]}, case(instruction="Say it in a word."), lambda done, of: None)
     lines = Notes(path).lines()
     assert [line["finish"] == "no room" for line in lines if line["item"] == "q1"] == [True, False]
-    assert {line["item"] for line in readable(lines)} == {"q2"}
+    assert {line["item"] for line in answered(lines)} == {"q2"}
     assert left_out(path) == "questions of guards that do not fit into the model's context are left out: 1 of g."
+
+
+def test_a_question_over_which_a_model_is_still_thinking_is_left_out_for_both(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    lines = [
+        {"guard": "g", "arm": arm, "item": item, "finish": "thinking" if (arm, item) == (BASE, "q1") else "stop"}
+        for arm in (BASE, TUNED)
+        for item in ("q1", "q2")
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {line["item"] for line in answered(lines)} == {"q2"}
+    wanted = "questions of guards over which it was still thinking when its tokens ran out are left out: 1 of g."
+    assert left_out(path) == wanted

@@ -26,6 +26,7 @@ from luthier.evaluate.benchmark.card import Card, keep
 from luthier.evaluate.benchmark.card import record as _record
 from luthier.evaluate.benchmark.results import TaskResult, gather
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room
 
 __all__ = ["Card", "Exam", "harness_version", "keep", "record", "sit"]
 
@@ -42,6 +43,8 @@ class Exam:
     chat: bool = False
     system: str | None = None
     """System message of every chat; without `chat` there is none."""
+    thinking_tokens: int | None = None
+    """Room for thoughts in every chat; None is the usual room, where a model's template lets it think."""
 
 
 def harness_version() -> str:
@@ -72,7 +75,9 @@ def sit(
 
         tasks = harness_tasks.load(exam.words, exam.folder)
         for number, load in enumerate(models):
-            model = HarnessModel(load(), aloud(progress(number)))
+            lm = load()
+            thinking = Room.of(lm.template, 0, exam.thinking_tokens).thinking if exam.chat else 0
+            model = HarnessModel(lm, aloud(progress(number)), thinking_tokens=thinking)
             with harness_tasks.seeded(tasks.values()):
                 output = evaluate(
                     model,
@@ -84,7 +89,7 @@ def sit(
                 )
             found.append(gather(output))
             notes |= dict.fromkeys(model.notes)
-            del model
+            del model, lm
             gc.collect()
     return found, list(notes)
 

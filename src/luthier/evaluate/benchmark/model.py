@@ -8,8 +8,9 @@ from typing import Any
 
 from lm_eval.api.model import TemplateLM
 
-from luthier.model import generate, likelihood
+from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room
 
 Progress = Callable[[int, int], None]
 Request = Any
@@ -22,14 +23,15 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there for the type checker
     """A loaded model; `progress` is told after every batch how many requests of a kind are done, and of how many.
 
-    `notes` gathers what a task asks for and does not get.
+    `notes` gathers what a task asks for and does not get. With room for thoughts, answers begin and stop behind them.
     """
 
-    def __init__(self, lm: LanguageModel, progress: Progress) -> None:
+    def __init__(self, lm: LanguageModel, progress: Progress, *, thinking_tokens: int = 0) -> None:
         super().__init__()
         self.lm = lm
         self.tokenizer = lm.tokenizer
         self.progress = progress
+        self.thinking_tokens = thinking_tokens
         self.notes: list[str] = []
 
     @property
@@ -55,7 +57,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         return str(
             self.tokenizer.apply_chat_template(
                 chat_history,
-                chat_template=self.lm.template.source,
+                chat_template=self.lm.template.portable_source,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,
@@ -131,29 +133,44 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         for number, request in enumerate(requests):
             by_settings.setdefault(self._settings(request.args[1]), []).append(number)
         for (until, limit), numbers in by_settings.items():
-            room = self.lm.context - limit
-            assert room > 0, f"answers of {limit} tokens leave no room for a question in {self.lm.context}"
+            room = Room(limit, self.thinking_tokens)
+            left = self.lm.context - room.tokens
+            assert left > 0, f"replies of {room.tokens} tokens leave no room for a question in {self.lm.context}"
             whole = self._encoded([requests[number].args[0] for number in numbers])
-            prompts = [ids[-room:] for ids in whole]
-            if cut := sum(len(ids) > room for ids in whole):
+            prompts = [ids[-left:] for ids in whole]
+            if cut := sum(len(ids) > left for ids in whole):
                 self._note(
-                    f"{cut:,} questions are longer than {room:,} tokens, and lost their beginning, as lm-eval cuts them"
+                    f"{cut:,} questions are longer than {left:,} tokens, and lost their beginning, as lm-eval cuts them"
                 )
 
             def keep(
-                batch: dict[int, generate.Reply], numbers: list[int] = numbers, until: tuple[str, ...] = until
+                batch: dict[int, generate.Reply],
+                numbers: list[int] = numbers,
+                until: tuple[str, ...] = until,
+                room: Room = room,
             ) -> None:
                 for at, reply in batch.items():
-                    text = str(self.tokenizer.decode(reply.ids, skip_special_tokens=True))
-                    texts[numbers[at]] = _before(text, until)
+                    texts[numbers[at]] = _before(self._answer(reply.ids, room), until)
                 self.progress(sum(text is not None for text in texts), len(texts))
 
-            generate.answer(self.lm, prompts, max_new_tokens=limit, until=until, on_batch=keep)
+            over = replies.full(self.lm.template, room, until)
+            ends = () if room.thinking else until  # what ends an answer may stand in thoughts
+            generate.answer(self.lm, prompts, max_new_tokens=room.tokens, until=ends, over=over, on_batch=keep)
         assert all(text is not None for text in texts)
         return [str(text) for text in texts]
 
-    def _note(self, told: str) -> None:
-        self.notes += [told] if told not in self.notes else []
+    def _answer(self, ids: Sequence[int], room: Room) -> str:
+        """The text of generated ids; of a model that may think, what stands behind its thoughts."""
+        if room.thinking:
+            if self.lm.template.read(ids).thinking:
+                self._note("some replies ended while the model was thinking; they count as empty")
+                return ""
+            start = self.lm.template.answer_start(ids)
+            ids = ids[start : start + room.answer]
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _note(self, note: str) -> None:
+        self.notes += [note] if note not in self.notes else []
 
     def _settings(self, asked: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         """Stop texts and the most new tokens; sampling is noted and not done."""

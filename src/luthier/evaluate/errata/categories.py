@@ -14,6 +14,7 @@ from luthier.data.dataset import Item
 from luthier.errors import Mistake
 from luthier.evaluate import metrics, reading
 from luthier.evaluate.errata.spelling import Spelling
+from luthier.model.replies import THINKING
 
 Line = Mapping[str, Any]
 """One line of answers.jsonl."""
@@ -117,6 +118,8 @@ _FOREIGN = re.compile(r"^\s*(?:### ?\w+|\[/?INST\]|<\|\w+\|>|(?:user|assistant|q
 def wrong_format(line: Line, data: Data) -> str | None:
     """Not of the form that the training answers have: no such JSON, no such label, or the marks of a prompt in the text."""
     answer, reference = line["answer"], line["reference"]
+    if line["finish"] == THINKING:
+        return None
     if not answer.strip():
         return "empty"
     if data.form == "json":
@@ -130,6 +133,11 @@ def wrong_format(line: Line, data: Data) -> str | None:
     if metrics.json_valid(answer, "") and not metrics.json_valid(reference, ""):
         return "JSON instead of text"
     return None
+
+
+def no_answer(line: Line, data: Data) -> str | None:
+    """Still thinking when its tokens ran out."""
+    return f"still thinking after {line['answer_tokens']:,} tokens" if line["finish"] == THINKING else None
 
 
 def _json_fault(answer: str, reference: str) -> str | None:
@@ -213,6 +221,14 @@ def advise_format(data: Data, tally: Tally) -> str:
     return f"All training answers are {shape}. More rows, or more epochs, fix a form that is not yet learnt."
 
 
+def advise_room(data: Data, tally: Tally) -> str:
+    """More room, or shorter thoughts."""
+    return (
+        "Raise evaluate.thinking_tokens in a new run. Where thoughts go on for ever, let the model answer without them, as "
+        "chat.variables.enable_thinking=false does with many templates."
+    )
+
+
 def _is_odd(answer: str, form: Form) -> bool:
     """Whether a training answer is unlike the others; labels are what the training answers are."""
     if form == "json":
@@ -228,6 +244,7 @@ CATEGORIES: dict[str, Category] = {
     "repetitive": Category("runs in circles", repetitive, advise_repetition),
     "refusal": Category("declines where the reference answers", refusal, advise_refusal),
     "wrong format": Category("not of the form that the training answers have", wrong_format, advise_format),
+    "no answer": Category("was still thinking when its tokens ran out", no_answer, advise_room),
 }
 """Error categories by name, in the order in which they are told."""
 

@@ -16,12 +16,14 @@ from typing import Any
 
 from luthier.errors import choose
 from luthier.evaluate.guards import consistency, forgetting, form, hallucination, knowledge
-from luthier.evaluate.guards.case import BASE, TUNED, Case, Fact, Guard, Line, Own, read_own
+from luthier.evaluate.guards.case import BASE, TUNED, Case, Fact, Guard, Line, Own, Question, read_own
 from luthier.evaluate.guards.finding import Finding
-from luthier.evaluate.guards.notes import Notes, readable, unread
+from luthier.evaluate.guards.notes import Notes, answered, as_asked, unanswered
 from luthier.evaluate.guards.sides import base_arm
 from luthier.evaluate.reading import refusal_pattern
+from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import THINKING
 from luthier.recipe import Evaluate
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "Finding",
     "Guard",
     "Own",
+    "Question",
+    "as_asked",
     "ask",
     "base_arm",
     "beside",
@@ -74,24 +78,30 @@ def ask(lm: LanguageModel, arm: str, case: Case, path: Path, progress: Callable[
 
 
 def findings(case: Case, path: Path, answers: Sequence[Line]) -> list[Finding]:
-    """What the guards find, from their notes and the test answers of both models; what did not fit is left out for both."""
+    """What the guards find, from their notes and the test answers of both models; unanswered ones left out for both."""
     lines = Notes(path).lines()
     return [
         finding
         for name, guard in chosen(case).items()
-        for finding in guard.assess(case, readable([line for line in lines if line["guard"] == name]), answers)
+        for finding in guard.assess(case, answered([line for line in lines if line["guard"] == name]), answers)
     ]
 
 
 def left_out(path: Path) -> str | None:
-    """Which of the guards' tasks did not fit into the context, in a sentence."""
+    """Which of the guards' questions are left out, because a model had no answer to them, in a sentence."""
     by_guard: dict[str, list[Line]] = {}
     for line in Notes(path).lines():
         by_guard.setdefault(line["guard"], []).append(line)
-    counts = [f"{count:,} of {guard}" for guard, lines in by_guard.items() if (count := len(unread(lines)))]
-    if not counts:
-        return None
-    return f"questions of guards that do not fit into the model's context are left out: {', '.join(counts)}."
+    reasons = {
+        NO_ROOM: "that do not fit into the model's context",
+        THINKING: "over which it was still thinking when its tokens ran out",
+    }
+    told = []
+    for finish, why in reasons.items():
+        found = {guard: len(unanswered(lines, [finish])) for guard, lines in by_guard.items()}
+        counts = [f"{count:,} of {guard}" for guard, count in found.items() if count]
+        told += [f"questions of guards {why} are left out: {', '.join(counts)}."] if counts else []
+    return " ".join(told) or None
 
 
 def beside(verdict: dict[str, Any], found: Sequence[Finding]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from luthier.chat import Message
 from luthier.evaluate.guards.case import ANSWER_TOKENS, BASE, Case, Choice, Line, Passage, Question, Task
-from luthier.model import generate, likelihood
+from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room, Said
 from luthier.runs import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -16,14 +17,14 @@ Result = dict[str, Any]
 Keep = Callable[[Sequence[tuple[Task, Result]]], None]
 
 
-def unread(notes: Sequence[Line]) -> set[str]:
-    """The tasks, or the questions that they ask in another way, whose prompt filled the context of either model."""
-    return {_subject(line) for line in notes if line.get("finish") == generate.NO_ROOM}
+def unanswered(notes: Sequence[Line], finishes: Sequence[str] = replies.UNANSWERED) -> set[str]:
+    """The tasks, or the questions that they ask in another way, to which either model had no answer, for these reasons."""
+    return {_subject(line) for line in notes if line.get("finish") in finishes}
 
 
-def readable(notes: Sequence[Line]) -> list[Line]:
-    """The notes of tasks that both models could read."""
-    left_out = unread(notes)
+def answered(notes: Sequence[Line]) -> list[Line]:
+    """The notes of tasks that both models came to an answer to."""
+    left_out = unanswered(notes)
     return [line for line in notes if _subject(line) not in left_out]
 
 
@@ -124,40 +125,37 @@ def _bytes(lm: LanguageModel, ids: Sequence[int]) -> int:
 
 def _answer(lm: LanguageModel, tasks: Sequence[Question], case: Case, arm: str, keep: Keep) -> None:
     """Answers, greedy ones first; the drawn ones of a temperature together."""
-    instruction = case.settings.instruction if arm == BASE else None
     limit = min(ANSWER_TOKENS, case.settings.max_new_tokens or ANSWER_TOKENS)
+    room = Room(limit, case.settings.thinking_tokens or 0)
     for temperature in sorted({task.temperature for task in tasks}):
         asked = [task for task in tasks if task.temperature == temperature]
-        prompts = [lm.template.prompt(_with(instruction if task.told else None, task.messages)) for task in asked]
+        prompts = [lm.template.prompt(as_asked(task, case, arm)) for task in asked]
         seeds = [(case.seed, task.sample, *task.id.encode()) for task in asked]
 
-        def on_batch(batch: dict[int, generate.Reply], asked: Sequence[Question] = asked) -> None:
-            keep([(asked[number], _replied(lm, asked[number], reply)) for number, reply in batch.items()])
+        def on_batch(batch: dict[int, Said], asked: Sequence[Question] = asked) -> None:
+            keep([(asked[number], _replied(asked[number], said)) for number, said in batch.items()])
 
-        generate.answer(
-            lm,
-            prompts,
-            max_new_tokens=limit,
-            sampling=generate.Sampling(temperature, seeds) if temperature else None,
-            on_batch=on_batch,
-        )
+        sampling = generate.Sampling(temperature, seeds) if temperature else None
+        replies.ask(lm, prompts, room, sampling=sampling, on_batch=on_batch)
 
 
-def _replied(lm: LanguageModel, task: Question, reply: generate.Reply) -> Result:
+def _replied(task: Question, said: Said) -> Result:
     return {
         "question": next(message.content for message in reversed(task.messages) if message.role == "user"),
-        "answer": lm.template.reply(reply.ids),
-        "finish": reply.finish,
+        "answer": said.text,
+        **({} if said.thoughts is None else {"thoughts": said.thoughts}),
+        "finish": said.finish,
         "temperature": task.temperature,
         "sample": task.sample,
         **task.note,
     }
 
 
-def _with(instruction: str | None, messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages with the instruction at the head of their system message, as the prompt arms send it."""
+def as_asked(task: Question, case: Case, arm: str) -> tuple[Message, ...]:
+    """A question's messages; for the base model with the instruction that the prompt arms send, where it is told to."""
+    instruction = case.settings.instruction if arm == BASE and task.told else None
     if not instruction:
-        return tuple(messages)
-    systems = [instruction, *(message.content for message in messages if message.role == "system")]
-    rest = (message for message in messages if message.role != "system")
+        return tuple(task.messages)
+    systems = [instruction, *(message.content for message in task.messages if message.role == "system")]
+    rest = (message for message in task.messages if message.role != "system")
     return (Message("system", "\n\n".join(systems)), *rest)

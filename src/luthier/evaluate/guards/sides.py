@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.evaluate.guards.case import TUNED, Case, Line
-from luthier.model.generate import NO_ROOM
+from luthier.model.replies import UNANSWERED
 
 PLAIN_ARM = "zero-shot"  # the base model as people meet it: a question and nothing else
 
@@ -41,7 +41,7 @@ def paired(case: Case, answers: Sequence[Line]) -> list[Pair]:
             base[item]["answer"], line["answer"], (base[item]["score"], line["score"]),
         )
         for item, line in tuned.items()
-        if item in base and NO_ROOM not in (line["finish"], base[item]["finish"])
+        if item in base and not {line["finish"], base[item]["finish"]} & {*UNANSWERED}
     ]  # fmt: skip
 
 

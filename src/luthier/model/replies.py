@@ -1,0 +1,120 @@
+"""Replies as they are read: thoughts apart from the answer, each with room of its own.
+
+Thinking costs tokens and is no answer. So an answer has at most the tokens that it was given, however long the thoughts
+before it, and a reply that ended inside its thoughts has no answer.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from luthier.chat import Template
+from luthier.model import generate
+from luthier.model.loading import LanguageModel
+
+THINKING = "thinking"
+"""How a reply finishes that ended inside its thoughts."""
+UNANSWERED = (generate.NO_ROOM, THINKING)
+"""How replies finish that hold no answer: they count as none, whatever a metric says of nothing."""
+THINKING_TOKENS = (
+    2048  # what published evaluations of small thinking models need for most questions, and a processor can bear
+)
+LOOK_EVERY = 8  # tokens between two looks at whether an answer is as long as it may be
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many tokens a reply may have: of its answer, and besides of the thoughts before it."""
+
+    answer: int
+    thinking: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.answer + self.thinking
+
+    @classmethod
+    def of(cls, template: Template, answer: int, thinking: int | None = None) -> "Room":
+        """With the usual room for thoughts where nobody says how much, and the template lets the model think."""
+        usual = THINKING_TOKENS if template.thinks else 0
+        return cls(answer, usual if thinking is None else thinking)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model replied. `tokens` are all that were generated, `thought_tokens` those before the answer."""
+
+    text: str
+    thoughts: str | None
+    finish: str
+    """`stop` at an end token, `length` at the answer's limit; `thinking` inside the thoughts and `no room` behind a prompt
+    that fills the context, both without an answer."""
+    tokens: int
+    thought_tokens: int
+    seconds: float
+
+
+def ask(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    room: Room,
+    *,
+    sampling: generate.Sampling | None = None,
+    on_batch: Callable[[dict[int, Said]], None] | None = None,
+) -> list[Said]:
+    """What the model says to each prompt, in their order; `on_batch` sees each batch as soon as it is there."""
+    said: dict[int, Said] = {}
+
+    def keep(batch: dict[int, generate.Reply]) -> None:
+        done = {number: read(lm.template, reply, room) for number, reply in batch.items()}
+        said.update(done)
+        if on_batch:
+            on_batch(done)
+
+    over = full(lm.template, room)
+    generate.answer(lm, prompts, max_new_tokens=room.tokens, sampling=sampling, over=over, on_batch=keep)
+    return [said[number] for number in range(len(prompts))]
+
+
+def stream(lm: LanguageModel, prompt: Sequence[int], room: Room) -> Iterator[Said]:
+    """What the model has said so far, after each token of its reply to one prompt; the same reply as `ask` gives."""
+    start = time.perf_counter()
+    ids: list[int] = []
+    for token in generate.stream(lm, prompt, max_new_tokens=room.tokens):
+        ids.append(token)
+        finish = "stop" if token in lm.template.stop_ids else "length"
+        said = read(lm.template, generate.Reply(list(ids), finish, time.perf_counter() - start), room)
+        yield said
+        if said.tokens < len(ids):
+            return
+
+
+def full(template: Template, room: Room, until: Sequence[str] = ()) -> Callable[[Sequence[int]], bool] | None:
+    """Whether the answer in generated ids has all the tokens that it may have, or one of the texts `until`.
+
+    None where there is no room for thoughts: the token limit tells it then.
+    """
+    if not room.thinking:
+        return None
+
+    def over(ids: Sequence[int]) -> bool:
+        if len(ids) % LOOK_EVERY or (len(ids) < room.answer and not until):
+            return False
+        found = template.read(ids)
+        complete = any(end in found.text for end in until)
+        return not found.thinking and (complete or len(ids) - template.answer_start(ids) >= room.answer)
+
+    return over
+
+
+def read(template: Template, reply: generate.Reply, room: Room) -> Said:
+    """A reply, its thoughts apart and its answer no longer than it may be."""
+    ids, finish = reply.ids, reply.finish
+    found = template.read(ids)
+    start = template.answer_start(ids)
+    if room.thinking and not found.thinking and len(ids) - start > room.answer:
+        ids, finish = ids[: start + room.answer], "length"
+        found = template.read(ids)
+    if found.thinking:
+        return Said("", found.thoughts, THINKING, len(ids), len(ids), reply.seconds)
+    return Said(found.text, found.thoughts, finish, len(ids), start, reply.seconds)
