@@ -9,6 +9,7 @@ from luthier.proof.desk import Desk, load_tuned, metric_settings
 from luthier.proof.lent import lend
 from luthier.proof.opinion import ask_judge
 from luthier.proof.stages import again, arms_of, ask_base, ask_tuned, changed, check, copy_documents, judge
+from luthier.proof.tryout import try_prompts
 
 __all__ = [
     "Desk",
@@ -24,4 +25,5 @@ __all__ = [
     "lend",
     "load_tuned",
     "metric_settings",
+    "try_prompts",
 ]
