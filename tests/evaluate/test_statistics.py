@@ -181,6 +181,17 @@ def test_smallest_visible_effect_is_2_8_standard_errors_at_that_effect() -> None
     assert effect == pytest.approx(2.801585 * math.sqrt(0.2 / (100 + 2.801585**2)), rel=1e-5)
 
 
+@pytest.mark.parametrize(("count", "changed"), [(60, 0.9), (100, 0.2), (300, 0.2)])
+def test_the_smallest_visible_effect_is_found_four_times_in_five(count: int, changed: float) -> None:
+    # What is observed is one-sided and large; what is asked is what this test would find of a smaller effect.
+    tuned = [1.0] * round(count * changed) + [0.0] * round(count * (1 - changed))
+    effect = statistics.smallest_visible_effect(tuned, [0.0] * count, ALONE[:count], alpha=0.05)
+    shares = [(changed + effect) / 2, (changed - effect) / 2, 1 - changed]
+    drawn = np.random.default_rng(0).multinomial(count, shares, 1_000)
+    found = [fixed > broken and statistics.mcnemar_mid_p(fixed, broken) < 0.05 for fixed, broken, _ in drawn]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
 @pytest.mark.parametrize("size", [1.0, 0.5, 0.01])
 def test_differences_that_are_all_equal_leave_a_doubt(size: float) -> None:
     tuned, prompt = [size] * 12, [0.0] * 12

@@ -146,6 +146,29 @@ def test_documents_are_judged_in_bits_per_byte(luthier: Command, tmp_path: Path,
     assert verdict["arms"]["fine-tuned"]["mean"] < verdict["arms"]["zero-shot"]["mean"]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "metric"),
+    [
+        ([(f"{one} + {two}", str(one + two)) for one in range(6) for two in range(6)], "number"),
+        ([(f"\u0926\u093f\u0928 {n}?", f"\u0926\u093e\u0928 {n} \u6211") for n in range(30)], "token_f1"),
+        ([(f"{n} {n % 7}", "<>="[n % 3]) for n in range(30)], "accuracy"),
+    ],
+    ids=["sums of one digit", "words with marks", "signs alone"],
+)
+def test_answers_of_few_characters_go_all_the_way(
+    luthier: Command, tmp_path: Path, quick: list[str], pairs: list[tuple[str, str]], metric: str
+) -> None:
+    rows = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    arms = "evaluate.arms=zero-shot,retrieved,fine-tuned"
+    screen = luthier("run", tmp_path / "t.jsonl", *quick, "train.max_steps=2", arms, "--run", tmp_path / "r")
+    assert screen.code == 0, screen.err
+    verdict, errors = (
+        json.loads((tmp_path / "r" / "evaluation" / f"{name}.json").read_text()) for name in ("verdict", "errors")
+    )
+    assert verdict["metric"] == metric and errors["answers"]["fine_tuned"] == verdict["n"]
+
+
 def test_adapters_go_the_same_way(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
     assert luthier("run", data, *quick, "train.method=lora", "--run", tmp_path / "r").code == 0
     assert (tmp_path / "r" / "model" / "adapter_config.json").exists()
