@@ -24,6 +24,7 @@ from luthier.evaluate.guards import (
     hallucination,
 )
 from luthier.evaluate.guards.case import read_own
+from luthier.model.generate import NO_ROOM
 from luthier.recipe import Evaluate
 
 REFUSAL = "Let's keep the discussion relevant to printers."
@@ -92,6 +93,13 @@ def test_over_refusal_is_not_measured_where_refusing_is_right() -> None:
     given = case(answer=REFUSAL)
     found = checked(hallucination.assess(given, [], answers(given, "Hm.", REFUSAL)), "over-refusal")
     assert found.passed is None and "not measured" in found.sentence
+
+
+def test_over_refusal_gives_the_true_reason_where_nothing_was_answered() -> None:
+    given = case()
+    unanswered = answers(given, "", "", finish=NO_ROOM)
+    found = checked(hallucination.assess(given, [], unanswered), "over-refusal")
+    assert found.sentence == "Over-refusal: not measured, since no test question was answered by both."
 
 
 def test_refusing_what_is_out_of_scope_more_often_is_better_and_counted() -> None:
