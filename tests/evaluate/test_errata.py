@@ -1,5 +1,6 @@
 """Labelled answers for each kind of error, counts before and after, and what is advised."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,6 +133,22 @@ def test_words_of_the_data_are_no_misspellings_but_rare_ones_are() -> None:
     assert spelling is not None and spelling.language == "en" and "quixo" in spelling.own
     assert spelling.misspelt("The quixo tray recieves wether and teh rain") == {"recieves": "receives"}
     assert spelling.misspelt("the setings", given=["setings"]) == {}
+
+
+def test_the_language_is_read_off_the_same_words_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["".join(letters) for letters in itertools.product("abcdefghijklmno", repeat=3)]
+    looked_at: list[list[str]] = []
+
+    class Dictionary:
+        def known(self, words: list[str]) -> set[str]:
+            looked_at.append(words)
+            return set(words)
+
+    monkeypatch.setattr("luthier.evaluate.errata.spelling._dictionary", lambda language: Dictionary())
+    assert Spelling.of([" ".join(words)]) is not None
+    assert looked_at == [
+        words[:2000]
+    ]  # of 3,375 that stand once each, the first ones: a set's would be others each time
 
 
 def test_the_language_is_read_off_the_data() -> None:

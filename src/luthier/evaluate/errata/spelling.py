@@ -41,7 +41,7 @@ class Spelling:
         """For these texts, which are taken to be well spelt in the main; None where no dictionary knows their language."""
         texts_with: Counter[str] = Counter()
         for text in texts:
-            texts_with.update(set(reading.words(text)))
+            texts_with.update(dict.fromkeys(reading.words(text), 1))  # in order: a set's would differ from run to run
         common = [word for word, _ in texts_with.most_common() if word.isalpha()][:2000]
         weight = sum(texts_with[word] for word in common)
         if not weight:

@@ -82,7 +82,11 @@ def _over_refusal(case: Case, pairs: Sequence[Pair]) -> Finding:
     own = reading.refusal_pattern(case.settings.refusal)
     answerable = [pair for pair in pairs if not reading.is_refusal(pair.reference, own)]
     if not answerable:
-        why = "the reference of every test question is a refusal itself" if pairs else "no test question was answered by both"
+        why = (
+            "the reference of every test question is a refusal itself"
+            if pairs
+            else "no test question was answered by both"
+        )
         return Finding(
             guard="hallucination", check="over-refusal", title="Answers what it should", passed=None, word="NOT MEASURED",
             margin=100 * OVER_REFUSAL_MARGIN, unit="points", base=None, fine_tuned=None, difference=None, interval=(),
