@@ -57,7 +57,10 @@ MESSAGE = '{"role": "user", "content": "What is 1.50?"}'
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        (pa.array(['"007"', "1.50", "null", None, '{"a": [true]}'], JSON), ["007", "1.50", None, None, {"a": [True]}]),
+        (
+            pa.array(['"yes"', "007", "1.50", "null", None, '{"a": [true]}'], JSON),
+            ["yes", "007", "1.50", None, None, {"a": [True]}],
+        ),
         (
             pa.ListArray.from_arrays([0, 2], pa.array([MESSAGE, '"x"'], JSON)),
             [[{"role": "user", "content": "What is 1.50?"}, "x"]],

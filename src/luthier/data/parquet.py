@@ -74,7 +74,7 @@ def _reader(kind: pa.DataType) -> Callable[[Any], Value]:
     """From a Python value of this Arrow type to a row's value; JSON, as Hugging Face datasets write it, at any depth."""
     types = pa.types
     if getattr(kind, "extension_name", None) == "arrow.json":
-        return lambda item: None if item is None else decode_only(item)
+        return _json
     if types.is_float16(kind) or types.is_float32(kind):
         # By way of the shortest text, else 0.1 in single precision would read 0.10000000149011612.
         return lambda item: _value(item if item is None else float(str(kind.to_pandas_dtype()(item))))
@@ -90,6 +90,18 @@ def _reader(kind: pa.DataType) -> Callable[[Any], Value]:
         each = _reader(kind.value_type)
         return lambda item: None if item is None else [each(part) for part in item]
     return _value
+
+
+def _json(item: str | None) -> Value:
+    """The value that the JSON means; what looks like no JSON, such as 007, was a text that was written without its quotes."""
+    if item is None:
+        return None
+    try:
+        return decode_only(item)
+    except JSONFault:
+        if item.lstrip().startswith(("{", "[", '"')):
+            raise
+        return item
 
 
 def _value(item: object) -> Value:
