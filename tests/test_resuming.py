@@ -9,8 +9,10 @@ import pytest
 
 from luthier import pipeline, proof, resuming
 from luthier import recipe as recipes
+from luthier.data.prepared import Prepared
 from luthier.errors import EnvironmentMistake, Interrupted, Mistake
 from luthier.model import machine, memory
+from luthier.proof.desk import Desk
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -120,3 +122,12 @@ def test_a_run_that_was_not_prepared_keeps_what_its_first_plan_took_from_the_mom
     recipe = pipeline.prepare(current := Run(tmp_path / "r"), None)
     assert recipe.train == planned.recipe.train
     assert current.events("recipe")[0]["settings"]["train.precision"] == ["bf16", "1.4 times as fast"]
+
+
+def test_a_stage_reads_the_rows_of_a_split_once(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = prepared(asked, tmp_path / "r")
+    read: list[Prepared] = []
+    items = Prepared.items
+    monkeypatch.setattr(Prepared, "items", lambda rows: read.append(rows) or items(rows))
+    desk = Desk(current, asked)
+    assert [len(desk.items("train")) for _ in range(3)] == [30, 30, 30] and len(read) == 1

@@ -1,7 +1,7 @@
 """Where questions are put and answers written down: a run's items, its sheets, its models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from luthier import resuming
 from luthier.data.dataset import Item
@@ -27,12 +27,16 @@ class Desk:
     run: Run
     recipe: Recipe
     stop: Callable[[], bool] = lambda: False
+    _read: dict[str, list[Item]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: str) -> Prepared:
         return Prepared(self.run.folder / "data" / f"{split}.arrow")
 
     def items(self, split: str) -> list[Item]:
-        return self.rows(split).items()
+        """The split's rows as conversations, read once for a stage."""
+        if split not in self._read:
+            self._read[split] = self.rows(split).items()
+        return self._read[split]
 
     def dev_items(self) -> list[Item]:
         """The dev questions that prompts are chosen by, in an order that has nothing to do with the file's."""

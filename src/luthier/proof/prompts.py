@@ -91,7 +91,7 @@ def _choose_examples(desk: Desk, base: LanguageModel, *, kept: bool) -> dict[str
     """
     settings, items, rows = desk.recipe.evaluate, desk.dev_items(), desk.rows("train")
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
-    train = rows.items()
+    train = desk.items("train")
     learnt = [int(rows[number].learn.sum()) for number in range(len(rows))]
     costs = choice.Costs.of(rows.lengths, learnt, desk.room.tokens)
     candidates, tokens = choice.affordable(settings.shots_tried, len(items), costs, settings.dev_budget)
