@@ -10,9 +10,13 @@ import pytest
 from luthier import pipeline, sweep
 from luthier import recipe as recipes
 from luthier.errors import EnvironmentMistake
+from luthier.evaluate.scaling import Doubling, Word
+from luthier.evaluate.statistics import Interval
 from luthier.model import machine
 from luthier.recipe import Recipe
+from luthier.report.wording import POINTS
 from luthier.runs import Run, alone
+from luthier.sweep.results import in_words
 
 
 def write(path: Path, numbers: range) -> Path:
@@ -55,3 +59,35 @@ def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) 
     ):
         sweep.run(asked, tmp_path / "s", amounts=[50, 100])
     assert not (tmp_path / "s" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "interval", "room", "told"),
+    [
+        ("MORE HELPS", (0.021, 0.04), 0.3, "would likely gain 2.1 to 4.0 points."),
+        ("MORE HELPS", (0.0001, 0.04), 0.3, "would likely gain up to 4.0 points."),
+        (
+            "MORE HELPS",
+            (0.03, 0.03),
+            0.03,
+            "would likely gain 3.0 points, all that is missing to the best possible score.",
+        ),
+        (
+            "MORE HURTS",
+            (-0.04, -0.0001),
+            0.3,
+            "would likely lose up to 4.0 points. Look at the rows before you add more.",
+        ),
+        ("LITTLE CHANGE", (0.0, 0.0), 0.0, "can gain nothing: the best possible score is reached."),
+        ("LITTLE CHANGE", (-0.0001, 0.0), 0.3, "would likely change little: between 0.0 and 0.0 points."),
+    ],
+)
+def test_what_more_data_would_bring_is_told_without_zeros_that_are_none(
+    word: Word, interval: tuple[float, float], room: float, told: str
+) -> None:
+    flat = Interval(-0.0001, 0.0)
+    fit = Doubling(word, interval[1], Interval(*interval), 100, 0.0, flat, 50, 0.0, room)
+    assert in_words("", fit, POINTS, "") == (
+        f"Doubling the data, from 100 to 200 training rows, {told} "
+        "The last step, from 50 to 100 rows, brought 0.0 points [95 % CI 0.0, 0.0]."
+    )

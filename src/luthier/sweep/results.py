@@ -39,7 +39,7 @@ def results(folder: Path, points: Sequence[Point], asked: Recipe) -> dict[str, A
                 seed=asked.train.seed,
                 ceiling=1.0 if unit is POINTS and found[members[0].name]["higher_is_better"] else None,
             )
-    answers = [_in_words("" if len(series) == 1 else f"{label}: ", fit, unit, of) for label, fit in curves.items()]
+    answers = [in_words("" if len(series) == 1 else f"{label}: ", fit, unit, of) for label, fit in curves.items()]
     if any(each["verdict"] == "WITHHELD" for each in found.values()):
         answers.append(
             "Test rows were learnt, so these scores prove little: verdicts are WITHHELD, see the points' reports."
@@ -95,19 +95,20 @@ def _label(point: Point, points: Sequence[Point]) -> str:
     return ", ".join(parts) or "fine-tuned"
 
 
-def _in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
+def in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
     """What more data would bring, in plain English; gains are positive also where lower scores are better."""
     low, high = fit.interval
     cut = high == fit.room
     what = f"Doubling the data, from {fit.rows:,} to {2 * fit.rows:,} training rows,"
     between = f"between {unit.signed(low)} and {unit.signed(high)}{unit.name}{of}"
     claims = {
-        "MORE HELPS": f"{what} would likely gain "
-        + (f"{unit.score(low)} to " if low < high else "")
-        + f"{unit.score(high)}{unit.name}{of}{', all that is missing to the best possible score' if cut else ''}.",
-        "MORE HURTS": f"{what} would likely lose {unit.score(-high)} to {unit.score(-low)}{unit.name}{of}. "
+        "MORE HELPS": f"{what} would likely gain {_range(low, high, unit)}{unit.name}{of}"
+        f"{', all that is missing to the best possible score' if cut else ''}.",
+        "MORE HURTS": f"{what} would likely lose {_range(-high, -low, unit)}{unit.name}{of}. "
         "Look at the rows before you add more.",
-        "LITTLE CHANGE": f"{what} would likely change little: {between}.",
+        "LITTLE CHANGE": f"{what} can gain nothing{of}: the best possible score is reached."
+        if fit.room == 0
+        else f"{what} would likely change little: {between}.",
         "CANNOT TELL": f"One cannot tell whether more data would help: {what} may bring {between}. More test questions, "
         "or amounts that lie further apart, would tell.",
     }
@@ -118,6 +119,14 @@ def _in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
     )
     claim = claims[fit.word].replace(": Doubling", ": doubling")
     return f"{label}{claim} {last}"
+
+
+def _range(low: float, high: float, unit: Unit) -> str:
+    """2.1 to 4.0; 4.0 where both are the same to a reader; up to 4.0 where it begins at nothing."""
+    first, last = unit.score(low), unit.score(high)
+    if first == last:
+        return last
+    return f"up to {last}" if first == unit.score(0) else f"{first} to {last}"
 
 
 def _compared(
