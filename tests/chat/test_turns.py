@@ -130,3 +130,19 @@ def test_a_conversation_that_is_refused_leaves_the_others_their_rows(make: Make)
     first, refused, last = template.rows_of([talk("q", "a"), talk("q", "x"), talk("q", "b")])
     assert isinstance(refused, Mistake) and 'message 2 of 2 (assistant behind user): "No x"' in refused.message
     assert [first, last] == [template.rows(talk("q", "a")), template.rows(talk("q", "b"))]
+
+
+def test_what_is_saved_renders_elsewhere_what_was_trained(make: Make) -> None:
+    dated = (
+        "{% macro day() %}{{ strftime_now('%d %b %Y') }} {{ strftime_now(\"%H\") }}{% endmacro %}\n {{- day() }}\n"
+        + HYBRID
+    )
+    day, variables = date(2026, 7, 1), {"enable_thinking": False}
+    ours = make(dated, today=day, variables=variables)
+    hub = ours.tokenizer.hub  # type: ignore[attr-defined]
+    asked = [{"role": "user", "content": "q"}]
+    saved = {"chat_template": ours.portable_source, "tokenize": False, "add_generation_prompt": True}
+    text = ours.text([Message("user", "q")])
+    assert text.startswith("01 Jul 2026 00\n") and text.endswith("<think>\n\n</think>\n\n")
+    assert hub.apply_chat_template(asked, **saved) == text
+    assert hub.apply_chat_template(asked, enable_thinking=True, **saved).endswith("assistant\n")

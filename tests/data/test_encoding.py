@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from luthier.chat import Conversation, Encoded, Template
+from luthier.chat import Conversation, Encoded, Message, Template, ToolCall
 from luthier.data import prepared
 from luthier.data.dataset import Item, Ledger
-from luthier.data.encoding import encode
+from luthier.data.encoding import encode, encode_all, pieces, why_none
 from luthier.data.prepared import Prepared
 
 
@@ -63,3 +63,60 @@ def test_prepared_rows_know_whether_they_are_texts(template: Template, tmp_path:
         path = tmp_path / f"{item.id}.arrow"
         prepared.write(path, [(item, Encoded([1, 2], [False, True]))])
         assert Prepared(path).documents is texts
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' or m.content == 'bad' %}{{ raise_exception('Not that.') }}{% endif %}"
+    "{{ m.content }};{% endfor %}"
+)
+
+
+def item(number: int, conversation: Conversation) -> Item:
+    return Item(str(number), f"rows.jsonl:{number}", str(number), conversation)
+
+
+def test_a_template_that_refuses_all_rows_is_the_reason_and_not_their_length() -> None:
+    ledger = Ledger()
+    refused = [item(number, Conversation.pair("bad", "a")) for number in (1, 2)]
+    rows = encode_all(refused, Template(NO_SYSTEM, Letters(), "letters"), 99, ledger, pairs=frozenset())
+    assert rows == {"rows.jsonl:1": [], "rows.jsonl:2": []}
+    words = why_none(ledger, 99)
+    assert "the model's chat template refuses them, the first at rows.jsonl:1" in words and '"Not that"' in words
+
+
+def test_rows_that_are_too_long_or_teach_nothing_are_the_reason_where_they_are() -> None:
+    letters = Template("{% for m in messages %}{{ m.content }}{% endfor %}", Letters(), "letters")
+    for conversation, words in (
+        (Conversation.pair("q", "aaaa"), "with 3 tokens"),
+        (document("a").conversation, "nothing to learn"),
+    ):
+        ledger = Ledger()
+        encode_all([item(1, conversation)], letters, 3, ledger, pairs=frozenset())
+        assert words in why_none(ledger, 3)
+
+
+def test_what_is_kept_otherwise_than_it_was_given_is_noted() -> None:
+    ledger = Ledger()
+    messages = (Message("system", "s"), Message("user", "q"), Message("assistant", "a", reasoning="Hm."))
+    encode_all(
+        [item(1, Conversation(messages))], Template(NO_SYSTEM, Letters(), "letters"), 99, ledger, pairs=frozenset()
+    )
+    assert list(ledger.notes.values()) == [["rows.jsonl:1"]] * 2
+    assert "its system message opens the question" in " ".join(ledger.notes)
+
+
+def test_earlier_answers_in_rows_of_their_own_are_learnt_and_not_asked() -> None:
+    turns = Conversation.pair("q", "a").messages + Conversation.pair("p", "b").messages
+    rows = [Encoded([1, 2], [False, True]), Encoded([1, 3], [False, True])]
+    whole = item(1, Conversation(turns))
+    both = [(one.id, len(one.conversation.messages), row) for one, row in pieces(whole, rows)]
+    assert both == [("1.0", 2, rows[0]), ("1", 4, rows[1])]
+    assert pieces(whole, rows, last=True) == [(whole, rows[1])]
+
+
+def test_prepared_rows_keep_thoughts_calls_and_tools(tmp_path: Path) -> None:
+    call = ToolCall("add", '{"a": 1}', "c1")
+    messages = (Message("user", "q"), Message("assistant", "", "Hm.", (call,)), Message("tool", "1", name="add"))
+    said = Conversation((*messages, Message("assistant", "a")), tools=('{"name": "add"}',))
+    prepared.write(tmp_path / "rows.arrow", [(item(1, said), Encoded([1, 2], [False, True]))])
+    assert Prepared(tmp_path / "rows.arrow").items()[0].conversation == said

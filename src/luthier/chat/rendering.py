@@ -39,10 +39,8 @@ class Renderer:
         except TemplateSyntaxError as error:
             raise Refusal(f"line {error.lineno}: {error.message}") from None
         self._always: Dict = {"documents": None, **named, **variables}
-        self.reads = frozenset(meta.find_undeclared_variables(tree)) - set(jinja.globals)
-        """Variables that the template looks at."""
-        self.keys = frozenset(_keys(tree))
-        """Words and names of keys in it, such as `reasoning_content`."""
+        self.reads = _settable(tree) - set(jinja.globals) - GIVEN - set(named)
+        """Variables that the template looks at, and that somebody may set."""
         self.reads_date = "strftime_now" in _names(tree) - {macro.name for macro in tree.find_all(nodes.Macro)}
 
     def text(self, messages: Sequence[Dict], tools: Sequence[Dict] | None = None, *, ask: bool) -> str:
@@ -102,12 +100,15 @@ def _names(tree: nodes.Template) -> set[str]:
     return {name.name for name in tree.find_all(nodes.Name)}
 
 
-def _keys(tree: nodes.Template) -> Iterator[str]:
-    for attribute in tree.find_all(nodes.Getattr):
-        yield attribute.attr
-    for constant in tree.find_all(nodes.Const):
-        if isinstance(constant.value, str):
-            yield constant.value
+def _settable(tree: nodes.Template) -> frozenset[str]:
+    """Names that the template reads without giving them a value, or after asking whether they have one."""
+    given = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
+    asking = (
+        *(test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")),
+        *(use for use in tree.find_all(nodes.Filter) if use.name in ("default", "d")),
+    )
+    asked = {one.node.name for one in asking if isinstance(one.node, nodes.Name)}
+    return frozenset(meta.find_undeclared_variables(tree)) - (given - asked)
 
 
 class _Generation(Extension):

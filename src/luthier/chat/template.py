@@ -10,41 +10,23 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import islice
 
-from luthier.chat import spans, thoughts, trial
+from luthier.chat import spans, spelling, trial
 from luthier.chat.conversation import Conversation, Message
-from luthier.chat.forms import as_dicts, mark
 from luthier.chat.habits import Habits
-from luthier.chat.rendering import GIVEN, Dict, Refusal, Renderer
+from luthier.chat.rendering import Dict, Refusal, Renderer
 from luthier.chat.thoughts import Reply
 from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
+from luthier.chat.turns import Turns
 from luthier.errors import Mistake
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
 CHUNK = 512
 MARKER = re.compile(r"<\|[^|<>\s]+\|>|<\uff5c[^\uff5c]+\uff5c>|<(?:start|end)_of_\w+>")
-FREE_LETTERS = range(0xF0000, 0xF0000 + 4096)  # letters without a meaning, to stand for what people spelled
-
-BASE_TEMPLATE = """\
-{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}
-
-{% elif message.role == 'user' %}### Question:
-{{ message.content }}
-
-{% else %}### Answer:
-{{ message.content }}{{ eos_token }}
-{% endif %}{% endfor %}{% if add_generation_prompt %}### Answer:
-{% endif %}"""
-"""For base models, which bring no template: headings that a model knows from its pretraining text, and the end token."""
-
-
-def base_template(bos: str) -> str:
-    """The template for base models; without the token that starts a text where the model's tokenizer puts none."""
-    return BASE_TEMPLATE if bos else BASE_TEMPLATE.removeprefix("{{ bos_token }}")
 
 
 class Template:
@@ -77,6 +59,7 @@ class Template:
             raise Mistake(f"the chat template is not valid Jinja: {words}.", where=name) from None
         self._check_variables()
         self._habits = Habits(self._renderer, self._coder.control)
+        self._turns = Turns(self._renderer, self._habits, name)
         self.unknown = tuple(dict.fromkeys(MARKER.findall(self._coder.control.sub("", self._habits.example))))
         """What looks like control tokens in the template but is only letters to this tokenizer."""
         if self._habits.unended in self.unknown:
@@ -91,9 +74,6 @@ class Template:
         self._ends = spans.Ends(frozenset(told) | self._habits.ends)
         self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.known}
         """Tokens that end an answer."""
-        self._spelled = re.compile(
-            "|".join(map(re.escape, sorted(tokenizer.control, key=len, reverse=True))) or r"(?!)"
-        )
 
     @property
     def sha256(self) -> str:
@@ -127,6 +107,11 @@ class Template:
         return self._habits.manner.thinks
 
     @property
+    def shows_thoughts(self) -> bool:
+        """Whether the template knows thoughts, so that they are learnt where the data has them."""
+        return self._habits.manner.knows
+
+    @property
     def folds_system(self) -> bool:
         """Whether the template has no place for a system message, so that it opens the first user message."""
         return self._habits.folds_system
@@ -134,7 +119,7 @@ class Template:
     @property
     def reads(self) -> frozenset[str]:
         """Variables that the template looks at, which a user may set."""
-        return self._renderer.reads - GIVEN - set(self.tokenizer.named)
+        return self._renderer.reads
 
     @property
     def portable_source(self) -> str:
@@ -143,8 +128,8 @@ class Template:
 
     def text(self, messages: Sequence[Message], *, ask: bool = True, tools: Sequence[str] = ()) -> str:
         """The rendering itself; `ask` ends it with the beginning of an answer."""
-        messages = self._settled(messages)
-        return self._render(messages, self._tools(tools), ask=ask)
+        messages = self._turns.settled(messages)
+        return self._turns.text(messages, self._turns.tools(tools), ask=ask)
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
         """Ids that ask for the assistant's next answer; of a document, its beginning."""
@@ -152,7 +137,9 @@ class Template:
             text = "".join(message.content for message in messages)
             return self._beginning() + self.tokenizer.encode(text)[0]
         safe, definitions, spelled = self._spared(messages, tools)
-        return self._coder.ids(Rendering(self._render(self._settled(safe), definitions, ask=True), spelled=spelled))
+        return self._coder.ids(
+            Rendering(self._turns.text(self._turns.settled(safe), definitions, ask=True), spelled=spelled)
+        )
 
     def rows(self, conversation: Conversation) -> list[Encoded]:
         """A conversation to learn: one row, or one per answer where the template shows earlier turns in another form."""
@@ -231,7 +218,7 @@ class Template:
 
     def _check_variables(self) -> None:
         for name in self.variables:
-            if name in GIVEN or name not in self._renderer.reads:
+            if name not in self.reads:
                 known = ", ".join(sorted(self.reads)) or "none"
                 raise Mistake(
                     f"the chat template does not read the variable {name}; it reads: {known}.",
@@ -250,11 +237,11 @@ class Template:
         try:
             messages, tools, spelled = self._spared(conversation.messages, conversation.tools)
             places = [number for number, message in enumerate(messages) if message.role == "assistant"]
-            turns = [self._turn(messages[: place + 1], tools) for place in places]
+            turns = [self._turns.turn(messages[: place + 1], tools) for place in places]
             whole = turns[0].upto
             if len(turns) > 1 and turns[0].upto.startswith(turns[0].prompt):
-                answered = [*self._settled(messages[:-1]), self._parted(messages[-1])]
-                whole = self._render(answered, tools, ask=False)
+                answered = [*self._turns.settled(messages[:-1]), self._turns.parted(messages[-1])]
+                whole = self._turns.text(answered, tools, ask=False)
         except Mistake as mistake:
             return mistake
         if found := spans.together(whole, turns, self._ends, self._coder.control):
@@ -278,134 +265,16 @@ class Template:
         end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
         return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
 
-    def _turn(self, messages: Sequence[Message], tools: list[Dict]) -> spans.Turn:
-        """One answer, the last of the messages, as the template asks for it and shows it."""
-        settled = self._settled(messages[:-1])
-        prompt = self._render(settled, tools, ask=True)
-        answer = self._parted(messages[-1])
-        if self._habits.manner.closed(prompt):
-            answer = replace(answer, reasoning=None)  # this prompt asks for an answer without thoughts
-        answered = [*settled, answer]
-        self._expect_shown(answered, ask=False)
-        upto = self._render(answered, tools, ask=False)
-        if upto.startswith(prompt):
-            return spans.Turn(prompt, upto)
-        before, after = self._around(answered, tools)
-        return spans.Turn(prompt, upto, before, after, answered[-1].reasoning or "")
-
-    def _around(self, messages: Sequence[Message], tools: list[Dict]) -> tuple[str, str]:
-        """What the template writes before and behind the last message's content."""
-        text = self._render([*messages[:-1], replace(messages[-1], content=mark(0))], tools, ask=False)
-        parts = text.split(mark(0))
-        return (parts[0], parts[1]) if len(parts) == 2 else ("", "")
-
-    def _settled(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages as the template can show them: with the system message in its place, or in the first user message."""
-        messages = [self._parted(message) for message in messages]
-        if messages and messages[0].role == "system" and self._habits.hidden(messages, ask=True):
-            first = next((number for number, message in enumerate(messages) if message.role == "user"), None)
-            if first is None:
-                raise Mistake(
-                    "the chat template has no place for a system message, and there is no user message that it could open.",
-                    where=self.name,
-                )
-            opening = f"{messages[0].content}\n\n{messages[first].content}"
-            messages[first] = replace(messages[first], content=opening)
-            messages = messages[1:]
-        self._expect_shown(messages, ask=True)
-        return messages
-
-    def _parted(self, message: Message) -> Message:
-        """An answer with its thoughts apart, where the template knows what to do with them."""
-        if message.role != "assistant" or message.reasoning is not None or not self._habits.manner.knows:
-            return message
-        parts = thoughts.split(message.content, self._habits.manner.tags)
-        return replace(message, reasoning=parts[0], content=parts[1]) if parts else message
-
-    def _expect_shown(self, messages: Sequence[Message], *, ask: bool) -> None:
-        """Refuses messages that the template refuses, hides or shows more than once."""
-        wrong = self._habits.hidden(messages, ask=ask)
-        if wrong is None:
-            return
-        self._render(messages, [], ask=ask)  # what the template refuses, it says in its own words
-        number, count = wrong
-        which = f"message {number + 1} of {len(messages)} ({messages[number].role})"
-        raise Mistake(
-            (f"the chat template shows {which} {count} times" if count else f"the chat template does not show {which}")
-            + "; what is to be learnt can be told only where it shows each message once. Leave such messages out, or use a "
-            "model with a plainer template.",
-            where=self.name,
-        )
-
-    def _render(self, messages: Sequence[Message], tools: list[Dict], *, ask: bool) -> str:
-        try:
-            return self._renderer.text(as_dicts(messages, self._habits.form), tools, ask=ask)
-        except Refusal as words:
-            raise self._refused(messages, tools, words) from None
-
-    def _refused(self, messages: Sequence[Message], tools: list[Dict], words: Refusal) -> Mistake:
-        """Which message a template refuses, and what it says."""
-        taken = 0
-        for count in range(len(messages) - 1, 0, -1):
-            try:
-                self._renderer.text(as_dicts(messages[:count], self._habits.form), tools, ask=False)
-            except Refusal:
-                continue
-            taken = count
-            break
-        roles = [message.role for message in messages]
-        behind = f" behind {' and '.join(roles[max(0, taken - 2) : taken])}" if taken else ""
-        return Mistake(
-            f"the chat template refuses message {taken + 1} of {len(roles)} ({roles[taken]}{behind}): "
-            f'"{str(words).rstrip(".")}". Change the messages, or use a model whose template takes them.',
-            where=self.name,
-        )
-
-    def _tools(self, tools: Sequence[str]) -> list[Dict]:
-        if tools and not self._habits.shows_tools:
-            raise Mistake(
-                "the chat template does not show definitions of tools; use a model whose template does, or leave them out.",
-                where=self.name,
-            )
-        return [json.loads(tool) for tool in tools]
-
     def _spared(
         self, messages: Sequence[Message], tools: Sequence[str]
-    ) -> tuple[list[Message], list[Dict], dict[str, str]]:
-        """Messages and tools with a letter for each control token that a person spelled, and what the letters stand for."""
-        texts = [*tools, *(text for message in messages for text in _texts(message))]
-        if not any(map(self._coder.control.search, texts)):
-            return list(messages), self._tools(tools), {}
-        taken = set("".join(texts))
-        free = (chr(number) for number in FREE_LETTERS if chr(number) not in taken)
-        letters: dict[str, str] = {}
+    ) -> tuple[list[Message], list[Dict], Mapping[str, str]]:
+        """Messages and tools with letters for what people spelled, and what the letters stand for."""
+        kept = self._kept()
+        safe, definitions, letters = spelling.spared(messages, tools, self._coder.control, kept)
+        return safe, self._turns.tools(definitions), letters
 
-        def spare(text: str, kept: frozenset[str] = frozenset()) -> str:
-            def letter(found: re.Match[str]) -> str:
-                spelled = found.group()
-                if spelled not in kept and spelled not in letters:
-                    letters[spelled] = next(free)
-                return spelled if spelled in kept else letters[spelled]
-
-            return self._coder.control.sub(letter, text)
-
-        spared = []
-        for message in messages:
-            kept = self._kept(message)
-            reasoning = None if message.reasoning is None else spare(message.reasoning, kept)
-            calls = tuple(replace(call, arguments=spare(call.arguments)) for call in message.tool_calls)
-            content = spare(message.content, kept)
-            spared.append(replace(message, content=content, reasoning=reasoning, tool_calls=calls))
-        return (
-            spared,
-            self._tools([spare(tool) for tool in tools]),
-            {letter: token for token, letter in letters.items()},
-        )
-
-    def _kept(self, message: Message) -> frozenset[str]:
-        """Control tokens that a message may spell: in an answer those that models write, such as `<think>`."""
-        if message.role != "assistant":
-            return frozenset()
+    def _kept(self) -> frozenset[str]:
+        """Control tokens that an answer may spell, because models write them, such as `<think>`."""
         tags = self._habits.manner.tags
         return self.tokenizer.spoken | {tag for tag in (tags.open, tags.close) if tag in self.tokenizer.control}
 
@@ -423,11 +292,3 @@ def _chunks(conversations: Iterable[Conversation]) -> Iterator[list[Conversation
     left = iter(conversations)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
-
-
-def _texts(message: Message) -> Iterator[str]:
-    yield message.content
-    if message.reasoning:
-        yield message.reasoning
-    for call in message.tool_calls:
-        yield call.arguments

@@ -41,7 +41,18 @@ def encode_all(
     rows: dict[str, list[Encoded]] = {item.place: [] for item in items}
     for item, one in zip(asked, chosen, strict=True):
         rows[item.place] = _fitting(item, one, rejected.get(item.place), limit, ledger)
+        if rows[item.place]:
+            _note(item, template, ledger)
     return rows
+
+
+def _note(item: Item, template: Template, ledger: Ledger) -> None:
+    """Remarks on a row that is kept, but not quite as it was given."""
+    messages = item.conversation.messages
+    if template.folds_system and messages[0].role == "system":
+        ledger.note("its system message opens the question, for the chat template has no place for it", item.place)
+    if not template.shows_thoughts and any(message.reasoning for message in messages):
+        ledger.note("its thoughts are left out, for the chat template does not show any", item.place)
 
 
 def _fitting(

@@ -124,5 +124,5 @@ def template_of(
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default") or next(iter(own.values()))
-    name = "the model's own chat template" if own else "Luthier's template for base models"
+    name = "the model's own chat template" if own else "Luthier's template for base models, as it brings none"
     return Template(own or base_template(adapter.bos), adapter, name, variables, today, frozenset(ends))
