@@ -21,6 +21,15 @@ def test_a_scale_has_round_ends_that_hold_all_values(values: list[float], ends: 
     assert len(gaps) == 1 and str(gaps.pop()).strip("0.")[0] in "125"
 
 
+@pytest.mark.parametrize(
+    "values", [[0.5, 0.5], [0.0], [1e-12, 1e-12], [0.0, 1e-9], [-0.8, -0.8 + 1e-7], [100.0] * 3, [1e-5, 3e-5]]
+)
+def test_no_two_ticks_look_alike(values: list[float]) -> None:
+    scale = Scale.around(values)
+    told = [f"{tick:.{scale.digits}f}" for tick in scale.ticks]
+    assert len(set(told)) == len(told) and scale.low <= min(values) <= max(values) <= scale.high
+
+
 def test_a_place_is_the_share_of_the_range() -> None:
     assert Scale(0.2, 0.6, ()).at(0.3) == pytest.approx(25)
 

@@ -19,6 +19,8 @@ ArmKind = Literal["prompt", "chosen", "tuned"]
 MOST_POINTS = 600
 """Points of a curve that a page can show; more are thinned, extremes kept."""
 
+FINEST = 1e-4  # between two ticks, since they are written with four digits at most
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -30,10 +32,11 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], *, ticks: int = 4) -> "Scale":
-        """The tightest round range that holds all values, with about `ticks` divisions."""
+        """The tightest round range that holds all values, with about `ticks` divisions that four digits tell apart."""
         low, high = min(values), max(values)
-        if high - low < 1e-12:
-            low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+        if high - low < ticks * FINEST:
+            reach = max(0.1 * abs(low), ticks * FINEST) if low or high else 0.5
+            low, high = low - reach, high + reach
         step = _round_step((high - low) / ticks)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         marks = tuple(round(number * step, 12) for number in range(first, last + 1))
