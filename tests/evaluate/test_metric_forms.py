@@ -109,6 +109,8 @@ def test_numbers_are_read_where_they_stand() -> None:
         ("5 kilograms", "5 kg", 0, 1),
         ("5", "5 kg", 0, 1),
         ("$5", "\u20ac5", 0, 0),
+        ("USD 5", "EUR 5", 0, 0),
+        ("US$5", "USD 5", 0, 1),
         ("5 percent", "5%", 0, 1),
         ("$5 million", "$5 billion", 0, 0),
         ("1.5 million", "1,500,000", 0, 1),
@@ -136,7 +138,7 @@ def test_the_recipes_tolerance_reaches_the_metric() -> None:
     "pair",
     [
         "1.5 15", "1.5 -1.5", "1.5 \u22121.5", "5 -5", ">5 <5", "C# C++", "C C#", "< >", "+ -", "\U0001f600 \U0001f622", "A* A",
-        "$5 \u20ac5", "5% 5", "x-y x/y", "? !", "... \u2026", "x\u00b2 x2",
+        "$5 \u20ac5", "5% 5", "-$5 $5", "x-y x/y", "? !", "... \u2026", "x\u00b2 x2",
         "\U0001f1e9\U0001f1ea \U0001f1ea\U0001f1e9", "2.5.1 251",
         "\u0926\u093f\u0928 \u0926\u093e\u0928", "\u0926\u093e\u0928 \u0926\u0940\u0928",  # din, dan and deen in Hindi
         "\u05e9\u05c1\u05b5\u05dd \u05e9\u05c1\u05b8\u05dd",  # Hebrew: name and there

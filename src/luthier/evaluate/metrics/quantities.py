@@ -21,7 +21,7 @@ _NUMBER = re.compile(
     rf"(?P<joined>(?:[{_MINUS}:/\u2044]\d+)*)"
 )
 _RELATION = re.compile(r"(?<![-=<>])(<=|>=|[<>≤≥±])\s*(?:[$€£¥₹]\s?)?$")
-_BEFORE = re.compile(r"([$€£¥₹]|\b[A-Z]{3}\$?|\b[A-Z]{2}\$)\s?$")
+_BEFORE = re.compile(rf"(?P<minus>(?<![\w)])[{_MINUS}])?(?P<unit>[$€£¥₹]|\b[A-Z]{{3}}\$?|\b[A-Z]{{2}}\$)\s?$")
 _AFTER = re.compile(r"\s?(per cent|[%‰€$£¥₹]|°?[A-Za-zµμΩ][\w²³]*(?:/[A-Za-z]\w*[²³]?)?|°)")
 _SCALES = {"k": 3, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -69,7 +69,9 @@ def quantities(text: str) -> Iterator[Quantity]:
             continue
         start, end = match.span()
         relation, before = (pattern.search(line, max(0, start - 8), start) for pattern in (_RELATION, _BEFORE))
-        unit = UNITS.get(before[1], "") if before else ""
+        unit = UNITS.get(before["unit"], "") if before else ""
+        if before and unit and before["minus"]:
+            value = -value
         start = before.start() if before and unit else start
         after = _AFTER.match(line, end)
         if after and after[1] in _SCALES and (after[1] != "k" or after.start(1) == end):
