@@ -11,6 +11,7 @@ from luthier import pipeline, proof, resuming
 from luthier import recipe as recipes
 from luthier.data.prepared import Prepared
 from luthier.errors import EnvironmentMistake, Interrupted, Mistake
+from luthier.evaluate.benchmark import Exam
 from luthier.model import machine, memory
 from luthier.proof.desk import Desk
 from luthier.recipe import Recipe
@@ -131,3 +132,13 @@ def test_a_stage_reads_the_rows_of_a_split_once(asked: Recipe, tmp_path: Path, m
     monkeypatch.setattr(Prepared, "items", lambda rows: read.append(rows) or items(rows))
     desk = Desk(current, asked)
     assert [len(desk.items("train")) for _ in range(3)] == [30, 30, 30] and len(read) == 1
+
+
+def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = prepared(asked, tmp_path / "r")
+    monkeypatch.setattr(pipeline.reference, "resolve", lambda name: None)
+    monkeypatch.setattr(pipeline.benchmarks, "sit", lambda *arguments: pytest.fail("it was sat"))
+    with current.held(), pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+        pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))

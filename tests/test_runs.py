@@ -72,6 +72,23 @@ def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
         Run.create(tmp_path)
 
 
+def test_of_two_processes_that_begin_a_run_in_one_folder_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one saw no run there a moment before."""
+    unused = runs._unused
+
+    def then_another_begins(folder: Path) -> bool:
+        monkeypatch.setattr(runs, "_unused", unused)
+        Run.create(folder, command="the first")
+        return True
+
+    monkeypatch.setattr(runs, "_unused", then_another_begins)
+    with pytest.raises(EnvironmentMistake, match="another process has begun a run here meanwhile"):
+        Run.create(tmp_path / "r", command="the second")
+    assert Run(tmp_path / "r").record_file["command"] == "the first"
+
+
 def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match=r"not a run folder: it has no run\.json"):
         Run(tmp_path)

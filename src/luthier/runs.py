@@ -56,11 +56,15 @@ class Run:
         """A new run folder; refuses one that holds other things."""
         if not _unused(folder):
             raise Mistake("already exists and is not a run folder; choose another with --run.", where=str(folder))
-        record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
         for name in FOLDERS:
             durable.make_folders(folder / name)
-        append_json_lines(folder / "events.jsonl", [])
-        write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
+        with alone(folder):
+            if (folder / "run.json").exists():
+                told = "another process has begun a run here meanwhile; the same command continues it."
+                raise EnvironmentMistake(told, where=str(folder))
+            record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
+            append_json_lines(folder / "events.jsonl", [])
+            write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
         return cls(folder)
 
     @property
@@ -233,7 +237,7 @@ def _unused(folder: Path) -> bool:
     if not folder.exists():
         return True
     return folder.is_dir() and all(
-        entry.name in FOLDERS or entry.name == "events.jsonl" or entry.name.endswith(".tmp")
+        entry.name in (*FOLDERS, "events.jsonl") or entry.name.startswith(".lock") or entry.name.endswith(".tmp")
         for entry in folder.rglob("*")
     )
 
