@@ -2,11 +2,13 @@
 
 import itertools
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import thinking
 from luthier import pipeline, sweep
 from luthier import recipe as recipes
 from luthier.errors import EnvironmentMistake
@@ -91,3 +93,15 @@ def test_what_more_data_would_bring_is_told_without_zeros_that_are_none(
         f"Doubling the data, from 100 to 200 training rows, {told} "
         "The last step, from 50 to 100 rows, brought 0.0 points [95 % CI 0.0, 0.0]."
     )
+
+
+def test_points_of_one_model_have_the_same_room_for_thoughts_and_all_the_same_day(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = itertools.chain([date(2026, 11, 28)], itertools.repeat(date(2026, 11, 29)))
+    monkeypatch.setattr(pipeline, "today", lambda: next(days))
+    model = thinking.make(tmp_path / "m", ["0? 1? 2. 3."], template=thinking.DATED)
+    folder = sweep.run(recipes.replace(asked, {"model": str(model)}), tmp_path / "s", amounts=[50, 100])
+    made = [recipes.load(folder / "points" / name / "recipe.toml") for name in ("100pct", "50pct")]
+    assert [one.evaluate.thinking_tokens for one in made] == [128, 128]
+    assert made[0].chat.date == made[1].chat.date is not None

@@ -14,7 +14,7 @@ from luthier.errors import Mistake
 from luthier.evaluate import choice, guards, instruction, metrics
 from luthier.model import device, machine, memory
 from luthier.model.blueprint import Blueprint
-from luthier.model.replies import THINKING_TOKENS, Room
+from luthier.model.replies import THINKING_TOKENS, Room, usual_thinking
 from luthier.recipe import Data, Recipe
 from luthier.train import needs, order
 from luthier.train.needs import Memory
@@ -244,7 +244,7 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     if not facts.thinks:
         return 0, "no thoughts come before the answers under this chat template"
     usual, longest = (
-        min(THINKING_TOKENS, facts.context // 4),
+        usual_thinking(facts.context),
         _longest([thoughts for thoughts, _ in facts.replies] or [0]),
     )
     if (learnt := min(_quarter_more(longest), facts.context // 2)) > usual:

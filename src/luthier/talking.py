@@ -38,7 +38,7 @@ class Speaker:
     """Tokens; None is the usual room, where the model's template lets it think."""
 
     def room(self, max_new_tokens: int) -> Room:
-        return Room.of(self.lm.template, max_new_tokens, self.thinking)
+        return Room.of(self.lm, max_new_tokens, self.thinking)
 
 
 def _unheard(note: str) -> None:

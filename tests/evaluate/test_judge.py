@@ -5,12 +5,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import thinking
 from luthier.errors import EnvironmentMistake, Mistake
 from luthier.evaluate import judge, judges
 from luthier.model import loading
+from openai_server import completion, serving
 
 
 def pair(number: int, tuned: str = "good", prompt: str = "bad") -> judge.Pair:
@@ -241,3 +244,14 @@ def test_a_users_function_and_a_local_model_judge(
     assert len(replies) == 2 and all(isinstance(reply, str) for reply in replies)
     with pytest.raises(Mistake, match="Name a judge with a longer context"):
         judges.local(loading.load(str(tiny_model)), max_new_tokens=600).ask(["Which?"])
+
+
+def test_a_judge_that_thinks_is_read_behind_its_thoughts(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any], number: int) -> Any:
+        return completion("<think>\nVERDICT: A\n</think>\n\nVERDICT: B")
+
+    with serving(reply) as server:
+        assert judges.endpoint(server.url, "judge").ask(["x"]) == ["VERDICT: B"]
+    lm = loading.load(str(thinking.make(tmp_path / "m", ["which is better?"])))
+    with pytest.raises(Mistake, match=r"its reply 1128"):
+        judges.local(lm, max_new_tokens=1000).ask(["Which?"])

@@ -117,6 +117,7 @@ def test_a_chat_tells_thoughts_from_answers_and_remembers_both(
 def test_models_that_think_get_the_usual_room_unless_somebody_says_how_much(
     lm: LanguageModel, tiny_model: Path
 ) -> None:
-    plain = loading.load_template(str(tiny_model))[0]
-    assert (Room.of(lm.template, 9), Room.of(plain, 9)) == (Room(9, replies.THINKING_TOKENS), Room(9))
-    assert Room.of(lm.template, 9, 5) == Room(9, 5) and Room.of(plain, 9, 5).tokens == 14
+    plain = loading.load(str(tiny_model))
+    assert (Room.of(lm, 9), Room.of(plain, 9)) == (Room(9, 128), Room(9)), "a quarter of the context"
+    assert Room.of(lm, 9, 5) == Room(9, 5) and Room.of(plain, 9, 5).tokens == 14
+    assert replies.usual_thinking(40_960) == replies.THINKING_TOKENS

@@ -51,6 +51,19 @@ def test_the_page_loads_nothing_and_runs_nothing(make_run: MakeRun) -> None:
     assert "@import" not in html and "default-src 'none'" in html
 
 
+def test_thoughts_unfold_beside_the_answers_of_the_examples(make_run: MakeRun) -> None:
+    def think(answers: list[dict[str, object]]) -> list[dict[str, object]]:
+        return [line | {"thoughts": f"So <b>many</b> {line['arm']}.", "finish": "thinking"} for line in answers]
+
+    folder = make_run(edit=think)
+    shown = page(folder)
+    assert "So <b>many</b> retrieved." in shown.text and "So <b>many</b> fine-tuned." in shown.text
+    assert "Thoughts, 25 characters" in shown.text and "still thinking at the token limit" in shown.text
+    plain = (folder / "report.md").read_text(encoding="utf-8")
+    assert "Thoughts before it:" in plain and "So <b>many</b> retrieved." in plain
+    assert "still thinking at the token limit" in plain
+
+
 def test_texts_of_users_and_models_appear_literally(make_run: MakeRun) -> None:
     text = page(make_run()).text
     for words in ("<script>alert('run me')</script>", "<|im_end|>", "{{ 7 * 7 }}", "&lt;already escaped&gt;"):

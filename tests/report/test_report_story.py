@@ -53,6 +53,19 @@ def test_prompts_and_examples_that_did_not_fit_are_doubts(make_run: MakeRun) -> 
     assert "Fewer examples shown than chosen, on average 2.2 instead of 4 by few-shot." in doubts(folder)
 
 
+def test_answers_that_are_all_thoughts_are_a_doubt_and_thoughts_a_cost(make_run: MakeRun) -> None:
+    folder = make_run()
+    file = folder / "evaluation" / "verdict.json"
+    verdict = json.loads(file.read_text())
+    verdict["arms"]["zero-shot"] |= {"still_thinking": 12, "answer_tokens": 230.0, "thought_tokens": 200.0}
+    file.write_text(json.dumps(verdict))
+    assert "Still thinking at the token limit: 12 of 140 answers by zero-shot." in doubts(folder)
+    table = told(folder).table
+    assert table is not None and "In brackets: how many of the answer's tokens are thoughts before it." in table.note
+    costs = {row.arm.name: row.cells[table.columns.index("answer tokens")] for row in table.rows}
+    assert costs["zero-shot"] == "230 (200)" and "(" not in costs["fine-tuned"]
+
+
 def test_a_large_test_raises_no_doubt_of_its_size(make_run: MakeRun) -> None:
     assert "Only" not in doubts(make_run())
 

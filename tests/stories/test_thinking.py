@@ -87,7 +87,7 @@ def test_a_base_model_that_thinks_and_then_answers_right_scores_right(
     assert all(0 < line["thought_tokens"] < line["answer_tokens"] for line in lines)
     assert base["thought_tokens"] > 0 and base["still_thinking"] == 0
     page = (tmp_path / "r" / "report.html").read_text()
-    assert "stand before the answer itself" in page
+    assert "answer&#39;s tokens are thoughts before it" in page
 
 
 @pytest.mark.parametrize("off", [False, True])

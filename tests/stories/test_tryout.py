@@ -44,7 +44,7 @@ def test_an_arm_whose_prompts_are_refused_is_named_before_anything_is_asked(
     assert screen.code == 2 and not (tmp_path / "r").exists()
     assert "One question at a time!" in screen.err
     assert 'This is what the arm "few-shot" sends for this row' in screen.err
-    assert "evaluate.arms=zero-shot,retrieved,fine-tuned" in screen.err
+    assert "leave the arm out of evaluate.arms" in screen.err
     assert "colours.jsonl:" in screen.err
 
 

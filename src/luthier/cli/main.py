@@ -39,7 +39,7 @@ Thinking = Annotated[
     typer.Option(
         "--thinking-tokens",
         min=0,
-        help="Room for thoughts besides, in tokens.  [default: as in the run; 2048 for other models that think]",
+        help="Room for thoughts besides, in tokens.  [default: what the run had; else 2048, if the model thinks]",
     ),
 ]
 

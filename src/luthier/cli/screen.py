@@ -229,7 +229,7 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
             f"{arm['mean'] * scale:.{digits}f}",
             f"{low * scale:.{digits}f} – {high * scale:.{digits}f}",
             f"{arm['prompt_tokens']:,.0f}",
-            f"{arm['answer_tokens']:,.0f}" + (f" ({thoughts:,.0f} thoughts)" if thoughts else ""),
+            f"{arm['answer_tokens']:,.0f}" + (f" ({thoughts:,.0f} thinking)" if thoughts else ""),
             f"{arm['seconds']:.2f}",
         )
     return table

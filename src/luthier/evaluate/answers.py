@@ -12,7 +12,7 @@ from luthier.chat import Message
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.evaluate import metrics
-from luthier.evaluate.arms import Prompt
+from luthier.evaluate.arms import Prompt, sent
 from luthier.evaluate.endpoint import Endpoint
 from luthier.evaluate.metrics import Metric
 from luthier.model import replies
@@ -55,21 +55,20 @@ class Sheet:
     ) -> list[Line]:
         """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
         done, missing = self._left(arm, items)
-        messages = [prompt(item) for item in missing]
-        prompts = [lm.template.prompt(each) for each in messages]
+        asked = [sent(arm, prompt, item, lm.template) for item in missing]
         progress(len(done), len(items))
 
         def keep(batch: dict[int, Said]) -> None:
             lines = [
-                self._line(missing[number], arm, said, prompt_tokens=len(prompts[number]))
-                | {"shots": shots(messages[number], missing[number])}
+                self._line(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
+                | {"shots": shots(asked[number][0], missing[number])}
                 for number, said in batch.items()
             ]
             append_json_lines(self.path, lines)
             done.update(line["item"] for line in lines)
             progress(len(done), len(items))
 
-        replies.ask(lm, prompts, room, on_batch=keep)
+        replies.ask(lm, [ids for _, ids in asked], room, on_batch=keep)
         return self.of(arm, items)
 
     def answer_elsewhere(
@@ -153,7 +152,8 @@ class Sheet:
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
             "answer_tokens": said.tokens,
-            **({"thoughts": said.thoughts, "thought_tokens": said.thought_tokens} if said.thoughts is not None else {}),
+            **({"thought_tokens": said.thought_tokens} if said.thought_tokens else {}),
+            **({"thoughts": said.thoughts} if said.thoughts is not None else {}),
             "answer": said.text,
             "reference": reference,
             "score": next(iter(scores.values())),

@@ -135,6 +135,16 @@ def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None
     return found
 
 
+def sent(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tuple[Message, ...], list[int]]:
+    """What an arm sends for an item, as messages and as tokens; where the template refuses, the Mistake names both."""
+    try:
+        messages = prompt(item)
+        return messages, template.prompt(messages)
+    except Mistake as mistake:
+        told = f'{mistake.message} This is what the arm "{arm}" sends for this row'
+        raise Mistake(f"{told}; leave the arm out of evaluate.arms, or use another model.", where=item.place) from None
+
+
 def secondary(names: Iterable[str], *, against: str) -> list[str]:
     """The arms that are not in the planned comparison; what is said about them needs a correction for many tests."""
     return [name for name in names if name not in (TUNED, against)]

@@ -52,7 +52,7 @@ def check(name: str) -> None:
 
 def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
     """A model on this machine, answering greedily and many prompts at once; what it thinks before is not its reply."""
-    room = Room.of(lm.template, max_new_tokens)
+    room = Room.of(lm, max_new_tokens)
 
     def ask(prompts: Sequence[str]) -> list[str]:
         ids = [lm.template.prompt((Message("user", prompt),)) for prompt in prompts]

@@ -22,6 +22,11 @@ THINKING_TOKENS = (
 LOOK_EVERY = 8  # tokens between two looks at whether an answer is as long as it may be
 
 
+def usual_thinking(context: int) -> int:
+    """The usual room for thoughts: at most a quarter of the context, so that questions and examples fit before them."""
+    return min(THINKING_TOKENS, context // 4)
+
+
 @dataclass(frozen=True)
 class Room:
     """How many tokens a reply may have: of its answer, and besides of the thoughts before it."""
@@ -34,10 +39,11 @@ class Room:
         return self.answer + self.thinking
 
     @classmethod
-    def of(cls, template: Template, answer: int, thinking: int | None = None) -> "Room":
+    def of(cls, lm: LanguageModel, answer: int, thinking: int | None = None) -> "Room":
         """With the usual room for thoughts where nobody says how much, and the template lets the model think."""
-        usual = THINKING_TOKENS if template.thinks else 0
-        return cls(answer, usual if thinking is None else thinking)
+        if thinking is None:
+            thinking = usual_thinking(lm.context) if lm.template.thinks else 0
+        return cls(answer, thinking)
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,14 @@ class Desk:
             room=self.room,
             progress=self.progress(arm, split),
         )
-        for told in () if known else room.told(lines, arm, split, lm.context):
-            self.run.record("warning", message=told)
+        if not known:
+            self.tell_unanswered(lines, arm, split, lm)
         return lines
+
+    def tell_unanswered(self, lines: Sequence[Line], arm: str, split: str, lm: LanguageModel) -> None:
+        """Warn of questions to which an arm has no answer, and of prompts with fewer examples than others."""
+        for told in room.told(lines, arm, split, lm.context):
+            self.run.record("warning", message=told)
 
     def continue_documents(self, lm: LanguageModel, arm: str) -> None:
         """An arm's scores on the test documents."""

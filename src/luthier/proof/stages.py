@@ -207,6 +207,7 @@ def _answer(desk: Desk, wanted: Mapping[str, Arm], ready: Bench, lm: LanguageMod
                 room=desk.room,
                 progress=desk.progress(name, "test"),
             )
+            desk.tell_unanswered(desk.sheet("answers").of(name, items), name, "test", lm)
         except Unavailable as trouble:
             desk.leave_out(name, str(trouble))
 

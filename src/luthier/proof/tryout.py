@@ -24,7 +24,9 @@ def try_prompts(
     if not splits.test[0].conversation.is_document:
         for ready in _benches(recipe, template, context, splits.train, wanted):
             for name, arm in wanted.items():
-                _try_arm(name, arm, ready, [*splits.dev, *splits.test], wanted)
+                prompt = arm.build(ready)
+                for item in _one_of_each([*splits.dev, *splits.test]):
+                    arms.sent(name, prompt, item, template)
     case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
     for name, guard in guards.chosen(case).items():
         _try_guard(name, guard, case, template)
@@ -50,18 +52,6 @@ def _benches(
     counts = settings.shots_tried if any(arm.build is arms.few_shot for arm in wanted.values()) else (1,)
     for count in sorted({min(counts), max(counts)}):
         yield replace(ready, examples=examples.fixed(train, count))
-
-
-def _try_arm(name: str, arm: Arm, ready: Bench, items: Sequence[Item], wanted: Mapping[str, Arm]) -> None:
-    prompt = arm.build(ready)
-    for item in _one_of_each(items):
-        try:
-            ready.template.prompt(prompt(item))
-        except Mistake as mistake:
-            rest = [other for other in wanted if other != name]
-            told = f'{mistake.message} This is what the arm "{name}" sends for this row'
-            way = f"leave it out with evaluate.arms={','.join(rest)}" if arm.who != "tuned" else "leave the row out"
-            raise Mistake(f"{told}; {way}, or use another model.", where=item.place) from None
 
 
 def _try_guard(name: str, guard: guards.Guard, case: guards.Case, template: Template) -> None:

@@ -203,8 +203,8 @@ def arms_table(verdict: Verdict, unit: Unit) -> Table:
     note = ["Scores run from 0 to 100." if unit is POINTS else "Less is better."]
     if "seconds" in columns:
         note.append("Tokens and seconds are means per answer, seconds in a batch.")
-    if "thoughts" in columns:
-        note.append("Thoughts: how many of the answer's tokens stand before the answer itself.")
+    if any(arm.thought_tokens for arm in verdict.arms):
+        note.append("In brackets: how many of the answer's tokens are thoughts before it.")
     if "cut" in columns:
         note.append("Cut: answers that reached the token limit.")
     return Table(tuple(columns), tuple(rows), " ".join(note))
@@ -237,8 +237,8 @@ def _cells(arm: Arm, verdict: Verdict, unit: Unit) -> dict[str, str]:
         "on dev": DASH if arm.dev_mean is None else unit.score(arm.dev_mean),
         **{metric_name(name): _secondary(name, arm.scores.get(name)) for name in names},
         "prompt tokens": or_dash(arm.prompt_tokens or None, ",.0f"),
-        "answer tokens": or_dash(arm.answer_tokens or None, ",.0f"),
-        "thoughts": or_dash(arm.thought_tokens or None, ",.0f"),
+        "answer tokens": or_dash(arm.answer_tokens or None, ",.0f")
+        + (f" ({arm.thought_tokens:,.0f})" if arm.thought_tokens else ""),
         "seconds": or_dash(arm.seconds or None, ",.2f"),
         "cut": or_dash(None if verdict.metric == WHOLE_TEXT else arm.cut, ",d"),
     }

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+import thinking
+from luthier.chat import Message
 from luthier.errors import EnvironmentMistake, Mistake
 from luthier.evaluate.benchmark import Exam, shapes, sit
-from luthier.model import loading
+from luthier.model import generate, loading
 from luthier.model.loading import LanguageModel
 
 from .questions import ARC, HELLASWAG, MMLU, TRUTHFULQA, Rows, write
@@ -266,3 +268,30 @@ def test_results_can_be_written_as_json(lm: LanguageModel, tmp_path: Path) -> No
     card = benchmark.record({"fine-tuned": results, "base": results}, exam, notes, alpha=0.05)
     assert json.loads(json.dumps(card.summary)) == card.summary
     assert [task["task"] for task in card.summary["tasks"]] == ["fish_mc1", "fish_mc2"]
+
+
+def test_answers_begin_and_stop_behind_the_thoughts_of_a_model_that_thinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luthier.evaluate.benchmark.model import HarnessModel
+
+    lm = loading.load(str(thinking.make(tmp_path / "m", ["two and two is four"])))
+    model = HarnessModel(lm, lambda done, of: None, thinking_tokens=24)
+    said = {"four": "<think>\ntwo\n\nand two</think>\n\nfour\n\nand more", "": "<think>\ntwo and two " * 3}
+    for wanted, text in said.items():
+        ids = lm.tokenizer(text).input_ids[:32]
+        monkeypatch.setattr(
+            generate, "answer", lambda *_, on_batch, ids=ids, **__: on_batch({0: generate.Reply(ids, "length", 0.0)})
+        )
+        asked = requests("generate_until", [("two and two?", {"until": ["\n\n"], "max_gen_toks": 8})])
+        assert [answer.strip() for answer in model.generate_until(asked)] == [wanted]
+    assert model.notes == ["some replies ended while the model was thinking; they count as empty"]
+
+
+def test_a_chat_is_asked_with_the_variables_of_the_run(tmp_path: Path) -> None:
+    from luthier.evaluate.benchmark.model import HarnessModel
+
+    folder = str(thinking.make(tmp_path / "m", ["two and two is four"]))
+    lm = loading.load(folder, variables={"enable_thinking": False})
+    text = HarnessModel(lm, lambda done, of: None).apply_chat_template([{"role": "user", "content": "two?"}])
+    assert text == lm.template.text([Message("user", "two?")]) and text.endswith("</think>\n\n")

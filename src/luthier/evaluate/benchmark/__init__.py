@@ -76,7 +76,7 @@ def sit(
         tasks = harness_tasks.load(exam.words, exam.folder)
         for number, load in enumerate(models):
             lm = load()
-            thinking = Room.of(lm.template, 0, exam.thinking_tokens).thinking if exam.chat else 0
+            thinking = Room.of(lm, 0, exam.thinking_tokens).thinking if exam.chat else 0
             model = HarnessModel(lm, aloud(progress(number)), thinking_tokens=thinking)
             with harness_tasks.seeded(tasks.values()):
                 output = evaluate(
