@@ -1,9 +1,11 @@
 """Similarity of meaning with a tiny encoder: the arithmetic is checked, what the encoder knows is not."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from luthier.errors import Mistake
 from luthier.evaluate import metrics
@@ -67,5 +69,20 @@ def test_a_folder_without_a_model_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match=r"^evaluate\.embedder: .*: no model there; expected the folder"):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(Mistake, match="cannot load the embedding model"):
+    with pytest.raises(Mistake, match=r"evaluate\.embedder: .*: cannot load the tokenizer"):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=tmp_path))
+
+
+def test_an_encoder_that_lacks_weights_is_refused(encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(encoder, tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "pooler" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    metrics.resolve("similarity", settings=metrics.Settings(embedder=folder))  # it does not use the pooler
+    other = Path(shutil.copytree(encoder, tmp_path / "other"))
+    kept = {name: weight for name, weight in weights.items() if "layer.1." not in name}
+    save_file(kept, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        Mistake, match=r"evaluate.embedder: .*16 weights of the model are not in its files: encoder.layer.1"
+    ):
+        metrics.resolve("similarity", settings=metrics.Settings(embedder=other))

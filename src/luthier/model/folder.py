@@ -78,7 +78,8 @@ def read_config(folder: Path, name: str) -> PreTrainedConfig:
 
 def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, made anew from SentencePiece's file where that is all there is."""
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+    alone = not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json"))
+    if alone and (folder / "tokenizer.model").is_file():
         lacking = [module for module in ("sentencepiece", "google.protobuf") if not _is_installed(module)]
         if lacking:
             raise Mistake(

@@ -117,7 +117,9 @@ def _whole(
     return model, notes
 
 
-def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, list[str]]:
+def load_adapters(
+    name: str, adapters: Sequence[str], *, variables: Mapping[str, object] | None = None, today: date | None = None
+) -> tuple[LanguageModel, list[str]]:
     """One base model with several adapters beside it, and peft's names for them in their order.
 
     Refuses an adapter that learnt beside another base, or beside this one in another form.
@@ -129,7 +131,7 @@ def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, li
                 "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter
             )
     bits = {adapter: (folder / BASE_BITS).is_file() for adapter, folder in places.items()}
-    lm = load(name, quantised=any(bits.values()))
+    lm = load(name, quantised=any(bits.values()), variables=variables, today=today)
     wanted = identity.fingerprint(lm.folder)
     for adapter, folder in places.items():
         if identity.fingerprint(_base_of(folder, adapter)) != wanted or bits[adapter] != any(bits.values()):
@@ -144,11 +146,11 @@ def load_adapters(name: str, adapters: Sequence[str]) -> tuple[LanguageModel, li
     return lm, names
 
 
-def merge(name: str, folder: Path) -> None:
+def merge(name: str, folder: Path, *, variables: Mapping[str, object] | None = None, today: date | None = None) -> None:
     """Write the whole model that an adapter and its base make together, in fp32."""
     if not is_adapter(name):
         raise Mistake("there is nothing to merge: this is a whole model, not an adapter.", where=name)
-    lm = load(name, merged=True, device=torch.device("cpu"))
+    lm = load(name, merged=True, device=torch.device("cpu"), variables=variables, today=today)
     save(lm.model, lm.tokenizer, lm.template, folder, {})
 
 

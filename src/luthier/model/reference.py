@@ -43,7 +43,9 @@ def resolve(name: str, *, weights: bool = True) -> Path:
             where=name,
         )
     if is_hub_name(name):
-        return check(_download(name, FILES if weights else ["config.json"]), name, weights=weights)
+        return check(
+            _download(name, FILES if weights else ["config.json", "adapter_config.json"]), name, weights=weights
+        )
     raise _not_there(name, folder)
 
 

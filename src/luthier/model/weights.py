@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from luthier.errors import Mistake
 from luthier.model.folder import readable
@@ -34,7 +34,7 @@ def read(folder: Path, name: str, **how: Any) -> tuple[PreTrainedModel, list[str
         model, info = _read(folder, name, key_mapping={_inside(wrapped): r"\1"}, **how)
         model.__dict__["_weight_conversions"] = None  # else transformers puts the wrapper back where it saves
     _expect_shapes(info["mismatched_keys"], name)
-    missing, left = _names(info["missing_keys"]), _names(info["unexpected_keys"])
+    missing, left = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     used = [each for each in left if _within(each, model)]
     if missing or used:
         raise _lacking(missing, left if missing else used, name, "the model")
@@ -42,6 +42,16 @@ def read(folder: Path, name: str, **how: Any) -> tuple[PreTrainedModel, list[str
     if left:
         notes.append(f"{name}: {_count(left)} that this kind of model does not use: {_some(left)}.")
     return model, notes
+
+
+def read_encoder(folder: Path, name: str) -> PreTrainedModel:
+    """An encoder in fp32, every weight as its file has it but the pooler's, which last hidden states do not pass."""
+    model, info = _read(folder, name, AutoModel, dtype=torch.float32)
+    _expect_shapes(info["mismatched_keys"], name)
+    if missing := sorted(each for each in info["missing_keys"] if not each.startswith("pooler.")):
+        raise _lacking(missing, sorted(info["unexpected_keys"]), name, "the model")
+    expect_numbers(model, name)
+    return model
 
 
 def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default") -> tuple[PeftModel, list[str]]:
@@ -90,19 +100,17 @@ def _is_finite(weight: torch.Tensor) -> bool:
     return bool(torch.isfinite(least)) and bool(torch.isfinite(greatest))
 
 
-def _read(folder: Path, name: str, **how: Any) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+def _read(
+    folder: Path, name: str, kind: Any = AutoModelForCausalLM, **how: Any
+) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """What transformers makes of the folder, and what it says about names; weights of other shapes are left out and named."""
     with readable("the model", name):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
             **how,
         )  # fmt: skip
     model, info = loaded
     return model, info
-
-
-def _names(keys: Collection[str]) -> list[str]:
-    return sorted(keys)
 
 
 def _wrappers(names: Collection[str]) -> list[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
 from luthier.errors import Mistake
 from luthier.evaluate.metrics.texts import exact_match
+from luthier.model import weights
 from luthier.model.device import pick_device
+from luthier.model.folder import read_tokenizer
 
 Embed = Callable[[Sequence[str]], Float[Tensor, "text width"]]
 
@@ -45,16 +46,12 @@ def _embedder(folder: Path) -> tuple[Embed, Callable[[str, str], bool]]:
     if not (folder / "config.json").is_file():
         told = "no model there; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
         raise Mistake(told, where=f"evaluate.embedder: {folder}")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        told = f"cannot load the embedding model: {str(error).strip().splitlines()[0]}"
-        raise Mistake(told, where=f"evaluate.embedder: {folder}") from error
+    where = f"evaluate.embedder: {folder}"
+    tokenizer, model = read_tokenizer(folder, where), weights.read_encoder(folder, where)
     device = pick_device()
     nn.Module.to(model, device)
     model.eval()
-    longest = min(_LONGEST, int(getattr(model.config, "max_position_embeddings", None) or _LONGEST))
+    longest = min(_LONGEST, int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST))
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Float[Tensor, "text width"]:
