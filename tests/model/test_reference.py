@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor
 
+from luthier.chat import Message
 from luthier.errors import EnvironmentMistake, Mistake
 from luthier.model import loading
 from luthier.model.folder import check
@@ -172,6 +174,19 @@ def test_a_saved_model_stops_elsewhere_where_it_stops_here(folder: Path, tmp_pat
         force = ForcedTokens([17, 17, end, 17, 17])
         written = plain.generate(torch.tensor([[3, 5]]), max_new_tokens=5, logits_processor=[force], do_sample=False)
         assert written[0, 2:].tolist() == [17, 17, end]
+
+
+def test_the_ends_of_generation_config_end_answers(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
+    assert loading.load(str(folder)).template.stop_ids == {0, 2}
+    assert loading.load_template(str(folder))[0].stop_ids == {0, 2}
+
+
+def test_variables_and_the_date_reach_the_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%Y') }} {{ mood }} " + QWEN)
+    seen = {"variables": {"mood": "calm"}, "today": date(2031, 5, 4)}
+    for template in (loading.load(str(folder), **seen).template, loading.load_template(str(folder), **seen)[0]):
+        assert template.tokenizer.decode(template.prompt((Message("user", "Why?"),))).startswith("2031 calm ")
 
 
 def test_settings_to_generate_with_come_through_though_transformers_would_not_save_them(

@@ -158,6 +158,20 @@ def test_adapter_names_from_inside_a_wrapper_are_mended_and_told(adapter: Path, 
     assert "the weights were saved inside a wrapper" in lm.notes[0]
 
 
+def test_an_adapter_may_bring_embeddings_and_old_names(adapter: Path, tmp_path: Path) -> None:
+    """peft saves embeddings that were resized, tied heads too; before 0.11 DoRA's lengths had a shorter name."""
+    lm = loading.load(str(adapter))
+    dora = loading.add_adapters(loading.load(str(lm.model.peft_config["default"].base_model_name_or_path)).model,
+                                rank=2, alpha=4, seed=0, dora=True)  # fmt: skip
+    dora.save_pretrained(str(tmp_path / "dora"), save_embedding_layers=True)
+    lm.tokenizer.save_pretrained(tmp_path / "dora")
+    file = tmp_path / "dora" / "adapter_model.safetensors"
+    assert any("embed_tokens" in name for name in load_file(file))
+    assert not loading.load(str(tmp_path / "dora")).notes
+    save_file(renamed(lambda name: name.replace("magnitude_vector.weight", "magnitude_vector"))(load_file(file)), file)
+    assert not loading.load(str(tmp_path / "dora")).notes
+
+
 def test_an_adapter_for_another_base_is_refused(adapter: Path) -> None:
     file = adapter / "adapter_model.safetensors"
     save_file(

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
@@ -63,16 +62,14 @@ def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default"
             adapted = model
         else:
             adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=adapter)
-    expected = set(get_peft_model_state_dict(adapted, adapter_name=adapter, save_embedding_layers=False))
-    state = _adapter_weights(folder, name)
-    missing, left = _differences(expected, state, adapted)
-    notes = []
-    if wrapped := _wrappers(left):
-        mended = {_unwrapped(each, wrapped): weight for each, weight in state.items()}
-        with readable("the adapter", name, advice):
-            set_peft_model_state_dict(adapted, mended, adapter_name=adapter)
-        missing, left = _differences(expected, mended, adapted)
-        notes = [_mended(wrapped, name)]
+    with readable("the adapter", name, advice):
+        renamed = getattr(model, "_checkpoint_conversion_mapping", None)
+        state = load_peft_weights(str(folder), device="cpu", key_mapping=renamed)
+        missing, left = _set(adapted, state, adapter)
+        notes = []
+        if wrapped := _wrappers(left):
+            missing, left = _set(adapted, {_unwrapped(each, wrapped): state[each] for each in state}, adapter)
+            notes = [_mended(wrapped, name)]
     if missing or left:
         raise _lacking(missing, left, name, "the adapter")
     return adapted, notes
@@ -142,16 +139,12 @@ def _within(name: str, model: nn.Module) -> bool:
     return place not in inside
 
 
-def _differences(expected: set[str], state: Mapping[str, object], model: nn.Module) -> tuple[list[str], list[str]]:
-    """Names that an adapter's file lacks, and those that it has for nothing; it may hold weights of the base as well."""
-    own = {each for each, _ in model.named_parameters()}
-    return sorted(expected - state.keys()), sorted(state.keys() - expected - own)
-
-
-def _adapter_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    file = folder / "adapter_model.safetensors"
-    with readable("the adapter", name), safe_open(file, "pt") as opened:
-        return {each: opened.get_tensor(each) for each in opened.keys()}  # noqa: SIM118 (a file, no mapping)
+def _set(model: PeftModel, state: dict[str, torch.Tensor], adapter: str) -> tuple[list[str], ...]:
+    """Give an adapter these weights; gives the names that lack and those left over, without peft's name for the adapter."""
+    result: Any = set_peft_model_state_dict(model, state, adapter_name=adapter)
+    inside = f".{adapter}"
+    missing = (each for each in result.missing_keys if inside in each)
+    return tuple(sorted(each.replace(inside, "") for each in names) for names in (missing, result.unexpected_keys))
 
 
 def _expect_shapes(mismatched: Collection[tuple[str, Any, Any]], name: str) -> None:
