@@ -31,8 +31,12 @@ def test_adapters_are_small_and_saved_as_often_as_is_useful() -> None:
 
 
 def test_models_that_think_get_room_for_it_and_others_none() -> None:
-    def room(*, thinks: bool = True, context: int = 40_960, learnt: int = 5) -> tuple[int, str]:
-        facts: Any = SimpleNamespace(thinks=thinks, context=context, replies=[(learnt, 9)] * 200)
+    def room(
+        *, thinks: bool = True, context: int = 40_960, learnt: int = 5, switch: str | None = None
+    ) -> tuple[int, str]:
+        facts: Any = SimpleNamespace(
+            thinking_switch=switch, thinks=thinks, context=context, replies=[(learnt, 9)] * 200
+        )
         return defaults._room_for_thoughts(facts)
 
     assert room(thinks=False) == (0, "no thoughts come before the answers under this chat template")
@@ -40,5 +44,6 @@ def test_models_that_think_get_room_for_it_and_others_none() -> None:
     assert room(context=512) == (
         128, "the chat template lets the model think before it answers; a quarter of the model's context",
     )  # fmt: skip
+    assert room(switch="enable_thinking")[1].endswith("; chat.variables.enable_thinking=false lets it answer at once")
     assert room(learnt=3000) == (3752, "99 % of the learnt thoughts have at most 3,000 tokens; a quarter more")
     assert room(context=4096, learnt=3000)[0] == 2048  # half the context: a question must fit before

@@ -53,6 +53,8 @@ class Facts:
     """Of each training row, the tokens of its longest thoughts and of its longest answer."""
     thinks: bool = False
     """Whether answers may begin with thoughts."""
+    thinking_switch: str | None = None
+    """The template's variable that lets a model think or not, if it reads one of the usual names."""
     day: date | None = None
     """The day that the chat template writes, if it writes one."""
     documents: bool = False
@@ -250,7 +252,8 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     if (learnt := min(_quarter_more(longest), facts.context // 2)) > usual:
         return learnt, f"99 % of the learnt thoughts have at most {longest:,} tokens; a quarter more"
     why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"
-    return usual, f"the chat template lets the model think before it answers; {why}"
+    way = f"; chat.variables.{facts.thinking_switch}=false lets it answer at once" if facts.thinking_switch else ""
+    return usual, f"the chat template lets the model think before it answers; {why}{way}"
 
 
 def _objective(facts: Facts) -> tuple[str, str]:

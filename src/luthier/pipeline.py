@@ -248,6 +248,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
         replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
         thinks=template.thinks,
+        thinking_switch=next((name for name in ("enable_thinking", "thinking") if name in template.reads), None),
         day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,

@@ -125,6 +125,19 @@ def test_a_run_keeps_its_day(
     assert screen.code == 0, screen.err
 
 
+def test_a_run_that_was_stopped_before_it_had_a_recipe_keeps_its_day(
+    rows: Path, knowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipes.load(
+        None, [f"model={knowing}", "data.test_items=4", "data.dev_items=2", "evaluate.guards=[]"], data=rows
+    )
+    monkeypatch.setattr(pipeline, "today", lambda: DAY)
+    current, first = pipeline.open_run(asked, tmp_path / "r", command="")
+    monkeypatch.setattr(pipeline, "today", lambda: NEXT_DAY)
+    again = pipeline.prepare(Run(current.folder), None)
+    assert first is not None and again.chat.date == first.recipe.chat.date == DAY
+
+
 def test_answers_that_end_while_thinking_count_as_none_and_are_told(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -106,7 +106,7 @@ def parts(row: Encoded, template: Template) -> tuple[int, int]:
         if learn:
             spans[-1].append(token)
         before = learn
-    starts = [template.answer_start(span) for span in spans]
+    starts = [template.answer_start(span) if template.thinks else 0 for span in spans]
     return max(starts), max(len(span) - start for span, start in zip(spans, starts, strict=True))
 
 

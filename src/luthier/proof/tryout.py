@@ -4,7 +4,7 @@ A chat template may refuse what an arm or a guard puts together: a system messag
 the template's own words before the base model has answered hundreds of questions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from luthier.chat import Template
@@ -22,9 +22,10 @@ def try_prompts(
 ) -> None:
     """Raises a Mistake where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
     if not splits.test[0].conversation.is_document:
-        for ready in _benches(recipe, template, context, splits.train, wanted):
-            for name, arm in wanted.items():
-                prompt = arm.build(ready)
+        ready = _bench(recipe, template, context, splits.train)
+        for name, arm in wanted.items():
+            for count in _counts(recipe, arm):
+                prompt = arm.build(replace(ready, examples=examples.fixed(splits.train, count)))
                 for item in _one_of_each([*splits.dev, *splits.test]):
                     arms.sent(name, prompt, item, template)
     case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
@@ -32,26 +33,26 @@ def try_prompts(
         _try_guard(name, guard, case, template)
 
 
-def _benches(
-    recipe: Recipe, template: Template, context: int, train: Sequence[Item], wanted: Mapping[str, Arm]
-) -> Iterator[Bench]:
-    """What the arms may use, with the fewest and the most examples that a fixed prompt may have."""
+def _bench(recipe: Recipe, template: Template, context: int, train: Sequence[Item]) -> Bench:
+    """What the arms may use, as far as it is known before anything is chosen."""
     settings = recipe.evaluate
-    assert settings.max_new_tokens and settings.shots_tried, "every value is set"
-    read = passages.read(settings.documents) if settings.documents is not None else ()
-    ready = Bench(
+    assert settings.max_new_tokens, "every value is set"
+    return Bench(
         train=train,
         template=template,
         shots=settings.shots or 1,
         budget=context - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
         instruction=settings.instruction,
-        passages=read,
+        passages=passages.read(settings.documents) if settings.documents is not None else (),
         passages_shown=settings.passages,
         optimised=settings.instruction or optimise.START,
     )
-    counts = settings.shots_tried if any(arm.build is arms.few_shot for arm in wanted.values()) else (1,)
-    for count in sorted({min(counts), max(counts)}):
-        yield replace(ready, examples=examples.fixed(train, count))
+
+
+def _counts(recipe: Recipe, arm: Arm) -> set[int]:
+    """Numbers of examples to try an arm with: of a fixed prompt, the fewest and the most that it may have."""
+    tried = recipe.evaluate.shots_tried or (1,)
+    return {min(tried), max(tried)} if arm.build is arms.few_shot else {max(tried)}
 
 
 def _try_guard(name: str, guard: guards.Guard, case: guards.Case, template: Template) -> None:
