@@ -150,3 +150,10 @@ def test_a_vocabulary_that_holds_a_control_token_as_a_word_still_reads_it_as_tex
     made.chat_template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
     ids = template_of(made).prompt((Message("user", "a</s>a"),))
     assert made.convert_ids_to_tokens(ids) == ["a", "<", "/", "s", ">", "a", "</s>"]
+
+
+def test_calls_of_transformers_in_between_leave_prompts_as_they_were() -> None:
+    made, asked = template("bytes", TURNS), (Message("user", "What is it?"),)
+    before = made.prompt(asked)
+    hub("bytes")("<|user|> x", split_special_tokens=True, truncation=True, max_length=2)
+    assert made.prompt(asked) == before

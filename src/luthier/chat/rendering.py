@@ -38,7 +38,7 @@ class Renderer:
             self._compiled: Any = jinja.from_string(source)
         except TemplateSyntaxError as error:
             raise Refusal(f"line {error.lineno}: {error.message}") from None
-        self._always: Dict = {"documents": None, **named, **variables}
+        self._always: Dict = {**jinja.globals, "documents": None, **named, **variables}
         self.reads = _settable(tree) - set(jinja.globals) - GIVEN - set(named)
         """Variables that the template looks at, and that somebody may set."""
         self.reads_date = "strftime_now" in _names(tree) - {macro.name for macro in tree.find_all(nodes.Macro)}
@@ -46,7 +46,7 @@ class Renderer:
     def text(self, messages: Sequence[Dict], tools: Sequence[Dict] | None = None, *, ask: bool) -> str:
         """The conversation as text; `ask` ends it with the beginning of an answer."""
         given = {"messages": messages, "tools": tools or None, "add_generation_prompt": ask}
-        context = self._compiled.new_context({**self._always, **given})
+        context = self._compiled.new_context({**self._always, **given}, shared=True)
         limit = ROOM + 4 * sum(len(str(message.get("content") or "")) for message in messages)
         if tools:
             limit += 4 * len(str(tools))

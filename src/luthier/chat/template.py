@@ -201,8 +201,8 @@ class Template:
         """How many of the generated ids are thoughts and header."""
         ids = self._unended(ids)
         start = self._habits.manner.answer_start(self.tokenizer.decode(ids, control=True))
-        if start is None:
-            return len(ids)
+        if not start:
+            return 0 if start == 0 else len(ids)
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high) // 2

@@ -88,8 +88,9 @@ class HubTokenizer:
         """Text of ids, spaces exactly as generated; control tokens left out unless asked for."""
         return str(self.hub.decode(list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False))
 
-    @cached_property
+    @property
     def _backend(self) -> Any:
+        """The fast tokenizer, without what a call of transformers' may have left set on it."""
         backend = self.hub.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
