@@ -1,5 +1,7 @@
 """Tools, calls and results pass through the template, and calls are learnt like answers."""
 
+import json
+
 import pytest
 from tests.chat.conftest import Make, rows_as_text, talk
 
@@ -55,3 +57,14 @@ def test_a_refusal_names_the_message_and_the_template_s_own_words(make: Make) ->
     )
     with pytest.raises(Mistake, match=r'refuses message 3 of 3 \(assistant behind user and assistant\): "Take turns!"'):
         strict.rows(Conversation((*talk("q", "a").messages, Message("assistant", "b"), Message("assistant", "c"))))
+
+
+def test_of_templates_by_name_the_one_for_tools_is_taken_where_tools_are(make: Make) -> None:
+    plain = "  {% for m in messages %}\n{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}\n"
+    template = make({"default": plain, "tool_use": AS_OBJECT})  # type: ignore[arg-type]
+    hub = template.tokenizer.hub  # type: ignore[attr-defined]
+    asked = [{"role": "user", "content": "1 + 1?"}]
+    for tools in ([], [json.loads(TOOL)]):
+        theirs = hub.apply_chat_template(asked, tools=tools or None, tokenize=False, add_generation_prompt=True)
+        ours = template.text(CALLED.messages[:1], tools=[json.dumps(tool) for tool in tools])
+        assert ours == theirs

@@ -113,6 +113,17 @@ def _is_tag(spelled: str) -> bool:
     return bool(BRACKETED.fullmatch(spelled)) and not ORDINARY.fullmatch(spelled)
 
 
+def _one(own: str | Mapping[str, str] | None) -> str | None:
+    """A model's template; of several by name, transformers takes `tool_use` where tools are given, and else `default`."""
+    if own is None or isinstance(own, str):
+        return own
+    plain = own.get("default") or next(iter(own.values()))
+    if not own.get("tool_use"):
+        return plain
+    with_tools, without = (text.removesuffix("\n") for text in (own["tool_use"], plain))
+    return f"{{% if tools %}}\n{with_tools}{{% else %}}\n{without}{{% endif %}}"
+
+
 def template_of(
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -122,8 +133,6 @@ def template_of(
 ) -> Template:
     """The model's own chat template, or ours for a base model. `ends` are the end tokens of its generation_config."""
     adapter = HubTokenizer(tokenizer)
-    own = tokenizer.chat_template
-    if isinstance(own, dict):
-        own = own.get("default") or next(iter(own.values()))
+    own = _one(tokenizer.chat_template)
     name = "the model's own chat template" if own else "Luthier's template for base models, as it brings none"
     return Template(own or base_template(adapter.bos), adapter, name, variables, today, frozenset(ends))
