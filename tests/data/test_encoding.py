@@ -1,6 +1,6 @@
 """Of every training row something is learnt; an item of which nothing would be is noted in the ledger."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -120,3 +120,11 @@ def test_prepared_rows_keep_thoughts_calls_and_tools(tmp_path: Path) -> None:
     said = Conversation((*messages, Message("assistant", "a")), tools=('{"name": "add"}',))
     prepared.write(tmp_path / "rows.arrow", [(item(1, said), Encoded([1, 2], [False, True]))])
     assert Prepared(tmp_path / "rows.arrow").items()[0].conversation == said
+
+
+def test_equal_tokens_are_one_object_in_all_rows(template: Template) -> None:
+    """Numbers above 256 are objects of their own in Python, 28 bytes each."""
+    items = [replace(document("ĀāĂā"), place=str(number)) for number in range(3)]
+    rows = encode_all(items, template, 9, Ledger(), pairs=set())
+    tokens = [token for found in rows.values() for row in found for token in row.ids]
+    assert len(tokens) == 12 and len({id(token) for token in tokens}) == 3
