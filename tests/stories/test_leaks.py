@@ -104,7 +104,7 @@ def test_a_sweep_asks_the_prompts_once_and_draws_one_chart(
     folder = tmp_path / "s"
     screen = luthier("sweep", data, *quick, "--amounts", "25,100", "--folder", folder)
     assert screen.code == 0, screen.err
-    assert "Point 1 of 2  100pct" in screen.err and "Doubling the data" in screen.out
+    assert "Point 1 of 2  100pct" in screen.err and "oubling the data" in screen.out
     record = json.loads((folder / "sweep.json").read_text())
     assert [(each["amount"], each["rows"]) for each in record["results"]] == [(100, 46), (25, 11)]
     lines = {
