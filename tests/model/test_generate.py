@@ -1,6 +1,7 @@
 """A question gets the same answer alone, in any company, token by token, and in plain transformers; drawn ones too."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -184,3 +185,27 @@ def test_each_prompt_may_have_a_limit_of_its_own(lm: LanguageModel, prompts: lis
 
 def test_a_prompt_that_fills_the_context_streams_nothing(lm: LanguageModel) -> None:
     assert list(generate.stream(lm, [*near_the_end(lm), *[9] * 7], max_new_tokens=5)) == []
+
+
+def test_a_row_that_is_over_is_computed_no_more(
+    lm: LanguageModel, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were over went on until a quarter of a batch was; now each token of an answer costs one."""
+    computed: list[int] = []
+    forward = generate._forward
+
+    def counted(lm: LanguageModel, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+        computed.append(len(tokens) if tokens.shape[1] == 1 else 0)
+        return forward(lm, tokens, *rest)
+
+    alone = [generate.answer(lm, [prompt], max_new_tokens=20)[0].ids for prompt in prompts]
+    monkeypatch.setattr(generate, "_forward", counted)
+    limits = [7, 2, 20, 1, 12]
+    replies = generate.answer(lm, prompts, max_new_tokens=limits)
+    assert [reply.ids for reply in replies] == [ids[:most] for ids, most in zip(alone, limits, strict=True)]
+    assert sum(computed) == sum(len(reply.ids) - 1 for reply in replies)  # the first one comes from the prompt
+
+
+def test_rows_in_gaps_leave_the_others_where_they_are() -> None:
+    assert generate._closed_up([0, 2, 5, 6]) == [0, 6, 2, 5]
+    assert generate._closed_up([3]) == [3] and generate._closed_up([0, 1]) == [0, 1]

@@ -59,6 +59,23 @@ class RoomyLayer(DynamicLayer):
         super().batch_select_indices(indices)
         self._buffers = None
 
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order, and their room: those that stay where they are cost nothing.
+
+        A row that moves takes the place of one that is not kept.
+        """
+        if self._buffers is None:
+            return
+        assert all(row == place or row >= len(rows) for place, row in enumerate(rows)), "a row would be overwritten"
+        length = self.get_seq_length()
+        for buffer in self._buffers:
+            for place, row in enumerate(rows):
+                if row != place:
+                    buffer[place, :, :length] = buffer[row, :, :length]
+        keys, values = (buffer[: len(rows)] for buffer in self._buffers)
+        self._buffers = keys, values
+        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+
 
 def roomy(config: PreTrainedConfig, room: int) -> DynamicCache:
     """transformers' cache for this model, where plain layers get room for `room` tokens; others stay as they are."""
@@ -78,6 +95,14 @@ def bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
 def is_plain(cache: DynamicCache) -> bool:
     """Whether every layer keeps the keys and values of all tokens, so that caches can be put together."""
     return all(type(layer) is RoomyLayer for layer in cache.layers)
+
+
+@torch.inference_mode()
+def keep_rows(cache: DynamicCache, rows: Sequence[int]) -> None:
+    """Leave out all other rows of a plain cache; see `RoomyLayer.keep_rows`."""
+    for layer in cache.layers:
+        assert isinstance(layer, RoomyLayer)
+        layer.keep_rows(rows)
 
 
 def stacked(parts: Sequence[DynamicCache], *, shared: int, room: int) -> DynamicCache:

@@ -20,7 +20,9 @@ from luthier.model import cache as caches
 from luthier.model import trials
 from luthier.model.loading import LanguageModel
 
-DROP_AT = 0.75  # share of rows still going at which the others are dropped: dropping copies the cache
+DROP_AT = (
+    0.75  # share of rows still going at which the others are dropped, where that copies the cache: not of plain layers
+)
 SHARED_AT_LEAST = 16  # tokens of common beginning that are worth a forward pass of their own
 CACHE_BYTES = 2 << 30  # of keys and values that a batch may need: more rows at a time are faster, until memory is short
 CPU_READS, GPU_READS = 512, 16384  # prompt tokens of a forward pass; a processor keeps small batches in its cache
@@ -201,13 +203,26 @@ def _decode(
         going = [place for place, row in enumerate(rows) if row not in ended and step < limits[row]]
         if not going or step == steps:
             return
-        if len(going) <= DROP_AT * len(rows):
-            keep = torch.tensor(going, device=lm.device)
-            cache.batch_select_indices(keep)
+        plain = caches.is_plain(cache)
+        if len(going) < len(rows) and (plain or len(going) <= DROP_AT * len(rows)):
+            kept = _closed_up(going)
+            keep = torch.tensor(kept, device=lm.device)
+            if plain:
+                caches.keep_rows(cache, kept)
+            else:
+                cache.batch_select_indices(keep)
             chosen, mask = chosen[keep], mask[keep]
-            rows = [rows[place] for place in going]
+            rows = [rows[place] for place in kept]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         scores = _forward(lm, chosen[:, None], mask, cache)
+
+
+def _closed_up(going: Sequence[int]) -> list[int]:
+    """The same places, the last ones in the gaps between the first ones, so that few rows move."""
+    count = len(going)
+    last = [place for place in going if place >= count]
+    staying = set(going)
+    return [place if place in staying else last.pop() for place in range(count)]
 
 
 @torch.inference_mode()
