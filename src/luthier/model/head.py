@@ -42,8 +42,7 @@ class _HeadLoss(torch.autograd.Function):
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + size])
             if need_weight:
-                part = scores.T @ block
-                grad_weight = part if grad_weight is None else grad_weight.float().add_(part)
+                grad_weight = _added(grad_weight, scores, block)
         ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
@@ -52,6 +51,19 @@ class _HeadLoss(torch.autograd.Function):
         (outer,) = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
         grad_hidden, grad_weight = (None if grad is None else grad.mul_(outer) for grad in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
+
+
+def _added(
+    total: Float[Tensor, "vocab width"] | None,
+    scores: Float[Tensor, "block vocab"],
+    states: Float[Tensor, "block width"],
+) -> Float[Tensor, "vocab width"]:
+    """A block's share of the head's gradient, and what the blocks before it gave; in fp32, where there are several."""
+    if total is None:
+        return scores.T @ states
+    if scores.dtype == torch.float32:
+        return total.addmm_(scores.T, states)
+    return total.float().add_(scores.T @ states)
 
 
 def positions_at_once(row: int) -> int:

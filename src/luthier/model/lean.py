@@ -127,7 +127,7 @@ class _Norm(torch.autograd.Function):
             return None, grad_weight, None, None
         grad = grad * weight
         share = (grad * normed).mean(-1, keepdim=True)
-        return torch.addcmul(grad, normed, share, value=-1).mul_(root).to(states.dtype), grad_weight, None, None
+        return grad.addcmul_(normed, share, value=-1).mul_(root).to(states.dtype), grad_weight, None, None
 
 
 class _Gated(torch.autograd.Function):
