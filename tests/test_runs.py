@@ -40,6 +40,16 @@ def test_a_defect_leaves_the_run_failed_with_its_reason(run: Run) -> None:
     assert (Run(run.folder).state, Run(run.folder).record_file["reason"]) == ("failed", "division by zero")
 
 
+def test_a_crash_in_the_report_does_not_hide_what_stopped_the_run(run: Run) -> None:
+    def report() -> None:
+        raise ZeroDivisionError("a defect in the report")
+
+    with pytest.raises(ValueError, match="what stopped the run"), run.working(report):
+        raise ValueError("what stopped the run")
+    assert (run.state, run.record_file["reason"]) == ("failed", "what stopped the run")
+    assert "ZeroDivisionError: a defect in the report" in run.events("warning")[0]["message"]
+
+
 def test_running_without_a_lock_means_interrupted(run: Run) -> None:
     run.update(state="running")
     assert Run(run.folder).state == "interrupted"

@@ -154,14 +154,21 @@ class Run:
                 yield
             except BaseException as error:
                 interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) in (3, 4)
-                with contextlib.suppress(Mistake, MemoryError):  # what stopped the run is the thing to tell
+                try:
                     self.update(
                         state="interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__
                     )
                     at_end()
+                except Exception as second:  # what stopped the run is the thing to tell
+                    self._note(f"what comes at a run's end could not be done: {type(second).__name__}: {second}")
                 raise
             self.update(state="complete", reason=None)
             at_end()
+
+    def _note(self, message: str) -> None:
+        """A warning where it can still be written."""
+        with contextlib.suppress(Mistake, MemoryError):
+            self.record("warning", message=message)
 
     def record(self, kind: str, **fields: object) -> None:
         """Append an event, and tell it to the listeners; every screen and page is drawn from these."""

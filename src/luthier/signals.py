@@ -1,10 +1,17 @@
-"""Ctrl-C and a polite kill: once means finish the step and save, twice means stop now."""
+"""Ctrl-C, a polite kill and a terminal that hangs up: once means finish the step and save, twice means stop now.
+
+A hang-up comes from the shell and from the system as well, so another one means nothing new. What is ignored when the command
+starts, as a hang-up under nohup, stays ignored.
+"""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+HANG_UP = getattr(signal, "SIGHUP", None)  # not on every system
+CAUGHT = [number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None]
 
 
 @contextlib.contextmanager
@@ -14,6 +21,8 @@ def stopping(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if asked and number == HANG_UP:
+            return
         if asked:
             raise KeyboardInterrupt
         asked = True
@@ -22,7 +31,8 @@ def stopping(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield lambda: asked
     finally:

@@ -74,7 +74,7 @@ def show_result(result: "Result") -> None:
     """The marks by what was chosen, then the sentence."""
     from rich.table import Table
 
-    from luthier.cli.screen import console
+    from luthier.cli.screen import console, print_whole
 
     out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -82,7 +82,7 @@ def show_result(result: "Result") -> None:
     table.add_column("", justify="right")
     for name, count in result.counts.items():
         table.add_row(name, f"{count:,}")
-    out.print(table)
+    print_whole(out, table)
     out.print()
     print(result.sentence)
 
@@ -92,7 +92,7 @@ def show_ratings(found: "Sequence[Rating]") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from luthier.cli.screen import console
+    from luthier.cli.screen import console, print_whole
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("player")
@@ -102,7 +102,7 @@ def show_ratings(found: "Sequence[Rating]") -> None:
         low, high = rating.interval
         won = f"{100 * rating.wins / rating.votes:.0f} %"
         table.add_row(escape(rating.name), f"{rating.rating:.0f}", f"{low:.0f} – {high:.0f}", f"{rating.votes:,}", won)
-    console().print(table)
+    print_whole(console(), table)
     print("\nBradley–Terry ratings on Elo's scale, mean 1000: 400 points more are odds of 10 to 1. Ties count half.")
 
 

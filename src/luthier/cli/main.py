@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from luthier.cli import judging, keeping, planning, sweeping
+from luthier.cli import judging, keeping, planning, streams, sweeping
 from luthier.errors import EnvironmentMistake, Mistake
 
 app = typer.Typer(
@@ -272,14 +272,28 @@ sweeping.register(app)
 def main() -> None:
     """The entry point: what a user can mend is said in a line and an exit code; anything else is a defect of ours."""
     sys.path.append(str(Path.cwd()))  # so that "my_metrics:score" in a recipe finds my_metrics.py here
+    with streams.steady():
+        try:
+            _carry_out()
+        except Mistake as mistake:
+            _fail(str(mistake), mistake.exit_code)
+        except KeyboardInterrupt:
+            _fail("stopped at once; whatever was complete before is kept.", 130)
+        except MemoryError:
+            _fail(
+                "not enough memory. Lower train.tokens_per_batch, or name a smaller model.",
+                EnvironmentMistake.exit_code,
+            )
+
+
+def _carry_out() -> None:
+    """The command that was asked for; it has not succeeded where its output did not arrive."""
     try:
         app()
-    except Mistake as mistake:
-        _fail(str(mistake), mistake.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped at once; whatever was complete before is kept.", 130)
-    except MemoryError:
-        _fail("not enough memory. Lower train.tokens_per_batch, or name a smaller model.", EnvironmentMistake.exit_code)
+    except SystemExit as end:
+        if not end.code:
+            streams.expect_written()
+        raise
 
 
 def _fail(text: str, code: int) -> None:

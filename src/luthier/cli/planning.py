@@ -37,7 +37,7 @@ def plan(
     """Tell what a training will need: memory by part, disk, time; whether it fits, and what would make it fit."""
     from luthier import planning
     from luthier.cli.main import load_recipe
-    from luthier.cli.screen import console
+    from luthier.cli.screen import console, print_whole
 
     asked = load_recipe(words or [], recipe)
     found = planning.outlook(asked, memory_bytes=round(memory * 2**30) if memory else None, rehearse=probe)
@@ -46,7 +46,7 @@ def plan(
         for line in part:
             out.print(line, markup=False)
     out.print()
-    out.print(_ways(found))
+    print_whole(out, _ways(found))
     if not found.fits:
         raise SystemExit(EnvironmentMistake.exit_code)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -21,12 +22,20 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else 1000)
 
 
+def print_whole(out: Console, table: Table) -> None:
+    """A table as wide as its content: a narrow terminal folds its lines, where fitting it in would lose names and numbers."""
+    needed = Measurement.get(out, out.options.update(max_width=1000), table).maximum
+    out.width = max(out.width, needed)
+    out.print(table)
+
+
 class Screen:
     """Listens to a run. On a terminal it keeps one progress line; in a pipe it prints a plain line now and then."""
 
     def __init__(self) -> None:
         self.out = console()
         self.err = console(stderr=True)
+        self._moves = self.err.is_terminal and not self.err.is_dumb_terminal  # a line can be drawn again in its place
         columns = (TextColumn("{task.description:<9}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
         self._bar = Progress(*columns, console=self.err, transient=True)
         self._task = self._bar.add_task("", total=1, text="", visible=False)
@@ -80,7 +89,7 @@ class Screen:
         """The verdict, the table of arms and where to read on."""
         self.close()
         self.out.print()
-        self.out.print(arms_table(verdict))
+        print_whole(self.out, arms_table(verdict))
         self.out.print(f"* the best prompt, as chosen on {verdict['chosen_on']}\n")
         word = verdict["verdict"]
         self.out.print(escape(verdict["sentence"]).replace(word, f"[bold {COLOURS[word]}]{word}[/]", 1))
@@ -97,7 +106,7 @@ class Screen:
 
     def _progress(self, head: str, done: float, of: float, text: str) -> None:
         """Move the progress line; in a pipe, print it at each tenth."""
-        if self.err.is_terminal:
+        if self._moves:
             self._bar.update(self._task, description=head, completed=done, total=of, text=text, visible=True)
             self._bar.start()
             if done >= of:
@@ -169,7 +178,7 @@ class Screen:
     def _reflecting(self, event: Event) -> None:
         """Minutes may pass until the next answer."""
         text = f"optimised: instruction {event['instruction']} is being written"
-        if self.err.is_terminal:
+        if self._moves:
             self._progress("Base", 0, 1, text)
         else:
             self._line("Base", text)

@@ -82,7 +82,7 @@ def show(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from luthier.cli.screen import COLOURS, console
+    from luthier.cli.screen import COLOURS, console, print_whole
     from luthier.sweep import FILE
 
     record = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ def show(folder: Path) -> None:
             "–" if each["dev_loss"] is None else f"{each['dev_loss']:.3f}",
             f"[{COLOURS[each['verdict']]}]{each['verdict']}[/]",
         )
-    console().print(table)
+    print_whole(console(), table)
     print()
     for answer in record["answers"]:
         print(answer)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from luthier.cli import streams
 from luthier.cli.screen import COLOURS, console, interactive
 from luthier.errors import Mistake, choose
 from luthier.runs import Run
@@ -42,7 +43,7 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
     if person:
         more = f", /use NAME changes to another: {', '.join(chats)}" if in_turn else ""
         out.print(f"[dim]An empty line or Ctrl-D ends, /new starts afresh{escape(more)}.[/]")
-    while True:
+    while streams.is_read():
         try:
             text = input("> " if person else "").strip()
         except EOFError:
