@@ -15,7 +15,7 @@ CAUGHT = [number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if numbe
 
 
 @contextlib.contextmanager
-def stopping(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+def stopping(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether to stop. Outside the main thread nothing is caught, as Python demands."""
     asked = False
 

@@ -5,24 +5,27 @@ A model is a run or any other model by name; several adapters can share one base
 
 import contextlib
 import gc
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from luthier import proof
+from luthier import durable, proof
 from luthier import recipe as recipes
 from luthier.chat import Message
 from luthier.data import questions as file_questions
-from luthier.errors import Mistake, choose
+from luthier.errors import CorruptedState, Interrupted, Mistake, choose
 from luthier.model import loading, replies, tuned
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import THINKING, Room, Said
 from luthier.runs import Run, write_atomic
+from luthier.signals import stopping
 
 Tell = Callable[[str], object]
 """Hears what is worth knowing about a model's files."""
@@ -72,13 +75,22 @@ def _heard(speaker: Speaker, tell: Tell) -> Speaker:
     return speaker
 
 
-def ask(speaker: Speaker, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[Said]:
-    """Answers in the order of the prompts; greedy, so each is the same alone and in company."""
+def ask(
+    speaker: Speaker,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    on_batch: Callable[[dict[int, Said]], None] | None = None,
+) -> list[Said]:
+    """Answers in the order of the prompts; greedy, so each is the same alone and in company.
+
+    `on_batch` sees answers by the numbers of their prompts, as soon as they are there.
+    """
     lm = speaker.lm
     ids = [lm.template.prompt(prompt) for prompt in prompts]
     for prompt, tokens in zip(prompts, ids, strict=True):
         _expect_room(lm, tokens, prompt[-1].content)
-    return replies.ask(lm, ids, speaker.room(max_new_tokens))
+    return replies.ask(lm, ids, speaker.room(max_new_tokens), on_batch=on_batch)
 
 
 def _expect_room(lm: LanguageModel, tokens: Sequence[int], text: str) -> None:
@@ -128,6 +140,8 @@ def ask_file(
     """Answer every row of a file of questions; writes JSONL with `question`, `answer` and, where the model thought, `thoughts`
     in file order. Counts the answers, and those that never came, because the model was still thinking.
 
+    Until all are there they are kept in a file beside it that ends in `.part`, from which the same command goes on.
+
     With `adapters` of runs beside the model, a row's column `adapter` says which one answers it; without a name, the model.
     """
     if not output.absolute().parent.is_dir():
@@ -140,10 +154,21 @@ def ask_file(
         known: dict[str, str | None] = {"": None, **{each: each for each in adapters}}
         places = file_questions.named(questions, "adapter")
         names = [choose("adapter", word, known, where=place) for word, place in places]
-        answers = _shared_answers(tuned.load_shared(name, adapters, thinking), names, asked, max_new_tokens)
+        shared = tuned.load_shared(name, adapters, thinking)
+        speaker = Speaker(shared.lm, None, shared.thinking)
     else:
-        speaker = load_model(name, thinking, tell)
-        answers = ask(speaker, _headed(asked, speaker.system), max_new_tokens=max_new_tokens)
+        shared, speaker = None, load_model(name, thinking, tell)
+    models = [speaker.lm.folder, *(folder / "model" for folder in (adapters or {}).values())]
+    first = speaker.lm.template.prompt(asked[0])  # which holds the day, where the template tells it
+    room = [max_new_tokens, speaker.thinking, version("luthier")]
+    kept = _Kept.of(output, [repr(asked), names, first, room, list(map(_files, models))])
+    with stopping(lambda: tell("stopping after these answers; Ctrl-C again stops at once")) as stop:
+        for wanted in dict.fromkeys(names):
+            rows = [row for row, who in enumerate(names) if who == wanted and row not in kept.answers]
+            with shared.switched(wanted) if shared else contextlib.nullcontext(speaker.system) as system:
+                prompts = _headed([asked[row] for row in rows], system)
+                ask(speaker, prompts, max_new_tokens=max_new_tokens, on_batch=partial(kept.add, rows, len(asked), stop))
+    answers = [kept.answers[row] for row in range(len(asked))]
     lines = [
         {
             "question": prompt[-1].content,
@@ -154,21 +179,56 @@ def ask_file(
         for prompt, said, who in zip(asked, answers, names, strict=True)
     ]
     write_atomic(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    durable.remove(kept.path)
     return len(lines), sum(said.finish == THINKING for said in answers)
 
 
-def _shared_answers(
-    shared: tuned.Shared, names: Sequence[str | None], asked: Sequence[Sequence[Message]], max_new_tokens: int
-) -> list[Said]:
-    """The answer of each question's adapter; None lets the base answer."""
-    answers: dict[int, Said] = {}
-    for name in dict.fromkeys(names):
-        rows = [row for row, wanted in enumerate(names) if wanted == name]
-        with shared.switched(name) as system:
-            speaker = Speaker(shared.lm, system, shared.thinking)
-            found = ask(speaker, _headed([asked[row] for row in rows], system), max_new_tokens=max_new_tokens)
-        answers |= zip(rows, found, strict=True)
-    return [answers[row] for row in range(len(asked))]
+@dataclass(frozen=True)
+class _Kept:
+    """The answers of a file of questions that are there already, by row, and the file that keeps them beside the output."""
+
+    path: Path
+    answers: dict[int, Said]
+
+    @classmethod
+    def of(cls, output: Path, asked: object) -> "_Kept":
+        """Those of the command before, if it asked the same of the same models."""
+        path = output.with_name(f"{output.name}.part")
+        head = {"luthier ask": hashlib.sha256(json.dumps(asked).encode()).hexdigest()}
+        if path.exists():
+            first, *lines = _readable(path) or [{}]
+            if first == head:
+                return cls(path, {line["row"]: Said(**line["said"]) for line in lines})
+            if first.keys() != head.keys():
+                raise Mistake("already there, and no file of `luthier ask`; move it away.", where=str(path))
+        write_atomic(path, json.dumps(head) + "\n")
+        return cls(path, {})
+
+    def add(self, rows: Sequence[int], of: int, stop: Callable[[], bool], answers: Mapping[int, Said]) -> None:
+        """Keep the answers to some of the prompts, which were those of these rows; raises Interrupted if asked to stop."""
+        found = {rows[number]: said for number, said in answers.items()}
+        self.answers.update(found)
+        durable.append_json_lines(self.path, [{"row": row, "said": asdict(said)} for row, said in found.items()])
+        if stop() and len(self.answers) < of:
+            raise Interrupted(
+                f"stopped with {len(self.answers):,} of {of:,} answers, which are kept; the same command goes on.",
+                where=str(self.path),
+            )
+
+
+def _readable(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file that may be ours, without what a crash cut short; nothing is changed in it."""
+    try:
+        lines = durable.read_json_lines(path)
+    except CorruptedState:
+        return []
+    return lines if all(isinstance(line, dict) for line in lines) else []
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of a model's files: enough to see that it was exchanged."""
+    found = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _headed(asked: Sequence[Sequence[Message]], system: str | None) -> list[Sequence[Message]]:

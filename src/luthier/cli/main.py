@@ -291,6 +291,8 @@ def _carry_out() -> None:
     try:
         app()
     except SystemExit as end:
+        if end.code == 130:  # what typer makes of it
+            raise KeyboardInterrupt from end
         if not end.code:
             streams.expect_written()
         raise
