@@ -47,7 +47,7 @@ def test_no_file_is_large() -> None:
 
 
 def test_scripts_can_be_started() -> None:
-    sourced = {"scripts/environment", "scripts/reference.py"}
+    sourced = {"scripts/environment", "scripts/mutants.py", "scripts/reference.py"}
     scripts = [path for path in [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()] if path.is_file()]
     for script in scripts:
         if script.relative_to(ROOT).as_posix() in sourced:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import Interrupted, Mistake
 from luthier.model import methods
@@ -201,3 +201,14 @@ def test_an_objective_of_ones_own_is_found_by_its_dotted_name() -> None:
     assert objectives.resolve("luthier.train.objectives:Texts") is objectives.Texts
     with pytest.raises(Mistake, match=r'train.objective: "nowhere.at_all:Loss" cannot be imported'):
         objectives.resolve("nowhere.at_all:Loss")
+
+
+def test_what_training_is_compared_with_is_computed_without_dropout(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    config = AutoConfig.for_model("gpt2", vocab_size=384, n_embd=32, n_head=4, n_layer=1)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+    found = Preferences(model, settings(), tmp_path).see(pairs(3), "train").reference
+    assert model.training
+    with torch.no_grad():
+        wanted = [[log_likelihood(model.eval(), row).item() for row in pair] for pair in list.__iter__(pairs(3))]
+    torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,420 @@
+"""Mistakes that the tests must notice: each is put into a copy of the source, and the tests named beside it are run on that.
+
+A mistake is an exact replacement in the code as it is now. One that no longer applies fails too, so that the table keeps up
+with the code; so does one that only breaks an import, since that says nothing about the tests.
+"""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOOP, OPTIMIZER, OBJECTIVES = "train/loop.py", "train/optimizer.py", "train/objectives.py"
+REMEMBERED, ORDER, HEAD, PACKED = "train/remembered.py", "train/order.py", "model/head.py", "model/packed.py"
+STEP = ("tests/train/test_arithmetic.py",)
+RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
+PREFERENCES = ("tests/train/test_objectives.py", "-k", "formula or texts or fresh or mixed")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mistake: what stands in a file of src/luthier, what stands there instead, and the tests that must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = STEP
+
+
+MUTANTS = [
+    Mutant("no update at all", OPTIMIZER, "                optimizer.step()\n", "                pass\n"),
+    Mutant(
+        "gradients are not divided by the learnt tokens",
+        OPTIMIZER,
+        "(norm + 1e-6)) / learnt if",
+        "(norm + 1e-6)) if",
+    ),
+    Mutant(
+        "the norm is not divided by the learnt tokens",
+        OPTIMIZER,
+        "torch.stack(norms))) / learnt",
+        "torch.stack(norms)))",
+    ),
+    Mutant("gradients are never clipped", OPTIMIZER, "min(1.0, largest / (norm + 1e-6))", "1.0"),
+    Mutant(
+        "every gradient is stretched to the limit",
+        OPTIMIZER,
+        "min(1.0, largest / (norm + 1e-6))",
+        "largest / (norm + 1e-6)",
+    ),
+    Mutant("weight decay is ignored", OPTIMIZER, '"weight_decay": decay}', '"weight_decay": 0.0}'),
+    Mutant(
+        "weight decay on norms and biases",
+        OPTIMIZER,
+        '{"params": self.vectors, "weight_decay": 0.0}',
+        '{"params": self.vectors, "weight_decay": decay}',
+    ),
+    Mutant(
+        "no weight decay on embeddings",
+        OPTIMIZER,
+        '{"params": self.vectors, "weight_decay": 0.0}]',
+        '{"params": self.vectors, "weight_decay": 0.0}]\n        groups[0]["params"] = self.hidden\n'
+        '        groups.append({"params": self.tables, "weight_decay": 0.0})',
+    ),
+    Mutant("micro-batches are added up in bf16", OPTIMIZER, "before.float().add_(found)", "before.add_(found)"),
+    Mutant(
+        "only the last micro-batch counts",
+        OPTIMIZER,
+        "found if before is None else before.float().add_(found)",
+        "found",
+    ),
+    Mutant("gradients are kept after a step", OPTIMIZER, "self.gradients.pop(name)", "self.gradients[name]"),
+    Mutant(
+        "the model keeps its gradient after a batch",
+        OPTIMIZER,
+        "master.parameter.grad = master.parameter.grad, None",
+        "_ = master.parameter.grad, None",
+    ),
+    Mutant(
+        "only the first group gets the rate",
+        OPTIMIZER,
+        "for group in optimizer.param_groups:\n                group",
+        "for group in optimizer.param_groups[:1]:\n                group",
+    ),
+    Mutant("warm-up is ignored by the loop", LOOP, "warmup=settings.warmup_steps", "warmup=0"),
+    Mutant("the schedule is ignored by the loop", LOOP, "schedule=settings.schedule", 'schedule="constant"'),
+    Mutant("the first step has a rate of 0", OPTIMIZER, "highest * step / warmup", "highest * (step - 1) / warmup"),
+    Mutant("the rate is a step late after the warm-up", OPTIMIZER, "(step - warmup - 1)", "(step - warmup)"),
+    Mutant("the schedule ends at the warm-up's share", OPTIMIZER, "max(1, steps - warmup)", "max(1, steps)"),
+    Mutant(
+        "a step has the rate of the one before",
+        LOOP,
+        "        number, highest=settings.learning_rate",
+        "        max(1, number - 1), highest=settings.learning_rate",
+    ),
+    Mutant(
+        "the loss told is that of the last batch",
+        LOOP,
+        "sum(part.total.double() for part in found)",
+        "found[-1].total.double()",
+    ),
+    Mutant(
+        "the count is that of the last batch",
+        LOOP,
+        "optimizer.finish(sum(part.count for part in found)",
+        "optimizer.finish(sum(part.count for part in found[-1:])",
+    ),
+    Mutant("dev is looked at with dropout", LOOP, "    model.eval()\n    found", "    found"),
+    Mutant(
+        "training goes on without dropout after a look",
+        LOOP,
+        "    model.train(was_training)\n    return _means",
+        "    return _means",
+    ),
+    Mutant("dropout is alike at every step", LOOP, "SeedSequence((seed, step))", "SeedSequence((seed, 0))"),
+    Mutant("dropout is alike with every seed", LOOP, "SeedSequence((seed, step))", "SeedSequence((0, step))"),
+    Mutant(
+        "one check more than patience",
+        LOOP,
+        "progress.checks_without_best >= settings.patience",
+        "progress.checks_without_best > settings.patience",
+    ),
+    Mutant(
+        "patience is never reset",
+        LOOP,
+        "self.best_step, self.checks_without_best = loss, self.step, 0",
+        "self.best_step = loss, self.step",
+    ),
+    Mutant(
+        "the best loss is the highest",
+        LOOP,
+        "if loss < self.best_loss:",
+        "if self.best_step == 0 or loss > self.best_loss:",
+    ),
+    Mutant("the best loss is the last", LOOP, "if loss < self.best_loss:", "if True:"),
+    Mutant(
+        "the last weights are taken for the best",
+        LOOP,
+        "checkpoint.path(checkpoints, progress.best_step)",
+        "checkpoint.path(checkpoints, progress.step)",
+    ),
+    Mutant(
+        "no dev check after the last step",
+        LOOP,
+        "settings.check_every == 0 or progress.step == len(steps)",
+        "settings.check_every == 0",
+    ),
+    Mutant(
+        "the look before the first step is forgotten",
+        LOOP,
+        'progress.first_loss = False, {}, found["loss"]',
+        "progress.first_loss = False, {}, 0.0",
+    ),
+    Mutant(
+        "a schedule-free optimizer is judged where it learns",
+        LOOP,
+        "    with optimizer.evaluating():\n        found = look",
+        "    if True:\n        found = look",
+    ),
+    Mutant(
+        "a schedule-free optimizer is saved where it learns",
+        OPTIMIZER,
+        "        if not self.switched:\n            return {name",
+        "        if True:\n            return {name",
+    ),
+    Mutant(
+        "lora_alpha is ignored",
+        "model/methods.py",
+        "alpha=settings.lora_alpha, seed=settings.seed)",
+        "alpha=32, seed=settings.seed)",
+    ),
+    Mutant(
+        "dora ignores lora_alpha",
+        "model/methods.py",
+        "alpha=settings.lora_alpha, seed=settings.seed, dora=True)",
+        "alpha=32, seed=settings.seed, dora=True)",
+    ),
+    Mutant(
+        "lora_rank is ignored",
+        "model/methods.py",
+        "rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)",
+        "rank=16, alpha=settings.lora_alpha, seed=settings.seed)",
+    ),
+    Mutant(
+        "large seeds have their lower half's adapters",
+        "model/loading.py",
+        "SeedSequence(seed)",
+        "SeedSequence(seed % 2**32)",
+    ),
+    Mutant("questions are learnt as well", PACKED, "return (self.learn & (self", "return ((self.learn | True) & (self"),
+    Mutant(
+        "targets are scored by their own position",
+        HEAD,
+        "states(model, batch)[batch.targets - 1]",
+        "states(model, batch)[batch.targets]",
+    ),
+    Mutant(
+        "the loss is a mean over the batch",
+        OBJECTIVES,
+        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt)",
+        "Measured(summed_loss(model, batch) / batch.learnt, batch.learnt, batch.learnt)",
+    ),
+    Mutant(
+        "the loss is divided by all tokens",
+        OBJECTIVES,
+        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt)",
+        "Measured(summed_loss(model, batch), len(batch.tokens), batch.learnt)",
+    ),
+    Mutant(
+        "every epoch has the same order",
+        ORDER,
+        "Philox(key=[seed, number])",
+        "Philox(key=[seed, 0])",
+        ("tests/train/test_order.py",),
+    ),
+    Mutant(
+        "every seed has the same order",
+        ORDER,
+        "Philox(key=[seed, number])",
+        "Philox(key=[0, number])",
+        ("tests/train/test_order.py",),
+    ),
+    Mutant(
+        "moments are forgotten on resuming",
+        REMEMBERED,
+        'content["state"] = {numbers.get(name, name): value for name, value in found.items()}',
+        'content["state"] = {}',
+        RESUMED,
+    ),
+    Mutant(
+        "param groups are forgotten on resuming",
+        REMEMBERED,
+        "                group |= {key",
+        "                _ = {key",
+        ("tests/train/test_optimizer.py", "-k", "own"),
+    ),
+    Mutant(
+        "a user's optimizer steps once per block",
+        OPTIMIZER,
+        "if settings.optimizer in OPTIMIZERS else [list(self.masters)]",
+        "",
+        ("tests/train/test_optimizer.py", "-k", "own"),
+    ),
+    Mutant(
+        "masters are rounded on resuming",
+        OPTIMIZER,
+        'master.set(tensors[f"weight/{name}"])',
+        'master.set(tensors[f"weight/{name}"].bfloat16().float())',
+        RESUMED,
+    ),
+    Mutant(
+        "a resumed run does the last step again",
+        LOOP,
+        '    progress = Progress(**found.state["progress"])\n',
+        '    progress = Progress(**found.state["progress"])\n    progress.step -= 1\n',
+        RESUMED,
+    ),
+    Mutant(
+        "bf16 is cut off instead of rounded",
+        "train/masters.py",
+        "torch.add(bits, HALF)",
+        "torch.add(bits, 0)",
+        ("tests/train/test_masters.py",),
+    ),
+    Mutant(
+        "DPO prefers the rejected answer",
+        OBJECTIVES,
+        "rewards[:, 0] - rewards[:, 1]",
+        "rewards[:, 1] - rewards[:, 0]",
+        PREFERENCES,
+    ),
+    Mutant("DPO ignores beta", OBJECTIVES, "rewards = self.beta * (", "rewards = 0.1 * (", PREFERENCES),
+    Mutant(
+        "DPO ignores the reference",
+        OBJECTIVES,
+        "(likelihoods - rows.reference[list(numbers)].to(model.device))",
+        "likelihoods",
+        PREFERENCES,
+    ),
+    Mutant(
+        "DPO's loss lacks its logarithm",
+        OBJECTIVES,
+        "-torch.nn.functional.logsigmoid(margins).sum()",
+        "-torch.sigmoid(margins).sum()",
+        PREFERENCES,
+    ),
+    Mutant(
+        "DPO's reference is computed with dropout",
+        OBJECTIVES,
+        "        self.model.eval()\n        for numbers",
+        "        for numbers",
+        ("tests/train/test_objectives.py", "-k", "dropout"),
+    ),
+    Mutant(
+        "DPO divides by tokens, not by pairs",
+        OBJECTIVES,
+        "Measured(total, len(numbers), learnt,",
+        "Measured(total, learnt, learnt,",
+        PREFERENCES,
+    ),
+    Mutant(
+        "texts are learnt from their answers only",
+        OBJECTIVES,
+        "np.ones(len(ids), dtype=bool)",
+        "self.rows[number].learn",
+        PREFERENCES,
+    ),
+]
+
+
+class Failures:
+    """Hears from pytest which tests fail."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.names.append(report.nodeid.rpartition("::")[2])
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    if not chosen:
+        print(f"no mistake has {' or '.join(words)} in its name.", file=sys.stderr)
+        return 2
+    os.chdir(ROOT)
+    _prepare()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+            if (found := _tried(source, tests)) != (0, ""):
+                print(f"{' '.join(tests)} fails without any mistake: {found[1]}", file=sys.stderr)
+                return 1
+        bad = sum(_judged(mutant, source) for mutant in chosen)
+    print(f"\n{len(chosen) - bad} of {len(chosen)} mistakes are noticed.")
+    return 1 if bad else 0
+
+
+def _judged(mutant: Mutant, source: Path) -> bool:
+    """Print what became of a mistake; whether that is bad."""
+    file = source / "luthier" / mutant.file
+    text = file.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        word, told = "DOES NOT APPLY", f"found {text.count(mutant.old)} times in {mutant.file}"
+    else:
+        file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        code, told = _tried(source, mutant.tests)
+        file.write_text(text, encoding="utf-8")
+        word = {0: "SURVIVES", 1: "noticed"}.get(code, "DOES NOT RUN")
+    print(f"{word:<14}  {mutant.name:<52}  {told}", flush=True)
+    return word != "noticed"
+
+
+def _tried(source: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """Pytest's exit code and the first test that failed, in a process that takes Luthier from this folder."""
+    ours, theirs = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(source, tests, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        return -1, "the process died"
+    finally:
+        process.join()
+
+
+def _run(source: Path, tests: tuple[str, ...], answer: Connection) -> None:
+    import pytest
+
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    sys.path.insert(0, str(source))
+    sys.dont_write_bytecode = True
+    failures = Failures()
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "timeout=600",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
+    code = pytest.main([*options, *tests], plugins=[failures])
+    import luthier
+
+    assert luthier.__file__ and Path(luthier.__file__).is_relative_to(source)
+    answer.send((int(code), failures.names[0] if failures.names else ""))
+
+
+def _prepare() -> None:
+    """What tests/conftest.py asks for before torch comes, and then what takes long to import, once for all."""
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "NO_COLOR": "1",
+    }
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes that are forked may not share threads
+    import peft
+    import torch
+    import transformers
+
+    assert peft and torch and transformers
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
