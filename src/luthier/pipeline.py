@@ -254,6 +254,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
     settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()), kept)
+    methods.check(settled.recipe.train, blueprint.config)
     optimizer.try_own(settled.recipe.train)
     proof.try_prompts(settled.recipe, template, context, splits, proof.arms_of(asked), material)
     return Plan(settled, blueprint, data, splits, rows, material)

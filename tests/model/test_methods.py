@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 from luthier.errors import Mistake
 from luthier.model import attention, generate, lean, loading, methods
@@ -224,3 +224,25 @@ def test_four_bit_weights_compute_in_the_precision_of_training_whatever_came_bef
         assert kinds == {torch.bfloat16}
         losses.append(loss_of(model).item())
     assert losses[0] == losses[1]
+
+
+def test_weights_that_are_in_4_bits_in_their_files_learn_beside_adapters_only() -> None:
+    whole, packed = (
+        LlamaConfig(),
+        LlamaConfig(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+    )
+    for method, config in (("full", whole), ("lora", packed), ("qlora", packed)):
+        methods.check(settings(method), config)
+    with pytest.raises(Mistake, match=r"train.method: the model's weights are in 4 bits .*: train.method=qlora"):
+        methods.check(settings("full"), packed)
+
+
+def test_a_model_that_was_saved_in_4_bits_answers_as_before(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    lm = loading.load(str(tiny_model), quantised=True)
+    lm.model.save_pretrained(tmp_path / "packed")
+    lm.tokenizer.save_pretrained(tmp_path / "packed")
+    tokens = torch.tensor([PROMPTS[0]])
+    for quantised in (False, True):
+        again = loading.load(str(tmp_path / "packed"), quantised=quantised)
+        torch.testing.assert_close(again.model(tokens).logits, lm.model(tokens).logits, rtol=0, atol=0)

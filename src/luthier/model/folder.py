@@ -73,6 +73,7 @@ def read_config(folder: Path, name: str) -> PreTrainedConfig:
     """The configuration of a whole model."""
     with readable("the configuration", name):
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config.get_text_config()  # raises where a model has several
     return config
 
 

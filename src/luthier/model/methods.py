@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from luthier.errors import entry, optional
+from transformers import PreTrainedConfig
+
+from luthier.errors import Mistake, entry, optional
 from luthier.model.head import CausalModel
 from luthier.model.loading import add_adapters
 from luthier.recipe import Train
@@ -61,3 +63,10 @@ def resolve(word: str) -> Method:
     if method.quantised:
         optional("bitsandbytes", "quantised", where="train.method")
     return method
+
+
+def check(settings: Train, config: PreTrainedConfig) -> None:
+    """Refuses to tune all weights of a model whose files have them in 4 bits: such numbers cannot learn."""
+    if getattr(config, "quantization_config", None) and settings.method == "full":
+        told = "the model's weights are in 4 bits in its files and cannot learn; adapters beside them can: train.method=qlora."
+        raise Mistake(told, where="train.method")

@@ -101,7 +101,8 @@ def _read(
     folder: Path, name: str, kind: Any = AutoModelForCausalLM, **how: Any
 ) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """What transformers makes of the folder, and what it says about names; weights of other shapes are left out and named."""
-    with readable("the model", name):
+    with readable("the model", name), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You passed `quantization_config`", UserWarning)  # in 4 bits as well
         loaded: Any = kind.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
             **how,
