@@ -10,7 +10,7 @@ from tests.conftest import SENTENCES
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from luthier.chat import Conversation, Message, Template
+from luthier.chat import Conversation, Message, Template, base_template
 from luthier.model.tokenizer import template_of
 
 TURNS = (
@@ -157,3 +157,14 @@ def test_calls_of_transformers_in_between_leave_prompts_as_they_were() -> None:
     before = made.prompt(asked)
     hub("bytes")("<|user|> x", split_special_tokens=True, truncation=True, max_length=2)
     assert made.prompt(asked) == before
+
+
+@pytest.mark.parametrize("source", [TURNS, base_template("")])
+def test_many_rows_are_tokenized_in_two_calls(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub("bytes").chat_template = source
+    made, sizes = template_of(hub("bytes")), []
+    render = made.tokenizer.render
+    monkeypatch.setattr(made.tokenizer, "render", lambda texts: sizes.append(len(texts)) or render(texts))
+    talks = [Conversation.pair(f"What is {number}?", "One.") for number in range(300)]
+    rows = made.rows_of(talks)
+    assert len(sizes) <= 2 and rows == [made.rows(one) for one in talks]

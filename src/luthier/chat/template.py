@@ -108,8 +108,9 @@ class Template:
 
     @property
     def shows_thoughts(self) -> bool:
-        """Whether the template knows thoughts, so that they are learnt where the data has them."""
-        return self._habits.manner.knows
+        """Whether thoughts are learnt where the data has them: under these variables, answers have a place for them."""
+        manner = self._habits.manner
+        return manner.opens or bool(manner.behind and not manner.closes)
 
     @property
     def folds_system(self) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+SHORT = 200  # letters of a prompt's end that are worth remembering: they come again with every row
+
 
 class Tokenizer(Protocol):
     """What a template needs of a tokenizer."""
@@ -75,6 +77,7 @@ class Coder:
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         self._ids = frozenset(tokenizer.control.values())
         self._tails: dict[str, list[int]] = {}
+        self._bare: dict[str, list[int]] = {}
 
     def ids(self, rendering: Rendering) -> list[int]:
         """The ids of a rendering."""
@@ -83,8 +86,17 @@ class Coder:
         return self._with_spelled(rendering.text, rendering.spelled)
 
     def many(self, renderings: Sequence[Rendering]) -> list[list[int]]:
-        """The ids of renderings; those in which nobody spelled a control token all at once."""
-        ids = iter(self.tokenizer.render([one.text for one in renderings if not one.spelled]))
+        """The ids of renderings; those in which nobody spelled a control token all at once.
+
+        Beside them, for `row`, the prompts that have no control token from which a few tokens would tell where they end.
+        """
+        plain = [one for one in renderings if not one.spelled]
+        bare = [
+            one.text[:begin] for one in plain for begin, _ in one.learnt if not self.control.search(one.text, 0, begin)
+        ]
+        coded = self.tokenizer.render([one.text for one in plain] + bare)
+        self._bare.update(zip(bare, coded[len(plain) :], strict=True))
+        ids = iter(coded)
         return [self._with_spelled(one.text, one.spelled) if one.spelled else next(ids) for one in renderings]
 
     def row(self, rendering: Rendering, ids: list[int]) -> Encoded | None:
@@ -122,11 +134,14 @@ class Coder:
         return start + len(tail), tail
 
     def _tail(self, text: str) -> list[int]:
-        if text not in self._tails:
-            if len(text) > 200:
-                return self.tokenizer.render([text])[0]
-            self._tails[text] = self.tokenizer.render([text])[0]
-        return self._tails[text]
+        if text in self._bare:
+            return self._bare.pop(text)
+        if text in self._tails:
+            return self._tails[text]
+        ids = self.tokenizer.render([text])[0]
+        if len(text) < SHORT:
+            self._tails[text] = ids
+        return ids
 
     def _end(
         self, rendering: Rendering, place: int, ids: list[int], marks: Sequence[re.Match[str]], walls: Sequence[int]
