@@ -140,6 +140,10 @@ FEATURES = (
         ("<u>Q<e><a>«<c>final<m>A<e>»<u>R<e><a>«<c>final<m>B<e>»",),
     ),
     Feature("3 a thought opened and forgotten", FORGETS, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
+    Feature(
+        "3 a thought opened and forgotten, a blank before the answer", FORGETS, said("Q", " A"),
+        ("<u>Q<e><a><think>\n«\n</think>\n\n A<e>»",),
+    ),
     Feature("3 a thought opened and shown empty", EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
     Feature("3 an empty thought without a line break", BARE_EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«</think>A<e>»",)),
     Feature("3 a thought given, once", OPENS_AND_SHOWS, THOUGHT, ("<u>Q<e><a><think>\n«T\n</think>\n\nA<e>»",)),
@@ -163,6 +167,10 @@ FEATURES = (
     Feature(
         "10 earlier empty thoughts dropped", DROPS_EARLIER, said("Q", "A", "R", "B"),
         ("<u>Q<e><a>«<think></think>A<e>»", "<u>Q<e><a>A<e><u>R<e><a>«<think></think>B<e>»"),
+    ),
+    Feature(
+        "10 an earlier empty answer", DROPS_EARLIER, said("Q", "", "R", "B"),
+        ("<u>Q<e><a>«<think></think><e>»", "<u>Q<e><a><e><u>R<e><a>«<think></think>B<e>»"),
     ),
     Feature(
         "10 earlier context changes", EMPTY.replace("== 'assistant' %}", "== 'assistant' and loop.last %}"),

@@ -70,7 +70,7 @@ def together(
             return None
         body = body_end(turn.upto, begin, len(turn.upto), control)
         own = ends.of(turn.upto, begin, body, control)
-        if not whole.startswith(turn.upto[:body]):
+        if not whole.startswith(turn.upto[: own.start() if own else body]):
             return None
         here = ends.of(whole, begin, body, control)
         if own and (here is None or here.group() != own.group()):
@@ -95,13 +95,20 @@ def _rest(turn: Turn, control: Control) -> str:
     if turn.upto.startswith(turn.prompt):
         return turn.upto[len(turn.prompt) :]
     shared = common(turn.prompt, turn.upto, control)
-    own, rest = turn.prompt[shared:], turn.upto[shared:]
+    own = turn.prompt[shared:]
     if tags := opened(own):
         thoughts = turn.reasoning.strip()
-        return f"{thoughts}\n{tags.close}\n\n{rest.lstrip()}"
+        return f"{thoughts}\n{tags.close}\n\n{_unled(turn, shared)}"
     if not own.strip():
-        return rest.lstrip()
+        return _unled(turn, shared)
     return _header(turn, control) + turn.upto[len(turn.before) :]
+
+
+def _unled(turn: Turn, shared: int) -> str:
+    """What the template writes behind a place, without the blanks there that are not the answer's own."""
+    if not (turn.before and turn.upto.startswith(turn.before)):
+        return turn.upto[shared:].lstrip()
+    return turn.upto[shared : len(turn.before)].lstrip() + turn.upto[max(shared, len(turn.before)) :]
 
 
 def _header(turn: Turn, control: Control) -> str:

@@ -20,6 +20,7 @@ KNOWN = (
     Tags("[THINK]", "[/THINK]"),
     Tags("<|START_THINKING|>", "<|END_THINKING|>"),
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),
+    Tags("<|channel>thought", "<channel|>"),
 )
 TAG = re.compile("|".join(re.escape(tag) for tags in KNOWN for tag in (tags.open, tags.close)))
 
