@@ -19,7 +19,7 @@ from typing import Any
 
 from luthier import defaults, proof, report, resuming, talking
 from luthier import recipe as recipes
-from luthier.chat import Encoded
+from luthier.chat import Encoded, Template
 from luthier.data import encoding, given, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.prepared import Prepared
@@ -30,7 +30,7 @@ from luthier.errors import Mistake
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import contamination, errata, guards, judges, metrics, passages
 from luthier.evaluate.benchmark import Exam
-from luthier.model import device, identity, loading, memory, methods, reference, tuned
+from luthier.model import conformance, device, identity, loading, memory, methods, reference, tuned
 from luthier.model.blueprint import Blueprint
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -179,6 +179,7 @@ class Plan:
     """A recipe with every value set and why, what it needs, and the rows that it will use."""
 
     settled: Settled
+    template: Template
     blueprint: Blueprint
     dataset: Dataset
     splits: Splits
@@ -257,7 +258,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     methods.check(settled.recipe.train, blueprint.config)
     optimizer.try_own(settled.recipe.train)
     proof.try_prompts(settled.recipe, template, context, splits, proof.arms_of(asked), material)
-    return Plan(settled, blueprint, data, splits, rows, material)
+    return Plan(settled, template, blueprint, data, splits, rows, material)
 
 
 def prepare(current: Run, planned: Plan | None) -> Recipe:
@@ -295,8 +296,19 @@ def prepare(current: Run, planned: Plan | None) -> Recipe:
         "recipe",
         settings={key: [recipes.get(plain, key), why] for key, why in planned.reasons.items() if why != "as asked"},
     )
+    if not planned.rows["train"][0][0].conversation.is_document:
+        _tell_template(current, planned)
     _tell_needs(current, planned)
     return planned.recipe
+
+
+def _tell_template(current: Run, planned: Plan) -> None:
+    """Whether rows and prompts are those that others make of the model's template; a fault is a warning."""
+    found = conformance.examine(planned.template)
+    current.record("template", **found.to_json())
+    if not found.clean:
+        told = f"the chat template is {found.sentence}. See luthier template {planned.recipe.model}."
+        current.record("warning", message=told)
 
 
 def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], bool]) -> None:

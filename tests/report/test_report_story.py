@@ -262,3 +262,12 @@ def test_what_was_tried_before_the_first_step_is_told(make_run: MakeRun) -> None
         "Tried before on 8 rows: 312 tokens are learnt as marked, the last of each row an end token; rows in one batch do not "
         "notice each other."
     )
+
+
+def test_the_report_says_whether_rows_are_those_of_the_template(make_run: MakeRun) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        events.write(
+            '{"time": "", "kind": "template", "clean": true, "sentence": "rows and prompts of 9 are those of X"}\n'
+        )
+    assert told(folder).training.endswith(" Chat template: rows and prompts of 9 are those of X.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from luthier.cli import judging, keeping, planning, streams, sweeping
+from luthier.cli import judging, keeping, planning, streams, sweeping, template
 from luthier.errors import EnvironmentMistake, Mistake
 
 app = typer.Typer(
@@ -263,6 +263,7 @@ def report(run: RunFolder) -> None:
 
 
 app.command()(planning.plan)
+app.command()(template.template)
 app.command()(keeping.resume)
 app.command()(keeping.verify)
 judging.register(app)

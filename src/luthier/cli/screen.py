@@ -55,6 +55,9 @@ class Screen:
             "judge": lambda event: self._line("Judge", event["sentence"]),
             "choice": self._choice,
             "reflecting": self._reflecting,
+            "template": lambda event: self._line(
+                "Template", event["sentence"], style="bold" if event["clean"] else "yellow"
+            ),
             "selftest": self._selftest,
             "reference": lambda event: self._progress(
                 "Before",

@@ -160,10 +160,10 @@ def is_adapter(name: str) -> bool:
 
 
 def load_template(
-    name: str, *, variables: Mapping[str, object] | None = None, today: date | None = None
+    name: str, *, variables: Mapping[str, object] | None = None, today: date | None = None, weights: bool = True
 ) -> tuple[Template, int]:
-    """A model's template and context length, without its weights."""
-    folder = resolve(name)
+    """A model's template and context length; without `weights`, of a folder that need not have any."""
+    folder = resolve(name, weights=weights)
     base = _base_of(folder, name) if folders.is_adapter(folder) else folder
     config, tokenizer = folders.read_config(base, name), folders.read_tokenizer(folder, name)
     template = template_of(tokenizer, variables=variables, today=today, ends=_ends(folder, base))

@@ -175,6 +175,8 @@ class Evidence:
     dev: tuple[DevCheck, ...]
     trained: Trained | None
     selftest: SelfTest | None
+    conformance: str
+    """Whether rows and prompts are those that others make of the model's chat template, in one line."""
     foresight: tuple[Foresight, ...]
     last_event: Fields
     """The latest event that tells how far the run has come."""
@@ -233,6 +235,7 @@ def read(folder: Path) -> Evidence:
         dev=training.by_step(training.look(event) for event in events if event.get("kind") == "dev"),
         trained=training.last(events, "trained", training.end),
         selftest=training.last(events, "selftest", training.selftest),
+        conformance=training.last(events, "template", lambda event: fields.text(event, "sentence")) or "",
         foresight=foresight.read(events),
         last_event=next((event for event in reversed(events) if event.get("kind") in PROGRESS), {}),
         warnings=tuple(

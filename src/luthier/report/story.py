@@ -280,7 +280,9 @@ def training(evidence: Evidence) -> str:
             parts.append(f"kept the weights of step {trained.best_step:,} (dev loss {trained.best_loss:.3f})")
     if pairs := preferences(evidence):
         parts.append(pairs)
-    return "; ".join(parts) + "." + (f" {tried(evidence.selftest)}" if evidence.selftest else "")
+    found = [tried(evidence.selftest)] if evidence.selftest else []
+    found += [f"Chat template: {evidence.conformance}."] if evidence.conformance else []
+    return " ".join(["; ".join(parts) + ".", *found])
 
 
 def tried(test: SelfTest) -> str:
