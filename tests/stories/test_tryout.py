@@ -14,6 +14,16 @@ ONE_QUESTION = (
     "{%- if messages | length > 2 %}{{ raise_exception('One question at a time!') }}{% endif %}" + TURNS + ASK
 )
 NO_SYSTEM = "{%- if messages[0].role == 'system' %}{{ raise_exception('No system, please') }}{% endif %}" + TURNS + ASK
+NEMO = (
+    "{%- if messages[0].role == 'system' %}{% set system, rest = messages[0].content, messages[1:] %}"
+    "{% else %}{% set rest = messages %}{% endif %}"
+    "{%- for message in rest %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{%- if message.role == 'user' %}{{ '<|im_start|>' }}"
+    "{%- if loop.last and system is defined %}{{ system + '\n\n' }}{% endif %}{{ message.content + '<|im_end|>' }}"
+    "{%- else %}{{ message.content + '<|endoftext|>' }}{% endif %}{% endfor %}"
+)
+"""As Mistral-Nemo's: a system message stands before the last question, wherever that is."""
 NOTHING = "{{ raise_exception('I am closed today') }}"
 PROUD = "{%- if 'Thank you' in messages[-1].content %}{{ raise_exception('No thanks') }}{% endif %}" + TURNS + ASK
 
@@ -48,11 +58,12 @@ def test_an_arm_whose_prompts_are_refused_is_named_before_anything_is_asked(
     assert "colours.jsonl:" in screen.err
 
 
-@pytest.mark.parametrize("model", [NO_SYSTEM], indirect=True)
-def test_a_system_message_that_has_no_place_opens_the_question_in_every_arm(
+@pytest.mark.parametrize("model", [NO_SYSTEM, NEMO], indirect=True)
+def test_a_system_message_goes_where_the_template_puts_it_or_opens_the_question_in_every_arm(
     luthier: Command, data: Path, quick: list[str], model: Path, tmp_path: Path
 ) -> None:
-    words = [*quick, f"model={model}", "data.system=Be brief.", "evaluate.instruction=Say one word."]
+    words = [word for word in quick if word != "evaluate.guards=[]"]
+    words += [f"model={model}", "data.system=Be brief.", "evaluate.instruction=Say one word."]
     screen = luthier("run", data, *words, "--run", tmp_path / "r")
     assert screen.code == 0, screen.err
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from luthier.cli import streams
 from luthier.cli.screen import COLOURS, console, interactive
@@ -80,7 +81,7 @@ def _show_reply(pieces: Iterable[Piece], *, person: bool) -> None:
             print("\n")
         thinking = piece.thought
         if piece.thought:
-            console().print(escape(piece.text), style="dim", end="", soft_wrap=True)
+            console().print(Text(piece.text, style="dim"), end="", soft_wrap=True)
         else:
             print(piece.text, end="", flush=True)
     if thinking:
@@ -94,7 +95,7 @@ def show_answers(answers: Iterable[Answer]) -> None:
     for answer in answers:
         out.print(f"[bold]{escape(answer.model)}[/]  [dim]{answer.seconds:.1f} s[/]")
         if answer.said.thoughts:
-            out.print(f"[dim]{escape(answer.said.thoughts)}[/]\n")
+            out.print(Text(f"{answer.said.thoughts}\n", style="dim"))
         empty = "(no answer: still thinking)" if answer.said.finish == "thinking" else "(an empty answer)"
         out.print(escape(answer.said.text or empty))
         out.print()
