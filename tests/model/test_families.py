@@ -196,3 +196,13 @@ def test_rows_of_a_model_that_stretches_by_the_longest_are_not_told_apart_by_com
     assert [reply.ids for reply in together] == [
         generate.answer(lm, [prompt], max_new_tokens=6)[0].ids for prompt in prompts
     ]
+
+
+@pytest.mark.parametrize("length", [5, 10, 16, 17, 30])
+def test_an_answer_that_crosses_the_stretch_is_that_of_generate(
+    longrope: torch.nn.Module, tiny_model: Path, length: int
+) -> None:
+    prompt = [(7 * place) % 300 + 5 for place in range(length)]
+    (reply,) = generate.answer(embodied(longrope, tiny_model), [prompt], max_new_tokens=14)
+    plain = longrope.generate(torch.tensor([prompt]), max_new_tokens=14, do_sample=False)[0, length:].tolist()  # type: ignore[operator]
+    assert reply.ids == plain

@@ -191,6 +191,9 @@ def _decode(
         return
     cache, mask, scores = _read(lm, prompts, steps)
     rows = list(range(len(prompts)))
+    whole = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+    stretched = trials.longest_in_company(lm.model, whole) + 1  # tokens from which on a row's positions are others
+    text = list(prompts[0])
     for step in range(1, steps + 1):
         chosen = pick(scores, rows)  # batch
         new = {
@@ -213,6 +216,10 @@ def _decode(
                 cache.batch_select_indices(keep)
             chosen, mask = chosen[keep], mask[keep]
             rows = [rows[place] for place in kept]
+        if len(prompts) == 1 and len(text := [*text, *new.values()]) == stretched:
+            # as transformers does where LongRoPE changes its factors
+            cache, mask, scores = _read(lm, [text], steps - step)
+            continue
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         scores = _forward(lm, chosen[:, None], mask, cache)
 
