@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -56,12 +57,14 @@ def test_a_run_goes_on_when_nobody_reads_what_it_prints(few: list[object], tmp_p
 
 def test_a_terminal_that_hangs_up_leaves_a_run_that_goes_on(few: list[object], tmp_path: Path) -> None:
     """The shell and the system both tell it; the step is finished and saved all the same."""
-    words = [*few, "train.max_steps=400", "train.check_every=400", "train.tokens_per_step=64", "--run", tmp_path / "r"]
+    long = ["train.epochs=2000", "train.max_steps=9000", "train.check_every=9000", "train.tokens_per_step=64"]
+    words = [*few, *long, "--run", tmp_path / "r"]
     owner, terminal = pty.openpty()
     process = subprocess.Popen(command(*words), stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    while b"step 3/" not in os.read(owner, 4096):
-        pass
+    shown = b""
+    while not re.search(rb"step \d+/", shown):
+        shown += os.read(owner, 4096)
     os.close(owner)
     for _ in range(2):
         process.send_signal(signal.SIGHUP)

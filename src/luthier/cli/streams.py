@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from io import TextIOWrapper
+from io import TextIOWrapper, UnsupportedOperation
 from typing import Any, TextIO
 from unicodedata import normalize
 
@@ -76,7 +76,8 @@ def steady() -> Iterator[None]:
     _open_closed()
     streams = sys.stdin, sys.stdout, sys.stderr
     if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
+        with contextlib.suppress(UnsupportedOperation):  # it was read already, by a program that calls this one
+            sys.stdin.reconfigure(errors="replace")
     sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
     try:
         yield

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luthier.durable import write_atomic
 from luthier.errors import Mistake
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _conversation(asked: str, data: "Data") -> "Conversation | None":
         return None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "row.jsonl"
-        path.write_text(" ".join(asked.splitlines()) + "\n", encoding="utf-8")
+        write_atomic(path, " ".join(asked.splitlines()) + "\n")
         try:
             return dataset.load(data.model_copy(update={"path": path})).items[0].conversation
         except Mistake as mistake:
