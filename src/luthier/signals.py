@@ -1,7 +1,8 @@
 """Ctrl-C, a polite kill and a terminal that hangs up: once means finish the step and save, twice means stop now.
 
-A hang-up comes from the shell and from the system as well, so another one means nothing new. What is ignored when the command
-starts, as a hang-up under nohup, stays ignored.
+A hang-up comes from the shell and from the system as well, so another one means nothing new. One that is ignored when the
+command starts, as under nohup, stays ignored. An interrupt does not: scripts ignore it for whatever they start in the
+background, and a run that was started so must still hear `kill -INT`.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ def stopping(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    heard = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [number for number in CAUGHT if number != HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield lambda: asked

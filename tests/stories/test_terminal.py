@@ -85,6 +85,17 @@ def test_a_hang_up_that_is_ignored_when_a_command_starts_stays_ignored() -> None
         signal.signal(signal.SIGHUP, before)
 
 
+def test_an_interrupt_is_heard_where_a_script_started_the_command_in_the_background() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as with `&` in a script
+    try:
+        with stopping(lambda: None) as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_loss_that_is_no_number_leaves_a_failed_run(luthier: Command, few: list[object], tmp_path: Path) -> None:
     screen = luthier(*few, "train.learning_rate=1e39", "train.warmup_steps=0", "--run", tmp_path / "r")
     assert screen.code == 2
