@@ -69,8 +69,8 @@ def make(folder: Path, texts: Sequence[str], *, template: str = TEMPLATE, contex
     return folder
 
 
-def teach(folder: Path, conversations: Sequence[Conversation], *, today: date, steps: int = 150) -> None:
-    """Have the model learn these by heart, by plain gradient steps on all of them at once."""
+def teach(folder: Path, conversations: Sequence[Conversation], *, today: date, steps: int = 250) -> None:
+    """Have the model learn these by heart, so well that every processor agrees: plain gradient steps on all of them at once."""
     lm = loading.load(str(folder), today=today)
     rows = [row for conversation in conversations for row in lm.template.rows(conversation)]
     longest = max(len(row.ids) for row in rows)
@@ -80,10 +80,12 @@ def teach(folder: Path, conversations: Sequence[Conversation], *, today: date, s
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
         labels[number, : len(row.ids)] = torch.tensor(row.ids).where(torch.tensor(row.learn), torch.tensor(-100))
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=6e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     lm.model.train()
     for _ in range(steps):
         optimizer.zero_grad()
         loss = lm.model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()
+        schedule.step()
     lm.model.save_pretrained(folder)  # type: ignore[operator]
