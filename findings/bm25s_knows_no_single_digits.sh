@@ -8,7 +8,7 @@
 #     index                ValueError: max() arg is an empty sequence
 #
 # Chinese runs without blanks into the same rule from the other side: a whole sentence is one word, so no two are alike. So
-# Luthier cuts texts into words itself (data/words.py), and asks bm25s only about words that it has seen (evaluate/search.py).
+# Luthier cuts texts into words itself (data/words.py), and asks bm25s only about words that it has seen (evaluate/prompts/retrieval.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -8,7 +8,7 @@
 #     without (disabled)   20, 13, 14, 12, 19
 #
 # The scores are the same. With examples chosen in this way a prompt, and what a model answers to it, differs from machine to
-# machine; so Luthier takes the scores from bm25s and sorts them itself, stably (evaluate/search.py).
+# machine; so Luthier takes the scores from bm25s and sorts them itself, stably (evaluate/prompts/retrieval.py).
 set -euo pipefail
 grep -qw avx2 /proc/cpuinfo || { echo "this needs a processor with AVX2"; exit 2; }
 folder=$(mktemp -d)

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOP, OPTIMIZER, OBJECTIVES = "train/loop.py", "train/optimizer.py", "train/objectives.py"
-REMEMBERED, ORDER, HEAD, PACKED = "train/remembered.py", "train/order.py", "model/head.py", "model/packed.py"
+REMEMBERED, ORDER, HEAD, PACKED = "train/optimizer_state.py", "train/order.py", "model/head.py", "model/packed.py"
 STEP = ("tests/train/test_arithmetic.py",)
 RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
 PREFERENCES = ("tests/train/test_objectives.py", "-k", "formula or texts or fresh or mixed")
@@ -143,8 +143,8 @@ MUTANTS = [
     Mutant(
         "the last weights are taken for the best",
         LOOP,
-        "checkpoint.path(checkpoints, progress.best_step)",
-        "checkpoint.path(checkpoints, progress.step)",
+        "manifest.path(checkpoints, progress.best_step)",
+        "manifest.path(checkpoints, progress.step)",
     ),
     Mutant(
         "no dev check after the last step",
@@ -264,10 +264,10 @@ MUTANTS = [
     ),
     Mutant(
         "bf16 is cut off instead of rounded",
-        "train/masters.py",
+        "train/master_weights.py",
         "torch.add(bits, HALF)",
         "torch.add(bits, 0)",
-        ("tests/train/test_masters.py",),
+        ("tests/train/test_master_weights.py",),
     ),
     Mutant(
         "DPO prefers the rejected answer",

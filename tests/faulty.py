@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier import durable
-from luthier.durable import Disk
+from luthier.runs import durable
+from luthier.runs.durable import Disk
 
 Fault = Callable[[str, tuple[Any, ...]], None]
 OPERATIONS = ("create", "extend", "write", "truncate", "flush", "rename", "make_folder", "remove_file", "remove_folder")
@@ -291,10 +291,10 @@ def _nurse() -> None:
     import torch
 
     import luthier.cli.main
-    import luthier.cli.running
-    import luthier.integrity  # noqa: F401
+    import luthier.cli.run
+    import luthier.runs.verify  # noqa: F401
     import scenarios  # noqa: F401
-    from luthier.evaluate.errata import spelling
+    from luthier.evaluate.error_analysis import spelling
 
     for language in spelling.LANGUAGES:  # seconds that every child would spend
         spelling._dictionary(language)

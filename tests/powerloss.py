@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from luthier.durable import Disk
+from luthier.runs.durable import Disk
 
 
 @dataclass

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from luthier import durable
 from luthier.chat import Conversation, Encoded, Message
 from luthier.data import prepared
 from luthier.data.dataset import Item
 from luthier.errors import CorruptedState, Mistake
-from luthier.evaluate import plan
+from luthier.evaluate.verdict import analysis_plan
 from luthier.model import loading
 from luthier.recipe import Train
-from luthier.runs import Run
+from luthier.runs import Run, durable, manifest
 from luthier.train import checkpoint, loop
 from token_rows import counting
 
@@ -64,7 +63,7 @@ def three_checkpoints(folder: Path) -> None:
 
 def check_checkpoints(folder: Path, done: bool) -> None:
     """Every folder that has a checkpoint's name is one, and holds what was saved."""
-    found = [checkpoint.verify(one) for one in checkpoint.folders(folder)]
+    found = [checkpoint.verify(one) for one in manifest.folders(folder)]
     for one in found:
         held = one.tensors()
         assert {name: tensor.tolist() for name, tensor in tensors(one.step).items()} == {
@@ -123,13 +122,15 @@ def check_answers(folder: Path, done: bool) -> None:
 
 def freeze_plan(folder: Path) -> None:
     run = Run(folder / "run")
-    made = plan.freeze({"arms": ["zero-shot", "fine-tuned"], "n": 300}, folder / "run" / "evaluation" / "plan.json")
+    made = analysis_plan.freeze(
+        {"arms": ["zero-shot", "fine-tuned"], "n": 300}, folder / "run" / "evaluation" / "plan.json"
+    )
     run.update(hashes={"plan": made.sha256})
 
 
 def check_plan(folder: Path, done: bool) -> None:
     """No plan, or the whole of it; its hash is noted only where it is."""
-    found = plan.read(folder / "run" / "evaluation" / "plan.json")
+    found = analysis_plan.read(folder / "run" / "evaluation" / "plan.json")
     noted = Run(folder / "run").record_file.get("hashes", {}).get("plan")
     assert noted in (None, found and found.sha256)
     assert not done or (noted and found and found.content["n"] == 300)

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from luthier import defaults
 from luthier.data.prepared import Row
 from luthier.errors import Interrupted
 from luthier.model import loading
 from luthier.model.device import pick_device, pick_precision, products_per_second
+from luthier.pipeline import defaults
 from luthier.recipe import Train
-from luthier.train import checkpoint, loop, order
+from luthier.runs import manifest
+from luthier.train import loop, order
 
 ROWS, LENGTH = 2_000, 110  # of short chats
 SAVES = 3
@@ -96,7 +97,7 @@ def train(folder: Path, name: str, method: str, *, saves: int) -> dict[str, Any]
         "save": [fields["seconds"] for _, kind, fields in events if kind == "checkpoint"],
         "to first step": first - loaded,
         "resumed": [fields["step"] for _, kind, fields in events if kind == "resumed"],
-        "bytes": sum(file.stat().st_size for file in checkpoint.folders(folder)[0].iterdir()),
+        "bytes": sum(file.stat().st_size for file in manifest.folders(folder)[0].iterdir()),
     }
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from luthier import pipeline, talking
+from luthier import inference, pipeline
 from luthier import recipe as recipes
 from luthier.errors import Mistake
 from luthier.model import tuned
@@ -61,7 +61,7 @@ class Tuned:
 
     @cached_property
     def _model(self) -> Any:
-        return talking.load_model(str(self.folder))
+        return inference.load_model(str(self.folder))
 
     @overload
     def ask(self, question: str, *, max_new_tokens: int = 512) -> str: ...
@@ -89,7 +89,7 @@ class Adapters:
     ) -> str | list[str]:
         """The answer with this adapter on, or without one, the base model's; of several questions, all of theirs."""
         with self._shared.switched(adapter) as system:
-            return _asked(talking.Speaker(self._shared.lm, system, self._shared.thinking), question, max_new_tokens)
+            return _asked(inference.Speaker(self._shared.lm, system, self._shared.thinking), question, max_new_tokens)
 
 
 def finetune(
@@ -124,6 +124,6 @@ def load(run: str | Path, *, adapters: Mapping[str, str | Path] | None = None) -
 
 def _asked(speaker: Any, question: str | list[str] | tuple[str, ...], max_new_tokens: int) -> str | list[str]:
     questions = [question] if isinstance(question, str) else list(question)
-    prompts = [talking.question(text, speaker.system) for text in questions]
-    answers = [said.text for said in talking.ask(speaker, prompts, max_new_tokens=max_new_tokens)]
+    prompts = [inference.question(text, speaker.system) for text in questions]
+    answers = [said.text for said in inference.ask(speaker, prompts, max_new_tokens=max_new_tokens)]
     return answers[0] if isinstance(question, str) else answers

@@ -3,7 +3,7 @@
 import pytest
 from tests.chat.conftest import Make, talk
 
-from luthier.chat import Message, trial
+from luthier.chat import Message, sandbox
 from luthier.errors import Mistake
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -50,10 +50,10 @@ def test_the_sandbox_keeps_templates_from_python(make: Make) -> None:
 
 def test_a_trial_that_cannot_be_held_is_a_refusal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     ranged = TURNS + "{% for n in range(3) %}{% endfor %}"
-    monkeypatch.setattr(trial.sys, "executable", "false")
+    monkeypatch.setattr(sandbox.sys, "executable", "false")
     with pytest.raises(Mistake, match="could not be tried: no reason given"):
         make(ranged + " ")
     monkeypatch.undo()
-    monkeypatch.setattr(trial, "PATIENCE", 0.001)
+    monkeypatch.setattr(sandbox, "PATIENCE", 0.001)
     with pytest.raises(Mistake, match=r"needs more than 0\.001 seconds for two short messages"):
         make(ranged + "  ")

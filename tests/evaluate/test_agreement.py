@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.evaluate.agreement import Agreement, among, cohen, fleiss
+from luthier.evaluate.judge.agreement import Agreement, among, cohen, fleiss
 
 
 def test_cohens_kappa_by_hand() -> None:

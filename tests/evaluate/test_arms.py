@@ -7,9 +7,9 @@ import pytest
 from luthier.chat import Conversation, Message, Template
 from luthier.data.dataset import Item
 from luthier.errors import Mistake
-from luthier.evaluate import arms, examples
-from luthier.evaluate.arms import Bench
-from luthier.evaluate.passages import Passage
+from luthier.evaluate.prompts import arms, demonstrations
+from luthier.evaluate.prompts.arms import Bench
+from luthier.evaluate.prompts.passages import Passage
 from luthier.model import loading
 from luthier.recipe import Endpoint
 
@@ -70,7 +70,7 @@ def test_examples_go_one_by_one_where_they_do_not_fit(template: Template) -> Non
 
 
 def test_each_draw_is_balanced_and_another(template: Template) -> None:
-    sets = [examples.fixed(TRAIN, 6, draw=draw) for draw in range(3)]
+    sets = [demonstrations.fixed(TRAIN, 6, draw=draw) for draw in range(3)]
     for chosen in sets:
         assert sorted(example.conversation.answer for example in chosen[:3]) == sorted(LABELS)
         assert sorted(example.conversation.answer for example in chosen) == sorted(LABELS * 2)

@@ -6,7 +6,7 @@ import pytest
 
 from luthier.data.leakage import KINDS
 from luthier.evaluate import verdict
-from luthier.evaluate.contamination import weigh
+from luthier.evaluate.verdict.contamination import weigh
 
 Result = dict[str, Any]
 

@@ -7,7 +7,7 @@ import pytest
 
 from luthier.chat import Message
 from luthier.errors import Mistake
-from luthier.evaluate.endpoint import Endpoint, Unavailable
+from luthier.evaluate.answers.endpoint import Endpoint, Unavailable
 from luthier.recipe import Endpoint as Settings
 from openai_server import Reply, completion, serving
 

@@ -11,13 +11,13 @@ import pytest
 
 import thinking
 from luthier.errors import EnvironmentMistake, Mistake
-from luthier.evaluate import judge, judges
+from luthier.evaluate.judge import pairwise, sources
 from luthier.model import loading
 from openai_server import completion, serving
 
 
-def pair(number: int, tuned: str = "good", prompt: str = "bad") -> judge.Pair:
-    return judge.Pair(f"i{number}", f"data.jsonl:{number}", f"g{number}", "Which?", "good", tuned, prompt)
+def pair(number: int, tuned: str = "good", prompt: str = "bad") -> pairwise.Pair:
+    return pairwise.Pair(f"i{number}", f"data.jsonl:{number}", f"g{number}", "Which?", "good", tuned, prompt)
 
 
 def after(prompt: str, head: str) -> str:
@@ -31,8 +31,10 @@ def sound(prompt: str) -> str:
     return f"Because it is right.\nVERDICT: {good[0] if len(good) == 1 else 'TIE'}"
 
 
-def ruling(first: judge.Winner | None, second: judge.Winner | None, longer: int = 0, item: str = "i") -> judge.Ruling:
-    return judge.Ruling(item, item, first, second, longer)
+def ruling(
+    first: pairwise.Winner | None, second: pairwise.Winner | None, longer: int = 0, item: str = "i"
+) -> pairwise.Ruling:
+    return pairwise.Ruling(item, item, first, second, longer)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def ruling(first: judge.Winner | None, second: judge.Winner | None, longer: int 
     ],
 )
 def test_only_a_clear_verdict_is_read(reply: str, verdict: str | None) -> None:
-    assert judge.verdict_of(reply) == verdict
+    assert pairwise.verdict_of(reply) == verdict
 
 
 def test_the_prompt_shows_both_answers_and_keeps_braces_of_the_data() -> None:
@@ -62,15 +64,15 @@ def test_the_prompt_shows_both_answers_and_keeps_braces_of_the_data() -> None:
 
 def test_a_preference_that_survives_the_swap_wins(tmp_path: Path) -> None:
     items = [pair(1), pair(2, "bad", "good"), pair(3, "good", "good too")]
-    rulings = judge.compare(judge.Judge.of(sound), items, file=tmp_path / "judgements.jsonl")
+    rulings = pairwise.compare(pairwise.Judge.of(sound), items, file=tmp_path / "judgements.jsonl")
     assert [each.outcome for each in rulings] == ["tuned", "prompt", "tie"]
     assert all(each.consistent for each in rulings)
 
 
 def test_a_preference_for_a_place_is_a_tie_and_is_told(tmp_path: Path) -> None:
-    always_first = judge.Judge.of(lambda prompt: "VERDICT: A", "first")
-    rulings = judge.compare(always_first, [pair(1), pair(2)], file=tmp_path / "judgements.jsonl")
-    found = judge.summary(rulings, judge="first", seed=0)
+    always_first = pairwise.Judge.of(lambda prompt: "VERDICT: A", "first")
+    rulings = pairwise.compare(always_first, [pair(1), pair(2)], file=tmp_path / "judgements.jsonl")
+    found = pairwise.summary(rulings, judge="first", seed=0)
     assert (found["ties"], found["inconsistent"], found["position_consistency"]) == (2, 2, 0)
     assert (found["preferred_first"], found["preferred_second"], found["difference"]) == (2, 0, 0)
     assert "survived a swap of the two answers in 0% of the pairs" in found["sentence"]
@@ -83,13 +85,13 @@ def test_what_is_judged_is_not_asked_again(tmp_path: Path) -> None:
         asked.append(prompt)
         return sound(prompt)
 
-    first = judge.compare(judge.Judge.of(counting, "a"), [pair(1), pair(2, "bad", "good")], file=file)
-    again = judge.compare(
-        judge.Judge.of(counting, "a"), [pair(1), pair(2, "bad", "good"), pair(3, "b", "c")], file=file
+    first = pairwise.compare(pairwise.Judge.of(counting, "a"), [pair(1), pair(2, "bad", "good")], file=file)
+    again = pairwise.compare(
+        pairwise.Judge.of(counting, "a"), [pair(1), pair(2, "bad", "good"), pair(3, "b", "c")], file=file
     )
     assert len(asked) == 6 and again[:2] == first
-    judge.compare(judge.Judge.of(counting, "a"), [pair(1, tuned="new answer")], file=file)
-    judge.compare(judge.Judge.of(counting, "b"), [pair(1)], file=file)
+    pairwise.compare(pairwise.Judge.of(counting, "a"), [pair(1, tuned="new answer")], file=file)
+    pairwise.compare(pairwise.Judge.of(counting, "b"), [pair(1)], file=file)
     assert len(asked) == 10  # another answer, and another judge
     assert [*json.loads(file.read_text().splitlines()[0])] == [
         "pair", "item", "place", "group", "judge", "tuned_first", "tuned_second", "replies",
@@ -109,8 +111,8 @@ def test_pairs_come_from_the_lines_of_two_arms() -> None:
         }
 
     lines = [line("few-shot", "1", "x"), line("fine-tuned", "1", "y"), line("fine-tuned", "2", "z")]
-    found = judge.pairs(lines, tuned="fine-tuned", prompt="few-shot")
-    assert found == [judge.Pair("1", "d:1", "g", "q", "r", "y", "x")]
+    found = pairwise.pairs(lines, tuned="fine-tuned", prompt="few-shot")
+    assert found == [pairwise.Pair("1", "d:1", "g", "q", "r", "y", "x")]
 
 
 def test_summary_by_hand() -> None:
@@ -120,7 +122,7 @@ def test_summary_by_hand() -> None:
         ruling("tuned", "prompt", 0, "t"),
         ruling(None, "tuned", 5, "u"),
     ]
-    found = judge.summary(rulings, judge="model", seed=0)
+    found = pairwise.summary(rulings, judge="model", seed=0)
     assert (found["tuned_wins"], found["prompt_wins"], found["ties"], found["unread"], found["n"]) == (9, 3, 1, 1, 14)
     assert found["position_consistency"] == pytest.approx(12 / 13)
     assert found["difference"] == pytest.approx(6 / 13)
@@ -140,39 +142,39 @@ def test_fifty_human_labels_calibrate() -> None:
     rulings = [ruling("tuned", "tuned", item=f"i{n}") for n in range(30)]
     rulings += [ruling("prompt", "prompt", item=f"i{n}") for n in range(30, 60)]
     human = {f"i{n}": "tuned" if n < 35 else "prompt" for n in range(10, 60)}
-    found = judge.summary(rulings, judge="model", human=human, seed=0)
+    found = pairwise.summary(rulings, judge="model", human=human, seed=0)
     # 20 both tuned, 25 both prompt, 5 apart: agreement 0.9; by chance 0.4·0.5 + 0.6·0.5 = 0.5.
     assert found["calibrated"] and found["human"] == {"labels": 50, "agreement": 0.9, "kappa": pytest.approx(0.8)}
     assert "(calibrated on 50 human labels, Cohen's kappa 0.80)" in found["sentence"]
     del human["i10"]
-    assert "uncalibrated: 49 of the 50" in judge.summary(rulings, judge="model", human=human, seed=0)["sentence"]
+    assert "uncalibrated: 49 of the 50" in pairwise.summary(rulings, judge="model", human=human, seed=0)["sentence"]
 
 
 def test_kappa_by_hand() -> None:
-    assert judge.cohen_kappa(["tuned", "prompt"], ["prompt", "tuned"]) == pytest.approx(-1)
-    assert judge.cohen_kappa(["tie", "tie"], ["tie", "tie"]) is None
+    assert pairwise.cohen_kappa(["tuned", "prompt"], ["prompt", "tuned"]) == pytest.approx(-1)
+    assert pairwise.cohen_kappa(["tie", "tie"], ["tie", "tie"]) is None
 
 
 def test_a_judge_that_cannot_be_read_at_all_is_a_mistake(tmp_path: Path) -> None:
-    rulings = judge.compare(
-        judge.Judge.of(lambda prompt: "Both are fine."), [pair(1)], file=tmp_path / "judgements.jsonl"
+    rulings = pairwise.compare(
+        pairwise.Judge.of(lambda prompt: "Both are fine."), [pair(1)], file=tmp_path / "judgements.jsonl"
     )
     with pytest.raises(
         Mistake, match=r"^evaluate\.judge: none of the replies of the judge .* to 1 pairs could be read; exp"
     ):
-        judge.summary(rulings, judge="function", seed=0)
+        pairwise.summary(rulings, judge="function", seed=0)
     with pytest.raises(Mistake, match="no pairs to judge"):
-        judge.summary([], judge="function", seed=0)
+        pairwise.summary([], judge="function", seed=0)
 
 
 def test_a_judge_that_fails_is_told_with_the_row(tmp_path: Path) -> None:
     file = tmp_path / "judgements.jsonl"
     with pytest.raises(Mistake, match=r'^data\.jsonl:1: the judge "function" failed: ZeroDivisionError'):
-        judge.compare(judge.Judge.of(lambda prompt: str(1 / 0)), [pair(1)], file=file)
+        pairwise.compare(pairwise.Judge.of(lambda prompt: str(1 / 0)), [pair(1)], file=file)
     with pytest.raises(Mistake, match=r"data\.jsonl:1 … data\.jsonl:2: .* gave 4 replies \(NoneType\) to 4 prompts"):
-        judge.compare(judge.Judge("none", lambda prompts: [None] * len(prompts)), [pair(1), pair(2)], file=file)  # type: ignore[list-item]
+        pairwise.compare(pairwise.Judge("none", lambda prompts: [None] * len(prompts)), [pair(1), pair(2)], file=file)  # type: ignore[list-item]
     with pytest.raises(Mistake, match='the human label of item i1 is "left"; expected'):
-        judge.summary([ruling("tie", "tie", item="i1")], judge="f", human={"i1": "left"}, seed=0)
+        pairwise.summary([ruling("tie", "tie", item="i1")], judge="f", human={"i1": "left"}, seed=0)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -206,9 +208,9 @@ def service() -> Iterator[str]:
 
 
 def test_an_endpoint_judges(service: str, tmp_path: Path) -> None:
-    found = judges.resolve(f"{service}#judge")
+    found = sources.resolve(f"{service}#judge")
     assert found.name == f"judge at {service}"
-    rulings = judge.compare(found, [pair(1), pair(2, "bad", "good")], file=tmp_path / "judgements.jsonl")
+    rulings = pairwise.compare(found, [pair(1), pair(2, "bad", "good")], file=tmp_path / "judgements.jsonl")
     assert [each.outcome for each in rulings] == ["tuned", "prompt"]
 
 
@@ -216,11 +218,11 @@ def test_an_endpoint_that_cannot_judge_says_why(service: str) -> None:
     with pytest.raises(
         EnvironmentMistake, match=r"chat/completions: the judge's endpoint answered 404 .*no such model"
     ):
-        judges.endpoint(service, "unknown").ask(["x"])
+        sources.endpoint(service, "unknown").ask(["x"])
     with pytest.raises(EnvironmentMistake, match=r"gave no chat completion; expected choices\[0\]"):
-        judges.endpoint(service, "silent").ask(["x"])
+        sources.endpoint(service, "silent").ask(["x"])
     with pytest.raises(Mistake, match=r"evaluate\.judge: which model of http://localhost:1/v1\?"):
-        judges.resolve("http://localhost:1/v1")
+        sources.resolve("http://localhost:1/v1")
 
 
 def test_an_endpoint_that_is_down_says_so() -> None:
@@ -228,7 +230,7 @@ def test_an_endpoint_that_is_down_says_so() -> None:
     port = server.server_port
     server.server_close()
     with pytest.raises(EnvironmentMistake, match=r"the judge's endpoint cannot be reached: .*Is it running"):
-        judges.endpoint(f"http://127.0.0.1:{port}/v1", "judge").ask(["x"])
+        sources.endpoint(f"http://127.0.0.1:{port}/v1", "judge").ask(["x"])
 
 
 def test_a_users_function_and_a_local_model_judge(
@@ -236,14 +238,14 @@ def test_a_users_function_and_a_local_model_judge(
 ) -> None:
     (tmp_path / "own_judge_of_a_user.py").write_text("def even(prompt): return 'VERDICT: TIE'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert judges.resolve("own_judge_of_a_user:even").ask(["x", "y"]) == ["VERDICT: TIE"] * 2
+    assert sources.resolve("own_judge_of_a_user:even").ask(["x", "y"]) == ["VERDICT: TIE"] * 2
     with pytest.raises(Mistake, match=r'evaluate\.judge: cannot load the judge "own_judge_of_a_user:odd"'):
-        judges.resolve("own_judge_of_a_user:odd")
-    local = judges.resolve(str(tiny_model), max_new_tokens=8)
+        sources.resolve("own_judge_of_a_user:odd")
+    local = sources.resolve(str(tiny_model), max_new_tokens=8)
     replies = local.ask(["Which?", "A longer question?"])
     assert len(replies) == 2 and all(isinstance(reply, str) for reply in replies)
     with pytest.raises(Mistake, match="Name a judge with a longer context"):
-        judges.local(loading.load(str(tiny_model)), max_new_tokens=600).ask(["Which?"])
+        sources.local(loading.load(str(tiny_model)), max_new_tokens=600).ask(["Which?"])
 
 
 def test_a_judge_that_thinks_is_read_behind_its_thoughts(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_a_judge_that_thinks_is_read_behind_its_thoughts(tmp_path: Path) -> None
         return completion("<think>\nVERDICT: A\n</think>\n\nVERDICT: B")
 
     with serving(reply) as server:
-        assert judges.endpoint(server.url, "judge").ask(["x"]) == ["VERDICT: B"]
+        assert sources.endpoint(server.url, "judge").ask(["x"]) == ["VERDICT: B"]
     lm = loading.load(str(thinking.make(tmp_path / "m", ["which is better?"])))
     with pytest.raises(Mistake, match=r"its reply 1128"):
-        judges.local(lm, max_new_tokens=1000).ask(["Which?"])
+        sources.local(lm, max_new_tokens=1000).ask(["Which?"])

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from luthier.errors import Mistake
-from luthier.evaluate import passages
-from luthier.evaluate.search import Index
+from luthier.evaluate.prompts import passages
+from luthier.evaluate.prompts.retrieval import Index
 
 LONG = " ".join(f"word{number}" for number in range(450))
 
@@ -98,7 +98,7 @@ def test_equal_texts_come_in_their_order_on_every_processor() -> None:
     assert Index(texts).most_like("the same", 5) == [0, 1, 2, 3, 4]
     assert Index(texts).most_like("entirely another", 42) == [40, 41, *range(40)]
     search = "Index([f'same {n % 3}' for n in range(900)]).most_like('same 2', 9)"
-    told = f"from luthier.evaluate.search import Index; print({search})"
+    told = f"from luthier.evaluate.prompts.retrieval import Index; print({search})"
     plain = dict(os.environ) | {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX AVX2 X86_V3 X86_V4"}
     found = [
         subprocess.check_output([sys.executable, "-c", told], env=env, text=True) for env in (dict(os.environ), plain)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from luthier.errors import Mistake
-from luthier.evaluate.ratings import PRIOR_TIES, SCALE, Vote, rate
+from luthier.evaluate.judge.ratings import PRIOR_TIES, SCALE, Vote, rate
 
 PLAYERS = "abcd"
 

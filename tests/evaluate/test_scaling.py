@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from luthier.evaluate.scaling import doubling
+from luthier.evaluate.statistics.scaling import doubling
 
 ROWS = [100, 200, 400, 800]
 

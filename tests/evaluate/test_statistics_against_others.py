@@ -8,7 +8,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from luthier.evaluate import judge, statistics
+from luthier.evaluate import statistics
+from luthier.evaluate.judge import pairwise
 
 RNG = np.random.default_rng(7)
 
@@ -62,4 +63,4 @@ def test_cohens_kappa_agrees() -> None:
     words = ("tuned", "prompt", "tie")
     first = [words[row] for row in range(3) for column in range(3) for _ in range(table[row, column])]
     second = [words[column] for row in range(3) for column in range(3) for _ in range(table[row, column])]
-    assert judge.cohen_kappa(first, second) == pytest.approx(cohens_kappa(table).kappa)
+    assert pairwise.cohen_kappa(first, second) == pytest.approx(cohens_kappa(table).kappa)

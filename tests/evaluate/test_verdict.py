@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from luthier.errors import Mistake
-from luthier.evaluate import secondary, verdict
+from luthier.evaluate import verdict
+from luthier.evaluate.verdict import secondary
 
 Scores = list[float]
 

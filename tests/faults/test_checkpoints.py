@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from faulty import BROKEN, FULL, FaultyDisk, Nursery, disk, weights_hash
-from luthier import durable
-from luthier.durable import Disk
 from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
+from luthier.runs import durable
+from luthier.runs import manifest as manifest_of
+from luthier.runs.durable import Disk
 from luthier.train import checkpoint
 from scenarios import save_checkpoint, tensors, three_checkpoints, train
 
@@ -40,7 +41,7 @@ def test_a_damaged_file_is_found_and_the_checkpoint_before_is_taken(
     tmp_path: Path, tally: Tally, file: str, every: int
 ) -> None:
     three_checkpoints(tmp_path)
-    target = checkpoint.path(tmp_path, 3) / file
+    target = manifest_of.path(tmp_path, 3) / file
     whole = target.read_bytes()
     for _, content in damaged_copies(whole, every):
         target.write_bytes(content)
@@ -55,17 +56,17 @@ def test_a_damaged_file_is_found_and_the_checkpoint_before_is_taken(
 
 def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path: Path) -> None:
     three_checkpoints(tmp_path)
-    shutil.move(checkpoint.path(tmp_path, 3), checkpoint.path(tmp_path, 9))
+    shutil.move(manifest_of.path(tmp_path, 3), manifest_of.path(tmp_path, 9))
     with pytest.raises(CorruptedState, match="this is the checkpoint of step 3"):
-        checkpoint.verify(checkpoint.path(tmp_path, 9))
+        checkpoint.verify(manifest_of.path(tmp_path, 9))
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused_and_not_passed_over(tmp_path: Path) -> None:
     three_checkpoints(tmp_path)
-    file = checkpoint.path(tmp_path, 3) / "manifest.json"
+    file = manifest_of.path(tmp_path, 3) / "manifest.json"
     manifest = json.loads(file.read_text()) | {"format": 2, "luthier": "9.1"}
     del manifest["sha256"]
-    file.write_text(json.dumps(manifest | {"sha256": checkpoint._seal(manifest)}))
+    file.write_text(json.dumps(manifest | {"sha256": manifest_of.checksum(manifest)}))
     with pytest.raises(Mistake, match=r"made by Luthier 9\.1, which is newer than this one .*; update Luthier"):
         checkpoint.newest(tmp_path)
 
@@ -104,14 +105,14 @@ def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_never_gets_i
     three_checkpoints(tmp_path)
     with disk(ForgetfulDisk()), pytest.raises(EnvironmentMistake, match="the disk reports an input/output error"):
         save_checkpoint(tmp_path, 4, best=4)
-    assert [folder.name[-1] for folder in checkpoint.folders(tmp_path)] == ["3", "2", "1"]
+    assert [folder.name[-1] for folder in manifest_of.folders(tmp_path)] == ["3", "2", "1"]
 
 
 def test_the_only_good_checkpoint_is_never_removed(tmp_path: Path) -> None:
     three_checkpoints(tmp_path)
     for step in (4, 5):
         checkpoint.save(tmp_path, step, tensors(step), {})
-        with (checkpoint.path(tmp_path, step) / "tensors.safetensors").open("r+b") as file:
+        with (manifest_of.path(tmp_path, step) / "tensors.safetensors").open("r+b") as file:
             file.truncate(100)
         assert "SHA-256" in str(checkpoint.rotate(tmp_path, best=1))
     found, wrong = checkpoint.newest(tmp_path)
@@ -121,7 +122,7 @@ def test_the_only_good_checkpoint_is_never_removed(tmp_path: Path) -> None:
 def test_old_ones_go_and_the_best_stays(tmp_path: Path) -> None:
     for step in range(1, 7):
         save_checkpoint(tmp_path, step, best=2)
-    assert [folder.name[-1] for folder in checkpoint.folders(tmp_path)] == ["6", "5", "2"]
+    assert [folder.name[-1] for folder in manifest_of.folders(tmp_path)] == ["6", "5", "2"]
 
 
 def test_a_link_in_place_of_an_old_checkpoint_is_removed_and_not_followed(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_a_damaged_best_checkpoint_sends_the_run_back_to_where_it_can_be_made_ag
     wanted = weights_hash(train(tmp_path / "calm", tiny_model).weights)
     folder = tmp_path / "hurt"
     train(folder, tiny_model, max_steps=6)
-    found = checkpoint.folders(folder / "checkpoints")
+    found = manifest_of.folders(folder / "checkpoints")
     for one in found[:-1]:
         (one / "state.json").write_text("{}")
     told: list[str] = []

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from faulty import Nursery
-from luthier import integrity
 from luthier.errors import CorruptedState
 from luthier.model.identity import fingerprint
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run, verify
+from luthier.runs.durable import read_json_lines
 
 from .conftest import Tally
 
@@ -39,7 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def damage(folder: Path) -> list[str]:
-    return [finding.name for finding in integrity.verify(Run(folder)) if finding.damage]
+    return [finding.name for finding in verify.verify(Run(folder)) if finding.damage]
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from faulty import BROKEN, FULL, FaultyDisk, Nursery, disk
-from luthier import durable
 from luthier.errors import EnvironmentMistake
+from luthier.runs import durable
 from powerloss import WatchedDisk, cuts
 from scenarios import SCENARIOS, Scenario
 

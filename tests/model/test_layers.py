@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from luthier.model import attention, layers, lean, loading
+from luthier.model import attention, layers, loading, recomputation
 from luthier.model.head import CausalModel, summed_loss
 from luthier.model.packed import Packed, pack
 from token_rows import Row
@@ -27,7 +27,7 @@ def learnt(folder: Path, *, again: bool = False, compiled: bool = False) -> tupl
     """A model after the backward passes of two batches, and its gradients."""
     model = loading.load(str(folder)).model.train()
     attention.use(model)
-    lean.use(model)
+    recomputation.use(model)
     layers.use(model, again=again, compiled=compiled)
     for batch in batches():
         summed_loss(model, batch).backward()

@@ -7,10 +7,10 @@ import pytest
 
 import thinking
 from luthier.chat import Message
+from luthier.inference import Chat, Piece, Speaker
 from luthier.model import generate, loading, replies
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Room, Said
-from luthier.talking import Chat, Piece, Speaker
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier.runs import Run, append_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import append_json_lines
 
 MakeRun = Callable[..., Run]
 

@@ -11,7 +11,8 @@ import pytest
 from luthier import review
 from luthier.errors import EnvironmentMistake, Mistake
 from luthier.review.sheet import COLUMNS
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 MakeRun = Callable[..., Run]
 Judge = Callable[[dict[str, str]], str]

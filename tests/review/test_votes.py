@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from luthier.errors import Mistake
-from luthier.evaluate.ratings import Vote
+from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, votes
 from luthier.review.sheet import make
-from luthier.runs import Run, append_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import append_json_lines
 
 MakeRun = Callable[..., Run]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 from .conftest import Command
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 from .conftest import Command
 

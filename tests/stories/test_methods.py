@@ -9,7 +9,8 @@ import pytest
 import luthier as package
 from luthier.errors import Mistake
 from luthier.model import loading
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 from .conftest import COLOURS, THINGS, Command
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from transformers import GPTNeoXConfig
 
-from luthier import pipeline, planning, recipe
+from luthier import pipeline, recipe
 from luthier.model import device, memory
-from luthier.train import needs
+from luthier.pipeline import estimate
+from luthier.train import memory_estimate
 
 from .conftest import Command
 
@@ -67,8 +68,8 @@ def test_without_data_the_number_format_is_the_one_that_a_run_would_take(
 ) -> None:
     monkeypatch.setattr(device, "pick_precision", lambda where: (fast, "measured"))
     asked = recipe.load(overrides=[f"model={pythia}"])
-    assert planning.outlook(asked).train.precision == fast
-    assert planning.outlook(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
+    assert estimate.outlook(asked).train.precision == fast
+    assert estimate.outlook(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
 
 
 def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:
@@ -92,9 +93,9 @@ def test_a_run_takes_the_smallest_change_that_fits(
     luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the program, which is the most of so small a model: a batch of half the size is enough."""
-    monkeypatch.setattr(needs, "held", lambda: 0)
+    monkeypatch.setattr(memory_estimate, "held", lambda: 0)
     whole = pipeline.plan(recipe.load(None, quick, data=data)).settled
-    monkeypatch.setattr(memory, "available", lambda device: int(0.99 * whole.memory.training / needs.SPARE))
+    monkeypatch.setattr(memory, "available", lambda device: int(0.99 * whole.memory.training / memory_estimate.SPARE))
     screen = luthier("recipe", data, *quick)
     assert "tokens_per_batch = 512  # " in screen.out and "of memory would be needed otherwise" in screen.out
     asked = luthier("recipe", data, *quick, "train.tokens_per_batch=1024")

@@ -8,8 +8,9 @@ import pytest
 
 import luthier as package
 from luthier.errors import Interrupted
-from luthier.evaluate.answers import Sheet
-from luthier.runs import Run, read_json_lines
+from luthier.evaluate.answers.file import Sheet
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 from openai_server import Reply, completion, serving
 
 from .conftest import Command

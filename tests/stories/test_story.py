@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import luthier as package
 from luthier.errors import Mistake
 from luthier.model.identity import fingerprint
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 from .conftest import Command
 

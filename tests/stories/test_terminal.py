@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from luthier.runs import Run
-from luthier.signals import stopping
+from luthier.runs.signals import stopping
 
 from .conftest import Command
 from .test_story import command

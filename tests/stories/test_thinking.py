@@ -16,7 +16,8 @@ from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.chat import Conversation, Message
 from luthier.model import loading, tuned
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 from .conftest import Command
 

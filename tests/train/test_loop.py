@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import EnvironmentMistake, Interrupted, NonFiniteLoss
-from luthier.model import loading, trials
+from luthier.model import loading, probes
 from luthier.model.packed import Packed
 from luthier.recipe import Train
 from luthier.train import checkpoint, loop, nonfinite, objectives
@@ -248,8 +248,8 @@ def test_a_model_that_mixes_rows_trains_on_them_one_by_one(mamba: torch.nn.Modul
 def test_what_few_models_need_is_told_before_the_first_step(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "longest_in_company", lambda model, longest: longest - 1)
-    monkeypatch.setattr(trials, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(probes, "longest_in_company", lambda model, longest: longest - 1)
+    monkeypatch.setattr(probes, "has_plain_head", lambda model: False)
     events: list[tuple[str, dict[str, Any]]] = []
     loop.train(
         loading.load(str(tiny_model)).model, counting(20), counting(4, seed=1), settings(max_steps=1), checkpoints=tmp_path,

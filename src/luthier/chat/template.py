@@ -15,7 +15,7 @@ from datetime import date
 from functools import cached_property
 from itertools import islice
 
-from luthier.chat import spans, spelling, trial
+from luthier.chat import sandbox, spans, spelling
 from luthier.chat.conversation import Conversation, Message
 from luthier.chat.habits import Habits
 from luthier.chat.rendering import Dict, Refusal, Renderer
@@ -48,7 +48,7 @@ class Template:
         self.source, self.tokenizer, self.name = source, tokenizer, name
         self.variables, self.today = dict(variables or {}), today or date.today()
         self._coder = Coder(tokenizer)
-        fault = trial.fault(
+        fault = sandbox.fault(
             source, tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True), self.today
         )
         if fault:

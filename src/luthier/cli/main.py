@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from luthier.cli import judging, keeping, planning, streams, sweeping, template
+from luthier.cli import plan, resume, review, streams, sweep, template
 from luthier.errors import EnvironmentMistake, Mistake
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def run(
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
     asked = load_recipe(words or [], recipe)
-    from luthier.cli.running import carry_out
+    from luthier.cli.run import carry_out
 
     carry_out(asked, folder, quiet=quiet, command=command_line())
 
@@ -102,7 +102,7 @@ def evaluate(
 ) -> None:
     """Judge a run again, asking what is missing; what differs from the frozen plan is told."""
     from luthier import pipeline
-    from luthier.cli.running import stops
+    from luthier.cli.run import stops
     from luthier.cli.screen import Screen
 
     screen = Screen()
@@ -126,20 +126,20 @@ def chat(
     thinking_tokens: Thinking = None,
 ) -> None:
     """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
-    from luthier import pipeline, talking
-    from luthier.cli.talk import adapters_of, converse, on_the_side
+    from luthier import inference, pipeline
+    from luthier.cli.inference import adapters_of, converse, on_the_side
     from luthier.runs import Run
 
     if adapter:
         if base:
             raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
-        converse(talking.shared_chats(run, adapters_of(adapter), max_new_tokens, thinking_tokens), in_turn=True)
+        converse(inference.shared_chats(run, adapters_of(adapter), max_new_tokens, thinking_tokens), in_turn=True)
         return
-    chats = {Path(run).name: talking.Chat(talking.load_model(run, thinking_tokens, on_the_side), max_new_tokens)}
+    chats = {Path(run).name: inference.Chat(inference.load_model(run, thinking_tokens, on_the_side), max_new_tokens)}
     if base:
         current = Run(Path(run))
-        speaker = talking.load_base(current, thinking_tokens, on_the_side)
-        chats[pipeline.base_of(current)] = talking.Chat(speaker, max_new_tokens)
+        speaker = inference.load_base(current, thinking_tokens, on_the_side)
+        chats[pipeline.base_of(current)] = inference.Chat(speaker, max_new_tokens)
     converse(chats)
 
 
@@ -151,10 +151,10 @@ def compare(
     thinking_tokens: Thinking = None,
 ) -> None:
     """Put one question to several models and see the answers one below the other."""
-    from luthier import talking
-    from luthier.cli.talk import on_the_side, show_answers
+    from luthier import inference
+    from luthier.cli.inference import on_the_side, show_answers
 
-    answers = talking.compare(
+    answers = inference.compare(
         question, models, max_new_tokens=max_new_tokens, thinking=thinking_tokens, tell=on_the_side
     )
     show_answers(answers)
@@ -172,10 +172,10 @@ def ask(
     thinking_tokens: Thinking = None,
 ) -> None:
     """Answer a file of questions; with adapters, a column `adapter` names the one that answers a row."""
-    from luthier import talking
-    from luthier.cli.talk import adapters_of, on_the_side
+    from luthier import inference
+    from luthier.cli.inference import adapters_of, on_the_side
 
-    count, open_ended = talking.ask_file(
+    count, open_ended = inference.ask_file(
         run,
         questions,
         output,
@@ -239,7 +239,7 @@ def benchmark(
 @app.command()
 def runs(root: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")) -> None:
     """List the runs in a folder with their state and verdict."""
-    from luthier.cli.talk import show_runs
+    from luthier.cli.inference import show_runs
     from luthier.runs import find
 
     show_runs(*find(root), root)
@@ -262,12 +262,12 @@ def report(run: RunFolder) -> None:
         print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
 
 
-app.command()(planning.plan)
+app.command()(plan.plan)
 app.command()(template.template)
-app.command()(keeping.resume)
-app.command()(keeping.verify)
-judging.register(app)
-sweeping.register(app)
+app.command()(resume.resume)
+app.command()(resume.verify)
+review.register(app)
+sweep.register(app)
 
 
 def main() -> None:

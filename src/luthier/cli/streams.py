@@ -14,8 +14,8 @@ from io import TextIOWrapper, UnsupportedOperation
 from typing import Any, TextIO
 from unicodedata import normalize
 
-from luthier.durable import REASONS
 from luthier.errors import EnvironmentMistake
+from luthier.runs.durable import REASONS
 
 SPELT = {
     "–": "-", "—": "-", "−": "-", "\u2011": "-", "…": "...", "·": "*", "•": "*", "×": "x", "÷": "/", "±": "+/-", "→": "->",

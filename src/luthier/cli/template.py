@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.durable import write_atomic
 from luthier.errors import Mistake
+from luthier.runs.durable import write_atomic
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -84,7 +84,7 @@ def _lines(result: "Conformance") -> "list[Text]":
 def _shown(template: "Template", asked: str, data: "Data") -> "list[Encoded]":
     """The rows of a conversation, or of a question the prompt, of which nothing is learnt."""
     from luthier.chat import Encoded
-    from luthier.talking import question
+    from luthier.inference import question
 
     said = _conversation(asked, data)
     if said is not None:

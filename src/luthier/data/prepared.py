@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from luthier.chat import Conversation, Encoded, Message, ToolCall
 from luthier.data.dataset import Item
-from luthier.durable import whole_file
+from luthier.runs.durable import whole_file
 
 SCHEMA = pa.schema(
     {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from luthier.model import cache as caches
-from luthier.model import trials
+from luthier.model import probes
 from luthier.model.loading import LanguageModel
 
 DROP_AT = (
@@ -130,7 +130,7 @@ def _batches(
     if without := [number for number in order if not limits[number]]:
         yield without
     longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True) if limit), default=0)
-    most = min(lm.context, trials.longest_in_company(lm.model, longest))
+    most = min(lm.context, probes.longest_in_company(lm.model, longest))
     batch: list[int] = []
     limit = 0
     for number in (number for number in order if limits[number]):
@@ -192,7 +192,7 @@ def _decode(
     cache, mask, scores = _read(lm, prompts, steps)
     rows = list(range(len(prompts)))
     whole = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-    stretched = trials.longest_in_company(lm.model, whole) + 1  # tokens from which on a row's positions are others
+    stretched = probes.longest_in_company(lm.model, whole) + 1  # tokens from which on a row's positions are others
     text = list(prompts[0])
     for step in range(1, steps + 1):
         chosen = pick(scores, rows)  # batch

@@ -28,8 +28,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from luthier.durable import make_folders, sweep, system_errors, whole_folder
 from luthier.errors import Mistake
+from luthier.runs.durable import make_folders, sweep, system_errors, whole_folder
 
 ELSEWHERE = "Take the model's folder with safetensors instead."
 FREQUENCIES = "rope_freqs.weight"

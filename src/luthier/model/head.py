@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from luthier.model import attention, memory, trials
+from luthier.model import attention, memory, probes
 from luthier.model.packed import Packed
-from luthier.model.trials import CausalModel, bend, decoder
+from luthier.model.probes import CausalModel, bend, decoder
 
 __all__ = ["CausalModel", "bend", "decoder", "row_likelihoods", "scores", "states", "summed_loss"]
 
@@ -155,7 +155,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
     head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
-    if not trials.has_plain_head(model):
+    if not probes.has_plain_head(model):
         return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
     if not torch.is_grad_enabled():
@@ -168,7 +168,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
     head = model.get_output_embeddings()
     wanted = batch.tokens[batch.targets]
-    if trials.has_plain_head(model):
+    if probes.has_plain_head(model):
         each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     else:
         each = nn.functional.cross_entropy(scores(model, batch), wanted, reduction="none")
@@ -178,7 +178,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
 def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
-    if "logits_to_keep" in inspect.signature(trials.whole(model).forward).parameters:
+    if "logits_to_keep" in inspect.signature(probes.whole(model).forward).parameters:
         named["logits_to_keep"] = batch.targets - 1
     with attention.over(batch.segments):
         logits: Tensor = model(**named).logits[0]

@@ -6,8 +6,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from luthier.durable import digest
 from luthier.errors import CorruptedState
+from luthier.runs.durable import digest
 
 WEIGHED = ("*.safetensors", "*config.json")
 COMPUTES = (
@@ -59,3 +59,10 @@ def expect_same(base: Path, noted: Mapping[str, Any], *, where: str) -> None:
             "another its answers mean nothing. Put that one back.",
             where=where,
         )
+
+
+def changed_hash(before: str | None, now: str | None) -> str:
+    """Two hashes, shortened: "was 12ab34cd, now 56ef7890"."""
+    if before is None or now is None:
+        return "is gone" if now is None else "is new"
+    return f"was {before[:8]}, now {now[:8]}"

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from luthier.model import attention, tree, trials
+from luthier.model import attention, prefix_tree, probes
 from luthier.model.head import CHUNK
 from luthier.model.loading import LanguageModel
-from luthier.model.tree import Ids, Question, Row
+from luthier.model.prefix_tree import Ids, Question, Row
 
 NATS_APART = 1e-3  # by how much two fp32 sums may differ and still say the same
 EVERYWHERE = 1 << 30
@@ -51,7 +51,7 @@ def continuations(
         for context, ids in windows(*pair, lm.context):
             questions.setdefault(tuple(context), Question(context)).choices.append((number, ids))
             missing[number] += len(ids)
-    together = trials.longest_in_company(lm.model, max((one.longest for one in questions.values()), default=0))
+    together = probes.longest_in_company(lm.model, max((one.longest for one in questions.values()), default=0))
     planted = _rows(lm, list(questions.values()), tokens_per_batch, together=together)
     rows = sorted(planted, key=lambda row: -len(row.ids))
     while rows:  # the largest batch first: what does not fit into memory shows at once
@@ -91,9 +91,9 @@ def _rows(
     config = lm.model.config.get_text_config()
     reaches = [getattr(config, name, None) or EVERYWHERE for name in ("sliding_window", "attention_chunk_size")]
     shape = {"width": config.hidden_size, "tokens_per_batch": tokens_per_batch}
-    rows = tree.plant(questions, reach=min(*reaches, together), **shape)
+    rows = prefix_tree.plant(questions, reach=min(*reaches, together), **shape)
     if any(row.forks for row in rows) and not takes_trees(lm):
-        rows = tree.plant(questions, reach=0, **shape)
+        rows = prefix_tree.plant(questions, reach=0, **shape)
     return rows
 
 
@@ -124,7 +124,7 @@ class _Scored(NamedTuple):
 
 @torch.inference_mode()
 def _score(lm: LanguageModel, rows: Sequence[Row]) -> _Scored:
-    batch = tree.inputs(rows, lm.device, lm.model.dtype)
+    batch = prefix_tree.inputs(rows, lm.device, lm.model.dtype)
     named: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
     if batch.mask is not None:
         named |= {"attention_mask": batch.mask, "position_ids": batch.positions}
@@ -155,15 +155,15 @@ def _scores(
 ) -> Iterator[Float[Tensor, "chunk vocab"]]:
     """Scores over the vocabulary, in fp32, at places of the flattened batch: a few at a time, while the cache holds them."""
     head = lm.model.get_output_embeddings()
-    if not trials.has_plain_head(
+    if not probes.has_plain_head(
         lm.model
     ):  # an adapter sits on it, or it bends scores in its own way: they are the model's
         logits = lm.model(**named).logits.flatten(0, 1)  # batch*time vocab
         for part in places.split(CHUNK):
             yield logits[part].float()
         return
-    softcap, scale = trials.bend(lm.model)
-    hidden = trials.decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
+    softcap, scale = probes.bend(lm.model)
+    hidden = probes.decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
     for part in hidden.split(CHUNK):
         scores = (part @ head.weight.T).float()
         if scale != 1.0:

@@ -17,16 +17,16 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from luthier.chat import Template
-from luthier.durable import digest, system_errors, whole_folder, write_atomic
 from luthier.errors import Mistake, optional
 from luthier.model import folder as folders
 from luthier.model import identity, memory, weights
-from luthier.model.blueprint import Blueprint
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
 from luthier.model.reference import resolve
+from luthier.model.spec import Blueprint
 from luthier.model.tokenizer import template_of
 from luthier.runs import Run
+from luthier.runs.durable import digest, system_errors, whole_folder, write_atomic
 
 BASE_BITS = "base_quantization_config.json"  # beside an adapter: in what form its base was read when it learnt
 BF16_KERNEL = "support_avx512bf16_for_cpu"

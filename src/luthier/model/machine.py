@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from luthier.durable import make_folders, write_atomic
 from luthier.errors import EnvironmentMistake
 from luthier.model import device as devices
 from luthier.model.device import Precision
 from luthier.model.reference import cache_folder
+from luthier.runs.durable import make_folders, write_atomic
 
 FILE = "machine.json"
 _known: dict[str, Any] = {}

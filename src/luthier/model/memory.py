@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from luthier.durable import size
 from luthier.errors import EnvironmentMistake
 from luthier.recipe import Train
+from luthier.runs.durable import size
 
 NEEDS_LESS = "name a smaller model, or end other programs"
 _CGROUP = Path("/sys/fs/cgroup")

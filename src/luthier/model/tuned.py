@@ -13,7 +13,7 @@ from luthier.chat import Template
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.errors import CorruptedState, Mistake, choose
-from luthier.model import loading, methods
+from luthier.model import identity, loading, methods
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -127,3 +127,27 @@ def expect_template(current: Run, template: Template) -> None:
             "the chat template is not the one that the model was trained with; restore model/.",
             where=str(current.folder),
         )
+
+
+def same_model(current: Run, base: LanguageModel) -> None:
+    """Note the base model's hashes; a run that is continued must find the same ones."""
+    files = loading.digests(base.folder)
+    hashes = {"base_model": identity.fingerprint_of(files), "template": base.template.sha256}
+    known = current.record_file.get("hashes", {})
+    before: Mapping[str, str] = current.record_file.get("base", {}).get("files", files)
+    changed = [
+        f"{name} {identity.changed_hash(before.get(name), files.get(name))}"
+        for name in sorted({*before, *files})
+        if before.get(name) != files.get(name)
+    ]
+    if known.get("template", hashes["template"]) != hashes["template"] and not changed:
+        changed = [f"the chat template {identity.changed_hash(known['template'], hashes['template'])}"]
+    if changed or known.get("base_model", hashes["base_model"]) != hashes["base_model"]:
+        raise Mistake(
+            f"the base model is not the one that this run began with ({'; '.join(changed)}). Restore it, or start a new run.",
+            where=base.name,
+        )
+    if "base" not in current.record_file:
+        place = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
+        place["stamps"] = {name: identity.stamp(base.folder / name) for name in files if (base.folder / name).is_file()}
+        current.update(hashes={**known, **hashes}, base=place)

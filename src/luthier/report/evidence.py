@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from luthier.report import fields, foresight, proof, training
+from luthier.report import estimates, fields, proof, training
+from luthier.report.estimates import Foresight
 from luthier.report.fields import Fields
-from luthier.report.foresight import Foresight
 from luthier.report.proof import Proof
 from luthier.report.training import DevCheck, SelfTest, Step, Trained
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 TUNED = "fine-tuned"
 """The arm that the verdict is about; all the others are prompts on the base weights."""
@@ -236,7 +237,7 @@ def read(folder: Path) -> Evidence:
         trained=training.last(events, "trained", training.end),
         selftest=training.last(events, "selftest", training.selftest),
         conformance=training.last(events, "template", lambda event: fields.text(event, "sentence")) or "",
-        foresight=foresight.read(events),
+        foresight=estimates.read(events),
         last_event=next((event for event in reversed(events) if event.get("kind") in PROGRESS), {}),
         warnings=tuple(
             dict.fromkeys(fields.text(event, "message") for event in events if event.get("kind") == "warning")

@@ -19,7 +19,7 @@ from luthier.report.figures import DASH
 from luthier.report.story import Story, Table
 from luthier.report.training import PAIR_FIGURES
 from luthier.report.wording import plural
-from luthier.runs import write_atomic
+from luthier.runs.durable import write_atomic
 
 HTML_CLAMP = 320
 """Characters of a text that the page shows before `more`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from luthier.report import fields
-from luthier.report.doubts import Doubt, about
+from luthier.report.caveats import Doubt, about
 from luthier.report.evidence import (
     TUNED,
     WHOLE_TEXT,

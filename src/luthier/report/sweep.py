@@ -12,7 +12,7 @@ from luthier.report import curve
 from luthier.report.curve import Level, Series, Spot
 from luthier.report.evidence import WHOLE_TEXT
 from luthier.report.wording import BITS, POINTS, duration, metric_name, moment, or_dash, rounded
-from luthier.runs import write_atomic
+from luthier.runs.durable import write_atomic
 
 
 def write(folder: Path) -> Path:

@@ -48,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What was tried on the first rows before the first step; see `luthier.train.selftest`."""
+    """What was tried on the first rows before the first step; see `luthier.train.sanity_check`."""
 
     rows: int
     learnt: int

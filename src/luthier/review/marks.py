@@ -9,7 +9,8 @@ from luthier.data.values import Row, as_text
 from luthier.errors import Mistake, nearest, together
 from luthier.review import sheet as sheets
 from luthier.review.sheet import Sheet
-from luthier.runs import Run, read_json_lines, write_atomic
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines, write_atomic
 
 MARKS = {"a": "A", "b": "B", "tie": "tie", "=": "tie", "equal": "tie", "both bad": "both bad", "bad": "both bad"}
 """What may stand in the column `mark`, in upper or lower case → what it means; an empty cell is no mark."""

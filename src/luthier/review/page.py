@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.review.sheet import Sheet
-from luthier.runs import write_atomic
+from luthier.runs.durable import write_atomic
 
 
 def write(sheet: Sheet, path: Path, *, items: int) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from luthier.evaluate import agreement, statistics
+from luthier.evaluate import statistics
+from luthier.evaluate.judge import agreement
 from luthier.review.sheet import TUNED_ARM, Sheet
-from luthier.runs import Run, write_atomic
+from luthier.runs import Run
+from luthier.runs.durable import write_atomic
 
 CONFIDENCE = 0.95
 FILE = "review/result.json"

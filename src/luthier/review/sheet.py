@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.durable import make_folders
 from luthier.errors import CorruptedState, Mistake
-from luthier.runs import Run, read_json_lines, write_atomic
+from luthier.runs import Run
+from luthier.runs.durable import make_folders, read_json_lines, write_atomic
 
 TUNED_ARM = "fine-tuned"
 COLUMNS = ("sheet", "number", "question", "answer_a", "answer_b", "reference", "mark", "comment", "reviewer")

@@ -6,9 +6,10 @@ from pathlib import Path
 from luthier.data.files import read_rows
 from luthier.data.values import as_text
 from luthier.errors import Mistake, together
-from luthier.evaluate.ratings import Vote
+from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, sheet
-from luthier.runs import Run, read_json_lines
+from luthier.runs import Run
+from luthier.runs.durable import read_json_lines
 
 NEEDED = ("a", "b", "winner")
 TIE = ("tie", "=", "both bad", "draw")

@@ -11,13 +11,11 @@ holds is the latest. Nothing is pickled.
 """
 
 import errno
-import hashlib
 import json
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,10 +24,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from luthier import durable
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState
+from luthier.runs import durable, manifest
+from luthier.runs.manifest import folders, path
 
-FORMAT = 1
 KEPT = 2  # the newest two, beside the best one
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -64,11 +62,6 @@ class Checkpoint:
         return safetensors.torch.load_file(self.folder / "tensors.safetensors")
 
 
-def path(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
-    return root / f"step-{step:08d}"
-
-
 def size(tensors: Mapping[str, Numbers]) -> int:
     """Bytes that a checkpoint of these tensors takes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + 4096 * (3 + len(tensors) // 16)
@@ -82,39 +75,19 @@ def save(root: Path, step: int, tensors: Mapping[str, Numbers], state: Mapping[s
     durable.make_folders(root)
     with durable.whole_folder(target) as unborn:
         file = unborn / "tensors.safetensors"
-        hashes = {file.name: _write_tensors(file, ordered), "state.json": _write_json(unborn / "state.json", state)}
+        hashes = {
+            file.name: _write_tensors(file, ordered),
+            "state.json": manifest.write_json(unborn / "state.json", state),
+        }
         _read_back(file, ordered)
-        manifest = {"format": FORMAT, "luthier": version("luthier"), "step": step, "files": hashes}
-        _write_json(unborn / "manifest.json", {**manifest, "sha256": _seal(manifest)})
+        manifest.write(unborn, step, hashes)
     return target
 
 
 def verify(folder: Path) -> Checkpoint:
     """The checkpoint, after comparing every file's SHA-256 with the manifest, and the manifest's with itself."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest.pop("sha256") != _seal(manifest):
-            raise CorruptedState("its SHA-256 is not the one that was recorded in it.", where=f"{folder}/manifest.json")
-        if manifest["format"] > FORMAT:
-            raise Mistake(
-                f"made by Luthier {manifest['luthier']}, which is newer than this one ({version('luthier')}); "
-                "update Luthier to continue this run.",
-                where=str(folder),
-            )
-        for name in ("tensors.safetensors", "state.json"):
-            if durable.digest(folder / name) != manifest["files"][name]:
-                raise CorruptedState(
-                    "its SHA-256 is not the one that was recorded when it was written.", where=str(folder / name)
-                )
-        if path(folder.parent, manifest["step"]) != folder:
-            raise CorruptedState(f"this is the checkpoint of step {manifest['step']}.", where=str(folder))
-        state = json.loads((folder / "state.json").read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = (
-            f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        )
-        raise CorruptedState(f"not a whole checkpoint ({told}).", where=str(folder)) from None
-    return Checkpoint(folder, manifest["step"], state)
+    step = manifest.verify(folder)
+    return Checkpoint(folder, step, json.loads((folder / "state.json").read_bytes()))
 
 
 def newest(
@@ -134,11 +107,6 @@ def newest(
         except CorruptedState as mistake:
             wrong[folder] = str(mistake)
     return None, wrong
-
-
-def folders(root: Path) -> list[Path]:
-    """All checkpoints, whole or not, the newest first."""
-    return sorted(root.glob("step-*"), reverse=True)
 
 
 def rotate(root: Path, *, best: int, sound: int | None = None) -> str | None:
@@ -202,14 +170,3 @@ def _read_back(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> None:
                     np.frombuffer(buffer, np.uint8, read), np.frombuffer(piece, np.uint8)
                 ):
                     raise OSError(errno.EIO, f"{name} reads back otherwise than it was written")
-
-
-def _write_json(file: Path, content: Mapping[str, object]) -> str:
-    with durable.flushed_file(file) as out:
-        out.write(json.dumps(dict(content), indent=2).encode())
-    return out.sha256
-
-
-def _seal(manifest: Mapping[str, object]) -> str:
-    """SHA-256 over the manifest without its own."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

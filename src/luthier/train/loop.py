@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luthier import durable
 from luthier.errors import CorruptedState, Interrupted, Mistake
-from luthier.model import attention, layers, lean, memory
+from luthier.model import attention, layers, memory, recomputation
 from luthier.model.device import DTYPES
 from luthier.model.head import CausalModel
 from luthier.recipe import Train
-from luthier.train import checkpoint, nonfinite, objectives, order, selftest
+from luthier.runs import durable, manifest
+from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check
 from luthier.train.objectives import Measured, Objective, TokenRows
 from luthier.train.optimizer import MasterOptimizer, learning_rate
-from luthier.train.pace import SAVED_PER_SECOND, STEPS_WATCHED, Pace
+from luthier.train.throughput import SAVED_PER_SECOND, STEPS_WATCHED, Pace
 
 TIDIED = 2  # steps after which free memory goes back: batches of many sizes would leave ever more gaps
 
@@ -85,7 +85,7 @@ def train(
     NonFiniteLoss before the update whose loss or gradient is not finite, and where the dev loss is not.
     """
     attention.use(model)
-    lean.use(model, DTYPES[settings.precision or "fp32"])
+    recomputation.use(model, DTYPES[settings.precision or "fp32"])
     peak = memory.Peak(model.device)
     settings = _tried(model, rows, dev, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
@@ -138,7 +138,7 @@ def train(
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
     layers.release(model)
     record("trained", **asdict(progress), reason=reason, peak_bytes=peak.bytes())
-    best = checkpoint.verify(checkpoint.path(checkpoints, progress.best_step))
+    best = checkpoint.verify(manifest.path(checkpoints, progress.best_step))
     return Outcome(optimizer.weights_of(best.tensors()), progress, reason)
 
 
@@ -147,7 +147,7 @@ def _tried(
 ) -> Train:
     """The settings after the self-test, which is told: a model that mixes rows gets one row to a batch."""
     longest = max(max(part.lengths, default=0) for part in (rows, dev))
-    tried = selftest.run(model, rows, ends, longest=longest)
+    tried = sanity_check.run(model, rows, ends, longest=longest)
     record("selftest", **asdict(tried))
     if not tried.plain_head:
         told = "this kind of model makes its scores in a way of its own: those of all learnt tokens of a batch are kept at once"
@@ -303,9 +303,7 @@ def _same_settings(found: checkpoint.Checkpoint, settings: Train, record: Record
 def _require_room(optimizer: MasterOptimizer, checkpoints: Path, *, saves: int) -> None:
     """Stops now rather than after an hour, if the disk cannot hold the checkpoints to come and the model."""
     tensors = optimizer.state()
-    wanted = min(saves, checkpoint.KEPT + 2) - len(
-        checkpoint.folders(checkpoints)
-    )  # the best one, and one being written
+    wanted = min(saves, checkpoint.KEPT + 2) - len(manifest.folders(checkpoints))  # the best one, and one being written
     weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weight/")}
     needed = max(0, wanted) * checkpoint.size(tensors) + checkpoint.size(weights)
     durable.require_space(checkpoints, needed, f"{max(0, wanted)} checkpoints to come and the model need")

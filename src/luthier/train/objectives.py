@@ -24,7 +24,7 @@ from luthier.errors import Mistake, entry
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
-from luthier.runs import write_atomic
+from luthier.runs.durable import write_atomic
 from luthier.train import order
 
 KEPT_EVERY = 20.0  # seconds between two writings of likelihoods that are not all computed yet

@@ -19,8 +19,8 @@ from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.train.checkpoint import Numbers
-from luthier.train.masters import EVERY, Master, Rows, Space
-from luthier.train.remembered import Remembered
+from luthier.train.master_weights import EVERY, Master, Rows, Space
+from luthier.train.optimizer_state import Remembered
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),

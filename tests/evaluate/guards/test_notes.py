@@ -11,7 +11,7 @@ from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
 from luthier.evaluate.guards import left_out
 from luthier.evaluate.guards.case import BASE, TUNED, Case, Choice, Passage, Question
-from luthier.evaluate.guards.notes import Notes, answered, as_asked
+from luthier.evaluate.guards.results import Notes, answered, as_asked
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Evaluate

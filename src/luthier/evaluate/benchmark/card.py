@@ -8,7 +8,7 @@ from typing import Any
 
 from luthier.errors import CorruptedState
 from luthier.evaluate.benchmark.results import TaskResult, compare
-from luthier.runs import read_json_lines, write_atomic
+from luthier.runs.durable import read_json_lines, write_atomic
 
 Line = dict[str, Any]
 

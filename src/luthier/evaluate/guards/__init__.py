@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import choose
-from luthier.evaluate.guards import consistency, forgetting, form, hallucination, knowledge
+from luthier.evaluate.guards import consistency, forgetting, format, hallucination, knowledge
 from luthier.evaluate.guards.case import BASE, TUNED, Case, Fact, Guard, Line, Own, Question, read_own
 from luthier.evaluate.guards.finding import Finding
-from luthier.evaluate.guards.notes import Notes, answered, as_asked, unanswered
-from luthier.evaluate.guards.sides import base_arm
-from luthier.evaluate.reading import refusal_pattern
+from luthier.evaluate.guards.pairs import base_arm
+from luthier.evaluate.guards.results import Notes, answered, as_asked, unanswered
+from luthier.evaluate.text_features import refusal_pattern
 from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import THINKING
@@ -51,7 +51,7 @@ GUARDS: dict[str, Guard] = {
     "forgetting": Guard("What it knew before", forgetting.applies, forgetting.material, forgetting.assess),
     "hallucination": Guard("What it makes up", hallucination.applies, hallucination.material, hallucination.assess),
     "consistency": Guard("Whether it stays the same", consistency.applies, consistency.material, consistency.assess),
-    "format": Guard("How it writes", form.applies, form.material, form.assess),
+    "format": Guard("How it writes", format.applies, format.material, format.assess),
     "knowledge": Guard("What it learnt", knowledge.applies, knowledge.material, knowledge.assess),
 }
 """Guards by the word in `evaluate.guards`."""

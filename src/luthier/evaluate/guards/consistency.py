@@ -11,10 +11,10 @@ from itertools import combinations
 
 from luthier.chat import Message
 from luthier.data.dataset import Item
-from luthier.evaluate import metrics, reading
+from luthier.evaluate import metrics, text_features
 from luthier.evaluate.guards.case import BASE, TUNED, Case, Line, Question, Task
 from luthier.evaluate.guards.finding import Finding, compare, told
-from luthier.evaluate.guards.sides import paired
+from luthier.evaluate.guards.pairs import paired
 
 MARGIN = 0.05
 QUESTIONS = 16
@@ -134,12 +134,12 @@ def assess(case: Case, notes: Sequence[Line], answers: Sequence[Line]) -> list[F
 
 def agreement(texts: Sequence[str]) -> float:
     """The share of pairs that are equal once case, punctuation and white space are left out."""
-    pairs = list(combinations(map(reading.normalised, texts), 2))
+    pairs = list(combinations(map(text_features.normalised, texts), 2))
     return sum(left == right for left, right in pairs) / len(pairs) if pairs else 1.0
 
 
 def _overlap(texts: Sequence[str]) -> float:
-    return _mean([reading.overlap(left, right) for left, right in combinations(texts, 2)])
+    return _mean([text_features.overlap(left, right) for left, right in combinations(texts, 2)])
 
 
 def _examples(notes: Sequence[Line]) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ its words in a row.
 
 from collections.abc import Sequence
 
-from luthier.evaluate import reading
+from luthier.evaluate import text_features
 from luthier.evaluate.guards.case import BASE, TUNED, Case, Line, Question, Task, of_arm
 from luthier.evaluate.guards.finding import Finding, compare, limited, told
 
@@ -63,7 +63,7 @@ def _known(case: Case, items: Sequence[str], base: Lines, tuned: Lines) -> Findi
 
 def _leaks(case: Case, items: Sequence[str], base: Lines, tuned: Lines) -> Finding:
     """Of the corrected facts, how often the old answer still comes."""
-    before, after = ([reading.says(by_item[item]["answer"], by_item[item]["old_answer"]) for item in items]
+    before, after = ([text_features.says(by_item[item]["answer"], by_item[item]["old_answer"]) for item in items]
                      for by_item in (base, tuned))  # fmt: skip
     n = len(items)
     rate = limited(sum(after), n, limit=LEAK_LIMIT, alpha=case.settings.alpha)
@@ -97,7 +97,7 @@ def _untouched(case: Case, items: Sequence[str], base: Lines, tuned: Lines) -> F
 
 
 def _knows(line: Line) -> bool:
-    return reading.says(line["answer"], line["reference"])
+    return text_features.says(line["answer"], line["reference"])
 
 
 def _shown(items: Sequence[str], base: Lines, tuned: Lines) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import Mistake, unknown
-from luthier.evaluate.metrics import labels, objects, own
+from luthier.evaluate.metrics import custom, labels, objects
 from luthier.evaluate.metrics.choice import ALSO, MetricChoice, choose_metric
 from luthier.evaluate.metrics.labels import accuracy
 from luthier.evaluate.metrics.numeric import number
@@ -127,7 +127,7 @@ def binary(name_or_scores: str | Sequence[float]) -> bool:
 def resolve(name: str, *, settings: Settings = PLAIN, where: str | None = "evaluate.metric") -> Metric:
     """The metric of that name, or a user's "package.module:function", which is then watched at every call."""
     if ":" in name:
-        return own.load(name, where=where)
+        return custom.load(name, where=where)
     if name in SET_UP and (name not in METRICS or settings != PLAIN):
         return SET_UP[name](settings)
     if name not in METRICS:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.errors import Mistake
-from luthier.evaluate.metrics import forms, labels
+from luthier.evaluate.metrics import labels, normalization
 from luthier.evaluate.metrics.numeric import are_numbers
 from luthier.evaluate.metrics.objects import is_object
 
@@ -50,7 +50,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
         share = "every reference answer is" if objects == 1 else f"{objects:.0%} of the reference answers are"
         return MetricChoice("field_accuracy", f"{share} a JSON object")
     alike = _alike(references)
-    kinds = {forms.text(reference) if alike else labels.label_of(reference) for reference in references}
+    kinds = {normalization.text(reference) if alike else labels.label_of(reference) for reference in references}
     short = all(len(reference.split()) <= 4 and len(reference.strip()) <= 40 for reference in references)
     closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
     if closed and len(kinds) == 1:
@@ -61,7 +61,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
         return MetricChoice("number", "the reference answers are numbers")
     if closed:
         told = f"the {len(references)} reference answers use {len(kinds)} short labels"
-    elif all(len(forms.text(reference)) == 1 for reference in references):
+    elif all(len(normalization.text(reference)) == 1 for reference in references):
         told = "every reference answer is a single character"
     else:
         return MetricChoice("token_f1", "the reference answers are free text")
@@ -72,7 +72,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
 
 def _alike(references: Sequence[str]) -> list[str]:
     """Two letters that differ in case only (m and M): each is used often, so neither is a slip. Longer labels may vary."""
-    counts = Counter(forms.text(reference) for reference in references)
+    counts = Counter(normalization.text(reference) for reference in references)
     for letter, count in counts.items():
         other = letter.swapcase()
         if len(letter) == len(other) == 1 and letter < other and min(count, counts[other]) >= 3:

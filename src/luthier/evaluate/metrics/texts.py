@@ -7,14 +7,14 @@ from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.chrf import CHRF
 
 from luthier.data.words import tokens
-from luthier.evaluate.metrics import forms
+from luthier.evaluate.metrics import normalization
 
 _CHRF = CHRF()
 
 
 def exact_match(answer: str, reference: str) -> float:
     """1 if the two are the same text after Unicode NFC and without surrounding blanks."""
-    return float(forms.text(answer) == forms.text(reference))
+    return float(normalization.text(answer) == normalization.text(reference))
 
 
 def normalised_match(answer: str, reference: str) -> float:
@@ -22,7 +22,7 @@ def normalised_match(answer: str, reference: str) -> float:
 
     Texts of nothing but punctuation are compared as they are, here and in the metrics below.
     """
-    given, wanted = forms.canonical(answer), forms.canonical(reference)
+    given, wanted = normalization.canonical(answer), normalization.canonical(reference)
     return float(given == wanted) if given and wanted else _bare(given, wanted, answer, reference)
 
 
@@ -32,7 +32,7 @@ def token_f1(answer: str, reference: str) -> float:
     Case, punctuation and English articles do not count; numbers keep their sign and point (`forms.words`). Two empty texts
     agree, an empty and a full one share nothing.
     """
-    given, wanted = Counter(forms.words(answer)), Counter(forms.words(reference))
+    given, wanted = Counter(normalization.words(answer)), Counter(normalization.words(reference))
     if not given or not wanted:
         return _bare(given, wanted, answer, reference)
     return 2 * (given & wanted).total() / (given.total() + wanted.total())
@@ -60,7 +60,7 @@ def chrf(answer: str, reference: str) -> float:
 
     Over characters of Unicode's composed form; blanks do not count.
     """
-    given, wanted = forms.text(answer), forms.text(reference)
+    given, wanted = normalization.text(answer), normalization.text(reference)
     if not given or not wanted:
         return float(given == wanted)
     score: float = _CHRF.sentence_score(given, [wanted]).score

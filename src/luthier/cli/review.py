@@ -1,0 +1,112 @@
+"""What people decide: blind review sheets out and marks in, and ratings from votes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from luthier.evaluate.judge.ratings import Rating
+    from luthier.review import Result
+
+
+def review(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write a blind sheet here: a CSV, and an HTML page beside it.")
+    ] = None,
+    marks: Annotated[
+        list[Path] | None, typer.Option("--import", help="Take in a sheet with marks; give it once for each file.")
+    ] = None,
+    items: Annotated[int, typer.Option("--items", min=1, help="Most questions on the sheet.")] = 50,
+) -> None:
+    """Let people judge: export a blind sheet (best prompt against fine-tuned), import the marks, see who is preferred."""
+    from luthier import review as reviews
+    from luthier.errors import Mistake
+    from luthier.review import page, result
+    from luthier.runs import Run
+
+    current = Run(run)
+    if export is not None:
+        sheet = reviews.make(current, items)
+        count = min(items, len(sheet.entries))
+        reviews.write(sheet, export, items=items)
+        page.write(sheet, export.with_suffix(".html"), items=items)
+        print(f"{count} questions on sheet {sheet.id}: {export} and {export.with_suffix('.html')}")
+        if sheet.same:
+            print(
+                f"Of {sheet.items} test questions, {sheet.same} got the same answer from both arms and need no judge."
+            )
+        print("Give reviewers these files only. The run's folder has the key that tells whose answer is whose.")
+        print(f"Then: luthier review {run} --import MARKS.csv")
+    if marks:
+        show_result(reviews.take_in(current, marks))
+        print(f"Result  {run / result.FILE}")
+    if export is None and not marks:
+        path = run / result.FILE
+        if not path.exists():
+            raise Mistake("no marks yet. --export sheet.csv makes a blind sheet, --import takes it in.", where=str(run))
+        print(json.loads(path.read_text(encoding="utf-8"))["sentence"])
+
+
+def ratings(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="VOTES|RUN", help="Files with the columns a, b, winner; or run folders with a review."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the ratings here as JSON too.")] = None,
+) -> None:
+    """Rate models or runs on Elo's scale from votes between pairs, whatever the order of the votes."""
+    from luthier.evaluate.judge import ratings as rated
+    from luthier.review import votes
+    from luthier.runs.durable import write_atomic
+
+    found = rated.rate(votes.read(sources))
+    show_ratings(found)
+    if output is not None:
+        write_atomic(output, json.dumps([asdict(rating) for rating in found], indent=2, ensure_ascii=False) + "\n")
+
+
+def show_result(result: "Result") -> None:
+    """The marks by what was chosen, then the sentence."""
+    from rich.table import Table
+
+    from luthier.cli.screen import console, print_whole
+
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("marks for")
+    table.add_column("", justify="right")
+    for name, count in result.counts.items():
+        table.add_row(name, f"{count:,}")
+    print_whole(out, table)
+    out.print()
+    print(result.sentence)
+
+
+def show_ratings(found: "Sequence[Rating]") -> None:
+    """A line per player, the best first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from luthier.cli.screen import console, print_whole
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("player")
+    for title in ("rating", "95 % interval", "votes", "won"):
+        table.add_column(title, justify="right")
+    for rating in found:
+        low, high = rating.interval
+        won = f"{100 * rating.wins / rating.votes:.0f} %"
+        table.add_row(escape(rating.name), f"{rating.rating:.0f}", f"{low:.0f} – {high:.0f}", f"{rating.votes:,}", won)
+    print_whole(console(), table)
+    print("\nBradley–Terry ratings on Elo's scale, mean 1000: 400 points more are odds of 10 to 1. Ties count half.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(review)
+    app.command()(ratings)

@@ -1,0 +1,167 @@
+"""Put items to a model and write down every answer with its score; what is already written is not asked again."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luthier.chat import Message
+from luthier.data.dataset import Item
+from luthier.data.prepared import Prepared
+from luthier.evaluate import metrics
+from luthier.evaluate.answers.endpoint import Endpoint
+from luthier.evaluate.metrics import Metric
+from luthier.evaluate.prompts.arms import Prompt, sent
+from luthier.model import replies
+from luthier.model.head import summed_loss
+from luthier.model.loading import LanguageModel
+from luthier.model.packed import pack
+from luthier.model.replies import Room, Said
+from luthier.runs.durable import append_json_lines, read_json_lines
+
+Line = dict[str, Any]
+OnProgress = Callable[[int, int], None]
+
+
+def shots(messages: Sequence[Message], item: Item) -> int:
+    """How many examples stand before the question: answers that the row itself has not."""
+    counts = [sum(message.role == "assistant" for message in each) for each in (messages, item.conversation.prompt)]
+    return max(0, counts[0] - counts[1])
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A file of answers: a line per item and arm. Lines are appended batch by batch, so an interruption loses one batch."""
+
+    path: Path
+    metrics: Mapping[str, Metric]
+    """The first is the one that decides; the others are reported."""
+
+    def lines(self) -> list[Line]:
+        return read_json_lines(self.path)
+
+    def answer(
+        self,
+        lm: LanguageModel,
+        items: Sequence[Item],
+        *,
+        arm: str,
+        prompt: Prompt,
+        room: Room,
+        progress: OnProgress,
+    ) -> list[Line]:
+        """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
+        done, missing = self._left(arm, items)
+        asked = [sent(arm, prompt, item, lm.template) for item in missing]
+        progress(len(done), len(items))
+
+        def keep(batch: dict[int, Said]) -> None:
+            lines = [
+                self._line(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
+                | {"shots": shots(asked[number][0], missing[number])}
+                for number, said in batch.items()
+            ]
+            append_json_lines(self.path, lines)
+            done.update(line["item"] for line in lines)
+            progress(len(done), len(items))
+
+        replies.ask(lm, [ids for _, ids in asked], room, on_batch=keep)
+        return self.of(arm, items)
+
+    def answer_elsewhere(
+        self,
+        endpoint: Endpoint,
+        items: Sequence[Item],
+        *,
+        arm: str,
+        prompt: Prompt,
+        room: Room,
+        progress: OnProgress,
+    ) -> list[Line]:
+        """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
+        done, missing = self._left(arm, items)
+        progress(len(done), len(items))
+        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=room.tokens):
+            line = self._line(missing[number], arm, response.said, prompt_tokens=response.prompt_tokens)
+            append_json_lines(self.path, [line])
+            done.add(line["item"])
+            progress(len(done), len(items))
+        return self.of(arm, items)
+
+    def continue_documents(self, lm: LanguageModel, rows: Prepared, *, arm: str, progress: OnProgress) -> list[Line]:
+        """Score documents by how well the model predicts them: −bits per byte, higher is better, no text generated."""
+        items = rows.items()
+        done, _ = self._left(arm, items)
+        for number, item in enumerate(items):
+            if item.id in done:
+                continue
+            row = rows[number]
+            with torch.inference_mode():
+                nats = summed_loss(lm.model, pack([row], lm.device)).item()
+            size = len(lm.template.tokenizer.decode(row.ids[row.learn].tolist()).encode())
+            bits = nats / math.log(2) / max(1, size)
+            line = self._common(item, arm) | {
+                "question": "", "prompt_tokens": 0, "answer_tokens": int(row.learn.sum()), "answer": "", "reference": "",
+                "score": -bits, "scores": {"bits_per_byte": -bits}, "finish": "stop", "seconds": 0.0,
+            }  # fmt: skip
+            append_json_lines(self.path, [line])
+            progress(number + 1, len(items))
+        return self.of(arm, items)
+
+    def of(self, arm: str, items: Sequence[Item]) -> list[Line]:
+        """An arm's lines in the items' order."""
+        lines = {line["item"]: line for line in self.lines() if line["arm"] == arm}
+        return [lines[item.id] for item in items]
+
+    def has(self, arm: str, items: Sequence[Item]) -> bool:
+        """Whether the arm has answered all of these items."""
+        return not self._left(arm, items)[1]
+
+    def copy(self, lines: Sequence[Line], *, arm: str) -> None:
+        """Take over answers that were given under another name; those that are here already stay."""
+        known = {line["item"] for line in self.lines() if line["arm"] == arm}
+        append_json_lines(self.path, [{**line, "arm": arm} for line in lines if line["item"] not in known])
+
+    def scored(self, lines: Sequence[Line]) -> list[Line]:
+        """The lines with their answers scored anew, for a metric that they were not written with."""
+        again = []
+        for line in lines:
+            scores = self._scores(line["answer"], line["reference"], line["finish"], place=line["place"])
+            again.append({**line, "score": next(iter(scores.values())), "scores": scores})
+        return again
+
+    def _left(self, arm: str, items: Sequence[Item]) -> tuple[set[str], list[Item]]:
+        """The ids that the arm has answered, and the items that it has not."""
+        wanted = {item.id for item in items}
+        done = {line["item"] for line in self.lines() if line["arm"] == arm} & wanted
+        return done, [item for item in items if item.id not in done]
+
+    def _scores(self, answer: str, reference: str, finish: str, *, place: str) -> dict[str, float]:
+        """The answer's scores; all 0 where there is none, whatever a metric says of nothing."""
+        if finish in replies.UNANSWERED:
+            return dict.fromkeys(self.metrics, 0.0)
+        return metrics.score(self.metrics, answer, reference, place=place)
+
+    def _line(self, item: Item, arm: str, said: Said, *, prompt_tokens: int) -> Line:
+        reference = item.conversation.answer
+        scores = self._scores(said.text, reference, said.finish, place=item.place)
+        return self._common(item, arm) | {
+            "question": item.conversation.question,
+            "prompt_tokens": prompt_tokens,
+            "answer_tokens": said.tokens,
+            **({"thought_tokens": said.thought_tokens} if said.thought_tokens else {}),
+            **({"thoughts": said.thoughts} if said.thoughts is not None else {}),
+            "answer": said.text,
+            "reference": reference,
+            "score": next(iter(scores.values())),
+            "scores": scores,
+            "finish": said.finish,
+            "seconds": round(said.seconds, 4),
+        }
+
+    @staticmethod
+    def _common(item: Item, arm: str) -> Line:
+        return {"item": item.id, "place": item.place, "group": item.group, "arm": arm}

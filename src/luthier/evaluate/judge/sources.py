@@ -1,0 +1,101 @@
+"""Where a judge comes from: an OpenAI-compatible endpoint, a model on this machine, or a user's own function."""
+
+import http.client
+import importlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from luthier.chat import Message
+from luthier.errors import EnvironmentMistake, Mistake
+from luthier.evaluate.answers.endpoint import apart
+from luthier.evaluate.judge.pairwise import Judge
+from luthier.model import loading, reference, replies
+from luthier.model.loading import LanguageModel
+from luthier.model.replies import Room
+
+KEY = "OPENAI_API_KEY"
+_WHERE = "evaluate.judge"
+
+
+def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
+    """The judge behind a word of the recipe.
+
+    `http://localhost:8000/v1#model-name` is an endpoint, `package.module:function` a function from prompt to reply,
+    anything else a model as in `model`. Its key, if it needs one, is read from OPENAI_API_KEY.
+    """
+    if name.startswith(("http://", "https://")):
+        url, _, model = name.partition("#")
+        if not model:
+            raise Mistake(f'which model of {url}? Write "{url}#its-name".', where=_WHERE)
+        return endpoint(url, model, max_tokens=max_new_tokens)
+    if ":" in name:
+        module_name, _, function_name = name.partition(":")
+        try:
+            function = getattr(importlib.import_module(module_name), function_name)
+        except (ImportError, AttributeError) as error:
+            raise Mistake(f'cannot load the judge "{name}": {error}.', where=_WHERE) from None
+        return Judge.of(function, name)
+    return local(loading.load(name), max_new_tokens=max_new_tokens)
+
+
+def check(name: str) -> None:
+    """Raises what `resolve` would, as far as it can be told without loading a model or asking an endpoint."""
+    if ":" in name:
+        resolve(name)
+    else:
+        reference.resolve(name)
+
+
+def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
+    """A model on this machine, answering greedily and many prompts at once; what it thinks before is not its reply."""
+    room = Room.of(lm, max_new_tokens)
+
+    def ask(prompts: Sequence[str]) -> list[str]:
+        ids = [lm.template.prompt((Message("user", prompt),)) for prompt in prompts]
+        longest = max(map(len, ids))
+        if longest + room.tokens > lm.context:
+            told = f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge looks back on {lm.context:,}"
+            raise Mistake(f"{told}. Name a judge with a longer context.", where=_WHERE)
+        return [said.text for said in replies.ask(lm, ids, room)]
+
+    return Judge(lm.name, ask)
+
+
+def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 120.0) -> Judge:
+    """A model behind an OpenAI-compatible address (the part before /chat/completions), asked at temperature 0."""
+    address = f"{url.rstrip('/')}/chat/completions"
+    headers = {"Content-Type": "application/json"}
+    near = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # a proxy does not know these
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if near else []))
+    if key := os.environ.get(KEY):
+        headers["Authorization"] = f"Bearer {key}"
+
+    def ask(prompt: str) -> str:
+        body = {
+            "model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": max_tokens,
+        }  # fmt: skip
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        try:
+            with opener.open(request, timeout=seconds) as response:
+                _, reply = apart(json.load(response)["choices"][0]["message"])
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(200).decode("utf-8", "replace").strip()
+            told = f"the judge's endpoint answered {error.code} {error.reason}: {said}"
+            raise EnvironmentMistake(f"{told}. Check the address, the model's name and {KEY}.", where=address) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            told = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
+            raise EnvironmentMistake(f"{told} What it has judged is kept; run again to go on.", where=address) from None
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            told = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
+            raise EnvironmentMistake(
+                f"{told} Is the address the part before /chat/completions?", where=address
+            ) from None
+        return reply
+
+    return Judge.of(ask, f"{model} at {url}")

@@ -1,0 +1,80 @@
+"""Every kind of prompt that a run will need, tried on real items before anything is asked or trained.
+
+A chat template may refuse what an arm or a guard puts together: a system message, examples as earlier turns. That is told with
+the template's own words before the base model has answered hundreds of questions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from luthier.chat import Template
+from luthier.data.dataset import Item
+from luthier.data.splits import Splits
+from luthier.errors import Mistake
+from luthier.evaluate import guards
+from luthier.evaluate.prompts import arms, demonstrations, optimization, passages
+from luthier.evaluate.prompts.arms import Arm, Bench
+from luthier.model.replies import Room
+from luthier.recipe import Recipe
+
+
+def try_prompts(
+    recipe: Recipe, template: Template, context: int, splits: Splits, wanted: Mapping[str, Arm], own: guards.Own
+) -> None:
+    """Raises a Mistake where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
+    if not splits.test[0].conversation.is_document:
+        ready = _bench(recipe, template, context, splits.train)
+        for name, arm in wanted.items():
+            for count in _counts(recipe, arm):
+                prompt = arm.build(replace(ready, examples=demonstrations.fixed(splits.train, count)))
+                for item in _one_of_each([*splits.dev, *splits.test]):
+                    arms.sent(name, prompt, item, template)
+    case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
+    for name, guard in guards.chosen(case).items():
+        _try_guard(name, guard, case, template)
+
+
+def _bench(recipe: Recipe, template: Template, context: int, train: Sequence[Item]) -> Bench:
+    """What the arms may use, as far as it is known before anything is chosen."""
+    settings = recipe.evaluate
+    assert settings.max_new_tokens, "every value is set"
+    return Bench(
+        train=train,
+        template=template,
+        shots=settings.shots or 1,
+        budget=context - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
+        instruction=settings.instruction,
+        passages=passages.read(settings.documents) if settings.documents is not None else (),
+        passages_shown=settings.passages,
+        optimised=settings.instruction or optimization.START,
+    )
+
+
+def _counts(recipe: Recipe, arm: Arm) -> set[int]:
+    """Numbers of examples to try an arm with: of a fixed prompt, the fewest and the most that it may have."""
+    tried = recipe.evaluate.shots_tried or (1,)
+    return {min(tried), max(tried)} if arm.build is arms.few_shot else {max(tried)}
+
+
+def _try_guard(name: str, guard: guards.Guard, case: guards.Case, template: Template) -> None:
+    """All its questions as both models get them: they are few, and some are made by rule from real ones."""
+    places = {item.id: item.place for item in case.test}
+    for task in (task for task in guard.material(case) if isinstance(task, guards.Question)):
+        for messages in dict.fromkeys(guards.as_asked(task, case, arm) for arm in (guards.BASE, guards.TUNED)):
+            try:
+                template.text(messages)
+            except Mistake as mistake:
+                rest = ",".join(other for other in guards.chosen(case) if other != name)
+                told = f'{mistake.message} This is a question of the guard "{name}"'
+                raise Mistake(
+                    f"{told}; leave it out with evaluate.guards={rest or '[]'}, or use another model.",
+                    where=places.get(str(task.note.get("asked"))) or f'"{messages[-1].content}"',
+                ) from None
+
+
+def _one_of_each(items: Sequence[Item]) -> list[Item]:
+    """The first item of each pattern of roles: what a template refuses, it refuses for its roles."""
+    found: dict[tuple[str, ...], Item] = {}
+    for item in items:
+        found.setdefault(tuple(message.role for message in item.conversation.messages), item)
+    return list(found.values())

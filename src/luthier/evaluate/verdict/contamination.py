@@ -1,0 +1,200 @@
+"""Test rows that were learnt: found before training, counted in the verdict, and where they matter the verdict is withheld.
+
+What a model was trained on is not held out, so a score on it proves nothing. Every verdict therefore also gives the
+comparison without such rows, the clean one. It is WITHHELD
+
+- if test rows come from a file of the user's own and one of them has its question in train or dev, or more than 1 % of
+  them have a near copy or a member of their group there: two files that should be strangers are not;
+- if they are Luthier's own split of the data, which keeps equal questions together, and more than 1 % (or any whole copy,
+  which a column for groups can part) have such relatives, only where BETTER or WORSE does not hold without them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from luthier.data import leakage
+from luthier.data.dataset import Item
+from luthier.data.leakage import KINDS, Overlap
+from luthier.data.prepared import Prepared
+from luthier.evaluate import statistics, verdict
+from luthier.evaluate.verdict import TUNED_ARM, Line
+from luthier.runs import Run
+from luthier.runs.durable import write_atomic
+
+MOST_NEAR = 0.01
+"""Share of the test rows that may have a relative in training before the verdict is in doubt."""
+
+PAIRS = {"test in train": ("test", "train"), "test in dev": ("test", "dev"), "dev in train": ("dev", "train")}
+PLACES_SHOWN = 3
+FILE = "leakage.json"
+
+
+def look(current: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()) -> None:
+    """Compare the run's splits, once: evaluation/leakage.json and an event.
+
+    `earlier` gives the train or dev rows of runs that the model comes from, where it was tuned already; they count like
+    this run's. What was learnt is read row by row, so that only the few held-out rows are in memory.
+    """
+    path = current.folder / "evaluation" / FILE
+    if path.exists():
+        return
+    rows = {name: Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev", "test")}
+    found = {
+        title: leakage.compare(rows[held].stream(), chain(rows[learnt].stream(), earlier(learnt)))
+        for title, (held, learnt) in PAIRS.items()
+    }
+    content = {"own_test_file": own_test_file, "kinds": KINDS} | {
+        title: overlap.to_json() for title, overlap in found.items()
+    }
+    write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    current.record(
+        "leakage", own_test_file=own_test_file, sentence=summary(found), **{title: o.counts() for title, o in found.items()}
+    )  # fmt: skip
+
+
+def read(current: Run) -> dict[str, Any] | None:
+    """leakage.json; None for a run that was prepared before there was one."""
+    path = current.folder / "evaluation" / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def summary(found: Mapping[str, Overlap]) -> str:
+    """What was found between each two splits, in a line; empty where it is nothing."""
+    parts = []
+    for title, overlap in found.items():
+        if overlap.findings:
+            held, _, learnt = title.partition(" in ")
+            listed = ", ".join(f"{count} {_KIND_WORDS[kind]}" for kind, count in overlap.counts().items() if count)
+            first = overlap.findings[0]
+            parts.append(
+                f"of {overlap.items} {held} rows in {learnt}: {listed}; the first: {first.place} as {first.other_place}"
+            )
+    return ". ".join(parts)
+
+
+def weigh(
+    result: dict[str, Any], answers: Sequence[Line], found: dict[str, Any] | None, *, seed: int
+) -> dict[str, Any]:
+    """A verdict with its `leakage`, its sentence completed; the word becomes WITHHELD where the rule says so.
+
+    All other numbers of the verdict stay those of all the test rows.
+    """
+    if found is None:
+        return result
+    findings = [*found["test in train"]["findings"], *found["test in dev"]["findings"]]
+    worst: dict[str, dict[str, Any]] = {}
+    for finding in sorted(findings, key=lambda each: list(KINDS).index(each["kind"])):
+        worst.setdefault(finding["place"], finding)
+    of = found["test in train"]["items"]
+    counts: dict[str, int] = {kind: sum(each["kind"] == kind for each in worst.values()) for kind in KINDS}
+    clean = _clean(result, answers, worst, seed=seed)
+    reason = _reason(result, counts, of, list(worst.values()), clean, own_file=found["own_test_file"])
+    block = {
+        **counts,
+        "of": of,
+        **clean,
+        "held_out": not counts["exact"] and not counts["question"],
+        "withheld": reason is not None,
+        "reason": reason,
+    }
+    changed = result | {"leakage": block}
+    if reason is not None:
+        return changed | {
+            "verdict": "WITHHELD",
+            "sentence": f"The verdict is WITHHELD: {reason} {_clean_words(result, clean)}",
+        }
+    if worst:
+        told = f"{_counted(counts)} among {of} test rows. {_clean_words(result, clean)}"
+        return changed | {"sentence": f"{result['sentence']} Resembling training rows: {told}"}
+    return changed
+
+
+_KIND_WORDS = {
+    "exact": "exact",
+    "question": "with the same question",
+    "near": "nearly the same",
+    "group": "of the same group",
+}
+
+
+def _clean(
+    result: Mapping[str, Any], answers: Sequence[Line], dirty: Mapping[str, Any], *, seed: int
+) -> dict[str, Any]:
+    """The planned comparison on the test rows that nothing in train or dev resembles; None where too few are left."""
+    arms = verdict.by_arm([line for line in answers if line["place"] not in dirty])
+    tuned = arms.get(TUNED_ARM, [])
+    prompt = {line["item"]: line for line in arms.get(result["best_prompt_arm"], [])}
+    numbers: dict[str, Any] = dict.fromkeys(("difference", "interval", "tuned", "prompt"))
+    if len(tuned) > 1:
+        scores = [line["score"] for line in tuned], [prompt[line["item"]]["score"] for line in tuned]
+        decision = verdict.decide(
+            *scores, [line["group"] for line in tuned], alpha=result["alpha"], margin=result["margin"], seed=seed
+        )
+        sign = 1 if result["higher_is_better"] else -1
+        numbers = {
+            "difference": decision.difference,
+            "interval": list(decision.interval),
+            "tuned": sign * sum(scores[0]) / len(tuned),
+            "prompt": sign * sum(scores[1]) / len(tuned),
+        }
+    return {"clean_n": len(tuned)} | {f"clean_{name}": value for name, value in numbers.items()}
+
+
+def _reason(
+    result: Mapping[str, Any],
+    counts: Mapping[str, int],
+    of: int,
+    findings: Sequence[Mapping[str, Any]],
+    clean: Mapping[str, Any],
+    *,
+    own_file: bool,
+) -> str | None:
+    """Why the verdict is withheld, or None where it is not."""
+    related = sum(counts.values())
+    many = related > MOST_NEAR * of
+    same = counts["exact"] + counts["question"]
+    if own_file and not (same or many):
+        return None
+    if not own_file and not ((counts["exact"] or many) and _claim_falls(result, clean)):
+        return None
+    pairs = [f"{each['place']} as {each['other_place']}" for each in findings[:PLACES_SHOWN]]
+    more = f" and {len(findings) - PLACES_SHOWN:,} more" if len(findings) > PLACES_SHOWN else ""
+    told = f"of {of:,} test rows, training or choosing has seen {_counted(counts)} ({'; '.join(pairs)}{more})."
+    if own_file:
+        return f"{told} Take them out of one of the files, as evaluation/{FILE} lists them, and run again."
+    return (
+        f"{told} Without them {result['verdict']} does not hold. Name a column that keeps relatives together with "
+        "data.group, or give test rows of their own with data.test_path."
+    )
+
+
+def _claim_falls(result: Mapping[str, Any], clean: Mapping[str, Any]) -> bool:
+    """Whether BETTER or WORSE was claimed and the clean interval does not lie on that side of 0."""
+    if result["verdict"] not in ("BETTER", "WORSE"):
+        return False
+    if clean["clean_interval"] is None:
+        return True
+    low, high = clean["clean_interval"]
+    return not (low > 0 if result["verdict"] == "BETTER" else high < 0)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {_KIND_WORDS[kind]}" for kind, count in counts.items() if count)
+
+
+def _clean_words(result: Mapping[str, Any], clean: Mapping[str, Any]) -> str:
+    """The clean comparison in a sentence."""
+    if clean["clean_difference"] is None:
+        return "Too few clean rows are left for a comparison."
+    points = result["higher_is_better"]
+    scale, digits, unit = (100, 1, " points") if points else (1, 2, " bits per byte")
+    change, low, high = (
+        statistics.signed(scale * value, digits) for value in (clean["clean_difference"], *clean["clean_interval"])
+    )
+    means = " vs ".join(f"{scale * clean[name]:.{digits}f}" for name in ("clean_tuned", "clean_prompt"))
+    return (
+        f"On the {clean['clean_n']:,} clean rows: {means}, {'' if points else 'gain '}"
+        f"{change}{unit} [{100 * result['confidence']:g} % CI {low}, {high}]."
+    )

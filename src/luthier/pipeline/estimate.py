@@ -1,0 +1,217 @@
+"""The plan of a training before it starts: does it fit, how long will it take, and what would make it fit.
+
+Sizes come from the model's configuration, memory from counting and from one layer of the model, time from three steps that are
+really made, on the user's rows, in a folder that is thrown away.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from luthier import pipeline
+from luthier.data import prepared
+from luthier.data.prepared import Prepared, Row
+from luthier.model import device, loading, memory, methods
+from luthier.model.spec import Blueprint
+from luthier.pipeline import Plan, defaults
+from luthier.recipe import Recipe, Train
+from luthier.runs import durable
+from luthier.train import loop, memory_estimate
+from luthier.train.memory_estimate import Load, Memory
+from luthier.train.order import Steps
+from luthier.train.throughput import STEPS_WATCHED, Forecast, Pace
+
+ASSUMED_ROW = 128  # tokens of a row where there is no data to look at
+ASSUMED_STEP = 1024  # tokens of a step then
+BATCHES_TRIED = 2  # of a step, where it has as many: then gradients are summed as they will be, and time goes by tokens
+LOOKED_AT = 2  # batches of dev tokens that the rehearsal looks at; the time of a look at all of them follows from it
+
+
+@dataclass(frozen=True)
+class Way:
+    """Something else that could be done with the model, and the memory for it."""
+
+    name: str
+    needed: int
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What three steps showed: the time of the whole training, tokens per second, and the most memory that was held."""
+
+    forecast: Forecast
+    tokens_per_second: float
+    peak: int | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """All that is known of a training before it starts; memory and disk in bytes."""
+
+    model: str
+    blueprint: Blueprint
+    train: Train
+    load: Load
+    memory: Memory
+    available: int
+    disk: dict[str, int]
+    free: int
+    ways: list[Way]
+    remedies: list[tuple[memory_estimate.Change, int]]
+    """Where it does not fit: changes that save memory, the smallest first, up to the first that is enough."""
+    plan: Plan | None = None
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the training fits into the memory."""
+        return self.memory.training <= self.available
+
+
+def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = True) -> Outlook:
+    """The plan for this recipe; without data, for rows of 128 tokens.
+
+    `memory_bytes` asks about a GPU with so much memory instead of this machine; nothing is rehearsed then, nor where it does
+    not fit, nor where the model's weights are not here.
+    """
+    plan = pipeline.plan(asked) if asked.data.path is not None else None
+    blueprint = plan.blueprint if plan else loading.blueprint_of(asked.model)
+    where = torch.device("cuda") if memory_bytes else device.pick_device()
+    train = plan.recipe.train if plan else _assumed(asked.train, blueprint, "bf16" if memory_bytes else None)
+    available = memory_bytes or memory.available(where)
+    lengths = [row.tokens for _, row in plan.rows["train"]] if plan else [ASSUMED_ROW] * ASSUMED_STEP
+    load = Load.of(lengths, train)
+    needed = memory_estimate.memory(blueprint, train, load, where)
+    found = Outlook(
+        model=asked.model,
+        blueprint=blueprint,
+        train=train,
+        load=load,
+        memory=needed,
+        available=available,
+        disk=memory_estimate.disk(blueprint, train),
+        free=durable.free_space(pipeline.default_folder(asked)),
+        ways=list(_ways(blueprint, train, lengths, where)),
+        remedies=[] if needed.training <= available else list(_remedies(blueprint, train, lengths, where, available)),
+        plan=plan,
+    )
+    if plan and rehearse and found.fits and not memory_bytes:
+        return replace(found, rehearsal=_rehearse(asked, plan))
+    return found
+
+
+def _assumed(asked: Train, blueprint: Blueprint, precision: device.Precision | None) -> Train:
+    """What can be settled without data; by default in the number format that a run here would take."""
+    small = blueprint.parameters <= defaults.SMALL_MODEL
+    step = asked.tokens_per_step or ASSUMED_STEP
+    return asked.model_copy(
+        update={
+            "method": asked.method or ("full" if small else "lora"),
+            "precision": asked.precision or precision or device.pick_precision(device.pick_device())[0],
+            "tokens_per_step": step,
+            "tokens_per_batch": asked.tokens_per_batch or min(ASSUMED_STEP, step),
+        }
+    )
+
+
+def _ways(blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Way]:
+    """Training by each method, and answering in either number format."""
+    for method in ("full", "lora", "qlora"):
+        other = train.model_copy(update={"method": method})
+        yield Way(f"train, {method}", memory_estimate.memory(blueprint, other, Load.of(lengths, other), where).training)
+    answering = memory_estimate.answering(blueprint, train.model_copy(update={"method": "full"}), where)
+    yield Way("answer in fp32, as Luthier does", answering)
+    yield Way("answer in bf16, elsewhere", answering - 2 * blueprint.parameters)
+
+
+def _remedies(
+    blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device, available: int
+) -> Iterator[tuple[memory_estimate.Change, int]]:
+    least = memory_estimate.memory(blueprint, train, Load.of(lengths, train), where).training
+    for change in memory_estimate.ways_to_fit(train):
+        other = train.model_copy(update=dict(change))
+        needed = memory_estimate.memory(blueprint, other, Load.of(lengths, other), where).training
+        if needed < least:  # smaller batches are more of them, and their gradients have to be summed
+            least = needed
+            yield change, needed
+        if needed <= available:
+            return
+
+
+def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
+    """Three small steps and a checkpoint as the run will make them, in a folder beside its own."""
+    settings = plan.recipe.train
+    assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every
+    tried = min(settings.tokens_per_step, BATCHES_TRIED * settings.tokens_per_batch)
+    changes = {"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED, "tokens_per_step": tried}
+    short = settings.model_copy(update=changes)
+    events: list[dict[str, Any]] = []
+    with durable.scratch_folder(pipeline.default_folder(asked).parent) as folder:
+        durable.make_folders(folder / "checkpoints")
+        for split in ("train", "dev"):
+            prepared.write(folder / f"{split}.arrow", plan.rows[split])
+        rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
+        steps = Steps.of(rows.lengths, settings)
+        first = (row for step in steps for batch in step.batches for row in batch)
+        learnt = _Some.of(rows, first, STEPS_WATCHED * tried)
+        looked_at = _Some.of(dev, range(len(dev)), LOOKED_AT * settings.tokens_per_batch)
+        with memory.errors("to try three steps", memory.to_train_with_less(settings)):
+            method = methods.resolve(settings.method or "full")
+            lm = loading.load(
+                asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model),
+                variables=plan.recipe.chat.variables, today=plan.recipe.chat.date,
+            )  # fmt: skip
+            loop.train(
+                method.prepare(lm.model, short), learnt, looked_at, short,
+                checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
+                ends=() if rows.documents else lm.template.stop_ids,
+            )  # fmt: skip
+    told = {event["kind"]: event for event in events}
+    share = sum(looked_at.lengths) / sum(dev.lengths)
+    pace = Pace(look=told["dev"]["seconds"] / share, save=told["checkpoint"]["seconds"])
+    for event in events:
+        if event["kind"] == "step":
+            seconds = event["tokens"] / event["tokens_per_second"]
+            pace.step(event["tokens"], seconds, update=event["update_seconds"])
+    checks = math.ceil(len(steps) / settings.check_every)
+    forecast = pace.forecast(steps.tokens, steps=len(steps), checks=checks)
+    return Rehearsal(forecast, steps.tokens / forecast.updating, told["trained"]["peak_bytes"])
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some rows of a split."""
+
+    rows: Prepared
+    numbers: list[int]
+
+    @classmethod
+    def of(cls, rows: Prepared, numbers: Iterable[int], tokens: int) -> "_Some":
+        """The first of these rows, about as many tokens as asked for."""
+        lengths, taken, sum_of = rows.lengths, [], 0
+        for number in numbers:
+            taken.append(number)
+            sum_of += lengths[number]
+            if sum_of >= tokens:
+                break
+        return cls(rows, taken)
+
+    @property
+    def lengths(self) -> list[int]:
+        lengths = self.rows.lengths
+        return [lengths[number] for number in self.numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Row:
+        return self.rows[self.numbers[number]]
+
+    def place(self, number: int) -> str:
+        return self.rows.place(self.numbers[number])
+
+    def rejected(self, number: int) -> Row | None:
+        return self.rows.rejected(self.numbers[number])

@@ -1,0 +1,327 @@
+"""A run folder: the only state there is.
+
+    runs/NAME/
+      run.json          state, versions, hashes, the command
+      recipe.toml       the resolved recipe, each default with its reason
+      events.jsonl      append-only; everything a screen ever shows
+      data/ checkpoints/ model/ evaluation/ report.html report.md report.json
+
+A folder is always in one of the states new, running (its lock is held), interrupted, complete, failed. How it is written
+so that a crash leaves the old or the new, `runs.durable` says. run.json keeps the SHA-256 of every file that is finished,
+and of itself.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from filelock import FileLock, Timeout
+
+from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
+from luthier.runs import durable
+from luthier.runs.durable import append_json_lines, disk_errors, write_atomic
+
+FORMAT = 1  # of a run folder; a newer one is refused
+FOLDERS = ("data", "checkpoints", "evaluation")
+PASSING = ("step", "arm", "reference")  # events so frequent that they are flushed with the next one of another kind
+State = Literal["new", "running", "interrupted", "complete", "failed"]
+
+
+def now() -> str:
+    """The time as events tell it: UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Run:
+    """A run folder that exists: its record, its events, its places."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record_file = _read(folder)
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+
+    @classmethod
+    def create(cls, folder: Path, **fields: object) -> "Run":
+        """A new run folder; refuses one that holds other things."""
+        if not _unused(folder):
+            raise Mistake("already exists and is not a run folder; choose another with --run.", where=str(folder))
+        for name in FOLDERS:
+            durable.make_folders(folder / name)
+        with alone(folder):
+            if (folder / "run.json").exists():
+                told = "another process has begun a run here meanwhile; the same command continues it."
+                raise EnvironmentMistake(told, where=str(folder))
+            record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
+            append_json_lines(folder / "events.jsonl", [])
+            write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def state(self) -> State:
+        """What run.json says, save that a `running` whose lock nobody holds was interrupted."""
+        state = self.record_file["state"]
+        assert state in get_args(State), state
+        if state == "running" and not self.locked:
+            return "interrupted"
+        return state  # type: ignore[no-any-return]
+
+    @property
+    def locked(self) -> bool:
+        """Whether a process holds the run's lock at this moment, as far as we are allowed to see: else what run.json says."""
+        try:
+            with open(self.folder / ".lock", "rb") as file:  # a shared lock: who only looks needs no right to write
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:
+            return False
+
+    def update(self, **fields: object) -> None:
+        """Change fields of run.json."""
+        self.record_file.update(fields)
+        write_atomic(self.folder / "run.json", _sealed(self.record_file))
+
+    def seal(self, files: Iterable[Path]) -> None:
+        """Remember the SHA-256 of finished files, those of a folder one by one, so that `damage` can find a change."""
+        named = {path.relative_to(self.folder).as_posix(): durable.digest(path) for path in _files(files)}
+        self.update(files={**self.sealed, **named})
+
+    def unseal(self, folder: str) -> None:
+        """Forget the SHA-256 of a folder's files, which are about to change."""
+        kept = {name: digest for name, digest in self.sealed.items() if not name.startswith(f"{folder}/")}
+        if kept != self.sealed:
+            self.update(files=kept)
+
+    @property
+    def sealed(self) -> dict[str, str]:
+        """SHA-256 of each finished file, by its path in the folder."""
+        return dict(self.record_file.get("files", {}))
+
+    def damage(self, name: str) -> str | None:
+        """What is wrong with a sealed file, in words, or None."""
+        wanted = self.sealed[name]
+        try:
+            found = durable.digest(self.folder / name)
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return None if found == wanted else f"its SHA-256 is {found[:12]}…, when it was written it was {wanted[:12]}…"
+
+    def expect_whole(self, *folders: str) -> None:
+        """Raises CorruptedState if a sealed file in one of these folders, or of this name, is not as it was written."""
+        names = [
+            name
+            for name in self.sealed
+            if name.startswith(tuple(f"{folder}/" for folder in folders)) or name in folders
+        ]
+        wrong = [f"{name}: {damage}" for name in names if (damage := self.damage(name))]
+        if wrong:
+            raise CorruptedState(
+                f"{'; '.join(wrong)}. Restore it from a copy, or start a new run.", where=str(self.folder)
+            )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
+        with alone(self.folder):
+            self.record_file = _read(self.folder)  # another process may have worked until now
+            self._mend()
+            yield
+
+    @contextlib.contextmanager
+    def working(self, at_end: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold the lock while the body runs, and leave the state that its end means; `at_end` comes last, whatever that is."""
+        with self.held():
+            self.update(state="running", reason=None)
+            try:
+                yield
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) in (3, 4)
+                try:
+                    self.update(
+                        state="interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__
+                    )
+                    at_end()
+                except Exception as second:  # what stopped the run is the thing to tell
+                    self._note(f"what comes at a run's end could not be done: {type(second).__name__}: {second}")
+                raise
+            self.update(state="complete", reason=None)
+            at_end()
+
+    def _note(self, message: str) -> None:
+        """A warning where it can still be written."""
+        with contextlib.suppress(Mistake, MemoryError):
+            self.record("warning", message=message)
+
+    def record(self, kind: str, **fields: object) -> None:
+        """Append an event, and tell it to the listeners; every screen and page is drawn from these."""
+        event = {"time": now(), "kind": kind, **fields}
+        append_json_lines(self.folder / "events.jsonl", [event], flush=kind not in PASSING)
+        self._tell(event)
+
+    def tell(self, kind: str, **fields: object) -> None:
+        """Tell an event to the listeners without writing it down."""
+        self._tell({"time": now(), "kind": kind, **fields})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except OSError:  # the terminal is gone; the run is not
+                self.listeners.remove(listener)
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The events so far, or those of one kind; a line torn by a crash is passed over."""
+        events = []
+        for line in (self.folder / "events.jsonl").read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                if kind is None or event["kind"] == kind:
+                    events.append(event)
+        return events
+
+    def _mend(self) -> None:
+        """Put right what a crash left behind, and tell it: half-written files, a line cut short."""
+        for told in durable.sweep(self.folder):
+            self.record("mended", message=told)
+        for path in [self.folder / "events.jsonl", *sorted((self.folder / "evaluation").glob("*.jsonl"))]:
+            name = path.relative_to(self.folder).as_posix()
+            if path.exists() and name not in self.sealed and (cut := durable.mend(path)):
+                told = f"{name} ended in a line that a crash cut short; its {cut} bytes are removed."
+                self.record("mended", message=told)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """A run's run.json; raises where there is none, or none that this version understands."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        there = folder.exists()
+        hint = (
+            "`luthier runs` lists the runs here."
+            if there
+            else "There is no such folder; `luthier runs` lists the runs."
+        )
+        raise Mistake(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
+    except OSError as error:
+        raise EnvironmentMistake(f"cannot be read ({error.strerror}).", where=str(folder / "run.json")) from None
+    except ValueError:
+        raise CorruptedState(
+            "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
+        ) from None
+    if {"format", "sha256"} & record.keys() and record.get("sha256") != _seal(record):
+        raise CorruptedState(
+            "its own SHA-256 does not hold; restore the file from a copy, or start a new run.",
+            where=str(folder / "run.json"),
+        )
+    if record.get("format", FORMAT) > FORMAT:
+        newer = f"made by Luthier {record.get('luthier')}, which is newer than this one"
+        raise Mistake(f"{newer}; update Luthier to go on with this run.", where=str(folder))
+    return record
+
+
+def _unused(folder: Path) -> bool:
+    """Whether nothing is there, or only what a crash left of a run that had not begun."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(
+        entry.name in (*FOLDERS, "events.jsonl") or entry.name.startswith(".lock") or entry.name.endswith(".tmp")
+        for entry in folder.rglob("*")
+    )
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files themselves, and those in folders."""
+    for path in paths:
+        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+
+
+def _seal(record: dict[str, Any]) -> str:
+    """SHA-256 over run.json without its own field "sha256"."""
+    rest = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(record: dict[str, Any]) -> str:
+    """run.json as text, its own hash in it."""
+    record["sha256"] = _seal(record)
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def alone(folder: Path, *, option: str = "--run") -> Iterator[None]:
+    """Hold a folder's lock while the body runs: no other process writes there, nor does this one once the folder is another.
+
+    `option` is the command line's word for another folder.
+    """
+    holder = folder / ".lock-holder.json"
+    with durable.held(folder), _lock(folder, holder, option):
+        durable.expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
+        write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
+        try:
+            yield
+        except Exception:
+            durable.expect_same_folder(holder)  # what went wrong may be no more than that files are missing
+            raise
+        if holder.exists():
+            durable.remove(holder)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
+    """The operating system's lock, which goes with its process."""
+    lock = FileLock(folder / ".lock")
+    try:
+        with disk_errors(folder):
+            lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
+    except Timeout:
+        raise EnvironmentMistake(_in_use(holder, option), where=str(folder)) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        raise EnvironmentMistake(
+            f"this disk cannot lock files, so two processes could spoil the run; put it on a local disk with {option}.",
+            where=str(folder),
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _in_use(holder: Path, option: str) -> str:
+    """Who works in the folder, as far as the holder's note tells."""
+    try:
+        note = json.loads(holder.read_text(encoding="utf-8"))
+        who = f"process {note['pid']} on {note['host']} since {note['since'][:16].replace('T', ' ')} UTC"
+    except (OSError, ValueError, KeyError):
+        who = "another process"
+    return f"the run is in use by {who}; wait for it, or name another folder with {option}."
+
+
+def find(root: Path) -> tuple[list[Run], list[Mistake]]:
+    """The runs in a folder, oldest first; and what keeps others from being read, one Mistake for each."""
+    runs, unreadable = [], []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if os.path.lexists(folder / "run.json"):
+            try:
+                runs.append(Run(folder))
+            except Mistake as mistake:
+                unreadable.append(mistake)
+    return sorted(runs, key=lambda run: str(run.record_file.get("created", ""))), unreadable

@@ -1,0 +1,79 @@
+"""Test and dev rows from the user's own files: read like the data, in the same ledger, split off from nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from luthier.data import Dataset, held_out_files, split
+from luthier.data.held_out_files import Given
+from luthier.errors import Mistake
+from luthier.recipe import Data
+
+from .conftest import Write
+
+
+def pairs(*numbers: int) -> str:
+    return "".join(json.dumps({"question": f"q{number}", "answer": f"a{number}"}) + "\n" for number in numbers)
+
+
+def load(**settings: object) -> tuple[Dataset, Given]:
+    return held_out_files.load(Data(path=Path("d.jsonl"), **settings))
+
+
+def refusal(**settings: object) -> str:
+    with pytest.raises(Mistake) as caught:
+        load(**settings)
+    return str(caught.value)
+
+
+def test_the_rows_of_all_files_are_in_one_ledger_with_their_places(write: Write) -> None:
+    write("d.jsonl", pairs(1, 2, 3))
+    write("t.csv", "question,answer\nq7,a7\nq8,\nq9,a9\n")
+    data, held_out = load(test_path=Path("t.csv"))
+    assert data.ledger.summary() == "6 rows read, 5 kept; dropped: 1 empty answer (t.csv:3)"
+    assert held_out.test and [item.place for item in held_out.test] == ["t.csv:2", "t.csv:4"]
+    assert held_out.dev is None and data.files == ["d.jsonl", "t.csv"]
+
+
+def test_the_hash_covers_the_test_file(write: Write) -> None:
+    write("d.jsonl", pairs(1, 2, 3))
+    write("t.jsonl", pairs(8, 9))
+    alone = load()[0].sha256
+    with_test = load(test_path=Path("t.jsonl"))[0].sha256
+    write("t.jsonl", pairs(8, 7))
+    assert len({alone, with_test, load(test_path=Path("t.jsonl"))[0].sha256}) == 3
+
+
+def test_nothing_of_the_data_is_held_out_where_both_files_are_given(write: Write) -> None:
+    write("d.jsonl", pairs(*range(30)))
+    write("t.jsonl", pairs(*range(100, 140)))
+    write("v.jsonl", pairs(*range(200, 205)))
+    data, held_out = load(test_path=Path("t.jsonl"), dev_path=Path("v.jsonl"))
+    splits = split(data.items, test_items=None, dev_items=None, test=held_out.test, dev=held_out.dev)
+    assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [30, 5, 40]
+    some = split(data.items, test_items=10, dev_items=None, test=held_out.test)
+    assert [len(part) for part in (some.train, some.dev, some.test)] == [27, 3, 10]
+
+
+def test_a_test_file_of_one_row_cannot_be_compared(write: Write) -> None:
+    write("d.jsonl", pairs(1, 2, 3))
+    write("t.jsonl", pairs(9))
+    assert "t.jsonl: only 1 usable row" in refusal(test_path=Path("t.jsonl"))
+
+
+def test_the_data_is_not_its_own_test(write: Write) -> None:
+    write("d.jsonl", pairs(1, 2, 3))
+    assert "data.test_path: d.jsonl is named twice" in refusal(test_path=Path("./d.jsonl"))
+
+
+def test_questions_do_not_test_documents(write: Write) -> None:
+    write("d.jsonl", '{"text": "One."}\n{"text": "Two."}\n{"text": "Three."}\n')
+    write("t.jsonl", pairs(8, 9))
+    assert "it has questions with answers, but d.jsonl has documents" in refusal(test_path=Path("t.jsonl"))
+
+
+def test_a_missing_test_file_is_named(write: Write) -> None:
+    write("d.jsonl", pairs(1, 2, 3))
+    write("tests.jsonl", pairs(8, 9))
+    assert 'did you mean "tests.jsonl"?' in refusal(test_path=Path("test.jsonl"))

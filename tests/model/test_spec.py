@@ -1,0 +1,89 @@
+"""Sizes that follow from a configuration alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoXConfig, PretrainedConfig
+
+from luthier.errors import Mistake
+from luthier.model import attention, loading, recomputation, reference
+from luthier.model.head import states
+from luthier.model.packed import Packed, pack
+from luthier.model.spec import Blueprint
+from token_rows import Row
+
+
+def packed(lengths: Sequence[int]) -> Packed:
+    rows = [Row(np.arange(length), np.ones(length, dtype=bool)) for length in lengths]
+    return pack(rows, torch.device("cpu"))
+
+
+def pythia(width: int, depth: int, heads: int, vocabulary: int = 50304) -> PretrainedConfig:
+    """A model of EleutherAI's Pythia suite (Biderman et al. 2023, table 1)."""
+    return GPTNeoXConfig(
+        hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
+        vocab_size=vocabulary, max_position_embeddings=2048, tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters", "multiplied", "gigaflops"),
+    [
+        (pythia(512, 6, 8), 70_426_624, 44_670_976, 2195.667812352),
+        (pythia(1024, 24, 16), 405_334_016, 353_822_720, 17391.09433344),
+    ],
+)
+def test_pythia_has_the_published_sizes(
+    config: PretrainedConfig, parameters: int, multiplied: int, gigaflops: float
+) -> None:
+    """The operations of a step of 4 rows of 2,048 tokens, as transformers' trainer counts them."""
+    blueprint = Blueprint.of(config)
+    assert (blueprint.parameters, blueprint.multiplied) == (parameters, multiplied)
+    assert blueprint.operations() * 2048 * 4 / 1e9 == pytest.approx(gigaflops, abs=1e-9)
+
+
+def test_tied_tables_count_once_and_are_multiplied(tiny_model: Path) -> None:
+    blueprint, lm = loading.blueprint_of(str(tiny_model)), loading.load(str(tiny_model))
+    assert blueprint.parameters == sum(weight.numel() for weight in lm.model.parameters())
+    assert (blueprint.embedded, blueprint.multiplied) == (0, blueprint.parameters)
+
+
+def test_adapters_are_counted_as_peft_makes_them(tiny_model: Path) -> None:
+    for lengths in (False, True):
+        model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0, dora=lengths)
+        made = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        assert loading.blueprint_of(str(tiny_model)).adapters(4, lengths=lengths) == made
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_forward_pass_keeps_is_foretold_to_the_byte(tiny_model: Path, again: bool) -> None:
+    """From one and two layers; here there are four of them."""
+    config = AutoConfig.from_pretrained(tiny_model, num_hidden_layers=4)
+    blueprint = Blueprint.of(config)
+    model = AutoModelForCausalLM.from_config(config).train()
+    attention.use(model)
+    recomputation.use(model)
+    weights = {weight.data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if (place := tensor.untyped_storage().data_ptr()) not in weights:
+            kept[place] = tensor
+        return tensor
+
+    batch = packed([20, 13])
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states(model, batch)
+    whole = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    foretold = blueprint.remembered([20, 13], "fp32", again=again)
+    assert foretold < 0.6 * whole if again else foretold == whole
+
+
+def test_a_configuration_is_enough(tmp_path: Path) -> None:
+    pythia(64, 1, 2, 100).save_pretrained(tmp_path)
+    assert loading.blueprint_of(str(tmp_path)).layers == 1
+    with pytest.raises(Mistake, match="found no weights"):
+        reference.resolve(str(tmp_path))

@@ -1,0 +1,156 @@
+"""What a training needs, counted before it starts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, GPTNeoXConfig
+
+from luthier.model import loading
+from luthier.model.spec import Blueprint
+from luthier.recipe import Train
+from luthier.train import memory_estimate
+from luthier.train.memory_estimate import Load
+from luthier.train.throughput import Forecast, Pace
+
+GPU = torch.device("cuda")  # only asked about, so none is needed
+SIXTEEN_GIB = 16 * 2**30
+
+
+def pythia(width: int, depth: int, heads: int, vocabulary: int = 50304) -> Blueprint:
+    return Blueprint.of(
+        GPTNeoXConfig(
+            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
+            vocab_size=vocabulary, max_position_embeddings=2048, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
+def train(**changes: object) -> Train:
+    values = {"method": "full", "precision": "bf16", "tokens_per_step": 1024, "tokens_per_batch": 1024}
+    return Train.model_validate({**values, **changes})
+
+
+def training(blueprint: Blueprint, settings: Train) -> int:
+    return memory_estimate.memory(blueprint, settings, Load.of([128] * 100, settings), GPU).training
+
+
+def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
+    """The rule of thumb for a V100 with 16 GiB: 1 B parameters to train, 7 B to answer, in 16-bit numbers."""
+    assert training(pythia(2048, 16, 8), train()) < SIXTEEN_GIB  # 1.0 B
+    assert training(pythia(2048, 24, 16), train()) > SIXTEEN_GIB  # 1.4 B
+    seven, twelve = pythia(4096, 32, 32, 50432), pythia(5120, 36, 40, 50688)
+    in_16_bits = [memory_estimate.answering(model, train(), GPU) - 2 * model.parameters for model in (seven, twelve)]
+    assert in_16_bits[0] < SIXTEEN_GIB < in_16_bits[1]
+
+
+def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: Path) -> None:
+    """Two to compute with and two that make them a master, eight for its moments; in fp32 it is its own master."""
+    blueprint = loading.blueprint_of(str(tiny_model))
+    wide, narrow = (
+        memory_estimate.memory(blueprint, train(precision=precision), Load((10,), 1), GPU).parts
+        for precision in ("fp32", "bf16")
+    )
+    names = ("weights to compute with", "master weights", "optimizer")
+    assert sum(narrow.get(name, 0) for name in names) == 12 * blueprint.parameters
+    assert sum(wide.get(name, 0) for name in names) == 12 * blueprint.parameters
+
+
+def test_memory_grows_with_the_batch_and_not_with_the_data(tiny_model: Path) -> None:
+    blueprint = loading.blueprint_of(str(tiny_model))
+    few, many = (Load.of([100] * rows, train()) for rows in (20, 20_000))
+    assert few == many
+    kept = [
+        memory_estimate.memory(blueprint, train(), Load((100,) * rows, 1), GPU).parts["forward pass"]
+        for rows in (2, 4, 6)
+    ]
+    assert kept[2] - kept[1] == kept[1] - kept[0]
+
+
+def test_the_largest_batch_holds_the_longest_rows() -> None:
+    assert Load.of([10, 400, 300, 500, 200], train(tokens_per_batch=1000)) == Load((500, 400), 2)
+    assert Load.of([3000, 10], train()) == Load((3000,), 1)
+
+
+def test_the_smallest_change_comes_first() -> None:
+    ways = list(memory_estimate.ways_to_fit(train()))
+    assert ways[:4] == [
+        {"tokens_per_batch": 512},
+        {"tokens_per_batch": 256},
+        {"tokens_per_batch": 128},
+        {"tokens_per_batch": 128, "gradient_checkpointing": True},
+    ]
+    assert {"method": "lora"} in ways[4:] and ways[-1]["method"] == "qlora"
+
+
+def test_all_ways_together_need_a_fraction() -> None:
+    blueprint, settings = pythia(1024, 24, 16), train()
+    needed = [
+        training(blueprint, settings.model_copy(update=dict(way))) for way in memory_estimate.ways_to_fit(settings)
+    ]
+    assert needed[-1] == min(needed) < training(blueprint, settings) / 8
+
+
+def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: Path) -> None:
+    blueprint = loading.blueprint_of(str(tiny_model))
+    told = memory_estimate.disk(blueprint, train(max_steps=100, check_every=10))
+    assert list(told.values()) == [4 * 12 * blueprint.parameters, 4 * blueprint.parameters]
+
+
+def test_the_time_follows_from_the_second_and_third_step() -> None:
+    """1,000 tokens took 2 s twice, 0.5 s of it for the update; the first took 1 s more. In ten such steps 10,000 tokens
+    take 21 s; 3 looks of 5 s; 2 checkpoints of 4 s."""
+    pace = Pace(look=5.0, save=4.0)
+    for seconds in (3.0, 2.0, 2.0, 99.0):
+        pace.step(1000, seconds, update=0.5)
+    assert pace.forecast(10_000, steps=10, checks=2) == Forecast(updating=21.0, looking=15.0, saving=8.0)
+    assert pace.forecast(10_000, steps=10, checks=2).seconds == pytest.approx(44)
+
+
+def test_small_steps_tell_the_time_of_large_ones() -> None:
+    """2,000 tokens take 4 s and an update 1 s: 160,000 tokens in ten steps take 320 s and 10 s, not 80 updates' time."""
+    pace = Pace()
+    for _ in range(3):
+        pace.step(2_000, 5.0, update=1.0)
+    assert pace.forecast(160_000, steps=10, checks=0).updating == pytest.approx(330)
+    assert pace.forecast(160_000, steps=80, checks=0).updating == pytest.approx(400)
+
+
+def test_an_optimizer_of_ones_own_holds_all_masters_and_gradients_in_fp32_at_once() -> None:
+    own, ours = (
+        memory_estimate.memory(pythia(2048, 16, 8), train(optimizer=word), Load((1024,), 1), GPU).parts
+        for word in ("own:sgd", "adamw")
+    )
+    beyond = "gradients, beyond the forward pass"
+    parameters = pythia(2048, 16, 8).parameters
+    assert own["forward pass"] + own["output head"] + own[beyond] == 8 * parameters
+    assert own[beyond] - ours.get(beyond, 0) > 5 * parameters
+
+
+def test_a_head_that_is_left_to_the_model_keeps_the_scores_of_all_tokens() -> None:
+    sizes = {"vocab_size": 1000, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    few = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model("hyperclovax", **sizes, **few, logits_scaling=0.25)
+    load, settings = Load((50,) * 8, 1), train(precision="fp32", method="lora", lora_rank=2)
+    parts = memory_estimate.memory(Blueprint.of(config), settings, load, GPU).parts
+    assert parts["output head"] == 400 * 1000 * (4 + 3 * 4)
+
+
+def test_a_batch_of_rows_of_all_lengths_is_looked_at_besides_the_longest() -> None:
+    load = Load.of([900, *[10] * 300], train())
+    assert load == Load((900, *[10] * 12), 2 - 1) and load.mixture == (900, *[10] * 12)[: len(load.mixture)]
+    mixed = Load.of([number for number in range(10, 110) for _ in range(5)], train(tokens_per_batch=512))
+    assert mixed.lengths == (109, 109, 109, 109) and len(set(mixed.mixture)) > 5 and sum(mixed.mixture) <= 512
+    assert Load.of([100] * 20, train()).mixture == ()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_model: Path, precision: str) -> None:
+    """512 tokens beside fifty rows of 10 kept 4.4 times as much as twice 506."""
+    blueprint = loading.blueprint_of(str(tiny_model))
+    like, unlike = (blueprint.remembered(lengths, precision) for lengths in ((506, 506), (512, *[10] * 50)))  # type: ignore[arg-type]
+    assert unlike < 1.2 * like
+    load = Load((506, 506), 1, mixture=(512, *[10] * 50))
+    assert memory_estimate.memory(blueprint, train(precision=precision), load, GPU).parts["forward pass"] == max(
+        like, unlike
+    )
