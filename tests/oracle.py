@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from luthier.chat import Encoded, Template
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 Row = Mapping[str, Any]
 """A message as transformers takes it: role, content, perhaps reasoning_content and tool_calls."""
@@ -255,8 +255,8 @@ def judge(
     found, said = Judgement(), messages
     try:
         rows = template.rows(conversation)
-    except Mistake as mistake:
-        found.refused = mistake.message
+    except UserError as user_error:
+        found.refused = user_error.message
     messages = oracle.called(messages, tools)
     try:
         found.theirs = oracle.lost(messages, tools)

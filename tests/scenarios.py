@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from luthier.chat import Conversation, Encoded, Message
 from luthier.data import prepared
 from luthier.data.dataset import Item
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState, UserError
 from luthier.evaluate.verdict import analysis_plan
 from luthier.model import loading
 from luthier.recipe import Train
@@ -96,8 +96,8 @@ def check_created(folder: Path, done: bool) -> None:
     """Either a whole run, or nothing that would keep one from being made there."""
     try:
         Run(folder / "run")
-    except Mistake as mistake:
-        assert not done and not isinstance(mistake, CorruptedState)
+    except UserError as error:
+        assert not done and not isinstance(error, CorruptedState)
         Run.create(folder / "run", command="luthier run x")
 
 

@@ -17,7 +17,7 @@ from random_model import SHAPES, TINY, Shape, make_model, make_rows
 from targets import memory, speed
 from task import Task
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.reference import resolve
 
 NO_GPU = 4  # exit code
@@ -131,5 +131,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (Failed, Unavailable, Mistake) as problem:
+    except (Failed, Unavailable, UserError) as problem:
         sys.exit(last_line(str(problem)))

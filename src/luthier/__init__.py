@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luthier.api import Adapters, Tuned, finetune, load
-    from luthier.errors import Mistake
+    from luthier.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Adapters", "Mistake", "Tuned", "__version__", "finetune", "load"]
+__all__ = ["Adapters", "Tuned", "UserError", "__version__", "finetune", "load"]
 
 _PLACES = {
     "finetune": "luthier.api",
     "load": "luthier.api",
     "Tuned": "luthier.api",
     "Adapters": "luthier.api",
-    "Mistake": "luthier.errors",
+    "UserError": "luthier.errors",
 }
+_RENAMED = {"Mistake": "UserError"}
 
 
 def __getattr__(name: str) -> Any:
     """Names are loaded on first use, so that `import luthier` is quick and loads no torch."""
+    if name in _RENAMED:
+        raise AttributeError(f"luthier.{name} is called luthier.{_RENAMED[name]} now")
     if name not in _PLACES:
         raise AttributeError(f"module 'luthier' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from luthier import inference, pipeline
 from luthier import recipe as recipes
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import tuned
 from luthier.runs import Run
 
@@ -42,7 +42,7 @@ class Tuned:
         """Better, worse, or not shown; with the evidence."""
         path = self.folder / "evaluation" / "verdict.json"
         if not path.exists():
-            raise Mistake(f"no verdict yet: the run is {self._run.state}.", where=str(self.folder))
+            raise UserError(f"no verdict yet: the run is {self._run.state}.", where=str(self.folder))
         numbers = json.loads(path.read_text(encoding="utf-8"))
         return Verdict(numbers["verdict"], numbers["sentence"], numbers)
 
@@ -102,7 +102,7 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on a data file and compare it with prompting; continues an unfinished run in the folder `run`.
 
-    `settings` are recipe keys: `{"train.epochs": 2}`. Raises `luthier.Mistake` for what you can mend.
+    `settings` are recipe keys: `{"train.epochs": 2}`. Raises `luthier.UserError` for what you can mend.
     """
     asked = recipes.load(Path(recipe) if recipe else None, data=Path(data) if data is not None else None)
     values = dict(settings or {}) | ({"model": model} if model else {})

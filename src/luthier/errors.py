@@ -1,6 +1,6 @@
 """What a user can put right: one exception family, one wording, one exit code each.
 
-A `Mistake` says where (file:line or recipe key), what was found, what is expected and what to do next. The terminal prints
+A `UserError` says where (file:line or recipe key), what was found, what is expected and what to do next. The terminal prints
 it without a traceback. Any other exception is a defect of ours and keeps its traceback.
 """
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Mistake(Exception):
+class UserError(Exception):
     """Bad input: exit code 2. `where` is a place such as `tickets.jsonl:118` or a recipe key such as `train.epochs`."""
 
     exit_code = 2
@@ -24,42 +24,42 @@ class Mistake(Exception):
         super().__init__(f"{where}: {message}" if where else message)
 
 
-class Interrupted(Mistake):
+class Interrupted(UserError):
     """The run stopped on request and can be continued: exit code 3."""
 
     exit_code = 3
 
 
-class NonFiniteLoss(Mistake):
+class NonFiniteLoss(UserError):
     """Training came to a loss or gradient that is no number: exit code 2, and the run has failed."""
 
 
-class StoppedAtOnce(Mistake):
+class StoppedAtOnce(UserError):
     """Asked twice to stop, so no step was finished; what was saved before is whole: exit code 130."""
 
     exit_code = 130
 
 
-class EnvironmentMistake(Mistake):
+class MachineError(UserError):
     """The machine refuses (disk, memory, lock, network): exit code 4."""
 
     exit_code = 4
 
 
-class FolderGone(EnvironmentMistake):
+class FolderGone(MachineError):
     """The folder that is worked in was taken away, or another stands in its place: nothing more is written there."""
 
 
-class CorruptedState(Mistake):
+class CorruptedState(UserError):
     """Something that Luthier wrote is no longer what it wrote: exit code 5."""
 
     exit_code = 5
 
 
-def together(mistakes: Iterable[Mistake]) -> Mistake:
-    """All mistakes as one, a line each, so that a user mends them in one go."""
-    found = list(mistakes)
-    return found[0] if len(found) == 1 else Mistake("\n".join(str(mistake) for mistake in found))
+def together(errors: Iterable[UserError]) -> UserError:
+    """All errors as one, a line each, so that a user mends them in one go."""
+    found = list(errors)
+    return found[0] if len(found) == 1 else UserError("\n".join(str(user_error) for user_error in found))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -68,16 +68,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next((name for name in known if close and name.lower() == close[0]), None)
 
 
-def unknown(what: str, word: str, known: Iterable[str], *, where: str | None = None) -> Mistake:
+def unknown(what: str, word: str, known: Iterable[str], *, where: str | None = None) -> UserError:
     """The message for a word that is not in the list: `unknown metric "acuracy", did you mean "accuracy"? Known: …`."""
     names = list(known)
     guess = nearest(word, names)
     hint = f', did you mean "{guess}"?' if guess else "."
-    return Mistake(f'unknown {what} "{word}"{hint} Known: {", ".join(names)}.', where=where)
+    return UserError(f'unknown {what} "{word}"{hint} Known: {", ".join(names)}.', where=where)
 
 
 def choose(what: str, word: str, table: Mapping[str, T], *, where: str | None = None) -> T:
-    """The entry of an extension table, or the Mistake that names the nearest known word."""
+    """The entry of an extension table, or the UserError that names the nearest known word."""
     if word not in table:
         raise unknown(what, word, table, where=where)
     return table[word]
@@ -91,7 +91,7 @@ def entry(what: str, word: str, table: Mapping[str, T], *, where: str) -> T:
     try:
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as error:
-        raise Mistake(
+        raise UserError(
             f'"{word}" cannot be imported: {error}. Expected package.module:function, with the folder that holds the '
             "package on PYTHONPATH.",
             where=where,
@@ -99,10 +99,10 @@ def entry(what: str, word: str, table: Mapping[str, T], *, where: str) -> T:
 
 
 def optional(module: str, extra: str, *, where: str) -> ModuleType:
-    """A package that only some settings need, or the Mistake that says how to install it."""
+    """A package that only some settings need, or the UserError that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise Mistake(
+        raise UserError(
             f"this needs the package {module}, which is not installed: pip install 'luthier[{extra}]'.", where=where
         ) from None

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from luthier.chat import Conversation, Encoded, Message, Template
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.tokenizer import template_of
 
 SPECIAL = ("<s>", "<eos>", "<e>", "<r>", "<u>", "<a>", "<y>", "<c>", "<m>", "<t>")
@@ -251,7 +251,7 @@ def test_a_system_message_without_a_place_is_told_and_opens_the_first_question(
 
 def test_a_system_message_is_never_put_into_the_assistant_s_mouth(letters: PreTrainedTokenizerFast) -> None:
     """6: without a question there is nobody whose words it could open."""
-    with pytest.raises(Mistake, match="system"):
+    with pytest.raises(UserError, match="system"):
         made(RAISES, letters).rows(Conversation((Message("system", "S"), Message("assistant", "A"))))
 
 
@@ -308,5 +308,5 @@ REFUSED: Sequence[tuple[str, str, tuple[Message, ...], str]] = (
 def test_a_refusal_has_the_template_s_own_words(
     source: str, messages: tuple[Message, ...], words: str, letters: PreTrainedTokenizerFast
 ) -> None:
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(UserError, match=words):
         made(source, letters).rows(Conversation(messages))

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from luthier.chat import BASE_TEMPLATE, Conversation, Message, Template, base_template
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.tokenizer import HubTokenizer, template_of
 
 ASK = "{% if add_generation_prompt %}"
@@ -106,7 +106,7 @@ def test_a_thinking_prompt_is_part_of_the_training_row(tokenizer: HubTokenizer) 
 
 def test_a_template_that_hides_a_message_is_refused(tokenizer: HubTokenizer) -> None:
     template = Template("{{ messages[-1].content }}<|im_end|>", tokenizer, "hider")
-    with pytest.raises(Mistake, match=r"does not show message 1 of 2 \(user\)"):
+    with pytest.raises(UserError, match=r"does not show message 1 of 2 \(user\)"):
         template.rows(Conversation.pair("q", "a"))
 
 

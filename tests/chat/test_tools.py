@@ -6,7 +6,7 @@ import pytest
 from tests.chat.conftest import Make, rows_as_text, talk
 
 from luthier.chat import Conversation, Message, ToolCall
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 TOOL = '{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}'
 CALLING = (
@@ -44,9 +44,9 @@ def test_control_tokens_that_arguments_spell_stay_text(make: Make) -> None:
 
 def test_a_template_that_knows_no_tools_refuses_them(make: Make) -> None:
     plain = make("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
-    with pytest.raises(Mistake, match="does not show definitions of tools"):
+    with pytest.raises(UserError, match="does not show definitions of tools"):
         plain.rows(CALLED)
-    with pytest.raises(Mistake, match=r"does not show message 2 of 2 \(assistant\)"):
+    with pytest.raises(UserError, match=r"does not show message 2 of 2 \(assistant\)"):
         plain.rows(Conversation(CALLED.messages[:2]))
 
 
@@ -55,7 +55,9 @@ def test_a_refusal_names_the_message_and_the_template_s_own_words(make: Make) ->
         "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Take turns!') }}"
         "{% endif %}{{ m.content }}<|im_end|>{% endfor %}"
     )
-    with pytest.raises(Mistake, match=r'refuses message 3 of 3 \(assistant behind user and assistant\): "Take turns!"'):
+    with pytest.raises(
+        UserError, match=r'refuses message 3 of 3 \(assistant behind user and assistant\): "Take turns!"'
+    ):
         strict.rows(Conversation((*talk("q", "a").messages, Message("assistant", "b"), Message("assistant", "c"))))
 
 

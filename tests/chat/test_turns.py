@@ -6,7 +6,7 @@ import pytest
 from tests.chat.conftest import Make, rows_as_text, talk
 
 from luthier.chat import Conversation, Message
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 ASK = "{% if add_generation_prompt %}"
 TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
@@ -79,7 +79,7 @@ def test_variables_change_prompts_rows_and_the_hash(make: Make) -> None:
     assert learnt == "a<|im_end|>"
     assert (quick.shows_thoughts, plain.shows_thoughts) == (False, True)
     assert (quick.thinks, plain.thinks) == (False, True) and quick.sha256 != plain.sha256
-    with pytest.raises(Mistake, match="does not read the variable enable_thinkin; it reads: enable_thinking"):
+    with pytest.raises(UserError, match="does not read the variable enable_thinkin; it reads: enable_thinking"):
         make(HYBRID, variables={"enable_thinkin": False})
 
 
@@ -129,7 +129,7 @@ def test_many_rows_at_once_are_the_rows_one_by_one_in_their_order(make: Make) ->
 def test_a_conversation_that_is_refused_leaves_the_others_their_rows(make: Make) -> None:
     template = make(OPENED.replace("{{ m.content", "{{ raise_exception('No x.') if m.content == 'x' }}{{ m.content"))
     first, refused, last = template.rows_of([talk("q", "a"), talk("q", "x"), talk("q", "b")])
-    assert isinstance(refused, Mistake) and 'message 2 of 2 (assistant behind user): "No x"' in refused.message
+    assert isinstance(refused, UserError) and 'message 2 of 2 (assistant behind user): "No x"' in refused.message
     assert [first, last] == [template.rows(talk("q", "a")), template.rows(talk("q", "b"))]
 
 

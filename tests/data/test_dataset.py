@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from luthier.chat import Conversation, Message
 from luthier.data import Dataset, Ledger, load
 from luthier.data.dataset import conversation_id, fault, normalised_prompt
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 Write = Callable[[str, str | bytes], Path]
@@ -164,7 +164,7 @@ def test_the_group_column_decides_the_group(write: Write) -> None:
 
 def test_a_row_without_the_group_column_is_a_mistake(write: Write) -> None:
     content = jsonl({"question": "q", "answer": "a", "customer": "7"}, {"question": "q2", "answer": "a"})
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         read(write, content, group="customer")
     assert str(caught.value) == (
         'x.jsonl:2: the column "customer" is missing; this row has question, answer. Every row needs it: '
@@ -176,7 +176,7 @@ def test_a_group_is_text_that_can_be_written(write: Write) -> None:
     (item,) = read(write, jsonl({"question": "q", "answer": "a", "customer": "x\ud83d"}), group="customer").items
     assert item.group == "x\ufffd"
     pq.write_table(pa.table({"question": ["q"], "answer": ["a"], "picture": [b"\x89"]}), "x.parquet")
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         load(Data(path=Path("x.parquet"), group="picture"))
     assert str(caught.value) == (
         'x.parquet:row 1: the column "picture" cannot name a group: bytes that are not text. Choose another.'
@@ -209,7 +209,7 @@ def test_columns_are_looked_for_in_the_first_rows_not_only_in_the_first(write: W
 
 def test_a_required_column_missing_in_a_late_row_is_a_mistake(write: Write) -> None:
     lines = [("q" + str(n), "a") for n in range(150)]
-    with pytest.raises(Mistake, match=r'^x.jsonl:151: the column "answer" is missing; this row has question\.'):
+    with pytest.raises(UserError, match=r'^x.jsonl:151: the column "answer" is missing; this row has question\.'):
         read(write, pairs(*lines) + '{"question": "q"}\n')
 
 
@@ -217,14 +217,14 @@ def test_a_required_column_missing_in_a_late_row_is_a_mistake(write: Write) -> N
 
 
 def test_no_path_is_a_mistake() -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         load(Data())
     assert str(caught.value) == "data.path: no data given; name a file or folder: luthier run tickets.jsonl."
 
 
 @pytest.mark.parametrize(("name", "content"), [("x.csv", "question,answer\n"), ("x.json", "[]"), ("x.jsonl", "\n\n")])
 def test_a_file_without_rows_is_a_mistake(write: Write, name: str, content: str) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         load(Data(path=write(name, content)))
     assert str(caught.value) == (
         f"{name}: no rows in it. Expected at least three: one each to train, to choose and to test."
@@ -232,7 +232,7 @@ def test_a_file_without_rows_is_a_mistake(write: Write, name: str, content: str)
 
 
 def test_no_usable_row_shows_the_ledger(write: Write) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         read(write, pairs(("", ""), *[(f"q{n}", " ") for n in range(5)]))
     assert str(caught.value) == (
         "x.jsonl: no usable row: 6 rows read, 0 kept; dropped: 1 empty question and answer (x.jsonl:1), "

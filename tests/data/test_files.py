@@ -11,7 +11,7 @@ import pytest
 
 from luthier.data import read_rows
 from luthier.data.files import find
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 
 Write = Callable[[str, str | bytes], Path]
 KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also packed as .gz, .zst, .xz or .bz2"
@@ -19,7 +19,7 @@ LINE = '{"question": "q", "answer": "a"}\n'
 
 
 def message(path: Path) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         list(read_rows(path))
     return str(caught.value)
 
@@ -224,7 +224,7 @@ def test_a_file_that_is_not_packed_as_its_name_says_is_refused(write: Write, end
 def test_a_file_closed_to_us_is_the_machines_refusal(open_folder: Path) -> None:
     path = open_folder / "x.jsonl"
     path.write_text(LINE)
-    with closed(path), pytest.raises(EnvironmentMistake) as caught:
+    with closed(path), pytest.raises(MachineError) as caught:
         list(read_rows(path))
     assert str(caught.value) == (
         f"{path}: reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner."
@@ -234,7 +234,7 @@ def test_a_file_closed_to_us_is_the_machines_refusal(open_folder: Path) -> None:
 def test_a_folder_closed_to_us_is_the_machines_refusal(open_folder: Path) -> None:
     folder = open_folder / "d"
     folder.mkdir()
-    with closed(folder), pytest.raises(EnvironmentMistake) as caught:
+    with closed(folder), pytest.raises(MachineError) as caught:
         find(folder)
     assert str(caught.value) == (
         f"{folder}: reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner."
@@ -246,7 +246,7 @@ def test_a_folder_closed_to_us_is_the_machines_refusal(open_folder: Path) -> Non
 def test_a_disk_that_fails_is_the_machines_refusal(write: Write, name: str) -> None:
     write("other.jsonl", LINE)
     Path(name).symlink_to("/proc/self/mem")  # address 0 is never mapped: reading it is EIO
-    with pytest.raises(EnvironmentMistake) as caught:
+    with pytest.raises(MachineError) as caught:
         list(read_rows(Path(name)))
     assert str(caught.value) == f"{name}: cannot be read: Input/output error. Check the disk, then try again."
 

@@ -10,7 +10,7 @@ from luthier.chat import Conversation, Message
 from luthier.data import FORMATS, Choice, Row, Unfit, Value
 from luthier.data.formats import reader, recognise
 from luthier.data.messages import chat
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 Q, A = Message("user", "q"), Message("assistant", "a")
@@ -32,7 +32,7 @@ def build(values: dict[str, Value], data: Data | None = None) -> Conversation:
 
 
 def refusal(columns: list[str], data: Data) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         recognise(columns, data)
     return str(caught.value)
 
@@ -241,7 +241,7 @@ def test_bytes_are_unfit() -> None:
 
 def test_a_required_column_that_a_row_lacks_is_a_mistake_with_its_place() -> None:
     choice = recognise(["question", "answer"], recipe())
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         reader(choice)(Row("x.jsonl:7", {"question": "q", "anwser": "a"}))
     assert str(caught.value) == (
         'x.jsonl:7: the column "answer" is missing; this row has question, anwser ("anwser" perhaps?). Every row '
@@ -337,10 +337,10 @@ def test_a_function_of_the_users_builds_the_conversation(own: str) -> None:
 
 def test_what_is_wrong_with_the_users_function_is_told_with_the_row(own: str) -> None:
     read = reader(recognise(["q", "a"], recipe(own)))
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         read(Row("x.jsonl:1", {"q": "q"}))
     assert str(caught.value) == "x.jsonl:1: own_format:build failed on this row: KeyError: 'a'."
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         read(Row("x.jsonl:2", {"q": "other"}))
     assert str(caught.value) == (
         "x.jsonl:2: own_format:build returned int, expected a Conversation, or None to leave the row out."
@@ -348,13 +348,13 @@ def test_what_is_wrong_with_the_users_function_is_told_with_the_row(own: str) ->
 
 
 def test_a_function_that_cannot_be_imported_is_told(own: str) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         reader(recognise(["q"], recipe("own_fromat:build")))
     assert str(caught.value) == (
         "data.format: \"own_fromat:build\" cannot be imported: No module named 'own_fromat'. "
         "Expected package.module:function, with the folder that holds the package on PYTHONPATH."
     )
-    with pytest.raises(Mistake, match="has no attribute 'biuld'"):
+    with pytest.raises(UserError, match="has no attribute 'biuld'"):
         reader(recognise(["q"], recipe("own_format:biuld")))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from luthier.data import Dataset, held_out_files, split
 from luthier.data.held_out_files import Given
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 from .conftest import Write
@@ -22,7 +22,7 @@ def load(**settings: object) -> tuple[Dataset, Given]:
 
 
 def refusal(**settings: object) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         load(**settings)
     return str(caught.value)
 

@@ -11,7 +11,7 @@ import pytest
 
 from luthier.data import Value, read_rows
 from luthier.data.values import as_text
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]
 DAY = datetime.datetime(2024, 3, 5, 6, 7, 8)
@@ -78,7 +78,7 @@ def test_json_is_read_by_its_arrow_type_at_any_depth(
 
 def test_what_is_said_to_be_json_and_is_not_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"c": pa.array(["1", "{"], JSON)}), path := tmp_path / "x.parquet")
-    with pytest.raises(Mistake, match=rf'{path}:row 2: the column "c" is said to hold JSON, and this is none: '):
+    with pytest.raises(UserError, match=rf'{path}:row 2: the column "c" is said to hold JSON, and this is none: '):
         list(read_rows(path))
 
 
@@ -98,7 +98,7 @@ def test_rows_are_numbered_over_all_batches(write: Write, ending: str) -> None:
 
 
 def test_a_damaged_file_is_refused(write: Write) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         list(read_rows(write("x.parquet", "question,answer\n" * 10)))
     assert str(caught.value) == (
         "x.parquet: not a sound Parquet file: Parquet magic bytes not found in footer. "
@@ -109,6 +109,6 @@ def test_a_damaged_file_is_refused(write: Write) -> None:
 def test_two_columns_of_one_name_are_refused(write: Write) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["q", "q"]), sink)
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         list(read_rows(write("x.parquet", sink.getvalue().to_pybytes())))
     assert str(caught.value) == 'x.parquet: two columns are named "q"; rename one of them.'

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from luthier.chat import Conversation
 from luthier.data import Item, Splits, split
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 
 def items(*groups: str) -> list[Item]:
@@ -31,7 +31,7 @@ def sizes(splits: Splits) -> tuple[int, int, int]:
 
 
 def refusal(rows: list[Item], *, test_items: int | None = None, dev_items: int | None = None) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         split(rows, test_items=test_items, dev_items=dev_items)
     return str(caught.value)
 
@@ -66,7 +66,7 @@ def test_no_group_and_no_item_is_in_two_splits(
     rows = items(*groups)
     try:
         splits = split(rows, test_items=test_items, dev_items=dev_items)
-    except Mistake:
+    except UserError:
         assert (test_items or 6) + (dev_items or 6) >= len(rows)
         return
     contents = [splits.train, splits.dev, splits.test]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from luthier.data import Row, read_rows
 from luthier.data.values import Number, as_text
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -22,7 +22,7 @@ HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max
 
 def message(path: Path) -> str:
     """What reading the file says."""
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         list(read_rows(path))
     return str(caught.value)
 
@@ -154,7 +154,7 @@ def test_semicolons_part_cells_where_the_header_has_no_comma(write: Write) -> No
 def test_jsonl_is_read_one_line_at_a_time(write: Write) -> None:
     rows = read_rows(write("x.jsonl", '{"a": "1"}\nbroken'))
     assert next(rows).values == {"a": "1"}
-    with pytest.raises(Mistake):
+    with pytest.raises(UserError):
         next(rows)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from luthier.chat import Conversation, Message, Template
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.prompts import arms, demonstrations
 from luthier.evaluate.prompts.arms import Bench
 from luthier.evaluate.prompts.passages import Passage
@@ -109,15 +109,15 @@ def test_an_endpoint_gets_the_prompts_of_the_arm_that_it_names(template: Templat
     endpoints = {"big": Endpoint(url="http://localhost/v1", model="m", prompt="few-shot")}
     arm = arms.resolve("endpoint:big", endpoints)
     assert arm.who == "endpoint" and arm.build is arms.few_shot
-    with pytest.raises(Mistake, match='unknown endpoint "bug", did you mean "big"'):
+    with pytest.raises(UserError, match='unknown endpoint "bug", did you mean "big"'):
         arms.resolve("endpoint:bug", endpoints)
-    with pytest.raises(Mistake, match=r'endpoints\.big\.prompt: unknown arm "few-short", did you mean "few-shot"'):
+    with pytest.raises(UserError, match=r'endpoints\.big\.prompt: unknown arm "few-short", did you mean "few-shot"'):
         arms.resolve("endpoint:big", {"big": endpoints["big"].model_copy(update={"prompt": "few-short"})})
 
 
 def test_a_verdict_needs_both_sides() -> None:
     for names in (["fine-tuned"], ["zero-shot"], ["fine-tuned", "fine-tuned+few-shot"], ["fine-tuned+few-shot", "rag"]):
-        with pytest.raises(Mistake, match='a verdict needs "fine-tuned" and at least one other arm'):
+        with pytest.raises(UserError, match='a verdict needs "fine-tuned" and at least one other arm'):
             arms.ladder(names)
 
 

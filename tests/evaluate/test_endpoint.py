@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from luthier.chat import Message
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.answers.endpoint import Endpoint, Unavailable
 from luthier.recipe import Endpoint as Settings
 from openai_server import Reply, completion, serving
@@ -42,9 +42,9 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_missing_key_and_a_wrong_address_are_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIG_KEY", raising=False)
-    with pytest.raises(Mistake, match=r'endpoints.big.key_env: the environment variable "BIG_KEY" is not set'):
+    with pytest.raises(UserError, match=r'endpoints.big.key_env: the environment variable "BIG_KEY" is not set'):
         endpoint("http://localhost:1/v1", key_env="BIG_KEY")
-    with pytest.raises(Mistake, match=r'endpoints.big.url: found "localhost:8000", expected an address such as'):
+    with pytest.raises(UserError, match=r'endpoints.big.url: found "localhost:8000", expected an address such as'):
         endpoint("localhost:8000")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from luthier.chat import Conversation
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import error_analysis
 from luthier.evaluate.error_analysis.categories import Data
 from luthier.evaluate.error_analysis.spelling import Spelling
@@ -209,13 +209,13 @@ def test_own_categories_are_patterns_or_functions() -> None:
     ],
 )
 def test_own_categories_that_cannot_be_used_are_mistakes(errors: dict[str, str], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         error_analysis.own_categories(errors)
 
 
 def test_a_function_that_fails_is_a_mistake_that_shows_the_answer() -> None:
     table = error_analysis.own_categories({"x": "json:loads"})
-    with pytest.raises(Mistake, match=r'the function failed for the answer "Hello"'):
+    with pytest.raises(UserError, match=r'the function failed for the answer "Hello"'):
         table["x"].detect(line("Hello"), Data.of(rows(), refusal=None))
 
 

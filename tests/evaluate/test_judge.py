@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import thinking
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.evaluate.judge import pairwise, sources
 from luthier.model import loading
 from openai_server import completion, serving
@@ -160,20 +160,20 @@ def test_a_judge_that_cannot_be_read_at_all_is_a_mistake(tmp_path: Path) -> None
         pairwise.Judge.of(lambda prompt: "Both are fine."), [pair(1)], file=tmp_path / "judgements.jsonl"
     )
     with pytest.raises(
-        Mistake, match=r"^evaluate\.judge: none of the replies of the judge .* to 1 pairs could be read; exp"
+        UserError, match=r"^evaluate\.judge: none of the replies of the judge .* to 1 pairs could be read; exp"
     ):
         pairwise.summary(rulings, judge="function", seed=0)
-    with pytest.raises(Mistake, match="no pairs to judge"):
+    with pytest.raises(UserError, match="no pairs to judge"):
         pairwise.summary([], judge="function", seed=0)
 
 
 def test_a_judge_that_fails_is_told_with_the_row(tmp_path: Path) -> None:
     file = tmp_path / "judgements.jsonl"
-    with pytest.raises(Mistake, match=r'^data\.jsonl:1: the judge "function" failed: ZeroDivisionError'):
+    with pytest.raises(UserError, match=r'^data\.jsonl:1: the judge "function" failed: ZeroDivisionError'):
         pairwise.compare(pairwise.Judge.of(lambda prompt: str(1 / 0)), [pair(1)], file=file)
-    with pytest.raises(Mistake, match=r"data\.jsonl:1 … data\.jsonl:2: .* gave 4 replies \(NoneType\) to 4 prompts"):
+    with pytest.raises(UserError, match=r"data\.jsonl:1 … data\.jsonl:2: .* gave 4 replies \(NoneType\) to 4 prompts"):
         pairwise.compare(pairwise.Judge("none", lambda prompts: [None] * len(prompts)), [pair(1), pair(2)], file=file)  # type: ignore[list-item]
-    with pytest.raises(Mistake, match='the human label of item i1 is "left"; expected'):
+    with pytest.raises(UserError, match='the human label of item i1 is "left"; expected'):
         pairwise.summary([ruling("tie", "tie", item="i1")], judge="f", human={"i1": "left"}, seed=0)
 
 
@@ -215,13 +215,11 @@ def test_an_endpoint_judges(service: str, tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_cannot_judge_says_why(service: str) -> None:
-    with pytest.raises(
-        EnvironmentMistake, match=r"chat/completions: the judge's endpoint answered 404 .*no such model"
-    ):
+    with pytest.raises(MachineError, match=r"chat/completions: the judge's endpoint answered 404 .*no such model"):
         sources.endpoint(service, "unknown").ask(["x"])
-    with pytest.raises(EnvironmentMistake, match=r"gave no chat completion; expected choices\[0\]"):
+    with pytest.raises(MachineError, match=r"gave no chat completion; expected choices\[0\]"):
         sources.endpoint(service, "silent").ask(["x"])
-    with pytest.raises(Mistake, match=r"evaluate\.judge: which model of http://localhost:1/v1\?"):
+    with pytest.raises(UserError, match=r"evaluate\.judge: which model of http://localhost:1/v1\?"):
         sources.resolve("http://localhost:1/v1")
 
 
@@ -229,7 +227,7 @@ def test_an_endpoint_that_is_down_says_so() -> None:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     port = server.server_port
     server.server_close()
-    with pytest.raises(EnvironmentMistake, match=r"the judge's endpoint cannot be reached: .*Is it running"):
+    with pytest.raises(MachineError, match=r"the judge's endpoint cannot be reached: .*Is it running"):
         sources.endpoint(f"http://127.0.0.1:{port}/v1", "judge").ask(["x"])
 
 
@@ -239,12 +237,12 @@ def test_a_users_function_and_a_local_model_judge(
     (tmp_path / "own_judge_of_a_user.py").write_text("def even(prompt): return 'VERDICT: TIE'\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert sources.resolve("own_judge_of_a_user:even").ask(["x", "y"]) == ["VERDICT: TIE"] * 2
-    with pytest.raises(Mistake, match=r'evaluate\.judge: cannot load the judge "own_judge_of_a_user:odd"'):
+    with pytest.raises(UserError, match=r'evaluate\.judge: cannot load the judge "own_judge_of_a_user:odd"'):
         sources.resolve("own_judge_of_a_user:odd")
     local = sources.resolve(str(tiny_model), max_new_tokens=8)
     replies = local.ask(["Which?", "A longer question?"])
     assert len(replies) == 2 and all(isinstance(reply, str) for reply in replies)
-    with pytest.raises(Mistake, match="Name a judge with a longer context"):
+    with pytest.raises(UserError, match="Name a judge with a longer context"):
         sources.local(loading.load(str(tiny_model)), max_new_tokens=600).ask(["Which?"])
 
 
@@ -255,5 +253,5 @@ def test_a_judge_that_thinks_is_read_behind_its_thoughts(tmp_path: Path) -> None
     with serving(reply) as server:
         assert sources.endpoint(server.url, "judge").ask(["x"]) == ["VERDICT: B"]
     lm = loading.load(str(thinking.make(tmp_path / "m", ["which is better?"])))
-    with pytest.raises(Mistake, match=r"its reply 1128"):
+    with pytest.raises(UserError, match=r"its reply 1128"):
         sources.local(lm, max_new_tokens=1000).ask(["Which?"])

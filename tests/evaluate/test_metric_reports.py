@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import metrics
 from luthier.evaluate.metrics import labels, likelihood, objects
 
@@ -40,7 +40,7 @@ def test_one_class_is_said_and_no_answers_are_a_mistake() -> None:
     assert found["note"].startswith(
         'all 2 reference answers are "yes", so a program that always says it would score 100 %'
     )
-    with pytest.raises(Mistake, match="no answers to count labels in"):
+    with pytest.raises(UserError, match="no answers to count labels in"):
         labels.report([], [])
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_schema_is_a_mistake(tmp_path: Path, content: str | No
     file = tmp_path / "schema.json"
     if content:
         file.write_text(content)
-    with pytest.raises(Mistake, match=rf"^evaluate\.json_schema: .*schema\.json: {message}"):
+    with pytest.raises(UserError, match=rf"^evaluate\.json_schema: .*schema\.json: {message}"):
         objects.schema_valid(file)
 
 
@@ -128,11 +128,11 @@ def test_perplexity_and_bits_per_byte_by_hand() -> None:
 
 
 def test_likelihoods_that_are_no_numbers_are_a_mistake() -> None:
-    with pytest.raises(Mistake, match="the log-likelihood of text 2 of 2 is nan"):
+    with pytest.raises(UserError, match="the log-likelihood of text 2 of 2 is nan"):
         likelihood.together([likelihood.Likelihood(-1.0, 1, 1), likelihood.Likelihood(math.nan, 1, 1)])
-    with pytest.raises(Mistake, match="no tokens"):
+    with pytest.raises(UserError, match="no tokens"):
         likelihood.perplexity(likelihood.Likelihood(0.0, 0, 0))
-    with pytest.raises(Mistake, match="no bytes"):
+    with pytest.raises(UserError, match="no bytes"):
         likelihood.bits_per_byte(likelihood.Likelihood(-1.0, 1, 0))
 
 
@@ -153,5 +153,5 @@ def test_choices_by_sum_by_character_and_by_byte() -> None:
     ],
 )
 def test_choices_that_cannot_be_made_are_a_mistake(sums: list[float], options: list[str], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         likelihood.choose(sums, options)

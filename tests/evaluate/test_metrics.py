@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import metrics
 
 
@@ -275,17 +275,19 @@ def test_json_objects_are_scored_by_field() -> None:
 
 def test_one_class_only_is_a_mistake_before_anything_is_spent() -> None:
     told = r'tickets\.jsonl: all 30 reference answers are "Refund", so a program that always says it would score 100 %'
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         metrics.choose_metric(["Refund", "refund."] * 15, where="tickets.jsonl")
 
 
 def test_no_references_is_a_mistake() -> None:
-    with pytest.raises(Mistake, match=r"tickets\.jsonl: no reference answers"):
+    with pytest.raises(UserError, match=r"tickets\.jsonl: no reference answers"):
         metrics.choose_metric([], where="tickets.jsonl")
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:
-    with pytest.raises(Mistake, match=r'evaluate\.metric: unknown metric "acuracy", did you mean "accuracy"\? Known: '):
+    with pytest.raises(
+        UserError, match=r'evaluate\.metric: unknown metric "acuracy", did you mean "accuracy"\? Known: '
+    ):
         metrics.resolve("acuracy")
     assert metrics.resolve("chrf") is metrics.chrf
 
@@ -323,7 +325,7 @@ def test_a_users_metric_is_reached_by_its_dotted_name(own_metrics: str) -> None:
 )
 def test_a_users_metric_that_misbehaves_is_told_with_the_item(own_metrics: str, function: str, message: str) -> None:
     name = f"{own_metrics}:{function}"
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         metrics.score({name: metrics.resolve(name)}, "no", "yes", place="tickets.jsonl:118")
     assert str(caught.value).startswith(f'tickets.jsonl:118: the metric "{name}" ')
     assert message in str(caught.value)
@@ -338,7 +340,7 @@ def test_a_users_metric_that_misbehaves_is_told_with_the_item(own_metrics: str, 
     ],
 )
 def test_a_dotted_name_that_leads_nowhere_is_a_mistake(own_metrics: str, name: str, message: str) -> None:
-    with pytest.raises(Mistake, match=rf"^evaluate\.metric: .*{message}"):
+    with pytest.raises(UserError, match=rf"^evaluate\.metric: .*{message}"):
         metrics.resolve(name)
 
 
@@ -354,7 +356,7 @@ def test_a_schema_or_an_embedder_adds_its_metric_to_what_is_shown(tmp_path: Path
 
 @pytest.mark.parametrize(("name", "key"), [("schema_valid", "json_schema"), ("similarity", "embedder")])
 def test_a_metric_without_its_setting_says_which(name: str, key: str) -> None:
-    with pytest.raises(Mistake, match=rf'^evaluate\.{key}: "{name}" needs'):
+    with pytest.raises(UserError, match=rf'^evaluate\.{key}: "{name}" needs'):
         metrics.resolve(name)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.prompts import passages
 from luthier.evaluate.prompts.retrieval import Index
 
@@ -66,13 +66,13 @@ def test_passages_survive_the_disk(tmp_path: Path) -> None:
 def test_documents_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         passages.read(tmp_path / name)
 
 
 def test_a_folder_without_documents(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n")
-    with pytest.raises(Mistake, match="no document in the folder"):
+    with pytest.raises(UserError, match="no document in the folder"):
         passages.read(tmp_path)
 
 

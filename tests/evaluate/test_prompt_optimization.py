@@ -9,7 +9,7 @@ import pytest
 
 from luthier.chat import Conversation
 from luthier.data.dataset import Item
-from luthier.errors import EnvironmentMistake, Interrupted
+from luthier.errors import Interrupted, MachineError
 from luthier.evaluate.prompts import optimization
 from luthier.runs.durable import read_json_lines
 
@@ -101,5 +101,5 @@ def test_a_finished_search_is_not_made_again(tmp_path: Path) -> None:
 
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gepa", None)
-    with pytest.raises(EnvironmentMistake, match=r'needs the package gepa: pip install "luthier\[optimise\]"'):
+    with pytest.raises(MachineError, match=r'needs the package gepa: pip install "luthier\[optimise\]"'):
         optimization.installed()

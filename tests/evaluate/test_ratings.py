@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.judge.ratings import PRIOR_TIES, SCALE, Vote, rate
 
 PLAYERS = "abcd"
@@ -87,7 +87,7 @@ def test_votes_on_one_item_stand_and_fall_together() -> None:
     ],
 )
 def test_what_cannot_be_rated_is_refused(votes: list[Vote], told: str) -> None:
-    with pytest.raises(Mistake, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         rate(votes)
 
 

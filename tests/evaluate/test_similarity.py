@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import metrics
 
 
@@ -66,10 +66,10 @@ def test_what_the_encoder_cannot_tell_apart_is_compared_as_it_is(encoder: Path) 
 
 
 def test_a_folder_without_a_model_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"^evaluate\.embedder: .*: no model there; expected the folder"):
+    with pytest.raises(UserError, match=r"^evaluate\.embedder: .*: no model there; expected the folder"):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(Mistake, match=r"evaluate\.embedder: .*: cannot load the tokenizer"):
+    with pytest.raises(UserError, match=r"evaluate\.embedder: .*: cannot load the tokenizer"):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=tmp_path))
 
 
@@ -83,6 +83,6 @@ def test_an_encoder_that_lacks_weights_is_refused(encoder: Path, tmp_path: Path)
     kept = {name: weight for name, weight in weights.items() if "layer.1." not in name}
     save_file(kept, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        Mistake, match=r"evaluate.embedder: .*16 weights of the model are not in its files: encoder.layer.1"
+        UserError, match=r"evaluate.embedder: .*16 weights of the model are not in its files: encoder.layer.1"
     ):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=other))

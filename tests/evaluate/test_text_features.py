@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import text_features
 
 REFUSING = [
@@ -53,7 +53,7 @@ def test_a_users_own_words_count_as_refusal() -> None:
     assert text_features.is_refusal("Dazu kann ich nichts sagen.", own) and not text_features.is_refusal(
         "Das ist blau.", own
     )
-    with pytest.raises(Mistake, match=r'evaluate\.refusal: not a regular expression: .*found "\(no"'):
+    with pytest.raises(UserError, match=r'evaluate\.refusal: not a regular expression: .*found "\(no"'):
         text_features.refusal_pattern("(no")
 
 

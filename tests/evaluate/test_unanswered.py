@@ -7,7 +7,7 @@ import pytest
 
 from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import metrics, verdict
 from luthier.evaluate.answers.file import Sheet
 from luthier.evaluate.verdict import unanswered
@@ -103,7 +103,7 @@ def test_a_message_too_long_for_the_context_is_refused_and_forgotten(lm: Languag
     chat = Chat(Speaker(lm), max_new_tokens=4)
     list(chat.say("Hi"))
     before = list(chat.history)
-    with pytest.raises(Mistake, match=r"the question has .* tokens; the model looks back on 512\. Shorten it"):
+    with pytest.raises(UserError, match=r"the question has .* tokens; the model looks back on 512\. Shorten it"):
         list(chat.say("x" * 900))
     assert chat.history == before
     list(chat.say("Hi again"))

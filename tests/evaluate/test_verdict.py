@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import verdict
 from luthier.evaluate.verdict import secondary
 
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_decision() -> None:
 def test_scores_that_cannot_be_compared_are_a_mistake(
     tuned: Scores, prompt: Scores, groups: list[str], message: str
 ) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         verdict.decide(tuned, prompt, groups, seed=1)
 
 
@@ -122,7 +122,7 @@ def test_scores_that_cannot_be_compared_are_a_mistake(
     [({"alpha": 0.7}, r"evaluate\.alpha: found 0\.7"), ({"margin": 0}, r"evaluate\.margin: found 0")],
 )
 def test_impossible_settings_are_a_mistake(settings: dict[str, float], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         verdict.decide(*outcome(3, 3, 3), seed=1, **settings)
 
 
@@ -251,7 +251,7 @@ def test_the_best_prompt_arm_has_the_highest_dev_mean() -> None:
 def test_of_equal_arms_the_cheaper_prompt_is_taken() -> None:
     dev = [line("few-shot", 1, 0.5, prompt_tokens=900), line("zero-shot", 1, 0.5, prompt_tokens=90)]
     assert verdict.best_prompt_arm(dev)[0] == "zero-shot"
-    with pytest.raises(Mistake, match=r"evaluate\.arms: no prompt arm has answered"):
+    with pytest.raises(UserError, match=r"evaluate\.arms: no prompt arm has answered"):
         verdict.best_prompt_arm([])
 
 
@@ -312,12 +312,12 @@ def test_documents_report_positive_bits_and_the_only_prompt_arm() -> None:
     ],
 )
 def test_answers_that_do_not_pair_are_a_mistake(answers: list[dict[str, Any]], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         verdict.assemble(answers, metric="token_f1", metric_reason="", seed=1)
 
 
 def test_a_prompt_arm_chosen_on_dev_must_have_answered_the_test() -> None:
-    with pytest.raises(Mistake, match='unknown arm "retrieved"'):
+    with pytest.raises(UserError, match='unknown arm "retrieved"'):
         verdict.assemble(
             [line("few-shot", 1, 0.5), line("fine-tuned", 1, 0.5)],
             [line("retrieved", 9, 0.9)],
@@ -387,7 +387,7 @@ def test_samples_of_a_question_count_once() -> None:
     assert tuned["n"] == 120 and tuned["seconds"] == pytest.approx(1.5)
     assert tuned["sampling"]["samples"] == 4 and "sampling" not in found["arms"]["few-shot"]
     answers.append(line("fine-tuned", 5, 1.0, sample=0))
-    with pytest.raises(Mistake, match='the arm "fine-tuned" has 124 answers to 120 questions'):
+    with pytest.raises(UserError, match='the arm "fine-tuned" has 124 answers to 120 questions'):
         verdict.assemble(answers, metric="token_f1", metric_reason="", seed=1)
 
 

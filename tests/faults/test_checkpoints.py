@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faulty import BROKEN, FULL, FaultyDisk, Nursery, disk, weights_hash
-from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
+from luthier.errors import CorruptedState, MachineError, UserError
 from luthier.runs import durable
 from luthier.runs import manifest as manifest_of
 from luthier.runs.durable import Disk
@@ -67,7 +67,7 @@ def test_a_checkpoint_of_a_newer_version_is_refused_and_not_passed_over(tmp_path
     manifest = json.loads(file.read_text()) | {"format": 2, "luthier": "9.1"}
     del manifest["sha256"]
     file.write_text(json.dumps(manifest | {"sha256": manifest_of.checksum(manifest)}))
-    with pytest.raises(Mistake, match=r"made by Luthier 9\.1, which is newer than this one .*; update Luthier"):
+    with pytest.raises(UserError, match=r"made by Luthier 9\.1, which is newer than this one .*; update Luthier"):
         checkpoint.newest(tmp_path)
 
 
@@ -103,7 +103,7 @@ class ForgetfulDisk(Disk):
 
 def test_a_checkpoint_that_reads_back_otherwise_than_it_was_written_never_gets_its_name(tmp_path: Path) -> None:
     three_checkpoints(tmp_path)
-    with disk(ForgetfulDisk()), pytest.raises(EnvironmentMistake, match="the disk reports an input/output error"):
+    with disk(ForgetfulDisk()), pytest.raises(MachineError, match="the disk reports an input/output error"):
         save_checkpoint(tmp_path, 4, best=4)
     assert [folder.name[-1] for folder in manifest_of.folders(tmp_path)] == ["3", "2", "1"]
 
@@ -146,7 +146,7 @@ def test_a_damaged_best_checkpoint_sends_the_run_back_to_where_it_can_be_made_ag
     for one in found[:-1]:
         (one / "state.json").write_text("{}")
     told: list[str] = []
-    with pytest.raises(Mistake, match=r"made with other settings \(train\.max_steps was 6, now None\)"):
+    with pytest.raises(UserError, match=r"made with other settings \(train\.max_steps was 6, now None\)"):
         train(folder, tiny_model)
     outcome = train(folder, tiny_model, max_steps=6, record=lambda kind, **fields: told.append(f"{kind} {fields}"))
     assert sum(line.startswith("warning") for line in told) == len(found) - 1
@@ -167,7 +167,7 @@ def test_a_training_whose_disk_fails_at_any_call_goes_on_to_the_same_weights(
     assert isinstance(counting, FaultyDisk)
     for at in range(0, len(counting.calls), min(every, 40)):
         folder = tmp_path / f"failed{at}"
-        with disk(FaultyDisk(at, fault)), pytest.raises(EnvironmentMistake, match="cannot write"):  # type: ignore[arg-type]
+        with disk(FaultyDisk(at, fault)), pytest.raises(MachineError, match="cannot write"):  # type: ignore[arg-type]
             train(folder, tiny_model, **SHORT)
         durable.sweep(folder)
         assert weights_hash(train(folder, tiny_model, **SHORT).weights) == wanted

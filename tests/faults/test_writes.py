@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faulty import BROKEN, FULL, FaultyDisk, Nursery, disk
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.runs import durable
 from powerloss import WatchedDisk, cuts
 from scenarios import SCENARIOS, Scenario
@@ -70,7 +70,7 @@ def test_a_disk_that_fails_at_any_call_is_told_and_leaves_the_old_or_the_new(
     for at in range(0, calls_of(scenario, tmp_path / "whole", tiny_model), every):
         folder = ready(scenario, tmp_path / f"failed{at}")
         act = scenario.ready(folder, tiny_model)
-        with disk(FaultyDisk(at, fault)), pytest.raises(EnvironmentMistake, match=words):  # type: ignore[arg-type]
+        with disk(FaultyDisk(at, fault)), pytest.raises(MachineError, match=words):  # type: ignore[arg-type]
             act()
         scenario.check(folder, False)
         assert not list(folder.rglob("*.tmp")) or name in REMOVING
@@ -165,8 +165,8 @@ def test_a_small_disk_that_fills_up_really_keeps_the_old_or_the_new(
         (small_disk / "ballast").write_bytes(b"x" * taken)
         try:
             act()
-        except EnvironmentMistake as mistake:
-            assert "the disk is full" in str(mistake)
+        except MachineError as error:
+            assert "the disk is full" in str(error)
             full += 1
         scenario.check(small_disk / "run", False)
         assert not list((small_disk / "run").glob(".*"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from luthier import inference
-from luthier.errors import Interrupted, Mistake
+from luthier.errors import Interrupted, UserError
 from luthier.model import generate
 from luthier.runs import durable
 from luthier.runs.durable import read_json_lines
@@ -85,6 +85,6 @@ def test_answers_to_other_questions_or_of_other_lengths_are_not_taken(
 def test_a_file_that_is_not_ours_is_not_written_over(tiny_model: Path, questions: Path) -> None:
     part = questions.with_name("a.jsonl.part")
     part.write_text('{"mine": 1}\n')
-    with pytest.raises(Mistake, match="already there, and no file of `luthier ask`; move it away"):
+    with pytest.raises(UserError, match="already there, and no file of `luthier ask`; move it away"):
         ask(tiny_model, questions)
     assert part.read_text() == '{"mine": 1}\n'

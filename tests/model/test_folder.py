@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import folder as folders
 from luthier.model import loading
 
@@ -99,7 +99,7 @@ UNUSABLE: dict[str, tuple[Change, str]] = {
 def test_a_folder_that_cannot_be_used_gets_one_message(copy: Path, kind: str) -> None:
     change, told = UNUSABLE[kind]
     change(copy)
-    with pytest.raises(Mistake, match=told) as caught:
+    with pytest.raises(UserError, match=told) as caught:
         loading.load(str(copy))
     assert "\n" not in str(caught.value)
     assert str(copy) in str(caught.value)
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_used_gets_one_message(copy: Path, kind: str) ->
 def test_the_same_is_said_before_anything_is_trained(copy: Path, kind: str) -> None:
     change, told = UNUSABLE[kind]
     change(copy)
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         loading.load_template(str(copy))
 
 
@@ -118,7 +118,7 @@ def test_weights_in_4_bits_need_their_package(copy: Path) -> None:
         pytest.skip("it is there")
     config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})(copy)
     with pytest.raises(
-        Mistake, match=r"needs the package bitsandbytes, which is not installed: pip install 'luthier\[quan"
+        UserError, match=r"needs the package bitsandbytes, which is not installed: pip install 'luthier\[quan"
     ):
         loading.load(str(copy))
 
@@ -128,7 +128,7 @@ def test_a_tokenizer_of_sentencepiece_alone_needs_two_packages(copy: Path, monke
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (copy / name).unlink()
     (copy / "tokenizer.model").write_bytes(b"\n\x0c\n\x05<unk>")
-    with pytest.raises(Mistake, match=r"SentencePiece's file only .*: pip install sentencepiece protobuf"):
+    with pytest.raises(UserError, match=r"SentencePiece's file only .*: pip install sentencepiece protobuf"):
         loading.load(str(copy))
 
 
@@ -144,7 +144,7 @@ def test_an_added_token_of_the_template_needs_an_embedding(copy: Path) -> None:
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.chat_template = "<image>" + str(tokenizer.chat_template)
     tokenizer.save_pretrained(copy)
-    with pytest.raises(Mistake, match='token "<image>" is number 384'):
+    with pytest.raises(UserError, match='token "<image>" is number 384'):
         loading.load(str(copy))
 
 

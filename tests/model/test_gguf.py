@@ -11,7 +11,7 @@ from gguf import GGUFWriter, TokenType, get_tensor_name_map
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import gguf, loading
 from luthier.model.reference import resolve
 
@@ -168,27 +168,29 @@ def test_text_is_cut_as_the_file_says(pre: str, text: str, wanted: list[str]) ->
 )  # fmt: skip
 def test_a_file_with_more_or_less_than_is_read_is_refused(write: Callable[..., Path], change: Any, told: str) -> None:
     file = write(model_of(LlamaConfig(**SIZES)), change=change)
-    with pytest.raises(Mistake, match=told) as caught:
+    with pytest.raises(UserError, match=told) as caught:
         resolve(str(file))
     assert str(file) in str(caught.value)
 
 
 def test_a_tokenizer_that_cuts_in_an_unknown_way_is_refused(write: Callable[..., Path]) -> None:
     with pytest.raises(
-        Mistake, match=r'cuts text as "jais" \(tokenizer.ggml.pre\); Luthier knows gpt2 with gpt-2, smollm, llama'
+        UserError, match=r'cuts text as "jais" \(tokenizer.ggml.pre\); Luthier knows gpt2 with gpt-2, smollm, llama'
     ):
         resolve(str(write(model_of(LlamaConfig(**SIZES)), pre="jais")))
 
 
 def test_other_files_and_other_architectures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.gguf").write_bytes(b"version https://git-lfs")
-    with pytest.raises(Mistake, match=r"no.gguf: not a whole GGUF file"):
+    with pytest.raises(UserError, match=r"no.gguf: not a whole GGUF file"):
         resolve(str(tmp_path / "no.gguf"))
     writer = GGUFWriter(tmp_path / "it.gguf", "gemma3")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(Mistake, match="a GGUF file of the architecture gemma3; those of llama, qwen2, qwen3 are read"):
+    with pytest.raises(
+        UserError, match="a GGUF file of the architecture gemma3; those of llama, qwen2, qwen3 are read"
+    ):
         resolve(str(tmp_path / "it.gguf"))
 
 

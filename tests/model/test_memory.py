@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.model import memory
 from luthier.recipe import Train
 
@@ -31,13 +31,13 @@ TORCH = (
     ],
 )
 def test_memory_that_runs_out_is_told_with_what_was_needed(error: Exception, words: str) -> None:
-    with pytest.raises(EnvironmentMistake) as caught, memory.errors("to train"):
+    with pytest.raises(MachineError) as caught, memory.errors("to train"):
         raise error
     assert words in str(caught.value) and "name a smaller model" in str(caught.value)
 
 
 def test_what_torch_says_today_is_understood() -> None:
-    with pytest.raises(EnvironmentMistake, match="more were asked for"), memory.errors("to train"):
+    with pytest.raises(MachineError, match="more were asked for"), memory.errors("to train"):
         torch.empty(1 << 60, dtype=torch.uint8)
 
 

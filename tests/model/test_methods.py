@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import attention, generate, loading, methods, recomputation
 from luthier.model.head import decoder, summed_loss
 from luthier.model.loading import LanguageModel
@@ -194,19 +194,19 @@ def test_an_adapter_of_another_base_is_refused(tuned: Callable[..., Path], tiny_
     with torch.no_grad():
         next(other.model.parameters()).add_(0.1)
     loading.save(other.model, other.tokenizer, other.template, tmp_path / "other", {})
-    with pytest.raises(Mistake, match=r"this adapter learnt beside another base, not beside"):
+    with pytest.raises(UserError, match=r"this adapter learnt beside another base, not beside"):
         loading.load_adapters(str(tmp_path / "other"), [str(tuned("lora", "a"))])
 
 
 def test_a_whole_model_is_no_adapter(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="a whole model, not an adapter"):
+    with pytest.raises(UserError, match="a whole model, not an adapter"):
         loading.load_adapters(str(tiny_model), [str(tiny_model)])
-    with pytest.raises(Mistake, match="there is nothing to merge"):
+    with pytest.raises(UserError, match="there is nothing to merge"):
         loading.merge(str(tiny_model), tmp_path / "whole")
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
-    with pytest.raises(Mistake, match=r'train\.method: unknown method "qlor", did you mean "qlora"'):
+    with pytest.raises(UserError, match=r'train\.method: unknown method "qlor", did you mean "qlora"'):
         methods.resolve("qlor")
 
 
@@ -233,7 +233,7 @@ def test_weights_that_are_in_4_bits_in_their_files_learn_beside_adapters_only() 
     )
     for method, config in (("full", whole), ("lora", packed), ("qlora", packed)):
         methods.check(settings(method), config)
-    with pytest.raises(Mistake, match=r"train.method: the model's weights are in 4 bits .*: train.method=qlora"):
+    with pytest.raises(UserError, match=r"train.method: the model's weights are in 4 bits .*: train.method=qlora"):
         methods.check(settings("full"), packed)
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor
 
 from luthier.chat import Message
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.model import loading
 from luthier.model.folder import check
 from luthier.model.reference import absolute, resolve
@@ -26,12 +26,14 @@ def test_a_local_folder_is_itself(tiny_model: Path) -> None:
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:
-    with pytest.raises(Mistake, match=r'model: unknown model "smolm2-135m", did you mean "smollm2-135m"\? .*org/model'):
+    with pytest.raises(
+        UserError, match=r'model: unknown model "smolm2-135m", did you mean "smollm2-135m"\? .*org/model'
+    ):
         resolve("smolm2-135m")
 
 
 def test_a_hub_name_without_network_is_one_clear_message() -> None:
-    with pytest.raises(EnvironmentMistake, match="nobody/nothing: cannot get the model from the hub") as caught:
+    with pytest.raises(MachineError, match="nobody/nothing: cannot get the model from the hub") as caught:
         resolve("nobody/nothing")
     assert caught.value.exit_code == 4
     assert "model=smollm2-135m" in str(caught.value)
@@ -73,7 +75,7 @@ def test_a_path_is_never_taken_for_a_name_on_the_hub(
     folder.rename(tmp_path / "models" / "tiny")
     (tmp_path / "note.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         resolve(name)
 
 
@@ -85,16 +87,14 @@ def test_a_home_that_cannot_be_written_is_told_of_another_place(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", home)
     (tmp_path / "it.gguf").write_bytes(b"GGUF")
-    with pytest.raises(
-        EnvironmentMistake, match=rf"cannot write to {home}/.cache/luthier/models, .*folder in LUTHIER_CACHE"
-    ):
+    with pytest.raises(MachineError, match=rf"cannot write to {home}/.cache/luthier/models, .*folder in LUTHIER_CACHE"):
         resolve(str(tmp_path / "it.gguf"))
 
 
 def test_pickled_weights_are_refused_with_the_reason(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
-        Mistake, match=r"weights are pickled \(pytorch_model.bin\), and opening a pickle can run any code"
+        UserError, match=r"weights are pickled \(pytorch_model.bin\), and opening a pickle can run any code"
     ):
         check(folder, "mine")
 
@@ -102,7 +102,7 @@ def test_pickled_weights_are_refused_with_the_reason(folder: Path) -> None:
 def test_a_model_with_code_of_its_own_is_refused_with_the_reason(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
-    with pytest.raises(Mistake, match=r"brings its own Python code .*Luthier never runs it"):
+    with pytest.raises(UserError, match=r"brings its own Python code .*Luthier never runs it"):
         check(folder, "mine")
 
 
@@ -116,14 +116,14 @@ def test_a_model_with_code_of_its_own_is_refused_with_the_reason(folder: Path) -
 )
 def test_what_is_missing_is_named(folder: Path, missing: str, message: str) -> None:
     (folder / missing).unlink()
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         check(folder, "mine")
 
 
 def test_truncated_weights_are_a_message(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(Mistake, match="cannot load the model"):
+    with pytest.raises(UserError, match="cannot load the model"):
         loading.load(str(folder))
 
 
@@ -224,6 +224,6 @@ def test_an_adapter_finds_a_base_beside_itself_and_names_one_that_is_gone(folder
     assert loading.load(str(tmp_path / "adapter")).context == 512
     settings.write_text(json.dumps(written | {"base_model_name_or_path": str(tmp_path / "gone")}))
     with pytest.raises(
-        Mistake, match=r"adapter: the adapter's base model cannot be used: \S+/gone: \S+ has no folder gone"
+        UserError, match=r"adapter: the adapter's base model cannot be used: \S+/gone: \S+ has no folder gone"
     ):
         loading.load(str(tmp_path / "adapter"))

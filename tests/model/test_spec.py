@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoXConfig, PretrainedConfig
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import attention, loading, recomputation, reference
 from luthier.model.head import states
 from luthier.model.packed import Packed, pack
@@ -85,5 +85,5 @@ def test_what_a_forward_pass_keeps_is_foretold_to_the_byte(tiny_model: Path, aga
 def test_a_configuration_is_enough(tmp_path: Path) -> None:
     pythia(64, 1, 2, 100).save_pretrained(tmp_path)
     assert loading.blueprint_of(str(tmp_path)).layers == 1
-    with pytest.raises(Mistake, match="found no weights"):
+    with pytest.raises(UserError, match="found no weights"):
         reference.resolve(str(tmp_path))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import loading
 
 Weights = dict[str, torch.Tensor]
@@ -82,7 +82,7 @@ def renamed(change: Callable[[str], str]) -> Callable[[Weights], Weights]:
 def test_weights_that_are_not_the_configuration_s_are_named(
     rewritten: Rewrite, change: Callable[[Weights], Weights], told: str
 ) -> None:
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         loading.load(str(rewritten(change)))
 
 
@@ -124,7 +124,9 @@ def test_weights_that_are_no_numbers_are_told_as_such(rewritten: Rewrite, number
         weights["model.layers.1.mlp.up_proj.weight"][3, 5] = number
         return weights
 
-    with pytest.raises(Mistake, match=r"NaN or infinity in model.layers.1.mlp.up_proj.weight: the file is damaged, or"):
+    with pytest.raises(
+        UserError, match=r"NaN or infinity in model.layers.1.mlp.up_proj.weight: the file is damaged, or"
+    ):
         loading.load(str(rewritten(spoil)))
 
 
@@ -133,11 +135,11 @@ def test_adapter_names_that_do_not_match_are_named(adapter: Path) -> None:
     weights = load_file(file)
     save_file(renamed(lambda name: name.replace("q_proj", "query"))(weights), file)
     with pytest.raises(
-        Mistake, match=r"4 weights of the adapter are not in its files: \S+q_proj.lora_A.weight.*; 4 weights in "
+        UserError, match=r"4 weights of the adapter are not in its files: \S+q_proj.lora_A.weight.*; 4 weights in "
     ):
         loading.load(str(adapter))
     save_file(without("layers.1.mlp.up_proj")(weights), file)
-    with pytest.raises(Mistake, match=r"one: 2 weights of the adapter are not in its files"):
+    with pytest.raises(UserError, match=r"one: 2 weights of the adapter are not in its files"):
         loading.load(str(adapter))
 
 
@@ -178,13 +180,13 @@ def test_an_adapter_for_another_base_is_refused(adapter: Path) -> None:
         {name: torch.zeros(*weight.shape[:-1], weight.shape[-1] + 1) for name, weight in load_file(file).items()}, file
     )
     with pytest.raises(
-        Mistake, match=r"cannot load the adapter: size mismatch .*Is this the base that the adapter learnt"
+        UserError, match=r"cannot load the adapter: size mismatch .*Is this the base that the adapter learnt"
     ):
         loading.load(str(adapter))
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"target_modules": ["query_key_value"]}))
     with pytest.raises(
-        Mistake, match=r"cannot load the adapter: Target modules .*Is this the base that the adapter learnt"
+        UserError, match=r"cannot load the adapter: Target modules .*Is this the base that the adapter learnt"
     ):
         loading.load(str(adapter))
 
@@ -194,5 +196,5 @@ def test_an_adapter_with_no_number_is_told_as_such(adapter: Path) -> None:
     weights = load_file(file)
     next(iter(weights.values()))[0, 0] = float("nan")
     save_file(weights, file)
-    with pytest.raises(Mistake, match=r"one: the weights hold NaN or infinity in base_model\.\S+lora_A"):
+    with pytest.raises(UserError, match=r"one: the weights hold NaN or infinity in base_model\.\S+lora_A"):
         loading.load(str(adapter))

@@ -10,7 +10,7 @@ import pytest
 from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.data.prepared import Prepared
-from luthier.errors import EnvironmentMistake, Interrupted, Mistake
+from luthier.errors import Interrupted, MachineError, UserError
 from luthier.evaluate import stages
 from luthier.evaluate.benchmark import Exam
 from luthier.evaluate.context import Desk
@@ -55,7 +55,7 @@ def test_a_run_with_files_to_test_and_to_choose_by_is_repeated_by_its_own_comman
 def test_a_test_file_that_has_changed_is_named_with_its_rows(asked: Recipe, tmp_path: Path) -> None:
     prepared(asked, tmp_path / "r")
     exam = write(tmp_path / "t.jsonl", range(100, 111))
-    with pytest.raises(Mistake, match=rf"{exam} was \d+ bytes.*; 1 rows new \({exam}:11\)\. Continue with"):
+    with pytest.raises(UserError, match=rf"{exam} was \d+ bytes.*; 1 rows new \({exam}:11\)\. Continue with"):
         pipeline.open_run(asked, tmp_path / "r", command="luthier run")
     resume.warn(current := Run(tmp_path / "r"))
     assert "t.jsonl was" in current.events("warning")[0]["message"]
@@ -65,7 +65,7 @@ def test_rows_that_a_run_left_out_are_not_told_as_new(asked: Recipe, tmp_path: P
     half = recipes.replace(asked, {"data.train_share": 0.5, "data.test_items": 6})
     prepared(half, tmp_path / "r")
     write(tmp_path / "d.jsonl", range(31))
-    with pytest.raises(Mistake, match=r"\); 1 rows new\. Continue with"):
+    with pytest.raises(UserError, match=r"\); 1 rows new\. Continue with"):
         pipeline.open_run(half, tmp_path / "r", command="luthier run")
 
 
@@ -73,7 +73,7 @@ def test_a_setting_is_changed_only_by_who_holds_the_lock(asked: Recipe, tmp_path
     current = prepared(asked, tmp_path / "r")
     before = (tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()
     with current.held():
-        with pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+        with pytest.raises(MachineError, match="the run is in use by process"):
             resume.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
         assert ((tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()) == before
     resume.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
@@ -142,5 +142,5 @@ def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
     current = prepared(asked, tmp_path / "r")
     monkeypatch.setattr(pipeline.reference, "resolve", lambda name: None)
     monkeypatch.setattr(pipeline.benchmarks, "sit", lambda *arguments: pytest.fail("it was sat"))
-    with current.held(), pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+    with current.held(), pytest.raises(MachineError, match="the run is in use by process"):
         pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))

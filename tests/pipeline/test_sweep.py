@@ -11,7 +11,7 @@ import pytest
 import thinking
 from luthier import pipeline
 from luthier import recipe as recipes
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.evaluate.statistics import Interval
 from luthier.evaluate.statistics.scaling import Doubling, Word
 from luthier.model import machine
@@ -58,7 +58,7 @@ def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) 
     (tmp_path / "s").mkdir()
     with (
         alone(tmp_path / "s"),
-        pytest.raises(EnvironmentMistake, match=r"in use by process \d+ .* another folder with --folder"),
+        pytest.raises(MachineError, match=r"in use by process \d+ .* another folder with --folder"),
     ):
         sweep.run(asked, tmp_path / "s", amounts=[50, 100])
     assert not (tmp_path / "s" / "sweep.json").exists()

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import luthier
 from luthier.recipe import keys
 
@@ -73,3 +75,8 @@ def test_source_files_fit_into_a_sitting() -> None:
         str(source.relative_to(ROOT)): len(source.read_text(encoding="utf-8").splitlines()) for source in SOURCES
     }
     assert {name: lines for name, lines in lengths.items() if lines > 500} == {}
+
+
+def test_a_name_that_has_changed_tells_its_new_one() -> None:
+    with pytest.raises(AttributeError, match=r"luthier\.Mistake is called luthier\.UserError now"):
+        luthier.Mistake  # type: ignore[attr-defined]  # noqa: B018

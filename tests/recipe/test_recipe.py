@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from luthier import recipe
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import methods
 from luthier.recipe import Recipe
 from luthier.train import objectives, optimizer
@@ -34,7 +34,7 @@ def test_arms_are_a_list_of_words() -> None:
 def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text('[train]\nepochs = 0\nlerning_rate = 3\n[data]\ntest_items = "ten"\n')
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         recipe.load(file, ["train.method=dorra"])
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
@@ -63,19 +63,19 @@ def test_the_words_of_training_are_those_of_the_tables(section: str, table: Any,
 
 
 def test_a_word_without_equals_sign_is_refused() -> None:
-    with pytest.raises(Mistake, match=r'command line: expected key=value, such as train.epochs=3, found "epochs"'):
+    with pytest.raises(UserError, match=r'command line: expected key=value, such as train.epochs=3, found "epochs"'):
         recipe.load(None, ["epochs"])
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text("[train]\nepochs = \n")
-    with pytest.raises(Mistake, match=r"r\.toml:2: not valid TOML"):
+    with pytest.raises(UserError, match=r"r\.toml:2: not valid TOML"):
         recipe.load(file)
 
 
 def test_a_missing_recipe_file_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="no such recipe file; `luthier recipe DATA` prints one"):
+    with pytest.raises(UserError, match="no such recipe file; `luthier recipe DATA` prints one"):
         recipe.load(tmp_path / "none.toml")
 
 
@@ -97,7 +97,7 @@ def test_each_reason_stands_beside_its_value() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_a_seed_out_of_range_is_refused_when_the_recipe_is_read(seed: int) -> None:
-    with pytest.raises(Mistake, match=rf"train.seed should be (greater|less) than .*, found {seed}\."):
+    with pytest.raises(UserError, match=rf"train.seed should be (greater|less) than .*, found {seed}\."):
         recipe.load(None, [f"train.seed={seed}"])
 
 
@@ -116,7 +116,7 @@ def test_there_are_fewer_than_sixty_settings() -> None:
 
 
 def test_settings_from_python_are_checked_alike() -> None:
-    with pytest.raises(Mistake, match=r'settings: unknown recipe key "train.epoch", did you mean "train.epochs"\?'):
+    with pytest.raises(UserError, match=r'settings: unknown recipe key "train.epoch", did you mean "train.epochs"\?'):
         recipe.replace(Recipe(), {"train.epoch": 3})
 
 
@@ -132,7 +132,7 @@ def test_template_variables_keep_their_types() -> None:
 def test_a_template_variable_is_a_plain_value(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text("[chat.variables]\nenable_thinking = false\ntools = [1]\n")
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         recipe.load(file)
     assert str(caught.value) == (
         f"{file}:3: chat.variables.tools should be true, false, a number or a text, found [1]."
@@ -155,5 +155,5 @@ def test_the_day_of_a_run_is_read_from_text_and_toml_and_written_as_a_day(tmp_pa
 
 @pytest.mark.parametrize(("word", "found"), [("yesterday", '"yesterday"'), ("5", "5")])
 def test_what_is_no_day_is_refused(word: str, found: str) -> None:
-    with pytest.raises(Mistake, match=rf"command line: chat\.date should be a day such as 2026-11-28, found {found}"):
+    with pytest.raises(UserError, match=rf"command line: chat\.date should be a day such as 2026-11-28, found {found}"):
         recipe.load(None, [f"chat.date={word}"])

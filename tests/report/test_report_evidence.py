@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState, UserError
 from luthier.report import evidence
 
 MakeRun = Callable[..., Path]
@@ -75,7 +75,7 @@ def test_documents_have_no_examples(make_run: MakeRun) -> None:
 
 
 def test_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="not a run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         evidence.read(tmp_path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from luthier import review
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.review.sheet import COLUMNS
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
@@ -41,7 +41,7 @@ def imported(run: Run, *files: Path) -> review.Result:
 
 
 def refusal(run: Run, *files: Path) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         review.take_in(run, files)
     assert not (run.folder / "review" / "marks.jsonl").exists()
     return str(caught.value)
@@ -179,12 +179,12 @@ def test_answers_that_changed_after_the_sheet_are_noticed(make_run: MakeRun, tmp
     export(run, tmp_path / "s.csv")
     path = run.folder / "evaluation" / "answers.jsonl"
     path.write_text(path.read_text().replace("finetuned answers 3", "something else"))
-    with pytest.raises(Mistake, match="the answers have changed since the sheet was made"):
+    with pytest.raises(UserError, match="the answers have changed since the sheet was made"):
         review.make(run, 50)
 
 
 def test_a_run_with_nothing_to_compare_says_so(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="both arms gave the same answer to every test question"):
+    with pytest.raises(UserError, match="both arms gave the same answer to every test question"):
         review.make(make_run(items=3, same=(0, 1, 2)), 50)
 
 
@@ -202,6 +202,6 @@ def test_sheets_and_marks_are_written_only_by_who_holds_the_lock(make_run: MakeR
     before = {file: file.read_bytes() for file in (run.folder / "review").iterdir()}
     with Run(run.folder).held():
         for write in (lambda: review.make(run, 9), lambda: review.take_in(run, [marks])):
-            with pytest.raises(EnvironmentMistake, match="the run is in use by process"):
+            with pytest.raises(MachineError, match="the run is in use by process"):
                 write()
     assert {file: file.read_bytes() for file in (run.folder / "review").iterdir()} == before

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, votes
 from luthier.review.sheet import make
@@ -29,7 +29,7 @@ def test_a_winner_is_a_side_a_name_or_nobody(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         votes.read([file(tmp_path, "a,b,winner\nX,Y,Z\nX,X,a\n")])
     first, second = str(caught.value).splitlines()
     assert 'v.csv:2: winner is "Z"; expected a, b, tie, "X" or "Y".' in first
@@ -37,7 +37,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="no column winner, found a, b"):
+    with pytest.raises(UserError, match="no column winner, found a, b"):
         votes.read([file(tmp_path, "a,b\nX,Y\n")])
 
 
@@ -54,5 +54,5 @@ def test_reviews_of_runs_meet_in_the_prompt_that_they_share(make_run: MakeRun) -
 
 
 def test_a_run_without_marks_is_told_what_to_do(make_run: MakeRun) -> None:
-    with pytest.raises(Mistake, match=r"no marks yet\. Make a sheet with `luthier review"):
+    with pytest.raises(UserError, match=r"no marks yet\. Make a sheet with `luthier review"):
         votes.read([make_run().folder])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faulty import BROKEN, FULL, FaultyDisk, disk
-from luthier.errors import EnvironmentMistake, FolderGone
+from luthier.errors import FolderGone, MachineError
 from luthier.runs import durable
 
 
@@ -86,14 +86,14 @@ def test_what_is_half_written_is_swept_up_and_nothing_else(tmp_path: Path) -> No
 def test_a_line_that_a_full_disk_cut_short_is_taken_back(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     durable.append_json_lines(file, [{"a": 1}])
-    with disk(FaultyDisk(0, FULL, ("write",))), pytest.raises(EnvironmentMistake, match="the disk is full"):
+    with disk(FaultyDisk(0, FULL, ("write",))), pytest.raises(MachineError, match="the disk is full"):
         durable.append_json_lines(file, [{"a": 2}])
     assert file.read_text() == '{"a": 1}\n'
 
 
 def test_a_failed_flush_counts_as_not_written(tmp_path: Path) -> None:
     durable.write_atomic(tmp_path / "x", "old")
-    with disk(FaultyDisk(0, BROKEN, ("flush",))), pytest.raises(EnvironmentMistake, match="input/output error"):
+    with disk(FaultyDisk(0, BROKEN, ("flush",))), pytest.raises(MachineError, match="input/output error"):
         durable.write_atomic(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
 
@@ -101,7 +101,7 @@ def test_a_failed_flush_counts_as_not_written(tmp_path: Path) -> None:
 def test_a_symbolic_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "x.jsonl").symlink_to(tmp_path / "victim")
-    with pytest.raises(EnvironmentMistake, match="a symbolic link stands in its place"):
+    with pytest.raises(MachineError, match="a symbolic link stands in its place"):
         durable.append_json_lines(tmp_path / "x.jsonl", [{"a": 1}])
     durable.write_atomic(tmp_path / "x.jsonl", "new")
     assert (tmp_path / "victim").read_text() == "mine"
@@ -209,7 +209,7 @@ def test_the_systems_error_is_found_in_what_a_rust_library_says() -> None:
 
 def test_room_is_asked_for_before(tmp_path: Path) -> None:
     with pytest.raises(
-        EnvironmentMistake, match=r"the disk is full: a checkpoint needs 1000000000\.0 GB, [\d.]+ GB are free"
+        MachineError, match=r"the disk is full: a checkpoint needs 1000000000\.0 GB, [\d.]+ GB are free"
     ):
         durable.require_space(tmp_path / "not" / "there", 1e18, "a checkpoint needs")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from luthier import runs
-from luthier.errors import CorruptedState, EnvironmentMistake, Interrupted, Mistake
+from luthier.errors import CorruptedState, Interrupted, MachineError, UserError
 from luthier.runs import Run, durable
 from luthier.runs import folder as run_folder
 
@@ -69,7 +69,7 @@ def test_a_second_process_is_told_who_works_there(run: Run) -> None:
     other.start()
     try:
         assert inside.wait(60)
-        with pytest.raises(EnvironmentMistake, match=f"the run is in use by process {other.pid} on "), run.working():
+        with pytest.raises(MachineError, match=f"the run is in use by process {other.pid} on "), run.working():
             pass
         assert run.state == "running" or Run(run.folder).state == "running"
     finally:
@@ -79,7 +79,7 @@ def test_a_second_process_is_told_who_works_there(run: Run) -> None:
 
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(Mistake, match="already exists and is not a run folder; choose another with --run"):
+    with pytest.raises(UserError, match="already exists and is not a run folder; choose another with --run"):
         Run.create(tmp_path)
 
 
@@ -95,13 +95,13 @@ def test_of_two_processes_that_begin_a_run_in_one_folder_one_does(
         return True
 
     monkeypatch.setattr(run_folder, "_unused", then_another_begins)
-    with pytest.raises(EnvironmentMistake, match="another process has begun a run here meanwhile"):
+    with pytest.raises(MachineError, match="another process has begun a run here meanwhile"):
         Run.create(tmp_path / "r", command="the second")
     assert Run(tmp_path / "r").record_file["command"] == "the first"
 
 
 def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"not a run folder: it has no run\.json"):
+    with pytest.raises(UserError, match=r"not a run folder: it has no run\.json"):
         Run(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_run_that_cannot_be_read_hides_no_other(run: Run, tmp_path: Path) -> N
         (tmp_path / name / "run.json").write_text(content)
     found, unreadable = runs.find(tmp_path)
     assert [one.name for one in found] == ["r"]
-    assert [str(mistake).partition(":")[0] for mistake in unreadable] == [
+    assert [str(error).partition(":")[0] for error in unreadable] == [
         f"{tmp_path}/a/run.json",
         f"{tmp_path}/b/run.json",
     ]
@@ -185,7 +185,7 @@ def test_writing_whole_files_leaves_nothing_beside_them(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, small_disk: Path) -> None:
     target = small_disk / "x.json"
     durable.write_atomic(target, "old")
-    with pytest.raises(EnvironmentMistake, match="cannot write: the disk is full") as caught:
+    with pytest.raises(MachineError, match="cannot write: the disk is full") as caught:
         durable.write_atomic(target, "n" * 10_000_000)
     assert caught.value.exit_code == 4
     assert target.read_text() == "old"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import luthier as package
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import loading
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
@@ -155,9 +155,9 @@ def test_one_base_answers_for_each_customer_with_an_adapter_of_its_own(
     assert answers == {name: package.load(run).ask(ASKED, max_new_tokens=12) for name, run in customers.items()}
     assert answers["acme"] != answers["zenith"]
     assert shared.ask([ASKED], max_new_tokens=12)[0] not in answers.values()
-    with pytest.raises(Mistake, match='unknown adapter "acmee", did you mean "acme"'):
+    with pytest.raises(UserError, match='unknown adapter "acmee", did you mean "acme"'):
         shared.ask(ASKED, adapter="acmee")
-    with pytest.raises(Mistake, match="name at least one adapter"):
+    with pytest.raises(UserError, match="name at least one adapter"):
         package.load(tiny_model, adapters={})
 
 

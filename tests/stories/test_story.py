@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import luthier as package
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.identity import fingerprint
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
@@ -100,7 +100,7 @@ def test_three_lines_of_python(
 
 
 def test_python_gets_its_mistakes_as_exceptions(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"no verdict yet|not a run folder"):
+    with pytest.raises(UserError, match=r"no verdict yet|not a run folder"):
         package.load(tmp_path).verdict  # noqa: B018
 
 

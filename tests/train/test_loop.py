@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from luthier.errors import EnvironmentMistake, Interrupted, NonFiniteLoss
+from luthier.errors import Interrupted, MachineError, NonFiniteLoss
 from luthier.model import loading, probes
 from luthier.model.packed import Packed
 from luthier.recipe import Train
@@ -226,7 +226,7 @@ def test_a_checkpoint_that_was_cut_short_does_not_verify(train: Callable[..., lo
 def test_a_full_disk_keeps_the_checkpoints_before(small_disk: Path) -> None:
     weights = {"weight/w": torch.zeros(150_000)}
     checkpoint.save(small_disk, 1, weights, {})
-    with pytest.raises(EnvironmentMistake, match="the disk is full: a checkpoint needs"):
+    with pytest.raises(MachineError, match="the disk is full: a checkpoint needs"):
         checkpoint.save(small_disk, 2, {"weight/w": torch.zeros(400_000)}, {})
     assert checkpoint.newest(small_disk)[0].step == 1  # type: ignore[union-attr]
     assert [entry.name for entry in small_disk.iterdir()] == ["step-00000001"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from luthier.errors import Interrupted, Mistake
+from luthier.errors import Interrupted, UserError
 from luthier.model import methods
 from luthier.recipe import Train
 from luthier.train import loop, objectives
@@ -183,7 +183,7 @@ def test_a_pair_is_not_packed_where_the_model_would_mix_its_rows(mamba: torch.nn
 def test_rows_without_pairs_are_refused(model: Any, tmp_path: Path) -> None:
     rows = pairs(3)
     rows.rejected = lambda number: None  # type: ignore[assignment,method-assign]
-    with pytest.raises(Mistake, match='"dpo" learns from pairs of answers, and this data has none'):
+    with pytest.raises(UserError, match='"dpo" learns from pairs of answers, and this data has none'):
         Preferences(model, settings(), tmp_path).see(rows, "train")
 
 
@@ -199,7 +199,7 @@ def test_texts_are_learnt_from_their_second_token_on(model: Any, tmp_path: Path)
 
 def test_an_objective_of_ones_own_is_found_by_its_dotted_name() -> None:
     assert objectives.resolve("luthier.train.objectives:Texts") is objectives.Texts
-    with pytest.raises(Mistake, match=r'train.objective: "nowhere.at_all:Loss" cannot be imported'):
+    with pytest.raises(UserError, match=r'train.objective: "nowhere.at_all:Loss" cannot be imported'):
         objectives.resolve("nowhere.at_all:Loss")
 
 

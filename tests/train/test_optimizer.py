@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Train
 from luthier.train.optimizer import NEEDS, OPTIMIZERS, MasterOptimizer, learning_rate, resolve, try_own
 
@@ -312,7 +312,7 @@ def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_starts(
 ) -> None:
     (tmp_path / "refused_of_a_test.py").write_text(REFUSED)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Mistake, match=f"train.optimizer: {told}"):
+    with pytest.raises(UserError, match=f"train.optimizer: {told}"):
         try_own(Train(optimizer=f"refused_of_a_test:{name}", precision="bf16"))
 
 
@@ -329,5 +329,5 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: p
     message = (
         r"train.optimizer: this needs the package bitsandbytes, which is not installed: pip install 'luthier\[quant"
     )
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         resolve("adamw-8bit")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import attention, probes
 from luthier.model.packed import Packed, pack
 from luthier.train import sanity_check
@@ -55,7 +55,7 @@ def test_where_no_token_is_known_to_end_answers_it_is_told_and_not_refused(model
 def test_a_row_of_which_nothing_is_learnt_is_refused_by_name(model: PreTrainedModel, learn: list[bool]) -> None:
     rows = conversations(4)
     rows[2] = Row(np.array([5, 6, 7, 8, END]), np.array(learn))
-    with pytest.raises(Mistake, match=r"rows\.jsonl:3: nothing is learnt of this row"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:3: nothing is learnt of this row"):
         sanity_check.run(model, rows, {END})
 
 
@@ -63,7 +63,7 @@ def test_a_row_whose_last_learnt_token_ends_no_answer_is_refused_by_name(model: 
     rows = conversations(4)
     rows[1].learn[-1] = False
     with pytest.raises(
-        Mistake, match=r"rows\.jsonl:2: the last token of this row that is learnt does not end an answer"
+        UserError, match=r"rows\.jsonl:2: the last token of this row that is learnt does not end an answer"
     ):
         sanity_check.run(model, rows, {END})
 
@@ -75,7 +75,7 @@ def test_a_count_that_is_not_that_of_the_flags_is_refused(
         return pack([Row(row.ids, np.ones(len(row.ids), dtype=bool)) for row in rows], device)
 
     monkeypatch.setattr(sanity_check, "pack", all_of_it)
-    with pytest.raises(Mistake, match=r"rows\.jsonl:1: 10 tokens of this row are marked as learnt, but 13 count"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: 10 tokens of this row are marked as learnt, but 13 count"):
         sanity_check.run(model, conversations(2), {END})
 
 
@@ -85,7 +85,7 @@ def test_a_loss_that_is_not_the_one_of_the_model_s_own_scores_is_refused(
     model.config.logit_scale = 0.5  # a factor that this model does not know and our loss would believe in
     assert not sanity_check.run(model, conversations(2), {END}).plain_head
     monkeypatch.setattr(probes, "has_plain_head", lambda model: True)
-    with pytest.raises(Mistake, match=r"rows\.jsonl:1: the loss on the learnt tokens .* by the model's own scores"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: the loss on the learnt tokens .* by the model's own scores"):
         sanity_check.run(model, conversations(2), {END})
 
 
@@ -106,7 +106,7 @@ def test_weights_that_are_no_numbers_are_named(model: PreTrainedModel) -> None:
         model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
         model.model.embed_tokens.weight[377, 0] = float("inf")  # of a token that no row has
     told = r"hold numbers that are none .* is learnt: model\.embed_tokens\.weight, model\.layers\.1\.mlp\.up_proj"
-    with pytest.raises(Mistake, match=told):
+    with pytest.raises(UserError, match=told):
         sanity_check.run(model, conversations(3), {END})
 
 
@@ -114,7 +114,7 @@ def test_scores_that_overflow_are_told_as_that(model: PreTrainedModel) -> None:
     with torch.no_grad():
         model.model.layers[0].mlp.down_proj.weight *= 1e38
     with pytest.raises(
-        Mistake, match=r"rows\.jsonl:1: the model's own loss on .* is nan, though its weights are finite"
+        UserError, match=r"rows\.jsonl:1: the model's own loss on .* is nan, though its weights are finite"
     ):
         sanity_check.run(model, conversations(3), {END})
 

@@ -10,7 +10,7 @@ from typing import Any
 from luthier.chat.conversation import Conversation, Message, ToolCall
 from luthier.chat.template import Template
 from luthier.chat.thoughts import KNOWN, opened
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 TOOL = (
     '{"type": "function", "function": {"name": "weather", "description": "The weather of a city.", "parameters": '
@@ -136,7 +136,7 @@ def _text(template: Template, messages: Sequence[Message], *, ask: bool, tools: 
     """The rendering; empty where the template refuses the messages."""
     try:
         return template.text(messages, ask=ask, tools=tools)
-    except Mistake:
+    except UserError:
         return ""
 
 
@@ -177,7 +177,7 @@ def _thoughts(template: Template) -> str:
 def _earlier(template: Template) -> str:
     try:
         rows = len(template.rows(Conversation(TWO_TURNS)))
-    except Mistake:
+    except UserError:
         return "are refused: conversations have one turn"
     if rows == 1:
         return "stay as they were asked: one row holds a conversation"

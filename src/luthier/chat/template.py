@@ -22,7 +22,7 @@ from luthier.chat.rendering import Dict, Refusal, Renderer
 from luthier.chat.thoughts import Reply
 from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
 from luthier.chat.turns import Turns
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
 CHUNK = 512
@@ -52,18 +52,18 @@ class Template:
             source, tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True), self.today
         )
         if fault:
-            raise Mistake(f"the chat template {fault}; use a model with another template.", where=name)
+            raise UserError(f"the chat template {fault}; use a model with another template.", where=name)
         try:
             self._renderer = Renderer(source, tokenizer.named, self.variables, self.today)
         except Refusal as words:
-            raise Mistake(f"the chat template is not valid Jinja: {words}.", where=name) from None
+            raise UserError(f"the chat template is not valid Jinja: {words}.", where=name) from None
         self._check_variables()
         self._habits = Habits(self._renderer, self._coder.control)
         self._turns = Turns(self._renderer, self._habits, name)
         self.unknown = tuple(dict.fromkeys(MARKER.findall(self._coder.control.sub("", self._habits.example))))
         """What looks like control tokens in the template but is only letters to this tokenizer."""
         if self._habits.unended in self.unknown:
-            raise Mistake(
+            raise UserError(
                 f"the chat template ends answers with {self._habits.unended}, which this tokenizer does not know as a control "
                 "token, so a model could not learn to stop. Use the tokenizer that belongs to the template, or the template "
                 "that belongs to the tokenizer.",
@@ -97,7 +97,7 @@ class Template:
         answer = Message("assistant", "Yes", reasoning="reasons")
         try:
             rows = self.rows(Conversation((Message("user", "Why?"), answer)))
-        except Mistake:
+        except UserError:
             return False
         return "reasons" in self.tokenizer.decode(rows[-1].ids)
 
@@ -145,20 +145,20 @@ class Template:
     def rows(self, conversation: Conversation) -> list[Encoded]:
         """A conversation to learn: one row, or one per answer where the template shows earlier turns in another form."""
         [rows] = self.rows_of([conversation])
-        if isinstance(rows, Mistake):
+        if isinstance(rows, UserError):
             raise rows
         return rows
 
-    def rows_of(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | Mistake]:
+    def rows_of(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | UserError]:
         """The rows of many conversations, or for each why it has none.
 
         While one chunk of them is tokenized on all cores, the next one is rendered. Equal tokens are one object in all rows,
         which makes 16 bytes a token of 42.
         """
-        rows: list[list[Encoded] | Mistake] = []
+        rows: list[list[Encoded] | UserError] = []
         shared: dict[int, int] = {}
         with ThreadPoolExecutor(max_workers=1) as beside:
-            waiting: tuple[list[_Draft | Mistake], Future[list[list[int]]]] | None = None
+            waiting: tuple[list[_Draft | UserError], Future[list[list[int]]]] | None = None
             for chunk in _chunks(conversations):
                 drafts = [self._draft(conversation) for conversation in chunk]
                 texts = [one for draft in drafts if isinstance(draft, _Draft) for one in draft.renderings]
@@ -170,11 +170,11 @@ class Template:
         return rows
 
     def _finished(
-        self, drafts: Sequence["_Draft | Mistake"], ids: Sequence[list[int]], shared: dict[int, int]
-    ) -> Iterator[list[Encoded] | Mistake]:
+        self, drafts: Sequence["_Draft | UserError"], ids: Sequence[list[int]], shared: dict[int, int]
+    ) -> Iterator[list[Encoded] | UserError]:
         left = ([shared.setdefault(token, token) for token in each] for each in ids)
         for draft in drafts:
-            if isinstance(draft, Mistake):
+            if isinstance(draft, UserError):
                 yield draft
                 continue
             if not draft.turns:
@@ -223,7 +223,7 @@ class Template:
         for name in self.variables:
             if name not in self.reads:
                 known = ", ".join(sorted(self.reads)) or "none"
-                raise Mistake(
+                raise UserError(
                     f"the chat template does not read the variable {name}; it reads: {known}.",
                     where=f"chat.variables.{name}",
                 )
@@ -231,7 +231,7 @@ class Template:
     def _beginning(self) -> list[int]:
         return [self.tokenizer.control[self.tokenizer.bos]] if self.tokenizer.bos else []
 
-    def _draft(self, conversation: Conversation) -> "_Draft | Mistake":
+    def _draft(self, conversation: Conversation) -> "_Draft | UserError":
         """The texts of a conversation's rows."""
         if conversation.is_document:
             [text], _, spelled = self._spared(conversation.messages, ())
@@ -245,8 +245,8 @@ class Template:
             if len(turns) > 1 and turns[0].upto.startswith(turns[0].prompt):
                 answered = [*self._turns.settled(messages[:-1]), self._turns.parted(messages[-1])]
                 whole = self._turns.text(answered, tools, ask=False)
-        except Mistake as mistake:
-            return mistake
+        except UserError as error:
+            return error
         if found := spans.together(whole, turns, self._ends, self._coder.control):
             return _Draft([self._cut(*found, spelled)], turns)
         return _Draft([self._alone(turn, spelled) for turn in turns], turns)

@@ -9,11 +9,11 @@ from luthier.chat.conversation import Message
 from luthier.chat.forms import as_dicts, mark
 from luthier.chat.habits import Habits
 from luthier.chat.rendering import Dict, Refusal, Renderer
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 
 class Turns:
-    """One template's renderings of messages. `name` is where its mistakes are told to be."""
+    """One template's renderings of messages. `name` is where its errors are told to be."""
 
     def __init__(self, renderer: Renderer, habits: Habits, name: str) -> None:
         self._renderer, self.habits, self._name = renderer, habits, name
@@ -45,7 +45,7 @@ class Turns:
         if messages and messages[0].role == "system" and self.habits.hidden(messages, ask=True):
             first = next((number for number, message in enumerate(messages) if message.role == "user"), None)
             if first is None:
-                raise Mistake(
+                raise UserError(
                     "the chat template has no place for a system message, and there is no user message that it could open.",
                     where=self._name,
                 )
@@ -70,7 +70,7 @@ class Turns:
         self.text(messages, [], ask=ask)  # what the template refuses, it says in its own words
         number, count = wrong
         which = f"message {number + 1} of {len(messages)} ({messages[number].role})"
-        raise Mistake(
+        raise UserError(
             (f"the chat template shows {which} {count} times" if count else f"the chat template does not show {which}")
             + "; what is to be learnt can be told only where it shows each message once. Leave such messages out, or use a "
             "model with a plainer template.",
@@ -83,7 +83,7 @@ class Turns:
         except Refusal as words:
             raise self._refused(messages, tools, words) from None
 
-    def _refused(self, messages: Sequence[Message], tools: list[Dict], words: Refusal) -> Mistake:
+    def _refused(self, messages: Sequence[Message], tools: list[Dict], words: Refusal) -> UserError:
         """Which message a template refuses, and what it says."""
         taken = 0
         for count in range(len(messages) - 1, 0, -1):
@@ -95,7 +95,7 @@ class Turns:
             break
         roles = [message.role for message in messages]
         behind = f" behind {' and '.join(roles[max(0, taken - 2) : taken])}" if taken else ""
-        return Mistake(
+        return UserError(
             f"the chat template refuses message {taken + 1} of {len(roles)} ({roles[taken]}{behind}): "
             f'"{str(words).rstrip(".")}". Change the messages, or use a model whose template takes them.',
             where=self._name,
@@ -103,7 +103,7 @@ class Turns:
 
     def tools(self, tools: Sequence[str]) -> list[Dict]:
         if tools and not self.habits.shows_tools:
-            raise Mistake(
+            raise UserError(
                 "the chat template does not show definitions of tools; use a model whose template does, or leave them out.",
                 where=self._name,
             )

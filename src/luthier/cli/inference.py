@@ -11,7 +11,7 @@ from rich.text import Text
 
 from luthier.cli import streams
 from luthier.cli.screen import COLOURS, console, interactive
-from luthier.errors import Mistake, choose
+from luthier.errors import UserError, choose
 from luthier.inference import Answer, Chat, Piece
 from luthier.runs import Run
 
@@ -22,9 +22,9 @@ def adapters_of(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         name, separator, folder = word.partition("=")
         if not (name and separator and folder):
-            raise Mistake(f'found "{word}", expected NAME=RUN, such as acme=runs/acme.', where="--adapter")
+            raise UserError(f'found "{word}", expected NAME=RUN, such as acme=runs/acme.', where="--adapter")
         if name in found:
-            raise Mistake(f'"{name}" is named twice; give each adapter a name of its own.', where="--adapter")
+            raise UserError(f'"{name}" is named twice; give each adapter a name of its own.', where="--adapter")
         found[name] = Path(folder)
     return found
 
@@ -59,16 +59,16 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
             try:
                 choose("adapter", name := text.removeprefix("/use").strip(), chats)
                 speaking = [name]
-            except Mistake as mistake:
-                out.print(escape(mistake.message))
+            except UserError as error:
+                out.print(escape(error.message))
             continue
         for name in speaking:
             if len(chats) > 1:
                 out.print(f"[bold]{escape(name)}[/]")
             try:
                 _show_reply(chats[name].say(text), person=person)
-            except Mistake as mistake:  # a message that is too long: the conversation goes on without it
-                out.print(escape(mistake.message))
+            except UserError as error:  # a message that is too long: the conversation goes on without it
+                out.print(escape(error.message))
 
 
 def _show_reply(pieces: Iterable[Piece], *, person: bool) -> None:
@@ -101,7 +101,7 @@ def show_answers(answers: Iterable[Answer]) -> None:
         out.print()
 
 
-def show_runs(runs: Sequence[Run], unreadable: Sequence[Mistake], root: Path) -> None:
+def show_runs(runs: Sequence[Run], unreadable: Sequence[UserError], root: Path) -> None:
     """A line per run: name, state, model, verdict; below, those that cannot be read and why."""
     if not runs and not unreadable:
         print(f"No runs in {root}. Start one with: luthier run DATA")
@@ -114,8 +114,8 @@ def show_runs(runs: Sequence[Run], unreadable: Sequence[Mistake], root: Path) ->
         table.add_row(escape(str(run.folder)), run.state, escape(model), *_verdict(run))
     if runs:
         console().print(table)
-    for mistake in unreadable:
-        print(f"{mistake}")
+    for error in unreadable:
+        print(f"{error}")
 
 
 def _verdict(run: Run) -> tuple[str, str]:

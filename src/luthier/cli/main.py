@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run, so that help and recipe mistakes appear at once."""
+"""The command line. Commands import what they need when they run, so that help and errors in a recipe appear at once."""
 
 import sys
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from luthier.cli import plan, resume, review, streams, sweep, template
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 
 app = typer.Typer(
     name="luthier",
@@ -132,7 +132,7 @@ def chat(
 
     if adapter:
         if base:
-            raise Mistake("not with --adapter, where the base is there already: /use its name.", where="--base")
+            raise UserError("not with --adapter, where the base is there already: /use its name.", where="--base")
         converse(inference.shared_chats(run, adapters_of(adapter), max_new_tokens, thinking_tokens), in_turn=True)
         return
     chats = {Path(run).name: inference.Chat(inference.load_model(run, thinking_tokens, on_the_side), max_new_tokens)}
@@ -276,14 +276,14 @@ def main() -> None:
     with streams.steady():
         try:
             _carry_out()
-        except Mistake as mistake:
-            _fail(str(mistake), mistake.exit_code)
+        except UserError as error:
+            _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             _fail("stopped at once; whatever was complete before is kept.", 130)
         except MemoryError:
             _fail(
                 "not enough memory. Lower train.tokens_per_batch, or name a smaller model.",
-                EnvironmentMistake.exit_code,
+                MachineError.exit_code,
             )
 
 
@@ -312,7 +312,7 @@ def load_recipe(words: list[str], file: Path | None) -> Any:
     settings = [word for word in words if "=" in word and not Path(word).exists()]
     paths = [word for word in words if word not in settings]
     if len(paths) > 1:
-        raise Mistake(
+        raise UserError(
             f"one data file or folder at a time, found {' and '.join(paths)}. A folder may hold several files.",
             where="command line",
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def plan(
     out.print()
     print_whole(out, _ways(found))
     if not found.fits:
-        raise SystemExit(EnvironmentMistake.exit_code)
+        raise SystemExit(MachineError.exit_code)
 
 
 def _model(found: "Outlook") -> list[str]:

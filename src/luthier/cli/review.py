@@ -25,7 +25,7 @@ def review(
 ) -> None:
     """Let people judge: export a blind sheet (best prompt against fine-tuned), import the marks, see who is preferred."""
     from luthier import review as reviews
-    from luthier.errors import Mistake
+    from luthier.errors import UserError
     from luthier.review import page, result
     from luthier.runs import Run
 
@@ -48,7 +48,9 @@ def review(
     if export is None and not marks:
         path = run / result.FILE
         if not path.exists():
-            raise Mistake("no marks yet. --export sheet.csv makes a blind sheet, --import takes it in.", where=str(run))
+            raise UserError(
+                "no marks yet. --export sheet.csv makes a blind sheet, --import takes it in.", where=str(run)
+            )
         print(json.loads(path.read_text(encoding="utf-8"))["sentence"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier import pipeline
 from luthier.cli.screen import Screen
-from luthier.errors import EnvironmentMistake, FolderGone, Interrupted, StoppedAtOnce
+from luthier.errors import FolderGone, Interrupted, MachineError, StoppedAtOnce
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -33,7 +33,7 @@ def stops(go_on: Callable[[], str]) -> Iterator[None]:
         yield
     except FolderGone:  # what is in its place may be another run, which is not to go on
         raise
-    except (Interrupted, EnvironmentMistake) as stop:
+    except (Interrupted, MachineError) as stop:
         raise type(stop)(f"{stop} {go_on()}".strip()) from stop
     except KeyboardInterrupt:
         told = "stopped at once; whatever was complete before is kept."

@@ -14,7 +14,7 @@ from io import TextIOWrapper, UnsupportedOperation
 from typing import Any, TextIO
 from unicodedata import normalize
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.runs.durable import REASONS
 
 SPELT = {
@@ -86,12 +86,12 @@ def steady() -> Iterator[None]:
 
 
 def expect_written() -> None:
-    """Raises EnvironmentMistake where stdout did not take everything, unless its reader has left."""
+    """Raises MachineError where stdout did not take everything, unless its reader has left."""
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", None)
     if lost and lost.errno not in GONE:
         reason = REASONS.get(lost.errno, lost.strerror)
-        raise EnvironmentMistake(f"cannot write: {reason}. What was printed is not whole.", where="stdout")
+        raise MachineError(f"cannot write: {reason}. What was printed is not whole.", where="stdout")
 
 
 def is_read() -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 if TYPE_CHECKING:
     from luthier.cli.screen import Screen
@@ -112,7 +112,7 @@ def show(folder: Path) -> None:
 def _words(text: str, option: str) -> list[str]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise Mistake("no value given.", where=option)
+        raise UserError("no value given.", where=option)
     return words
 
 
@@ -121,7 +121,7 @@ def _amount(word: str) -> float:
         return float(word.removesuffix("%"))
     except ValueError:
         told = f'found "{word}"; expected shares of the training rows in per cent, such as 12,25,50,100.'
-        raise Mistake(told, where="--amounts") from None
+        raise UserError(told, where="--amounts") from None
 
 
 def _values(word: str) -> tuple[str, list[object]]:
@@ -130,7 +130,7 @@ def _values(word: str) -> tuple[str, list[object]]:
 
     key, equals, values = word.partition("=")
     if not equals:
-        raise Mistake(
+        raise UserError(
             f'expected key=value,value, such as train.learning_rate=1e-4,5e-5, found "{word}".', where="--set"
         )
     return key.strip(), [read_value(key.strip(), value) for value in _words(values, f"--set {key}")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.runs.durable import write_atomic
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def template(
     if not result.clean:
         raise SystemExit(1)
     if "one question" in result.refused:
-        raise Mistake(f"no conversation can be learnt with it: {result.refused['one question']}", where=model)
+        raise UserError(f"no conversation can be learnt with it: {result.refused['one question']}", where=model)
 
 
 def _lines(result: "Conformance") -> "list[Text]":
@@ -103,7 +103,7 @@ def _conversation(asked: str, data: "Data") -> "Conversation | None":
         for item in found.items:
             if item.place.rpartition(":")[2] == line:
                 return item.conversation
-        raise Mistake(f"no usable row in this line: {found.ledger.summary()}.", where=asked)
+        raise UserError(f"no usable row in this line: {found.ledger.summary()}.", where=asked)
     if not asked.lstrip().startswith("{"):
         return None
     with TemporaryDirectory() as folder:
@@ -111,8 +111,8 @@ def _conversation(asked: str, data: "Data") -> "Conversation | None":
         write_atomic(path, " ".join(asked.splitlines()) + "\n")
         try:
             return dataset.load(data.model_copy(update={"path": path})).items[0].conversation
-        except Mistake as mistake:
-            raise Mistake(mistake.message, where="--show") from None
+        except UserError as error:
+            raise UserError(error.message, where="--show") from None
 
 
 def _kinds(template: "Template", row: "Encoded") -> list[str]:

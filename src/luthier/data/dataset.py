@@ -12,7 +12,7 @@ from luthier.data.files import find
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
 from luthier.data.values import Row, as_text, fold
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 FIRST_ROWS = 100
@@ -71,15 +71,17 @@ class Dataset:
 
 
 def load(data: Data) -> Dataset:
-    """The data as the recipe describes it; raises a Mistake where it cannot be read or nothing of it can be used."""
+    """The data as the recipe describes it; raises a UserError where it cannot be read or nothing of it can be used."""
     if data.path is None:
-        raise Mistake("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
+        raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
     where = str(data.path)
     files = find(data.path)
     rows = files.rows()
     first = list(islice(rows, FIRST_ROWS))
     if not first:
-        raise Mistake("no rows in it. Expected at least three: one each to train, to choose and to test.", where=where)
+        raise UserError(
+            "no rows in it. Expected at least three: one each to train, to choose and to test.", where=where
+        )
     columns = list(dict.fromkeys(column for row in first for column in row.values))
     choice = recognise(columns, data)
     ledger = Ledger()
@@ -87,7 +89,7 @@ def load(data: Data) -> Dataset:
         ledger.note("not a data file, not read", name)
     items = list(_items(chain(first, rows), choice, data, ledger))
     if not items:
-        raise Mistake(f"no usable row: {ledger.summary()}. The rows were {choice.sentence()}.", where=where)
+        raise UserError(f"no usable row: {ledger.summary()}. The rows were {choice.sentence()}.", where=where)
     digest = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
     return Dataset(items, ledger, choice, digest, [source.name for source in files.sources])
 
@@ -196,7 +198,9 @@ def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:
     try:
         group = _SURROGATE.sub("\ufffd", as_text(row.values[column]))
     except ValueError as error:
-        raise Mistake(f'the column "{column}" cannot name a group: {error}. Choose another.', where=row.place) from None
+        raise UserError(
+            f'the column "{column}" cannot name a group: {error}. Choose another.', where=row.place
+        ) from None
     if group.strip():
         return group
     ledger.note("no group given, grouped by its question", row.place)

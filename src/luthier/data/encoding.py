@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from luthier.chat import Conversation, Encoded, Message, Template
 from luthier.data.dataset import Item, Ledger
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
     "refused by the chat template",
@@ -56,13 +56,13 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
 
 
 def _fitting(
-    item: Item, rows: list[Encoded] | Mistake, rejected: list[Encoded] | Mistake | None, limit: int, ledger: Ledger
+    item: Item, rows: list[Encoded] | UserError, rejected: list[Encoded] | UserError | None, limit: int, ledger: Ledger
 ) -> list[Encoded]:
     for either in (rows, rejected):
-        if isinstance(either, Mistake):
+        if isinstance(either, UserError):
             ledger.drop(REFUSED, f"{item.place} ({either.message})")
             return []
-    assert isinstance(rows, list) and not isinstance(rejected, Mistake)
+    assert isinstance(rows, list) and not isinstance(rejected, UserError)
     if rejected:  # both differ in the last answer only
         rows = [replace(rows[-1], rejected=rejected[-1])]
     longest = max(max(len(row.ids), len(row.rejected.ids) if row.rejected else 0) for row in rows)

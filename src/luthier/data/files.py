@@ -9,7 +9,7 @@ from pathlib import Path
 from luthier.data.sources import KNOWN, Source, trouble
 from luthier.data.tables import READERS, shown
 from luthier.data.values import Row
-from luthier.errors import Mistake, nearest
+from luthier.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Files:
 
 
 def find(path: Path) -> Files:
-    """The file, or the folder's files by name, hidden ones left out; a Mistake where there is nothing to read."""
+    """The file, or the folder's files by name, hidden ones left out; a UserError where there is nothing to read."""
     with trouble(str(path)):
         try:
             is_folder = _is_folder(path)
@@ -39,14 +39,14 @@ def find(path: Path) -> Files:
         for name in inside:
             try:
                 source = None if _is_folder(path / name) else Source.of(path / name, str(path / name))
-            except (Mistake, FileNotFoundError):
+            except (UserError, FileNotFoundError):
                 source = None
             sources += [source] if source else []
             ignored += [] if source else [str(path / name)]
     if not inside:
-        raise Mistake(f"the folder is empty. Expected files: {KNOWN}.", where=str(path))
+        raise UserError(f"the folder is empty. Expected files: {KNOWN}.", where=str(path))
     if not sources:
-        raise Mistake(
+        raise UserError(
             f"no file to read in this folder, found {shown(inside)}. Expected {KNOWN}; inner folders are not searched.",
             where=str(path),
         )
@@ -63,16 +63,16 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(os.stat(path).st_mode)
 
 
-def _missing(path: Path) -> Mistake:
+def _missing(path: Path) -> UserError:
     """The message for a path that leads nowhere, with the name in its folder that was probably meant."""
     try:
         names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))
     except PermissionError:
         names = []
     except OSError:
-        return Mistake(f'no such file, nor is there a folder "{path.parent}". Check the path.', where=str(path))
+        return UserError(f'no such file, nor is there a folder "{path.parent}". Check the path.', where=str(path))
     guess = nearest(path.name, names)
     if guess:
-        return Mistake(f'no such file or folder, did you mean "{path.parent / guess}"?', where=str(path))
+        return UserError(f'no such file or folder, did you mean "{path.parent / guess}"?', where=str(path))
     found = f" There are {shown(names)}." if names else ""
-    return Mistake(f'no such file or folder in "{path.parent}".{found} Check the path.', where=str(path))
+    return UserError(f'no such file or folder in "{path.parent}".{found} Check the path.', where=str(path))

@@ -1,7 +1,7 @@
 """What a row means: the table of data formats, and which of them a file's columns make.
 
 A format names its columns and builds a conversation from their values. A row that cannot become one raises `Unfit` with
-the reason that the ledger shows; columns that are missing altogether are a Mistake, since then the file is at fault.
+the reason that the ledger shows; columns that are missing altogether are a UserError, since then the file is at fault.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from luthier.chat import Conversation, Message
 from luthier.data.messages import Unfit, chat
 from luthier.data.tables import shown
 from luthier.data.values import Row, Value, as_text
-from luthier.errors import Mistake, choose, nearest, together, unknown
+from luthier.errors import UserError, choose, nearest, together, unknown
 from luthier.recipe import Data
 
 Cells = Mapping[str, Value]
@@ -146,7 +146,7 @@ def recognise(columns: Sequence[str], data: Data) -> Choice:
         raise unknown("column", data.group, columns, where="data.group")
     if data.format is not None and ":" in data.format:
         if data.columns:
-            raise Mistake(f"has no effect: {data.format} reads the row itself. Leave it out.", where="data.columns")
+            raise UserError(f"has no effect: {data.format} reads the row itself. Leave it out.", where="data.columns")
         return Choice(data.format, {})
     table = FORMATS
     if data.format is not None:
@@ -169,18 +169,18 @@ def _expect_known(columns: Sequence[str], data: Data, table: Mapping[str, Format
     """Refuses words in `data.columns` that no format knows, and columns that the rows do not have, all at once."""
     words = list(dict.fromkeys(word for entry in table.values() for word in entry.columns))
     what = f"column of the format {data.format}" if data.format else "column of a format"
-    mistakes = []
+    errors = []
     for word, column in data.columns.items():
         if word not in words:
-            mistakes.append(unknown(what, word, words, where=f"data.columns.{word}"))
+            errors.append(unknown(what, word, words, where=f"data.columns.{word}"))
         elif _find((column,), columns) is None:
-            mistakes.append(unknown("column", column, columns, where=f"data.columns.{word}"))
-    if mistakes:
-        raise together(mistakes)
+            errors.append(unknown("column", column, columns, where=f"data.columns.{word}"))
+    if errors:
+        raise together(errors)
 
 
 def reader(choice: Choice) -> Callable[[Row], Conversation]:
-    """From a row to its conversation: a function that raises Unfit for the ledger, a Mistake for a missing column."""
+    """From a row to its conversation: a function that raises Unfit for the ledger, a UserError for a missing column."""
     if ":" in choice.format:
         return _own_reader(choice.format)
     entry = FORMATS[choice.format]
@@ -199,12 +199,12 @@ def reader(choice: Choice) -> Callable[[Row], Conversation]:
     return read
 
 
-def missing_column(row: Row, column: str) -> Mistake:
+def missing_column(row: Row, column: str) -> UserError:
     """The message for a row that lacks a column which the other rows have."""
     names = list(row.values)
     guess = nearest(column, names)
     hint = f' ("{guess}" perhaps?)' if guess else ""
-    return Mistake(
+    return UserError(
         f'the column "{column}" is missing; this row has {shown(names) or "no column"}{hint}. Every row needs it: '
         "add it, null or empty where there is nothing to say.",
         where=row.place,
@@ -218,7 +218,7 @@ def _own_reader(name: str) -> Callable[[Row], Conversation]:
         module = importlib.import_module(module_name)
         function = getattr(module, function_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise Mistake(
+        raise UserError(
             f'"{name}" cannot be imported: {error}. Expected package.module:function, with the folder that holds '
             "the package on PYTHONPATH.",
             where="data.format",
@@ -227,15 +227,15 @@ def _own_reader(name: str) -> Callable[[Row], Conversation]:
     def read(row: Row) -> Conversation:
         try:
             conversation = function(dict(row.values))
-        except (Mistake, Unfit):
+        except (UserError, Unfit):
             raise
         except Exception as error:
-            raise Mistake(f"{name} failed on this row: {type(error).__name__}: {error}.", where=row.place) from error
+            raise UserError(f"{name} failed on this row: {type(error).__name__}: {error}.", where=row.place) from error
         if conversation is None:
             raise Unfit(f"left out by {name}")
         if not isinstance(conversation, Conversation):
             found = type(conversation).__name__
-            raise Mistake(
+            raise UserError(
                 f"{name} returned {found}, expected a Conversation, or None to leave the row out.", where=row.place
             )
         return conversation
@@ -260,7 +260,7 @@ def _bind(entry: Format, columns: Sequence[str], named: Mapping[str, str]) -> di
     return {word: column for word, column in found.items() if column is not None}
 
 
-def _no_format(columns: Sequence[str], data: Data) -> Mistake:
+def _no_format(columns: Sequence[str], data: Data) -> UserError:
     """The message for columns that make no format, with the words that would name them."""
     fitting = [name for name, entry in FORMATS.items() if data.columns and data.columns.keys() <= entry.columns.keys()]
     name = data.format or next(iter(fitting), "question-answer" if len(columns) > 1 else "text")
@@ -279,4 +279,4 @@ def _no_format(columns: Sequence[str], data: Data) -> Mistake:
     else:
         known = [f"{known} ({', '.join(entry.required)})" for known, entry in FORMATS.items()]
         lack = f"expected those of a format: {'; '.join(known)}."
-    return Mistake(f"found the columns {shown(list(columns))}; {lack} Name yours: {say}", where=str(data.path))
+    return UserError(f"found the columns {shown(list(columns))}; {lack} Name yours: {say}", where=str(data.path))

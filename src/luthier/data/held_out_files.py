@@ -7,7 +7,7 @@ from pathlib import Path
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Ledger
 from luthier.data.files import find
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 FEWEST = {"test": 2, "dev": 1}
@@ -56,10 +56,10 @@ def _part(data: Data, name: str, path: Path, main: Dataset) -> Dataset:
     key = f"data.{name}_path"
     for other in (data.path, data.test_path if name == "dev" else None):
         if other is not None and other.resolve() == path.resolve():
-            raise Mistake(f"{path} is named twice; what is held out must be another file.", where=key)
+            raise UserError(f"{path} is named twice; what is held out must be another file.", where=key)
     part = datasets.load(data.model_copy(update={"path": path}))
     if len(part.items) < FEWEST[name]:
-        raise Mistake(
+        raise UserError(
             f"only {len(part.items)} usable row: {part.ledger.summary()}. A comparison needs at least 2 test questions; "
             "100 see large differences, 300 see middling ones.",
             where=str(path),
@@ -70,7 +70,7 @@ def _part(data: Data, name: str, path: Path, main: Dataset) -> Dataset:
     }
     learnt, held = (each.items[0].conversation.is_document for each in (main, part))
     if learnt != held:
-        raise Mistake(
+        raise UserError(
             f"it has {kinds[held]}, but {data.path} has {kinds[learnt]}. Give both files the same columns.",
             where=str(path),
         )

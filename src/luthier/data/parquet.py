@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from luthier.data.sources import Source
 from luthier.data.values import JSONFault, Number, Row, Value, decode_only
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 ROWS_AT_ONCE = 1024
 
@@ -41,7 +41,7 @@ def read_parquet(source: Source) -> Iterator[Row]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             reason = str(error).splitlines()[0].rstrip(".")
-            raise Mistake(
+            raise UserError(
                 f"not a sound Parquet file: {reason}. Write or download it again.", where=source.name
             ) from None
 
@@ -49,16 +49,16 @@ def read_parquet(source: Source) -> Iterator[Row]:
 def _expect_distinct(names: list[str], source: Source) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise Mistake(f'two columns are named "{twice}"; rename one of them.', where=source.name)
+        raise UserError(f'two columns are named "{twice}"; rename one of them.', where=source.name)
 
 
 def _read(item: Any, read: Callable[[Any], Value], place: str, column: str) -> Value:
-    """The value in a row's column; a Mistake where it is said to be JSON and is not."""
+    """The value in a row's column; a UserError where it is said to be JSON and is not."""
     try:
         return read(item)
     except JSONFault as fault:
         told = f'the column "{column}" is said to hold JSON, and this is none: {fault}. Write the file again.'
-        raise Mistake(told, where=place) from None
+        raise UserError(told, where=place) from None
 
 
 def _column(column: pa.Array) -> list[Any]:

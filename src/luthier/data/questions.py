@@ -7,7 +7,7 @@ from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, reader, recognise
 from luthier.data.messages import Unfit
 from luthier.data.values import Row, as_text
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.recipe import Data
 
 ANSWERS = {
@@ -25,7 +25,7 @@ def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
     """What each row asks, in file order; `like` is the recipe of the data that the model was trained with."""
     rows = list(read_rows(path))
     if not rows:
-        raise Mistake("no rows in it; expected one question a row.", where=str(path))
+        raise UserError("no rows in it; expected one question a row.", where=str(path))
     columns = list(dict.fromkeys(column for row in rows for column in row.values))
     choice, answer = _choose(columns, like or Data(), path)
     understand = reader(choice)
@@ -35,11 +35,11 @@ def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
         try:
             messages = understand(Row(row.place, filled)).messages
         except Unfit as unfit:
-            raise Mistake(f"cannot be asked: {unfit}.", where=row.place) from None
+            raise UserError(f"cannot be asked: {unfit}.", where=row.place) from None
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
         if not any(message.role == "user" and message.content.strip() for message in messages):
-            raise Mistake("the question is empty; take the row out or fill it in.", where=row.place)
+            raise UserError("the question is empty; take the row out or fill it in.", where=row.place)
         asked.append(messages)
     return asked
 
@@ -48,7 +48,7 @@ def named(path: Path, column: str) -> list[tuple[str, str]]:
     """What each row has in a column ("" where it has nothing) and the row's place; the file must have the column."""
     rows = list(read_rows(path))
     if not any(column in row.values for row in rows):
-        raise Mistake(f'no column "{column}"; it says for each question which one is to answer.', where=str(path))
+        raise UserError(f'no column "{column}"; it says for each question which one is to answer.', where=str(path))
     return [(as_text(row.values.get(column)).strip(), row.place) for row in rows]
 
 
@@ -66,10 +66,10 @@ def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | N
         known = {key: value for key, value in named.items() if key in FORMATS[name].required}
         try:
             found = recognise([*columns, answer] if answer else columns, Data(format=name, columns=known))
-        except Mistake:
+        except UserError:
             continue
         return found, answer
-    raise Mistake(
+    raise UserError(
         f"no column of questions among {', '.join(columns)}; expected question, instruction, prompt, input or messages.",
         where=str(path),
     )

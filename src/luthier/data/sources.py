@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from luthier.errors import EnvironmentMistake, Mistake, nearest
+from luthier.errors import MachineError, UserError, nearest
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
@@ -47,7 +47,7 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, name: str) -> "Source":
-        """The file by its name's endings; raises a Mistake for a kind that we do not read."""
+        """The file by its name's endings; raises a UserError for a kind that we do not read."""
         endings = [ending.lower() for ending in path.suffixes[-2:]]
         codec = PACKED.get(endings[-1]) if endings else None
         if codec is not None:
@@ -65,7 +65,7 @@ class Source:
                 ".",
                 "Unpack it first.",
             )
-        raise Mistake(f"{found}{hint} Expected {KNOWN}. {advice}", where=name)
+        raise UserError(f"{found}{hint} Expected {KNOWN}. {advice}", where=name)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -118,8 +118,8 @@ class Source:
             raise self.empty()
         return text
 
-    def empty(self) -> Mistake:
-        return Mistake(
+    def empty(self) -> UserError:
+        return UserError(
             "the file is empty; expected at least one row. Check that the export or the download finished.",
             where=self.name,
         )
@@ -127,11 +127,11 @@ class Source:
     def _expect_utf8(self, start: bytes) -> None:
         """Refuses UTF-16 by its mark or its zeros: as UTF-8 it would decode in part, or an innocent byte be blamed."""
         if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
-            raise Mistake(f"the file is in UTF-16, expected UTF-8. {_advice('UTF-16')}", where=self.name)
+            raise UserError(f"the file is in UTF-16, expected UTF-8. {_advice('UTF-16')}", where=self.name)
 
-    def _not_utf8(self, line: int, byte: int, value: int) -> Mistake:
+    def _not_utf8(self, line: int, byte: int, value: int) -> UserError:
         found = f"byte {byte} of this line (0x{value:02x}) is not UTF-8; the file is probably in Windows-1252."
-        return Mistake(f"{found} {_advice('WINDOWS-1252')}", where=f"{self.name}:{line}")
+        return UserError(f"{found} {_advice('WINDOWS-1252')}", where=f"{self.name}:{line}")
 
 
 def _advice(encoding: str) -> str:
@@ -144,15 +144,15 @@ def trouble(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise Mistake("no such file. A link whose target is gone, or a file removed just now?", where=name) from None
+        raise UserError("no such file. A link whose target is gone, or a file removed just now?", where=name) from None
     except PermissionError:
-        raise EnvironmentMistake(
+        raise MachineError(
             "reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner.",
             where=name,
         ) from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise EnvironmentMistake(f"cannot be read: {reason}. Check the disk, then try again.", where=name) from error
+        raise MachineError(f"cannot be read: {reason}. Check the disk, then try again.", where=name) from error
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def _unpacking(source: Source, *faults: type[Exception]) -> Iterator[None]:
             f"damaged or cut off {source.codec} file ({str(error).rstrip('.')}). "
             "Copy or download it again, or pack it again."
         )
-        raise Mistake(told, where=source.name) from None
+        raise UserError(told, where=source.name) from None
 
 
 def _unpacked(file: BinaryIO, start: Callable[[], Any], *, padded: bool) -> Iterator[bytes]:
@@ -235,7 +235,7 @@ def _module(name: str, source: Source) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise EnvironmentMistake(
+        raise MachineError(
             f"this Python was built without {name}, which unpacks {source.codec}. Unpack the file first.",
             where=source.name,
         ) from None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 SHARE = 0.1
 MOST_TEST_ITEMS = 300
@@ -94,9 +94,9 @@ def _ordered(sizes: dict[str, int]) -> list[str]:
     return sorted(sizes, key=lambda group: (_hash(group), group))
 
 
-def _too_few(items: int, groups: int, needed: int) -> Mistake:
+def _too_few(items: int, groups: int, needed: int) -> UserError:
     parts = "train, dev and test need" if needed == 3 else "train, and what has no file of its own, need"
-    return Mistake(
+    return UserError(
         f"found {items} usable row{'s' * (items != 1)} in {groups} group{'s' * (groups != 1)}, expected at least "
         f"{needed} group{'s' * (needed != 1)}: {parts} one each. Rows with the same question, or the same value "
         "of data.group, are one group. Add rows, or leave data.group out.",
@@ -118,7 +118,7 @@ def _take(order: Sequence[str], sizes: dict[str, int], number: int, *, leave: in
 
 def _expect_rest(items: int, test: int, dev: int, *, key: str) -> None:
     if test + dev >= items:
-        raise Mistake(
+        raise UserError(
             f"{test} items for test and {dev} for dev leave none of the {items} usable rows to train on. "
             "Lower data.test_items or data.dev_items, or add rows.",
             where=key,

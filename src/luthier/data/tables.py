@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from luthier.data.parquet import read_parquet
 from luthier.data.sources import Source
 from luthier.data.values import JSONFault, Row, Value, blank, decode, decode_only, kind
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 EXAMPLE = '{"question": "…", "answer": "…"}'
 LARGEST_CELL = 2**31 - 1
@@ -23,13 +23,13 @@ def read_jsonl(source: Source) -> Iterator[Row]:
         try:
             value = decode_only(line)
         except JSONFault as fault:
-            raise Mistake(
+            raise UserError(
                 f"not valid JSON{_column(line, fault)}: {fault}{_around(line, fault)}. Expected one object per line, "
                 f"such as {EXAMPLE}. {_line_advice(line)}",
                 where=place,
             ) from None
         if not isinstance(value, dict):
-            raise Mistake(
+            raise UserError(
                 f"found {kind(value)}, expected an object such as {EXAMPLE}. {_line_advice(line)}", where=place
             )
         yield Row(place, value)
@@ -48,20 +48,20 @@ def read_json(source: Source) -> Iterator[Row]:
             start = _only_list(text, start, source)
         elif not alone:
             value = decode_only(text)
-            raise Mistake(f"found {kind(value)}, expected a list of objects such as [{EXAMPLE}].", where=source.name)
+            raise UserError(f"found {kind(value)}, expected a list of objects such as [{EXAMPLE}].", where=source.name)
         line, counted, shared = 1, 0, False
         for number, (position, value) in enumerate(_elements(text, start, alone=alone), start=1):
             lines = text.count("\n", counted, position)
             line, counted, shared = line + lines, position, number > 1 and not lines
             place = f"{source.name}:{line}" + (f", record {number}" if shared else "")
             if not isinstance(value, dict):
-                raise Mistake(f"found {kind(value)} in the list, expected an object such as {EXAMPLE}.", where=place)
+                raise UserError(f"found {kind(value)} in the list, expected an object such as {EXAMPLE}.", where=place)
             yield Row(place, value)
     except JSONFault as fault:
         place = source.name
         if fault.position is not None:
             place += f":{text.count(chr(10), 0, fault.position) + 1}"
-        raise Mistake(
+        raise UserError(
             f"not valid JSON{_column(text, fault)}: {fault}{_around(text, fault)}. Expected a list of objects "
             f"such as [{EXAMPLE}]. Put this right, or if the file has one object per line, name it .jsonl.",
             where=place,
@@ -82,10 +82,10 @@ def read_csv(source: Source) -> Iterator[Row]:
     named = [name for name in header if name.strip()]
     twice = next((name for name in named if named.count(name) > 1), None)
     if twice is not None:
-        raise Mistake(f'two columns are named "{twice}"; rename one of them.', where=f"{source.name}:1")
+        raise UserError(f'two columns are named "{twice}"; rename one of them.', where=f"{source.name}:1")
     for line, cells in records:
         if len(cells) != len(header):
-            raise Mistake(
+            raise UserError(
                 f"found {_count(len(cells), 'cell')}, expected {len(header)} ({shown(header)}). "
                 "A cell that holds a separator or a line end needs double quotes around it.",
                 where=f"{source.name}:{line}",
@@ -117,7 +117,7 @@ def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
         reason = reasons.get(str(error), str(error))
         if reason.startswith("new-line character"):
             reason = "a carriage return (CR) inside a row, as old Mac files have"
-        raise Mistake(
+        raise UserError(
             f'not valid CSV: {reason}. A cell with quotes, separators or line ends is written "like ""this""", '
             "and lines end with LF or CRLF.",
             where=f"{source.name}:{start}",
@@ -147,7 +147,7 @@ def _only_list(text: str, start: int, source: Source) -> int:
     lists = [name for name, value in whole.items() if isinstance(value, list)]
     if len(lists) != 1:
         found = f"the lists {shown(lists)}" if lists else f"no list (keys: {shown(list(whole))})"
-        raise Mistake(
+        raise UserError(
             f"found an object with {found}; expected a list of objects such as [{EXAMPLE}], or an object with one such "
             "list in it. Keep the list that holds the rows.",
             where=source.name,

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState, UserError
 from luthier.evaluate import metrics, verdict
 from luthier.evaluate.context import Desk
 from luthier.evaluate.prompt_selection import Chosen
@@ -25,7 +25,7 @@ def freeze(desk: Desk, names: Sequence[str], chosen: Chosen, left_out: Mapping[s
         return known
     if desk.sheet("answers").lines():
         told = "test questions were answered before there was a plan; start a new run."
-        raise Mistake(told, where=str(desk.run.folder))
+        raise UserError(told, where=str(desk.run.folder))
     kept = [name for name in names if name not in left_out]
     dev = desk.sheet("dev-answers").lines()
     against, means = verdict.best_prompt_arm(dev) if dev else (DOCUMENT_ARMS[0], {})
@@ -56,7 +56,7 @@ def expected(current: Run) -> Plan:
     found = frozen(current)
     if found is None:
         told = "this run has no plan, so its verdict would prove nothing; start a new run."
-        raise Mistake(told, where=str(current.folder))
+        raise UserError(told, where=str(current.folder))
     return found
 
 

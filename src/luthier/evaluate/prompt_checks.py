@@ -10,7 +10,7 @@ from dataclasses import replace
 from luthier.chat import Template
 from luthier.data.dataset import Item
 from luthier.data.splits import Splits
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import guards
 from luthier.evaluate.prompts import arms, demonstrations, optimization, passages
 from luthier.evaluate.prompts.arms import Arm, Bench
@@ -21,7 +21,7 @@ from luthier.recipe import Recipe
 def try_prompts(
     recipe: Recipe, template: Template, context: int, splits: Splits, wanted: Mapping[str, Arm], own: guards.Own
 ) -> None:
-    """Raises a Mistake where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
+    """Raises a UserError where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
     if not splits.test[0].conversation.is_document:
         ready = _bench(recipe, template, context, splits.train)
         for name, arm in wanted.items():
@@ -63,10 +63,10 @@ def _try_guard(name: str, guard: guards.Guard, case: guards.Case, template: Temp
         for messages in dict.fromkeys(guards.as_asked(task, case, arm) for arm in (guards.BASE, guards.TUNED)):
             try:
                 template.text(messages)
-            except Mistake as mistake:
+            except UserError as error:
                 rest = ",".join(other for other in guards.chosen(case) if other != name)
-                told = f'{mistake.message} This is a question of the guard "{name}"'
-                raise Mistake(
+                told = f'{error.message} This is a question of the guard "{name}"'
+                raise UserError(
                     f"{told}; leave it out with evaluate.guards={rest or '[]'}, or use another model.",
                     where=places.get(str(task.note.get("asked"))) or f'"{messages[-1].content}"',
                 ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from luthier import recipe as recipes
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import guards, preregistration, shared_baselines, verdict
 from luthier.evaluate.answers.endpoint import Unavailable
 from luthier.evaluate.context import Desk, endpoint_of, load_base, load_tuned, metric_settings
@@ -35,7 +35,7 @@ def arms_of(recipe: Recipe) -> dict[str, Arm]:
 
 
 def check(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
-    """Raises a Mistake where these arms lack something to answer with: a key, a package, documents."""
+    """Raises a UserError where these arms lack something to answer with: a key, a package, documents."""
     settings = recipe.evaluate
     asked = [name for name, arm in wanted.items() if arm.who == "endpoint"]
     if uses(wanted, arms.optimised):
@@ -45,11 +45,11 @@ def check(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
             asked.append(settings.reflection)
         elif settings.reflection != "base":
             told = f'found "{settings.reflection}", expected "base" or "endpoint:NAME".'
-            raise Mistake(told, where="evaluate.reflection")
+            raise UserError(told, where="evaluate.reflection")
     for name in asked:
         endpoint_of(recipe, name)
     if uses(wanted, arms.rag) and settings.documents is None:
-        raise Mistake('the arm "rag" looks answers up; name a file or folder of text.', where=passages.KEY)
+        raise UserError('the arm "rag" looks answers up; name a file or folder of text.', where=passages.KEY)
 
 
 def copy_documents(current: Run, recipe: Recipe) -> None:
@@ -119,7 +119,7 @@ def changed(current: Run, overrides: Sequence[str], settings: Mapping[str, objec
         section, _, name = key.rpartition(".")
         if section != "evaluate" or name in FIXED:
             told = "cannot change once the questions are answered: it would be another experiment. Start a new run with it."
-            raise Mistake(told, where=key)
+            raise UserError(told, where=key)
     return after
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from luthier.data import words as house
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 _SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
 
@@ -80,7 +80,7 @@ def refusal_pattern(text: str | None, *, where: str = "evaluate.refusal") -> re.
     try:
         return re.compile(text, re.IGNORECASE)
     except re.error as error:
-        raise Mistake(f'not a regular expression: {error}; found "{text}".', where=where) from None
+        raise UserError(f'not a regular expression: {error}; found "{text}".', where=where) from None
 
 
 def repeated_share(text: str, *, width: int = 4) -> float:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from luthier import recipe as recipes
 from luthier.chat import Message
 from luthier.data import questions as file_questions
-from luthier.errors import CorruptedState, Interrupted, Mistake, choose
+from luthier.errors import CorruptedState, Interrupted, UserError, choose
 from luthier.evaluate import context
 from luthier.model import loading, replies, tuned
 from luthier.model.loading import LanguageModel
@@ -98,7 +98,7 @@ def _expect_room(lm: LanguageModel, tokens: Sequence[int], text: str) -> None:
     """Refuses a question that leaves no token of the context for its answer."""
     if len(tokens) >= lm.context:
         told = f"the question has {len(tokens):,} tokens; the model looks back on {lm.context:,}. Shorten it."
-        raise Mistake(told, where=shorten(text, 60, placeholder="…"))
+        raise UserError(told, where=shorten(text, 60, placeholder="…"))
 
 
 def question(text: str, system: str | None) -> tuple[Message, ...]:
@@ -146,7 +146,7 @@ def ask_file(
     With `adapters` of runs beside the model, a row's column `adapter` says which one answers it; without a name, the model.
     """
     if not output.absolute().parent.is_dir():
-        raise Mistake("there is no such folder to write to; make it first.", where=str(output.absolute().parent))
+        raise UserError("there is no such folder to write to; make it first.", where=str(output.absolute().parent))
     like = next(iter(adapters.values())) if adapters else Path(name)
     is_run = (like / "run.json").is_file()
     asked = file_questions.read(questions, recipes.load(like / "recipe.toml").data if is_run else None)
@@ -201,7 +201,7 @@ class _Kept:
             if first == head:
                 return cls(path, {line["row"]: Said(**line["said"]) for line in lines})
             if first.keys() != head.keys():
-                raise Mistake("already there, and no file of `luthier ask`; move it away.", where=str(path))
+                raise UserError("already there, and no file of `luthier ask`; move it away.", where=str(path))
         write_atomic(path, json.dumps(head) + "\n")
         return cls(path, {})
 
@@ -265,7 +265,7 @@ class Chat:
     def say(self, text: str) -> Iterator[Piece]:
         """The reply, piece by piece; the oldest turns are forgotten when the context is full.
 
-        Raises a Mistake for a message that does not fit even alone; it is then as if it had not been said.
+        Raises a UserError for a message that does not fit even alone; it is then as if it had not been said.
         """
         before = list(self.history)
         self.history.append(Message("user", text))
@@ -278,7 +278,7 @@ class Chat:
             self.history = [*head, *turns[2:]]
         try:
             _expect_room(lm, prompt, text)
-        except Mistake:
+        except UserError:
             self.history = before
             raise
         said = None

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from luthier.chat import Conversation, Encoded, Message, Template
 from luthier.chat.conformance import TRIALS, Check, Conformance, habits
 from luthier.chat.thoughts import TAG
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.tokenizer import HubTokenizer
 
 Dict = dict[str, Any]
@@ -39,11 +39,11 @@ def examine(template: Template) -> Conformance:
     for name, conversation in TRIALS.items():
         try:
             rows = template.rows(conversation)
-        except Mistake as mistake:
-            refused[name] = mistake.message
+        except UserError as user_error:
+            refused[name] = user_error.message
             if judge.shows(conversation):
                 checks["text"].tried += 1
-                checks["text"].faults.append(f"{name}: refused, though {judge.name} shows it: {mistake.message}")
+                checks["text"].faults.append(f"{name}: refused, though {judge.name} shows it: {user_error.message}")
             continue
         if not judge.shows(conversation):
             checks["text"].tried += 1
@@ -147,7 +147,7 @@ class _Judge:
         plain = (Message("user", "x"),)
         try:
             own = self.template.prompt(plain)
-        except Mistake:
+        except UserError:
             return
         for token in self.control:
             check.tried += 1
@@ -155,7 +155,7 @@ class _Judge:
             number = self.template.tokenizer.control[token]
             try:
                 found = self.template.prompt(spelled).count(number)
-            except Mistake:
+            except UserError:
                 continue
             if found != own.count(number):
                 check.faults.append(f"{token} in a question is a control token")

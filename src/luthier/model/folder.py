@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from luthier.errors import Mistake, nearest, optional
+from luthier.errors import UserError, nearest, optional
 
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration names no limit
@@ -42,19 +42,19 @@ def is_adapter(folder: Path) -> bool:
 
 
 def check(folder: Path, name: str, *, weights: bool = True) -> Path:
-    """The folder, if it holds a model of a kind that can be used, runs no code of its own and is whole; else a Mistake.
+    """The folder, if it holds a model of a kind that can be used, runs no code of its own and is whole; else a UserError.
 
     Without `weights`, neither these nor a tokenizer need be there.
     """
     for file in folder.iterdir():
         if file.suffix in (".safetensors", ".json", ".model") and _is_pointer(file):
-            raise Mistake(
+            raise UserError(
                 f"{file.name} is a Git LFS pointer, not the file itself; `git lfs pull` in that folder fetches it.",
                 where=name,
             )
     settings = _settings(folder, name)
     if "auto_map" in settings:
-        raise Mistake(
+        raise UserError(
             "the model brings its own Python code (auto_map in config.json), which would run with your rights "
             "(trust_remote_code). Luthier never runs it; use a model that transformers itself knows.",
             where=name,
@@ -83,7 +83,7 @@ def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     if alone and (folder / "tokenizer.model").is_file():
         lacking = [module for module in ("sentencepiece", "google.protobuf") if not _is_installed(module)]
         if lacking:
-            raise Mistake(
+            raise UserError(
                 "the tokenizer is there as SentencePiece's file only (tokenizer.model), and the packages that read it are "
                 "not: pip install sentencepiece protobuf.",
                 where=name,
@@ -130,7 +130,7 @@ def expect_room(tokenizer: PreTrainedTokenizerBase, template: str, config: PreTr
     if beyond:
         number, token = beyond[0]
         more = f" and {len(beyond) - 1:,} more" if len(beyond) > 1 else ""
-        raise Mistake(
+        raise UserError(
             f'the model has {rows:,} embeddings, and the tokenizer\'s token "{token}" is number {number:,}{more}: they do not '
             "belong together. Put the tokenizer that the model was made with into its folder.",
             where=name,
@@ -139,13 +139,13 @@ def expect_room(tokenizer: PreTrainedTokenizerBase, template: str, config: PreTr
 
 @contextmanager
 def readable(what: str, name: str, advice: str = "") -> Iterator[None]:
-    """Inside, what transformers, peft and safetensors say of files that they cannot read becomes a Mistake."""
+    """Inside, what transformers, peft and safetensors say of files that they cannot read becomes a UserError."""
     try:
         yield
     except UNREADABLE as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         told = next((line.strip() for line in lines if not line.rstrip().endswith(":")), lines[0]).rstrip(".")
-        raise Mistake(f"cannot load {what}: {told}.{advice}", where=name) from error
+        raise UserError(f"cannot load {what}: {told}.{advice}", where=name) from error
 
 
 def _settings(folder: Path, name: str) -> dict[str, Any]:
@@ -153,24 +153,24 @@ def _settings(folder: Path, name: str) -> dict[str, Any]:
     config = folder / (ADAPTER if is_adapter(folder) else "config.json")
     if not config.is_file():
         if (folder / "model_index.json").is_file():
-            raise Mistake(f"a pipeline of the library diffusers, which makes images. {SUPPORTED}.", where=name)
+            raise UserError(f"a pipeline of the library diffusers, which makes images. {SUPPORTED}.", where=name)
         told = "not a Hugging Face model: it has no config.json."
         if guff := sorted(folder.glob("*.gguf")):
             told += f" To use its GGUF file, name that: model={guff[0]}."
-        raise Mistake(told, where=name)
+        raise UserError(told, where=name)
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise Mistake(f"not valid JSON: {error}.", where=str(config)) from None
+        raise UserError(f"not valid JSON: {error}.", where=str(config)) from None
     if not isinstance(settings, dict):
-        raise Mistake("expected a JSON object.", where=str(config))
+        raise UserError("expected a JSON object.", where=str(config))
     return settings
 
 
 def _expect_adapter(settings: Mapping[str, Any], name: str) -> None:
     if not settings.get("base_model_name_or_path"):
         told = f"{ADAPTER} does not name the adapter's base model (base_model_name_or_path); write its path there."
-        raise Mistake(told, where=name)
+        raise UserError(told, where=name)
     kind = settings.get("peft_type")
     if kind in (
         "PROMPT_TUNING",
@@ -180,7 +180,7 @@ def _expect_adapter(settings: Mapping[str, Any], name: str) -> None:
         "ADAPTION_PROMPT",
         "CARTRIDGE",
     ):
-        raise Mistake(
+        raise UserError(
             f"an adapter of the kind {kind}; Luthier uses those that change weights, such as LORA.", where=name
         )
 
@@ -190,11 +190,11 @@ def _expect_causal(settings: Mapping[str, Any], name: str) -> None:
     kind = settings.get("model_type")
     if not isinstance(kind, str) or not kind:
         told = "config.json names no architecture (model_type), so nothing can tell what the weights mean."
-        raise Mistake(f"{told} {SUPPORTED}.", where=name)
+        raise UserError(f"{told} {SUPPORTED}.", where=name)
     if kind not in CONFIG_MAPPING:
         near = nearest(kind, list(CONFIG_MAPPING))
         guess = f', did you mean "{near}"?' if near else "."
-        raise Mistake(
+        raise UserError(
             f'transformers {transformers.__version__} does not know the architecture "{kind}" (model_type in config.json)'
             f"{guess} A newer transformers may.",
             where=name,
@@ -202,12 +202,12 @@ def _expect_causal(settings: Mapping[str, Any], name: str) -> None:
     if settings.get("is_encoder_decoder") or (
         kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not settings.get("is_decoder")
     ):
-        raise Mistake(f"an encoder with a decoder ({kind}). {SUPPORTED}.", where=name)
+        raise UserError(f"an encoder with a decoder ({kind}). {SUPPORTED}.", where=name)
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if masked and not settings.get("is_decoder") and not settings.get("causal"):
-        raise Mistake(f"an encoder ({kind}), which reads text and writes none. {SUPPORTED}.", where=name)
+        raise UserError(f"an encoder ({kind}), which reads text and writes none. {SUPPORTED}.", where=name)
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise Mistake(f"transformers has no causal language model of the kind {kind}. {SUPPORTED}.", where=name)
+        raise UserError(f"transformers has no causal language model of the kind {kind}. {SUPPORTED}.", where=name)
 
 
 def _expect_readable_numbers(settings: Mapping[str, Any], name: str) -> None:
@@ -222,7 +222,7 @@ def _expect_readable_numbers(settings: Mapping[str, Any], name: str) -> None:
         if how == "bitsandbytes":
             optional("bitsandbytes", "quantised", where=name)
         else:
-            raise Mistake(
+            raise UserError(
                 f"the weights are quantised ({how}). {SUPPORTED}: take the model's original weights; train.method=qlora reads "
                 "them in 4 bits.",
                 where=name,
@@ -234,21 +234,21 @@ def _expect_files(folder: Path, name: str) -> None:
     if not any(folder.glob("*.safetensors")):
         pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
         if pickles:
-            raise Mistake(
+            raise UserError(
                 f"the weights are pickled ({pickles[0]}), and opening a pickle can run any code. Luthier reads safetensors "
                 "only: take a safetensors version of the model, or convert it once with transformers where you trust it.",
                 where=name,
             )
-        raise Mistake("found no weights: expected *.safetensors.", where=name)
+        raise UserError("found no weights: expected *.safetensors.", where=name)
     for index in folder.glob("*.safetensors.index.json"):
         with readable(index.name, name):
             parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         if lacking := sorted(part for part in parts if not (folder / part).is_file()):
-            raise Mistake(
+            raise UserError(
                 f"{len(lacking)} of {len(parts)} files of weights are not there: {', '.join(lacking)}.", where=name
             )
     if not any((folder / file).is_file() for file in TOKENIZERS):
-        raise Mistake("found no tokenizer: expected tokenizer.json beside the weights.", where=name)
+        raise UserError("found no tokenizer: expected tokenizer.json beside the weights.", where=name)
 
 
 def _is_pointer(file: Path) -> bool:

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.runs.durable import make_folders, sweep, system_errors, whole_folder
 
 ELSEWHERE = "Take the model's folder with safetensors instead."
@@ -108,13 +108,13 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         reader = GGUFReader(file)
         metadata = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, LookupError) as error:
-        raise Mistake(f"not a whole GGUF file ({error}); get it again.", where=str(file)) from None
+        raise UserError(f"not a whole GGUF file ({error}); get it again.", where=str(file)) from None
     name, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
     if parts > 1:
-        raise Mistake(f"one of the {parts} parts of a GGUF file, which are not read. {ELSEWHERE}", where=str(file))
+        raise UserError(f"one of the {parts} parts of a GGUF file, which are not read. {ELSEWHERE}", where=str(file))
     if name not in ARCHITECTURES:
         told = f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {ELSEWHERE}"
-        raise Mistake(told, where=str(file))
+        raise UserError(told, where=str(file))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     weights = {each: torch.from_numpy(np.array(dequantize(it.data, it.tensor_type))) for each, it in tensors.items()}
     config = _config(metadata, weights, file)
@@ -132,7 +132,7 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     kind = ARCHITECTURES[name].config
     stated = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
     if lacking := [key for key in SETTINGS if key not in stated]:
-        raise Mistake(f"the GGUF file does not state {name}.{lacking[0]}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"the GGUF file does not state {name}.{lacking[0]}. {ELSEWHERE}", where=str(file))
     fields = {field: stated.pop(key) for key, field in SETTINGS.items()}
     head = stated.pop("attention.key_length", fields["hidden_size"] // fields["num_attention_heads"])
     theta = float(stated.pop("rope.freq_base", 10_000.0))
@@ -143,7 +143,7 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     odd = {key: value for key, value in stated.items() if key not in expected or value != expected[key]}
     if odd:
         told = ", ".join(f"{name}.{key} = {value}" for key, value in odd.items())
-        raise Mistake(
+        raise UserError(
             f"the GGUF file asks for what Luthier does not read from one: {told}. {ELSEWHERE}", where=str(file)
         )
     rope = {"rope_type": "default", "rope_theta": theta}
@@ -172,7 +172,7 @@ def _llama3(factors: Tensor, head: int, theta: float, file: Path) -> dict[str, A
     computed = 1 / ((1 - smooth) / factor + smooth)
     if factors.shape != computed.shape or not torch.allclose(factors.double(), computed, rtol=1e-4):
         told = f"its positions are scaled by {FREQUENCIES} in another way than Llama 3's"
-        raise Mistake(f"{told}, which Luthier does not read from a GGUF file. {ELSEWHERE}", where=str(file))
+        raise UserError(f"{told}, which Luthier does not read from a GGUF file. {ELSEWHERE}", where=str(file))
     return {
         "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
         "original_max_position_embeddings": original,
@@ -198,11 +198,11 @@ def _filled(
     left = sorted(weights.keys() - used)
     if lacking or left:
         told = [f"lacks {name}" for name in lacking[:1]] + [f"holds {name}, which has no place" for name in left[:1]]
-        raise Mistake(f"the GGUF file {' and '.join(told)}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"the GGUF file {' and '.join(told)}. {ELSEWHERE}", where=str(file))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise Mistake(f"the GGUF file's weights do not fit its metadata: {error}", where=str(file)) from None
+        raise UserError(f"the GGUF file's weights do not fit its metadata: {error}", where=str(file)) from None
     return model
 
 
@@ -230,7 +230,7 @@ def _tokenizer(metadata: Mapping[str, Any], file: Path) -> PreTrainedTokenizerFa
         told = (
             f'its tokenizer is "{kind}" and cuts text as "{cut}" (tokenizer.ggml.pre); Luthier knows gpt2 with {known}'
         )
-        raise Mistake(f"{told}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"{told}. {ELSEWHERE}", where=str(file))
     tokens: list[str] = stated["tokens"]
     merges = [tuple(merge.split(" ")) for merge in stated["merges"]]
     coder = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))

@@ -17,7 +17,7 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from luthier.chat import Template
-from luthier.errors import Mistake, optional
+from luthier.errors import UserError, optional
 from luthier.model import folder as folders
 from luthier.model import identity, memory, weights
 from luthier.model.device import pick_device
@@ -127,7 +127,7 @@ def load_adapters(
     places = {adapter: resolve(adapter) for adapter in adapters}
     for adapter, folder in places.items():
         if not folders.is_adapter(folder):
-            raise Mistake(
+            raise UserError(
                 "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter
             )
     bits = {adapter: (folder / BASE_BITS).is_file() for adapter, folder in places.items()}
@@ -136,7 +136,7 @@ def load_adapters(
     for adapter, folder in places.items():
         if identity.fingerprint(_base_of(folder, adapter)) != wanted or bits[adapter] != any(bits.values()):
             how = " in 4 bits" if bits[adapter] else ""
-            raise Mistake(f"this adapter learnt beside another base{how}, not beside {name}.", where=adapter)
+            raise UserError(f"this adapter learnt beside another base{how}, not beside {name}.", where=adapter)
     names = [f"adapter{number}" for number in range(len(adapters))]
     for adapter, own_name in zip(adapters, names, strict=True):
         model, notes = weights.adapt(lm.model, places[adapter], adapter, adapter=own_name)
@@ -149,7 +149,7 @@ def load_adapters(
 def merge(name: str, folder: Path, *, variables: Mapping[str, object] | None = None, today: date | None = None) -> None:
     """Write the whole model that an adapter and its base make together, in fp32."""
     if not is_adapter(name):
-        raise Mistake("there is nothing to merge: this is a whole model, not an adapter.", where=name)
+        raise UserError("there is nothing to merge: this is a whole model, not an adapter.", where=name)
     lm = load(name, merged=True, device=torch.device("cpu"), variables=variables, today=today)
     save(lm.model, lm.tokenizer, lm.template, folder, {})
 
@@ -291,8 +291,8 @@ def _base_of(folder: Path, name: str) -> Path:
         told = str(noted["name"])  # its copy in a cache is gone, and can be made again
     try:
         base = resolve(told)
-    except Mistake as mistake:
-        raise type(mistake)(f"the adapter's base model cannot be used: {mistake}", where=name) from None
+    except UserError as error:
+        raise type(error)(f"the adapter's base model cannot be used: {error}", where=name) from None
     if noted:
         identity.expect_same(base, noted, where=name)
     return base

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.model import device as devices
 from luthier.model.device import Precision
 from luthier.model.reference import cache_folder
@@ -43,7 +43,7 @@ def _once(device: torch.device, what: str, measure: Callable[[], Any]) -> Any:
     found = {**_known, **_read(path)}
     if key not in found:
         found[key] = _known[key] = measure()
-        with contextlib.suppress(EnvironmentMistake, OSError):
+        with contextlib.suppress(MachineError, OSError):
             make_folders(path.parent)
             write_atomic(path, json.dumps({**_read(path), key: found[key]}, indent=2) + "\n")
     return found[key]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.recipe import Train
 from luthier.runs.durable import size
 
@@ -152,7 +152,7 @@ def errors(doing: str, advice: str = NEEDS_LESS) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         if not ran_out(error):
             raise
-        raise EnvironmentMistake(
+        raise MachineError(
             f"not enough memory {doing}: {_needed(error)}. To make it fit, {advice}. What was complete before is kept."
         ) from error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from luthier.errors import Mistake, entry, optional
+from luthier.errors import UserError, entry, optional
 from luthier.model.head import CausalModel
 from luthier.model.loading import add_adapters
 from luthier.recipe import Train
@@ -69,4 +69,4 @@ def check(settings: Train, config: PreTrainedConfig) -> None:
     """Refuses to tune all weights of a model whose files have them in 4 bits: such numbers cannot learn."""
     if getattr(config, "quantization_config", None) and settings.method == "full":
         told = "the model's weights are in 4 bits in its files and cannot learn; adapters beside them can: train.method=qlora."
-        raise Mistake(told, where="train.method")
+        raise UserError(told, where="train.method")

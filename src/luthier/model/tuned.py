@@ -12,7 +12,7 @@ from luthier import recipe as recipes
 from luthier.chat import Template
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
-from luthier.errors import CorruptedState, Mistake, choose
+from luthier.errors import CorruptedState, UserError, choose
 from luthier.model import identity, loading, methods
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -82,7 +82,7 @@ class Shared:
 def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = None) -> Shared:
     """The base model with the adapters of these runs; refuses runs that learnt beside another base or template."""
     if not adapters:
-        raise Mistake("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
+        raise UserError("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
     runs = {name: Run(folder) for name, folder in adapters.items()}
     lm, names = loading.load_adapters(base, [str(folder) for folder in adapters.values()])
     asked = {name: recipes.load(run.folder / "recipe.toml") for name, run in runs.items()}
@@ -101,20 +101,20 @@ def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = 
 def merge(run: Run, folder: Path) -> None:
     """Write the whole model that a run's adapter and its base make together, as a plain Hugging Face folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Mistake("already exists; name a new folder.", where=str(folder))
+        raise UserError("already exists; name a new folder.", where=str(folder))
     if not folder.absolute().parent.is_dir():
-        raise Mistake("there is no such folder to write to; make it first.", where=str(folder.absolute().parent))
+        raise UserError("there is no such folder to write to; make it first.", where=str(folder.absolute().parent))
     if not (run.folder / "model").is_dir():
         raise no_model(run)
     if not loading.is_adapter(str(run.folder)):
         told = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
-        raise Mistake(told, where=str(run.folder))
+        raise UserError(told, where=str(run.folder))
     loading.merge(str(run.folder), folder)
 
 
-def no_model(current: Run) -> Mistake:
+def no_model(current: Run) -> UserError:
     """The message for a run that has not finished training."""
-    return Mistake(
+    return UserError(
         f"this run has no model yet (it is {current.state}); continue it with `luthier resume {current.folder}`.",
         where=str(current.folder),
     )
@@ -143,7 +143,7 @@ def same_model(current: Run, base: LanguageModel) -> None:
     if known.get("template", hashes["template"]) != hashes["template"] and not changed:
         changed = [f"the chat template {identity.changed_hash(known['template'], hashes['template'])}"]
     if changed or known.get("base_model", hashes["base_model"]) != hashes["base_model"]:
-        raise Mistake(
+        raise UserError(
             f"the base model is not the one that this run began with ({'; '.join(changed)}). Restore it, or start a new run.",
             where=base.name,
         )

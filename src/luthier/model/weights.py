@@ -12,7 +12,7 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.folder import readable
 
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
@@ -83,7 +83,7 @@ def expect_numbers(model: nn.Module, name: str) -> None:
         if weight.is_floating_point() and weight.numel() and not _is_finite(weight)
     ]
     if bad:
-        raise Mistake(
+        raise UserError(
             f"the weights hold NaN or infinity in {_some(bad)}: the file is damaged, or was saved from a training that had "
             "failed. Get it again, or take an earlier checkpoint.",
             where=name,
@@ -152,7 +152,7 @@ def _expect_shapes(mismatched: Collection[tuple[str, Any, Any]], name: str) -> N
     if mismatched:
         each, found, wanted = sorted(mismatched)[0]
         more = f" and {len(mismatched) - 1:,} more" if len(mismatched) > 1 else ""
-        raise Mistake(
+        raise UserError(
             f"the weights do not fit config.json: {each} is {_shape(found)} in the file, {_shape(wanted)} by the "
             f"configuration{more}. Put the config.json that the weights were saved with beside them.",
             where=name,
@@ -163,7 +163,7 @@ def _shape(sizes: Collection[int]) -> str:
     return " × ".join(f"{size:,}" for size in sizes)
 
 
-def _lacking(missing: Collection[str], left: Collection[str], name: str, what: str) -> Mistake:
+def _lacking(missing: Collection[str], left: Collection[str], name: str, what: str) -> UserError:
     """The message for names that do not match."""
     told = []
     if missing:
@@ -175,7 +175,7 @@ def _lacking(missing: Collection[str], left: Collection[str], name: str, what: s
             f"{_count(left)} in the files {'has' if len(left) == 1 else 'have'} no place in {what}: {_some(left)}"
         )
     advice = "Take whole files, with the configuration that they were saved with."
-    return Mistake(f"{'; '.join(told)}. {advice}", where=name)
+    return UserError(f"{'; '.join(told)}. {advice}", where=name)
 
 
 def _mended(wrapped: Collection[str], name: str) -> str:

@@ -24,7 +24,7 @@ from luthier.data import encoding, held_out_files, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.prepared import Prepared
 from luthier.data.splits import Splits, split
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import benchmark as benchmarks
 from luthier.evaluate import error_analysis, guards, judging, metrics, prompt_checks, shared_baselines, stages
 from luthier.evaluate.benchmark import Exam
@@ -135,7 +135,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
     asked = placed(asked)
     if not (folder / "run.json").exists():
         if asked.data.path is None:
-            raise Mistake("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
+            raise UserError("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
         with stopping(resume.nothing_yet):
             planned = plan(asked)
         new = Run.create(
@@ -152,7 +152,7 @@ def open_run(asked: Recipe, folder: Path, *, command: str) -> tuple[Run, "Plan |
     before = placed(Recipe.model_validate(current.record_file["asked"]))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
         told = "; ".join(f"{key} was {_short(old)}, now {_short(new)}" for key, (old, new) in changes.items())
-        raise Mistake(
+        raise UserError(
             f"this run was started with other settings ({told}). Continue it with --run alone, or name a new folder.",
             where=str(folder),
         )
@@ -228,7 +228,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     encoded = encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
     fitting, *others = (_fitting(items, encoded) for items in (data.items, held_out.test, held_out.dev))
     if not fitting or [] in others:
-        raise Mistake(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
+        raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
     splits = split(
         fitting, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=others[0], dev=others[1],
         share=asked.data.train_share,
@@ -242,7 +242,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         for name in SPLITS
     }
     if len(rows["test"]) < 2:
-        raise Mistake(
+        raise UserError(
             "found 1 test question, expected at least 2, and 300 to see differences of about 7 points. "
             "Give more data, or set data.test_items higher.",
             where=str(asked.data.path),
@@ -347,7 +347,7 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
     """
     current = Run(Path(name)) if (Path(name) / "run.json").is_file() else None
     if base and current is None:
-        raise Mistake(
+        raise UserError(
             "only a run has a base model to compare with; leave out --base, or name a run's folder.", where=name
         )
     arms_asked = {"fine-tuned": name} if current else {name: name}

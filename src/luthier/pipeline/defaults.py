@@ -9,7 +9,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data.dataset import Dataset
 from luthier.data.splits import Splits
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import guards, metrics
 from luthier.evaluate.prompts import demonstration_selection, instruction
 from luthier.model import device, machine, memory
@@ -210,7 +210,7 @@ def _settle_prompts(
     room = Room(values["evaluate.max_new_tokens"], values["evaluate.thinking_tokens"])
     if room.thinking and room.tokens >= facts.context:
         told = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
-        raise Mistake(
+        raise UserError(
             f"{told}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
         )
     costs = demonstration_selection.Costs.of(facts.lengths, facts.answer_lengths, room.tokens)

@@ -12,7 +12,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data import held_out_files
 from luthier.data.prepared import Prepared
-from luthier.errors import Interrupted, Mistake
+from luthier.errors import Interrupted, UserError
 from luthier.model.identity import changed_hash
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -46,7 +46,7 @@ def same_data(current: Run, asked: Recipe) -> None:
         current.expect_whole("data")
         told += _row_changes(current, asked)
         way = f"Continue with the run's own copy of the rows: luthier resume {current.folder}. "
-    raise Mistake(
+    raise UserError(
         f"the data has changed since this run began: {'; '.join(told)}. {way}To use the new data, start a new run.",
         where=str(asked.data.path),
     )
@@ -56,7 +56,7 @@ def warn(current: Run) -> None:
     """Tells what is not as it was and does not matter, or hardly: the data files of a run with its own copy, the libraries."""
     try:
         told = _data_changes(current, Recipe.model_validate(current.record_file["asked"]))
-    except Mistake:  # gone, or out of reach
+    except UserError:  # gone, or out of reach
         told = []
     if told:
         current.record(
@@ -81,7 +81,7 @@ def same_recipe(current: Run) -> Recipe:
     changes = {key: pair for key, pair in changes.items() if key not in CHANGEABLE}
     if changes:
         told = ", ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
-        raise Mistake(
+        raise UserError(
             f"changed since this run began ({told}). Put it back, or start a new run with --recipe {file}.",
             where=str(file),
         )
@@ -93,7 +93,7 @@ def change(current: Run, words: Sequence[str]) -> None:
     asked = recipes.load(None, words)
     keys = [word.partition("=")[0].strip() for word in words]
     if fixed := [key for key in keys if key not in CHANGEABLE]:
-        raise Mistake(
+        raise UserError(
             f"{', '.join(fixed)} cannot change in a run that has begun, only {', '.join(CHANGEABLE)}; start a new run.",
             where="command line",
         )
@@ -164,8 +164,8 @@ def _row_changes(current: Run, asked: Recipe) -> list[str]:
         old |= {str(place).partition(" (")[0]: "" for place in places}
     try:
         data, held_out = held_out_files.load(asked.data)
-    except Mistake as mistake:
-        return [f"it can no longer be read ({mistake})"]
+    except UserError as error:
+        return [f"it can no longer be read ({error})"]
     new = {item.place: item.id for item in (*data.items, *held_out.items)}
     groups = {
         "changed": [place for place, id in old.items() if id and new.get(place, id) != id],

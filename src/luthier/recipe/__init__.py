@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from luthier.errors import Mistake, together, unknown
+from luthier.errors import UserError, together, unknown
 from luthier.recipe import toml
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -240,29 +240,29 @@ class Recipe(Section):
 
 
 def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path | None = None) -> Recipe:
-    """The recipe from a TOML file, then `key=value` words, then the data's path; raises one Mistake naming every error."""
+    """The recipe from a TOML file, then `key=value` words, then the data's path; raises one UserError naming every error."""
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    mistakes: list[Mistake] = []
+    errors: list[UserError] = []
     if file is not None:
         values, places = toml.read(file)
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals:
-            mistakes.append(
-                Mistake(f'expected key=value, such as train.epochs=3, found "{word}".', where="command line")
+            errors.append(
+                UserError(f'expected key=value, such as train.epochs=3, found "{word}".', where="command line")
             )
             continue
         places[key.strip()] = "command line"
         try:
             _put(values, key.strip(), read_value(key.strip(), text.strip()))
-        except Mistake as mistake:
-            mistakes.append(mistake)
+        except UserError as user_error:
+            errors.append(user_error)
     if data is not None:
         values.setdefault("data", {})
         if isinstance(values["data"], dict):
             values["data"]["path"] = str(data)
-    return _checked(values, places, mistakes)
+    return _checked(values, places, errors)
 
 
 def keys(recipe: Section | type[Section] = Recipe, prefix: str = "") -> Iterator[str]:
@@ -322,14 +322,14 @@ def schema() -> str:
     return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)
 
 
-def _checked(values: Mapping[str, Any], places: Mapping[str, str], mistakes: Sequence[Mistake] = ()) -> Recipe:
-    """The recipe of these values; or one Mistake of everything that is wrong with them and was found before."""
+def _checked(values: Mapping[str, Any], places: Mapping[str, str], errors: Sequence[UserError] = ()) -> Recipe:
+    """The recipe of these values; or one UserError of everything that is wrong with them and was found before."""
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise together([*mistakes, *(_wording(detail, places) for detail in error.errors())]) from None
-    if mistakes:
-        raise together(mistakes)
+        raise together([*errors, *(_wording(detail, places) for detail in error.errors())]) from None
+    if errors:
+        raise together(errors)
     return recipe
 
 
@@ -374,7 +374,7 @@ def _kinds(key: str) -> tuple[Any, ...]:
     return (annotation, *get_args(annotation))
 
 
-def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
+def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> UserError:
     """One of pydantic's errors in our words: the place, the key, what was found, what is expected."""
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-")))
     known = list(keys())
@@ -388,4 +388,4 @@ def _wording(detail: ErrorDetails, places: Mapping[str, str]) -> Mistake:
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     expected = expected.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     found = json.dumps(detail["input"], ensure_ascii=False, default=str)
-    return Mistake(f"{key} should be {expected}, found {found}.", where=where)
+    return UserError(f"{key} should be {expected}, found {found}.", where=where)

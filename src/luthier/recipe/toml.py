@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -16,15 +16,19 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Mistake("no such recipe file; `luthier recipe DATA` prints one to start from.", where=str(file)) from None
+        raise UserError(
+            "no such recipe file; `luthier recipe DATA` prints one to start from.", where=str(file)
+        ) from None
     except (UnicodeDecodeError, IsADirectoryError):
-        raise Mistake("a recipe is a TOML file in UTF-8; this is not one.", where=str(file)) from None
+        raise UserError("a recipe is a TOML file in UTF-8; this is not one.", where=str(file)) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         place = f"{file}:{line.group(1)}" if line else str(file)
-        raise Mistake(f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=place) from None
+        raise UserError(
+            f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=place
+        ) from None
     places: dict[str, str] = {}
     section = ""
     for number, line_text in enumerate(text.splitlines(), start=1):

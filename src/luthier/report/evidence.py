@@ -208,7 +208,7 @@ class Evidence:
 
 
 def read(folder: Path) -> Evidence:
-    """The evidence in a run folder; a Mistake where there is no run, CorruptedState where a file is damaged."""
+    """The evidence in a run folder; a UserError where there is no run, CorruptedState where a file is damaged."""
     run = Run(folder)
     record = run.record_file
     events = run.events()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from luthier.data.files import read_rows
 from luthier.data.values import Row, as_text
-from luthier.errors import Mistake, nearest, together
+from luthier.errors import UserError, nearest, together
 from luthier.review import sheet as sheets
 from luthier.review.sheet import Sheet
 from luthier.runs import Run
@@ -27,14 +27,14 @@ def take_in(run: Run, files: Sequence[Path]) -> tuple[Sheet, list[Line]]:
     """
     sheet = sheets.current(run)
     new: dict[tuple[str, int], Line] = {}
-    mistakes: list[Mistake] = []
+    errors: list[UserError] = []
     for file in files:
         try:
             _read(file, sheet, new)
-        except Mistake as mistake:
-            mistakes.append(mistake)
-    if mistakes:
-        raise together(mistakes)
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
     replaced = {line["reviewer"] for line in new.values()}
     kept = [line for line in read_json_lines(run.folder / FILE) if line["reviewer"] not in replaced]
     lines = [*kept, *new.values()]
@@ -43,10 +43,10 @@ def take_in(run: Run, files: Sequence[Path]) -> tuple[Sheet, list[Line]]:
 
 
 def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], Line]) -> None:
-    """One file's marks into `new`, by reviewer and number; raises one Mistake of all that is wrong in it."""
+    """One file's marks into `new`, by reviewer and number; raises one UserError of all that is wrong in it."""
     rows = list(read_rows(file))
     _expect_sheet(file, rows, sheet)
-    mistakes = []
+    errors = []
     places: dict[tuple[str, int], str] = {}
     for row in rows:
         cells = {name: as_text(value).strip() for name, value in row.values.items()}
@@ -54,33 +54,33 @@ def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], Line]) -> None:
             continue
         try:
             line = _line(cells, row.place, sheet, default=file.name.split(".")[0])
-        except Mistake as mistake:
-            mistakes.append(mistake)
+        except UserError as error:
+            errors.append(error)
             continue
         key = (str(line["reviewer"]), int(line["number"]))
         if key in places or key in new:
             first = places.get(key, "another file")
             told = f"{key[0]} marks question {key[1]} twice (the first is {first}); keep one of the marks."
-            mistakes.append(Mistake(told, where=row.place))
+            errors.append(UserError(told, where=row.place))
         places[key] = row.place
         new.setdefault(key, line)
-    if mistakes:
-        raise together(mistakes)
+    if errors:
+        raise together(errors)
     if not places:
-        raise Mistake(f"no marks in it; the column mark takes {_words()}.", where=str(file))
+        raise UserError(f"no marks in it; the column mark takes {_words()}.", where=str(file))
 
 
 def _expect_sheet(file: Path, rows: Iterable[Row], sheet: Sheet) -> None:
     for row in rows:
         if missing := [name for name in NEEDED if name not in row.values]:
             found = ", ".join(row.values)
-            raise Mistake(
+            raise UserError(
                 f"no column {' and '.join(missing)}, found {found}. Export a sheet and fill in its column mark.",
                 where=str(file),
             )
         found = as_text(row.values["sheet"]).strip()
         if found != sheet.id:
-            raise Mistake(
+            raise UserError(
                 f'belongs to the sheet "{found}", and this run\'s sheet is "{sheet.id}": marks on other answers, which '
                 "say nothing about these. Name the run that the sheet was made of.",
                 where=row.place,
@@ -92,7 +92,7 @@ def _line(cells: Mapping[str, str], place: str, sheet: Sheet, *, default: str) -
     known = {str(entry.number): entry for entry in sheet.entries}
     entry = known.get(cells["number"])
     if entry is None:
-        raise Mistake(
+        raise UserError(
             f'there is no question "{cells["number"]}" on the sheet; it has 1 to {len(sheet.entries)}. '
             "Leave the column number as it was exported.",
             where=place,
@@ -101,7 +101,7 @@ def _line(cells: Mapping[str, str], place: str, sheet: Sheet, *, default: str) -
     if mark is None:
         guess = nearest(cells["mark"], MARKS)
         hint = f'did you mean "{guess}"? ' if guess else ""
-        raise Mistake(f'unknown mark "{cells["mark"]}", {hint}expected {_words()}.', where=place)
+        raise UserError(f'unknown mark "{cells["mark"]}", {hint}expected {_words()}.', where=place)
     return {
         "reviewer": cells.get("reviewer") or default,
         "number": entry.number,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState, UserError
 from luthier.runs import Run
 from luthier.runs.durable import make_folders, read_json_lines, write_atomic
 
@@ -61,13 +61,13 @@ def make(run: Run, items: int) -> Sheet:
     """The run's blind sheet with at most so many questions; the key is made, or extended, in the run's folder."""
     verdict_file = run.folder / "evaluation" / "verdict.json"
     if not verdict_file.exists():
-        raise Mistake(f"no verdict yet: the run is {run.state}. Finish it first.", where=str(run.folder))
+        raise UserError(f"no verdict yet: the run is {run.state}. Finish it first.", where=str(run.folder))
     prompt_arm = str(json.loads(verdict_file.read_text(encoding="utf-8"))["best_prompt_arm"])
     pairs = _pairs(run, prompt_arm)
     different = {item: pair for item, pair in pairs.items() if pair[0]["answer"].strip() != pair[1]["answer"].strip()}
     if not different:
         told = "both arms gave the same answer to every test question" if pairs else "it has no answers in words"
-        raise Mistake(f"nothing to review: {told}.", where=str(run.folder))
+        raise UserError(f"nothing to review: {told}.", where=str(run.folder))
     digest = hashlib.sha256(
         json.dumps([[item, *(line["answer"] for line in pair)] for item, pair in sorted(pairs.items())]).encode()
     ).hexdigest()
@@ -81,9 +81,9 @@ def make(run: Run, items: int) -> Sheet:
 
 
 def current(run: Run) -> Sheet:
-    """The sheet as it was last made; a Mistake where there is none."""
+    """The sheet as it was last made; a UserError where there is none."""
     if not (run.folder / KEY).exists():
-        raise Mistake(
+        raise UserError(
             f"no sheet was made of this run yet; `luthier review {run.folder} --export sheet.csv` makes one.",
             where=str(run.folder),
         )
@@ -93,9 +93,9 @@ def current(run: Run) -> Sheet:
 def write(sheet: Sheet, path: Path, *, items: int) -> None:
     """The first so many questions as a CSV that spreadsheets open: UTF-8 with a mark, and no cell acts as a formula."""
     if path.suffix.lower() != ".csv":
-        raise Mistake(f'expected a name that ends in .csv, found "{path.name}".', where="--export")
+        raise UserError(f'expected a name that ends in .csv, found "{path.name}".', where="--export")
     if not path.absolute().parent.is_dir():
-        raise Mistake("there is no such folder to write to; make it first.", where=str(path.absolute().parent))
+        raise UserError("there is no such folder to write to; make it first.", where=str(path.absolute().parent))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -128,7 +128,7 @@ def _key(run: Run, prompt_arm: str, digest: str) -> dict[str, Any]:
     except ValueError:
         raise CorruptedState("not valid JSON; restore it, or move review/ away.", where=str(path)) from None
     if (key["prompt_arm"], key["answers"]) != (prompt_arm, digest):
-        raise Mistake(
+        raise UserError(
             "the answers have changed since the sheet was made, so its marks speak of other texts. "
             "Move the folder away to start a new review.",
             where=str(path.parent),

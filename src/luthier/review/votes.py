@@ -5,7 +5,7 @@ from pathlib import Path
 
 from luthier.data.files import read_rows
 from luthier.data.values import as_text
-from luthier.errors import Mistake, together
+from luthier.errors import UserError, together
 from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, sheet
 from luthier.runs import Run
@@ -16,20 +16,20 @@ TIE = ("tie", "=", "both bad", "draw")
 
 
 def read(sources: Sequence[Path]) -> list[Vote]:
-    """The votes of all files and run folders; raises one Mistake of all that is wrong in them.
+    """The votes of all files and run folders; raises one UserError of all that is wrong in them.
 
     A file has the columns a, b and winner (a, b, tie, or a player's name), and item where several votes share one. A run's
     review gives its tuned model the run's name; its prompt is named by base model and arm, the same for all runs with them.
     """
     votes: list[Vote] = []
-    mistakes: list[Mistake] = []
+    errors: list[UserError] = []
     for source in sources:
         try:
             votes += _of_run(source) if (source / "run.json").is_file() else _of_file(source)
-        except Mistake as mistake:
-            mistakes.append(mistake)
-    if mistakes:
-        raise together(mistakes)
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
     return votes
 
 
@@ -37,7 +37,7 @@ def _of_run(folder: Path) -> list[Vote]:
     run = Run(folder)
     lines = read_json_lines(folder / marks.FILE)
     if not lines:
-        raise Mistake(
+        raise UserError(
             f"no marks yet. Make a sheet with `luthier review {folder} --export sheet.csv` and import it filled in.",
             where=str(folder),
         )
@@ -49,10 +49,10 @@ def _of_run(folder: Path) -> list[Vote]:
 
 def _of_file(path: Path) -> list[Vote]:
     votes: list[Vote] = []
-    mistakes: list[Mistake] = []
+    errors: list[UserError] = []
     for row in read_rows(path):
         if missing := [name for name in NEEDED if name not in row.values]:
-            raise Mistake(
+            raise UserError(
                 f"no column {' and '.join(missing)}, found {', '.join(row.values)}. Expected a, b and winner, a vote a row.",
                 where=row.place,
             )
@@ -60,15 +60,15 @@ def _of_file(path: Path) -> list[Vote]:
         a, b, said = (cells[name] for name in NEEDED)
         words = {"a": a, "b": b, a.casefold(): a, b.casefold(): b} | dict.fromkeys(TIE)
         if not a or not b or a == b:
-            mistakes.append(Mistake("a vote needs two different players in the columns a and b.", where=row.place))
+            errors.append(UserError("a vote needs two different players in the columns a and b.", where=row.place))
         elif said.casefold() not in words:
             told = f'winner is "{said}"; expected a, b, tie, "{a}" or "{b}".'
-            mistakes.append(Mistake(told, where=row.place))
+            errors.append(UserError(told, where=row.place))
         else:
             item = cells.get("item") or None
             votes.append(Vote(a, b, words[said.casefold()], item and f"{path}:{item}"))
-    if mistakes:
-        raise together(mistakes)
+    if errors:
+        raise together(errors)
     if not votes:
-        raise Mistake("no votes in it; expected the columns a, b and winner, a vote a row.", where=str(path))
+        raise UserError("no votes in it; expected the columns a, b and winner, a vote a row.", where=str(path))
     return votes

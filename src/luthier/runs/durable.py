@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import CorruptedState, EnvironmentMistake, FolderGone
+from luthier.errors import CorruptedState, FolderGone, MachineError
 
 CHUNK = 1 << 24  # bytes handed to the system at once
 LARGE = 1 << 22  # bytes from which hashing is worth a thread of its own
@@ -136,9 +136,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = REASONS.get(error.errno or 0)
         if reason is None:
             raise
-        raise EnvironmentMistake(
-            f"cannot write: {reason}. What was complete before is kept.", where=str(path)
-        ) from error
+        raise MachineError(f"cannot write: {reason}. What was complete before is kept.", where=str(path)) from error
 
 
 @contextlib.contextmanager
@@ -403,9 +401,9 @@ def free_space(folder: Path) -> int:
 
 
 def require_space(folder: Path, needed: float, what: str) -> None:
-    """Raises EnvironmentMistake, with both numbers, where fewer than `needed` bytes are free; `what` says what needs them."""
+    """Raises MachineError, with both numbers, where fewer than `needed` bytes are free; `what` says what needs them."""
     if (free := free_space(folder)) < needed:
-        raise EnvironmentMistake(
+        raise MachineError(
             f"the disk is full: {what} {size(needed)}, {size(free)} are free. What was complete before is kept; make room.",
             where=str(folder),
         )

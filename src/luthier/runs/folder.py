@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from luthier.errors import CorruptedState, EnvironmentMistake, Mistake
+from luthier.errors import CorruptedState, MachineError, UserError
 from luthier.runs import durable
 from luthier.runs.durable import append_json_lines, disk_errors, write_atomic
 
@@ -52,13 +52,13 @@ class Run:
     def create(cls, folder: Path, **fields: object) -> "Run":
         """A new run folder; refuses one that holds other things."""
         if not _unused(folder):
-            raise Mistake("already exists and is not a run folder; choose another with --run.", where=str(folder))
+            raise UserError("already exists and is not a run folder; choose another with --run.", where=str(folder))
         for name in FOLDERS:
             durable.make_folders(folder / name)
         with alone(folder):
             if (folder / "run.json").exists():
                 told = "another process has begun a run here meanwhile; the same command continues it."
-                raise EnvironmentMistake(told, where=str(folder))
+                raise MachineError(told, where=str(folder))
             record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
             append_json_lines(folder / "events.jsonl", [])
             write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
@@ -164,7 +164,7 @@ class Run:
 
     def _note(self, message: str) -> None:
         """A warning where it can still be written."""
-        with contextlib.suppress(Mistake, MemoryError):
+        with contextlib.suppress(UserError, MemoryError):
             self.record("warning", message=message)
 
     def record(self, kind: str, **fields: object) -> None:
@@ -218,9 +218,9 @@ def _read(folder: Path) -> dict[str, Any]:
             if there
             else "There is no such folder; `luthier runs` lists the runs."
         )
-        raise Mistake(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
+        raise UserError(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
     except OSError as error:
-        raise EnvironmentMistake(f"cannot be read ({error.strerror}).", where=str(folder / "run.json")) from None
+        raise MachineError(f"cannot be read ({error.strerror}).", where=str(folder / "run.json")) from None
     except ValueError:
         raise CorruptedState(
             "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
@@ -232,7 +232,7 @@ def _read(folder: Path) -> dict[str, Any]:
         )
     if record.get("format", FORMAT) > FORMAT:
         newer = f"made by Luthier {record.get('luthier')}, which is newer than this one"
-        raise Mistake(f"{newer}; update Luthier to go on with this run.", where=str(folder))
+        raise UserError(f"{newer}; update Luthier to go on with this run.", where=str(folder))
     return record
 
 
@@ -291,11 +291,11 @@ def _lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
         with disk_errors(folder):
             lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
     except Timeout:
-        raise EnvironmentMistake(_in_use(holder, option), where=str(folder)) from None
+        raise MachineError(_in_use(holder, option), where=str(folder)) from None
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
-        raise EnvironmentMistake(
+        raise MachineError(
             f"this disk cannot lock files, so two processes could spoil the run; put it on a local disk with {option}.",
             where=str(folder),
         ) from None
@@ -315,13 +315,13 @@ def _in_use(holder: Path, option: str) -> str:
     return f"the run is in use by {who}; wait for it, or name another folder with {option}."
 
 
-def find(root: Path) -> tuple[list[Run], list[Mistake]]:
-    """The runs in a folder, oldest first; and what keeps others from being read, one Mistake for each."""
+def find(root: Path) -> tuple[list[Run], list[UserError]]:
+    """The runs in a folder, oldest first; and what keeps others from being read, one UserError for each."""
     runs, unreadable = [], []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if os.path.lexists(folder / "run.json"):
             try:
                 runs.append(Run(folder))
-            except Mistake as mistake:
-                unreadable.append(mistake)
+            except UserError as user_error:
+                unreadable.append(user_error)
     return sorted(runs, key=lambda run: str(run.record_file.get("created", ""))), unreadable

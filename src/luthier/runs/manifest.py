@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from luthier.errors import CorruptedState, Mistake
+from luthier.errors import CorruptedState, UserError
 from luthier.runs import durable
 
 FORMAT = 1
@@ -39,7 +39,7 @@ def verify(folder: Path) -> int:
         if manifest.pop("sha256") != checksum(manifest):
             raise CorruptedState("its SHA-256 is not the one that was recorded in it.", where=f"{folder}/manifest.json")
         if manifest["format"] > FORMAT:
-            raise Mistake(
+            raise UserError(
                 f"made by Luthier {manifest['luthier']}, which is newer than this one ({version('luthier')}); "
                 "update Luthier to continue this run.",
                 where=str(folder),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.runs import Run, durable, manifest
 
 
@@ -26,9 +26,7 @@ class Finding:
 def verify(current: Run) -> Iterator[Finding]:
     """Every part of the run in turn; hashing takes about a second per gigabyte."""
     if current.locked:
-        raise EnvironmentMistake(
-            "a process is at work in it; verify it when that has ended.", where=str(current.folder)
-        )
+        raise MachineError("a process is at work in it; verify it when that has ended.", where=str(current.folder))
     yield Finding("run.json", _size(current.folder / "run.json"))  # its own hash is checked whenever it is read
     for name in sorted(current.sealed):
         yield Finding(name, _size(current.folder / name), current.damage(name))
@@ -43,8 +41,8 @@ def _checkpoints(root: Path) -> Iterator[Finding]:
         damage = None
         try:
             manifest.verify(folder)
-        except Mistake as mistake:
-            damage = str(mistake)
+        except UserError as error:
+            damage = str(error)
         yield Finding(f"checkpoints/{folder.name}", sum(_size(file) for file in folder.iterdir()), damage)
 
 

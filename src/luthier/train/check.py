@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from luthier.data.dataset import Dataset, Item, has_pairs
-from luthier.errors import Mistake, together
+from luthier.errors import UserError, together
 from luthier.model import methods
 from luthier.recipe import Train
 from luthier.train import objectives, optimizer
@@ -11,7 +11,7 @@ from luthier.train import objectives, optimizer
 
 def words(asked: Train) -> None:
     """Refuses words of `train` that nothing answers to, and those whose packages are missing, all at once."""
-    mistakes: list[Mistake] = []
+    errors: list[UserError] = []
     for resolve, word in (
         (methods.resolve, asked.method or "full"),
         (optimizer.resolve, asked.optimizer),
@@ -20,19 +20,19 @@ def words(asked: Train) -> None:
     ):
         try:
             resolve(word)
-        except Mistake as mistake:
-            mistakes.append(mistake)
-    if mistakes:
-        raise together(mistakes)
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
 
 
 def rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -> None:
     """Refuses an objective that finds nothing to learn in such rows, or nothing to look at in dev rows of the user's own."""
     if asked.objective == "sft" and data.items[0].conversation.is_document:
         told = '"sft" learns answers, and texts have none. Leave it out, or say train.objective=text.'
-        raise Mistake(told, where="train.objective")
+        raise UserError(told, where="train.objective")
     if asked.objective == "dpo" and not has_pairs(data.items):
-        raise Mistake(objectives.NO_PAIRS, where="train.objective")
+        raise UserError(objectives.NO_PAIRS, where="train.objective")
     if asked.objective == "dpo" and dev is not None and not has_pairs(dev):
         told = "its rows have no rejected answers, and dpo looks at pairs on dev too. Give it the columns of the data."
-        raise Mistake(told, where="data.dev_path")
+        raise UserError(told, where="data.dev_path")

@@ -104,8 +104,8 @@ def newest(
             if (other := needs(found)) != found.step:
                 verify(path(root, other))
             return found, wrong
-        except CorruptedState as mistake:
-            wrong[folder] = str(mistake)
+        except CorruptedState as error:
+            wrong[folder] = str(error)
     return None, wrong
 
 
@@ -123,8 +123,8 @@ def rotate(root: Path, *, best: int, sound: int | None = None) -> str | None:
     if sound is None or found[0] != path(root, sound):
         try:
             verify(found[0])
-        except CorruptedState as mistake:
-            return str(mistake)
+        except CorruptedState as error:
+            return str(error)
     for folder in old:
         durable.remove(folder)
     return None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luthier.errors import CorruptedState, Interrupted, Mistake
+from luthier.errors import CorruptedState, Interrupted, UserError
 from luthier.model import attention, layers, memory, recomputation
 from luthier.model.device import DTYPES
 from luthier.model.head import CausalModel
@@ -271,7 +271,9 @@ def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, rec
             )
         return Progress()
     if found.state["order"] != order.VERSION:
-        raise Mistake("made by a Luthier with another data order; continue with that version.", where=str(found.folder))
+        raise UserError(
+            "made by a Luthier with another data order; continue with that version.", where=str(found.folder)
+        )
     _same_settings(found, settings, record)
     for folder, problem in wrong.items():
         record(
@@ -294,7 +296,7 @@ def _same_settings(found: checkpoint.Checkpoint, settings: Train, record: Record
         )
     if changes:
         told = ", ".join(f"train.{key} was {old}, now {new}" for key, (old, new) in changes.items())
-        raise Mistake(
+        raise UserError(
             f"made with other settings ({told}). Put them back, or start a new run with the new ones.",
             where=str(found.folder),
         )

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from luthier.data.prepared import Row
-from luthier.errors import Mistake, entry
+from luthier.errors import UserError, entry
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
@@ -172,13 +172,13 @@ class Preferences:
 
     def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
         if not hasattr(rows, "rejected") or any(rows.rejected(number) is None for number in range(len(rows))):
-            raise Mistake(NO_PAIRS, where="train.objective")
+            raise UserError(NO_PAIRS, where="train.objective")
         path = self.folder / f"reference-{split}.safetensors"
         pairs = Pairs(rows, _kept(path, len(rows)))  # type: ignore[arg-type]
         try:
             self._complete(pairs, path, advance)
         except BaseException:
-            with contextlib.suppress(Mistake):  # what stopped it is the thing to tell
+            with contextlib.suppress(UserError):  # what stopped it is the thing to tell
                 _keep(path, pairs.reference)
             raise
         return pairs

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from luthier.errors import Mistake, entry, optional
+from luthier.errors import UserError, entry, optional
 from luthier.model import memory, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
@@ -293,10 +293,10 @@ def try_own(settings: Train) -> None:
         optimizer.step(settings.learning_rate or 1e-4)
         with optimizer.evaluating():
             optimizer.load({name: numbers.detach() for name, numbers in optimizer.state().items()})
-    except Mistake:
+    except UserError:
         raise
     except Exception as error:
-        raise Mistake(
+        raise UserError(
             f'"{settings.optimizer}" failed when it was tried on three small weights: {type(error).__name__}: {error}',
             where="train.optimizer",
         ) from error
@@ -307,7 +307,7 @@ def _expect_all(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int,
     given = [id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
     wrong = sorted(name for weight, name in names.items() if given.count(weight) != 1)
     if wrong or len(given) != len(names):
-        raise Mistake(
+        raise UserError(
             f"expected each weight that learns in one optimizer, found {', '.join(wrong[:3]) or 'other tensors'} in none or in "
             "several. To leave weights as they are, use a train.method of your own.",
             where="train.optimizer",
@@ -315,7 +315,7 @@ def _expect_all(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int,
     for optimizer in optimizers:
         wanted = [one.name for one in signature(optimizer.step).parameters.values() if _is_required(one)]
         if wanted:
-            raise Mistake(
+            raise UserError(
                 f"step() of {type(optimizer).__name__} wants {', '.join(wanted)}: optimizers that compute the gradient again "
                 "themselves cannot be used, since a step has many batches. Expected one whose step() takes nothing.",
                 where="train.optimizer",

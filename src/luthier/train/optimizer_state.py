@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import memory
 from luthier.train.checkpoint import DTYPES
 
@@ -106,7 +106,7 @@ class _Written:
             return parts if isinstance(value, list) else {"tuple": parts}
         if isinstance(value, dict) and all(isinstance(name, str | int) for name in value):
             return {"table": [[name, self.value(part, f"{key}.{name}", of)] for name, part in value.items()]}
-        raise Mistake(
+        raise UserError(
             f"{self.optimizer} keeps {key} as a {type(value).__name__}, which a checkpoint cannot hold, so a stopped run could "
             "not go on. Expected tensors, numbers, texts, and lists or tables of them.",
             where="train.optimizer",

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model import probes
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
@@ -61,19 +61,19 @@ class Piece:
 def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = (), *, longest: int = 0) -> Found:
     """Try the first rows with the model in fp32; `ends` are the tokens that end an answer, `longest` the longest row of all.
 
-    Raises a Mistake that names the row where its tokens are not learnt as they are flagged, or none of them ends the answer;
+    Raises a UserError that names the row where its tokens are not learnt as they are flagged, or none of them ends the answer;
     or the weights that hold numbers which are none.
     """
     start = time.perf_counter()
     if broken := probes.not_finite(model):
-        raise Mistake(not_finite(broken), where=model.config.name_or_path or None)
+        raise UserError(not_finite(broken), where=model.config.name_or_path or None)
     numbers = range(min(FIRST, len(rows)))
     learnt = 0
     for number in numbers:
         row, place = rows[number], rows.place(number)
         learnt += _counted(row, place, model.device)
         if ends and int(row.ids[np.flatnonzero(row.learn)[-1]]) not in ends:
-            raise Mistake(NO_END, where=place)
+            raise UserError(NO_END, where=place)
     pieces = [_piece(rows[number], rows.place(number)) for number in (*numbers, *numbers)[:2]]
     was_training = model.training
     model.eval()
@@ -97,12 +97,12 @@ def _counted(row: TokenRow, place: str, device: torch.device) -> int:
     """How many tokens of a row a loss is taken on: those flagged but the first, and one fewer with one flag fewer."""
     flagged = [at for at, flag in enumerate(row.learn) if flag and at]
     if not flagged:
-        raise Mistake("nothing is learnt of this row: no token behind the first is marked. Take it out.", where=place)
+        raise UserError("nothing is learnt of this row: no token behind the first is marked. Take it out.", where=place)
     fewer = np.array(row.learn)
     fewer[flagged[-1]] = False
     found = pack([row], device).targets.tolist()
     if found != flagged or pack([Piece(row.ids, fewer, place)], device).targets.tolist() != flagged[:-1]:
-        raise Mistake(f"{len(flagged)} tokens of this row are marked as learnt, but {len(found)} count.", where=place)
+        raise UserError(f"{len(flagged)} tokens of this row are marked as learnt, but {len(found)} count.", where=place)
     return len(flagged)
 
 
@@ -117,12 +117,12 @@ def _piece(row: TokenRow, place: str) -> Piece:
 def _scored(model: CausalModel, pieces: Sequence[Piece]) -> bool:
     """Whether two rows in one batch have the losses that they have alone, whatever the other one is.
 
-    Raises a Mistake where a row has another loss even in a batch of its own.
+    Raises a UserError where a row has another loss even in a batch of its own.
     """
     alone = [_plain(model, piece) for piece in pieces]
     for piece, loss in zip(pieces, alone, strict=True):
         if not math.isfinite(loss):
-            raise Mistake(
+            raise UserError(
                 f"the model's own loss on the beginning of this row is {loss}, though its weights are finite: inside it "
                 "numbers grow beyond what fp32 holds. Use another model.",
                 where=piece.place,
@@ -135,7 +135,7 @@ def _scored(model: CausalModel, pieces: Sequence[Piece]) -> bool:
     for piece, wanted in zip(pieces, alone, strict=True):
         found = float(summed_loss(model, pack([piece], model.device)))
         if abs(found - wanted) > NATS_WRONG:
-            raise Mistake(
+            raise UserError(
                 f"the loss on the learnt tokens of this row's beginning is {found:.3f}, but by the model's own scores it is "
                 f"{wanted:.3f}: Luthier cannot train this kind of model. Use another one.",
                 where=piece.place,

@@ -11,7 +11,7 @@ import yaml
 
 import thinking
 from luthier.chat import Message
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.evaluate.benchmark import Exam, shapes, sit
 from luthier.model import generate, loading
 from luthier.model.loading import LanguageModel
@@ -207,17 +207,17 @@ def test_chat_puts_questions_in_the_model_s_template(lm: LanguageModel, tmp_path
     [
         (
             ["arc_esy"],
-            Mistake,
+            UserError,
             r'--tasks: unknown task "arc_esy", did you mean "arc_easy"\? Known are the tasks of lm-eval',
         ),
-        (["nothing.yaml"], Mistake, "nothing.yaml: no such task file"),
-        (["nothing.jsonl"], Mistake, "nothing.jsonl: no such file or folder"),
-        ([], Mistake, "no task is named"),
-        (["arc_easy"], EnvironmentMistake, r"arc_easy: cannot get the task's data .*or give a file of questions"),
+        (["nothing.yaml"], UserError, "nothing.yaml: no such task file"),
+        (["nothing.jsonl"], UserError, "nothing.jsonl: no such file or folder"),
+        ([], UserError, "no task is named"),
+        (["arc_easy"], MachineError, r"arc_easy: cannot get the task's data .*or give a file of questions"),
     ],
 )
 def test_a_task_that_is_not_there_is_a_message(
-    words: list[str], kind: type[Mistake], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], kind: type[UserError], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from luthier.evaluate.benchmark import tasks
 
@@ -230,7 +230,7 @@ def test_a_damaged_task_file_is_a_message(tmp_path: Path) -> None:
     from luthier.evaluate.benchmark import tasks
 
     (tmp_path / "bad.yaml").write_text("task: bad\noutput_type: [\n")
-    with pytest.raises(Mistake, match=r"bad.yaml: lm-eval cannot load this task"):
+    with pytest.raises(UserError, match=r"bad.yaml: lm-eval cannot load this task"):
         tasks.load([str(tmp_path / "bad.yaml")])
 
 
@@ -238,7 +238,7 @@ def test_the_same_task_twice_is_a_message(tmp_path: Path) -> None:
     from luthier.evaluate.benchmark import tasks
 
     path = str(write(tmp_path, "quiz.jsonl", ARC))
-    with pytest.raises(Mistake, match='the task "quiz" is named twice'):
+    with pytest.raises(UserError, match='the task "quiz" is named twice'):
         tasks.load([path, path])
 
 

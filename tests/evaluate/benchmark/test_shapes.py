@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.benchmark import shapes
 
 from .questions import ARC, HELLASWAG, MMLU, TRUTHFULQA, Rows, write
@@ -97,24 +97,24 @@ def changed(rows: Rows, **values: Any) -> Rows:
     ],
 )
 def test_what_is_wrong_with_a_row_is_said_with_its_line(tmp_path: Path, rows: Rows, message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         shapes.read(write(tmp_path, "mine.jsonl", rows))
 
 
 def test_a_file_of_another_shape_is_told_the_shapes(tmp_path: Path) -> None:
     path = write(tmp_path, "mine.jsonl", [{"prompt": "a", "reply": "b"}])
     with pytest.raises(
-        Mistake, match=r"found the columns prompt, reply. Expected one of TruthfulQA: .*; ARC: question, ch"
+        UserError, match=r"found the columns prompt, reply. Expected one of TruthfulQA: .*; ARC: question, ch"
     ):
         shapes.read(path)
 
 
 def test_an_empty_file_has_no_questions(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("")
-    with pytest.raises(Mistake, match="the file is empty"):
+    with pytest.raises(UserError, match="the file is empty"):
         shapes.read(tmp_path / "mine.jsonl")
     (tmp_path / "mine.csv").write_text("question,choices,answer\n")
-    with pytest.raises(Mistake, match="the file has no rows"):
+    with pytest.raises(UserError, match="the file has no rows"):
         shapes.read(tmp_path / "mine.csv")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from luthier.chat import Conversation
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import guards
 from luthier.evaluate.guards import (
     BASE,
@@ -266,9 +266,9 @@ def test_a_program_that_reads_labels_is_not_asked_about_mars() -> None:
 
 
 def test_unknown_guards_and_bad_patterns_are_mistakes() -> None:
-    with pytest.raises(Mistake, match=r'evaluate\.guards: unknown guard "forgeting", did you mean "forgetting"\?'):
+    with pytest.raises(UserError, match=r'evaluate\.guards: unknown guard "forgeting", did you mean "forgetting"\?'):
         guards.check(Evaluate(guards=("forgeting",)))
-    with pytest.raises(Mistake, match=r"evaluate\.refusal: not a regular expression"):
+    with pytest.raises(UserError, match=r"evaluate\.refusal: not a regular expression"):
         guards.check(Evaluate(refusal="["))
 
 
@@ -298,5 +298,5 @@ def test_a_users_facts_and_questions_are_read_and_kept(tmp_path: Path) -> None:
 )
 def test_a_fact_that_cannot_be_used_is_a_mistake(tmp_path: Path, row: dict[str, str], message: str) -> None:
     (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         read_own(Evaluate(facts=tmp_path / "f.jsonl"))

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from luthier.chat import Message
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.model.replies import THINKING, Said
 from luthier.recipe import Endpoint as Settings
 
@@ -61,9 +61,9 @@ class Endpoint:
         parts = urlsplit(settings.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             expected = "expected an address such as http://localhost:8000/v1"
-            raise Mistake(f'found "{settings.url}", {expected}.', where=f"{where}.url")
+            raise UserError(f'found "{settings.url}", {expected}.', where=f"{where}.url")
         if settings.key_env and not os.environ.get(settings.key_env):
-            raise Mistake(
+            raise UserError(
                 f'the environment variable "{settings.key_env}" is not set; put the key there, it is never stored.',
                 where=f"{where}.key_env",
             )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.evaluate.benchmark.card import Card, keep
 from luthier.evaluate.benchmark.card import record as _record
 from luthier.evaluate.benchmark.results import TaskResult, gather
@@ -48,9 +48,9 @@ class Exam:
 
 
 def harness_version() -> str:
-    """lm-eval's version; a Mistake with the line that installs it where it is missing."""
+    """lm-eval's version; a UserError with the line that installs it where it is missing."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise EnvironmentMistake(
+        raise MachineError(
             "this command runs EleutherAI's lm-eval, which is not installed. Install it with: "
             "pip install 'luthier[benchmark]'",
             where="luthier benchmark",

@@ -16,7 +16,7 @@ from luthier.data.files import find
 from luthier.data.sources import KINDS, PACKED
 from luthier.data.tables import shown
 from luthier.data.values import Row
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 Doc = dict[str, Any]
 Config = dict[str, Any]
@@ -68,10 +68,10 @@ def is_data_file(word: str) -> bool:
 
 
 def read(path: Path) -> list[LocalTask]:
-    """The tasks of a file: one, or two for TruthfulQA's; raises a Mistake with the place of the first row that does not fit."""
+    """The tasks of a file: one, or two for TruthfulQA's; raises UserError with the place of the first row that does not fit."""
     rows = list(find(path).rows())
     if not rows:
-        raise Mistake("the file has no rows; expected at least one question.", where=str(path))
+        raise UserError("the file has no rows; expected at least one question.", where=str(path))
     shape = _recognise(rows[0], path)
     docs = []
     for row in rows:
@@ -79,9 +79,9 @@ def read(path: Path) -> list[LocalTask]:
         try:
             docs.append(shape.read(values) | {"place": row.place})
         except Unreadable as fault:
-            raise Mistake(f"{fault} Put this row right or remove it.", where=row.place) from None
+            raise UserError(f"{fault} Put this row right or remove it.", where=row.place) from None
         except KeyError as missing:
-            raise Mistake(
+            raise UserError(
                 f"the row has no {missing} as {shape.name}-shaped rows need; the first row has it.", where=row.place
             ) from None
     name = re.sub(r"\W+", "_", path.name.split(".")[0]) or "task"
@@ -91,7 +91,7 @@ def read(path: Path) -> list[LocalTask]:
         if all(column in doc for doc in docs for column in variant.columns)
     ]
     if not tasks:
-        raise Mistake(f"no column of answers that all rows have; expected {_expected(shape)}.", where=str(path))
+        raise UserError(f"no column of answers that all rows have; expected {_expected(shape)}.", where=str(path))
     return tasks
 
 
@@ -101,7 +101,7 @@ def _recognise(row: Row, path: Path) -> Shape:
         if any(names.issuperset(columns) for columns in shape.columns):
             return shape
     known = "; ".join(f"{shape.name}: {_expected(shape)}" for shape in SHAPES)
-    raise Mistake(
+    raise UserError(
         f"not the shape of a benchmark that Luthier knows: found the columns {shown(sorted(names))}. Expected one of {known}. "
         "Rename the columns, or describe the file in a task file of lm-eval's (YAML).",
         where=str(path),

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from lm_eval.tasks import TaskManager
 
-from luthier.errors import EnvironmentMistake, Mistake, nearest
+from luthier.errors import MachineError, UserError, nearest
 from luthier.evaluate.benchmark import shapes
 from luthier.evaluate.benchmark.shapes import LocalTask
 
@@ -27,26 +27,26 @@ SEED, NUMPY_SEED, FEWSHOT_SEED = 0, 1234, 1234
 def load(words: Sequence[str], folder: Path | None = None) -> dict[str, Task]:
     """The tasks by name; of a group or a tag, all of its tasks. Their data is read here, from disk or from the hub."""
     if folder is not None and not folder.is_dir():
-        raise Mistake("no such folder of task files.", where=str(folder))
+        raise UserError("no such folder of task files.", where=str(folder))
     found: dict[str, Task] = {}
     index = _Index(folder)
     with seeded():
         for word in words:
             for name, task in _tasks(word, index).items():
                 if name in found:
-                    raise Mistake(f'the task "{name}" is named twice; name it once.', where="--tasks")
+                    raise UserError(f'the task "{name}" is named twice; name it once.', where="--tasks")
                 found[name] = task
     if not found:
-        raise Mistake(
+        raise UserError(
             "no task is named; expected names or files, such as --tasks arc_easy,my_questions.jsonl.", where="--tasks"
         )
     for name, task in found.items():
         if getattr(task, "UNSAFE_CODE", False) or getattr(task.config, "unsafe_code", False):
-            raise Mistake(
+            raise UserError(
                 "this task runs code that the model writes, which Luthier does not do. Leave it out.", where=name
             )
         if getattr(task, "MULTIMODAL", False):
-            raise Mistake("this task shows pictures or sounds; Luthier's models read text. Leave it out.", where=name)
+            raise UserError("this task shows pictures or sounds; Luthier's models read text. Leave it out.", where=name)
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
     return found
@@ -87,7 +87,7 @@ def _tasks(word: str, index: _Index) -> dict[str, Task]:
         return {task.name: _build(task, index) for task in shapes.read(Path(word))}
     if Path(word).suffix in (".yaml", ".yml"):
         if not Path(word).is_file():
-            raise Mistake("no such task file.", where=word)
+            raise UserError("no such task file.", where=word)
         return _loaded(word, index.manager(own=False))
     for own in (False, True):
         manager = index.manager(own=own)
@@ -98,7 +98,7 @@ def _tasks(word: str, index: _Index) -> dict[str, Task]:
     guess = nearest(word, known)
     hint = f', did you mean "{guess}"?' if guess else "."
     where = f' and those in "{index.folder}"' if index.folder else ""
-    raise Mistake(
+    raise UserError(
         f'unknown task "{word}"{hint} Known are the tasks of lm-eval (`lm-eval ls tasks` lists them){where}, a task file '
         "(.yaml), and a file of questions (.jsonl, .csv) in the shape of ARC, HellaSwag, MMLU or TruthfulQA.",
         where="--tasks",
@@ -110,13 +110,13 @@ def _loaded(word: str, manager: TaskManager) -> dict[str, Task]:
     try:
         return dict(manager.load([word])["tasks"])
     except (OSError, datasets.exceptions.DatasetsError) as error:
-        raise EnvironmentMistake(
+        raise MachineError(
             f"cannot get the task's data ({_first_line(error)}). Check the network (HF_HUB_OFFLINE, HF_DATASETS_OFFLINE) "
             "or the paths in its task file, or give a file of questions, such as --tasks questions.jsonl.",
             where=word,
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, yaml.YAMLError) as error:
-        raise Mistake(f"lm-eval cannot load this task: {_first_line(error)}.", where=word) from error
+        raise UserError(f"lm-eval cannot load this task: {_first_line(error)}.", where=word) from error
 
 
 def _first_line(error: Exception) -> str:

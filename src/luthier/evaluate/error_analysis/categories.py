@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from luthier.data.dataset import Item
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import metrics, text_features
 from luthier.evaluate.error_analysis.spelling import Spelling
 from luthier.model.replies import THINKING
@@ -259,18 +259,18 @@ def own_categories(named: Mapping[str, str]) -> dict[str, Category]:
 def _own(name: str, text: str) -> Category:
     where = f"evaluate.errors.{name}"
     if name in CATEGORIES:
-        raise Mistake(f'"{name}" is a category of ours; give yours another name.', where=where)
+        raise UserError(f'"{name}" is a category of ours; give yours another name.', where=where)
     if _DOTTED.fullmatch(text):
         module, _, function = text.partition(":")
         try:
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
-            raise Mistake(f"cannot load {text}: {error}.", where=where) from None
+            raise UserError(f"cannot load {text}: {error}.", where=where) from None
         return Category(f"by {text}", lambda line, data: _called(found, line, where), _advise_own)
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise Mistake(f'not a regular expression: {error}; found "{text}".', where=where) from None
+        raise UserError(f'not a regular expression: {error}; found "{text}".', where=where) from None
     return Category(f"matches {text}", lambda line, data: _matched(pattern, line["answer"]), _advise_own)
 
 
@@ -280,7 +280,7 @@ def _called(function: Callable[[str, str], object], line: Line, where: str) -> s
     except Exception as error:
         shown = json.dumps(line["answer"][:60], ensure_ascii=False)
         told = f"the function failed for the answer {shown}: {type(error).__name__}: {error}."
-        raise Mistake(told, where=where) from error
+        raise UserError(told, where=where) from error
 
 
 def _matched(pattern: re.Pattern[str], answer: str) -> str | None:

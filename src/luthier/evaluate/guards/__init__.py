@@ -58,7 +58,7 @@ GUARDS: dict[str, Guard] = {
 
 
 def check(settings: Evaluate) -> Own:
-    """The user's own material; raises a Mistake for an unknown guard, a bad pattern or a file that cannot be used."""
+    """The user's own material; raises a UserError for an unknown guard, a bad pattern or a file that cannot be used."""
     for name in settings.guards or ():
         choose("guard", name, GUARDS, where="evaluate.guards")
     refusal_pattern(settings.refusal)

@@ -12,7 +12,7 @@ from luthier.data.dataset import Item
 from luthier.data.files import read_rows
 from luthier.data.questions import read as read_questions
 from luthier.data.values import as_text
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.guards.finding import Finding
 from luthier.recipe import Evaluate
 
@@ -138,7 +138,7 @@ def of_arm(notes: Sequence[Line], arm: str) -> dict[str, Line]:
 
 
 def read_own(settings: Evaluate) -> Own:
-    """The user's out-of-scope questions and facts; raises a Mistake that names the row which cannot be used."""
+    """The user's out-of-scope questions and facts; raises a UserError that names the row which cannot be used."""
     asked: list[str] = []
     if settings.out_of_scope is not None:
         asked = [messages[-1].content for messages in read_questions(settings.out_of_scope)]
@@ -152,12 +152,12 @@ def _facts(path: Path) -> list[Fact]:
         values = {name: as_text(value).strip() for name, value in row.values.items()}
         if missing := [name for name in ("question", "answer") if not values.get(name)]:
             told = f"a fact needs a question and an answer; {' and '.join(missing)} missing here."
-            raise Mistake(f"{told} Further columns: old_answer, neighbour.", where=row.place)
+            raise UserError(f"{told} Further columns: old_answer, neighbour.", where=row.place)
         neighbour = values.get("neighbour", "").casefold()
         if neighbour not in {"", "true", "false", "1", "0", "yes", "no"}:
-            raise Mistake(f'neighbour should be true or false, found "{neighbour}".', where=row.place)
+            raise UserError(f'neighbour should be true or false, found "{neighbour}".', where=row.place)
         old = values.get("old_answer", "")
         facts.append(Fact(values["question"], values["answer"], old, neighbour in {"true", "1", "yes"}))
     if not facts:
-        raise Mistake("no facts in it; expected a row for each, with question and answer.", where=str(path))
+        raise UserError("no facts in it; expected a row for each, with question and answer.", where=str(path))
     return facts

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from scipy import stats
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import statistics
 from luthier.runs.durable import append_json_lines, read_json_lines
 
@@ -151,14 +151,14 @@ def _ask(judge: Judge, batch: Sequence[Pair]) -> list[tuple[str, str]]:
     places = batch[0].place if len(batch) == 1 else f"{batch[0].place} … {batch[-1].place}"
     try:
         replies = list(judge.ask(prompts))
-    except Mistake:
+    except UserError:
         raise
     except Exception as error:
-        raise Mistake(f'the judge "{judge.name}" failed: {type(error).__name__}: {error}.', where=places) from error
+        raise UserError(f'the judge "{judge.name}" failed: {type(error).__name__}: {error}.', where=places) from error
     if len(replies) != len(prompts) or not all(isinstance(reply, str) for reply in replies):
         kinds = sorted({type(reply).__name__ for reply in replies})
         found = f'the judge "{judge.name}" gave {len(replies)} replies ({", ".join(kinds)}) to {len(prompts)} prompts'
-        raise Mistake(f"{found}; expected a text for each.", where=places)
+        raise UserError(f"{found}; expected a text for each.", where=places)
     return list(zip(replies[::2], replies[1::2], strict=True))
 
 
@@ -196,14 +196,14 @@ def summary(
 
     `human` has people's winners by item ("tuned", "prompt" or "tie"). Position consistency is the share of pairs whose
     two orders agree; the length correlation is Spearman's, between how much longer the tuned answer is and whether it
-    won. Raises Mistake where no reply could be read, or a human label is none.
+    won. Raises UserError where no reply could be read, or a human label is none.
     """
     if not rulings:
-        raise Mistake("no pairs to judge; the two arms have no answered question in common.", where="evaluate.judge")
+        raise UserError("no pairs to judge; the two arms have no answered question in common.", where="evaluate.judge")
     read = [ruling for ruling in rulings if ruling.outcome is not None]
     if not read:
         told = f'none of the replies of the judge "{judge}" to {len(rulings)} pairs could be read; {_NEEDED}'
-        raise Mistake(f"{told}. Look into judgements.jsonl, and name a larger model.", where="evaluate.judge")
+        raise UserError(f"{told}. Look into judgements.jsonl, and name a larger model.", where="evaluate.judge")
     won = Counter(ruling.outcome for ruling in read)
     points = {"tuned": (1.0, 0.0), "prompt": (0.0, 1.0), "tie": (0.5, 0.5)}
     tuned, prompt = zip(*(points[str(ruling.outcome)] for ruling in read), strict=True)
@@ -244,7 +244,7 @@ def _agreement(read: Sequence[Ruling], human: Mapping[str, str]) -> dict[str, An
     for item, label in human.items():
         if label not in ("tuned", "prompt", "tie"):
             told = f'the human label of item {item} is "{label}"; expected "tuned", "prompt" or "tie".'
-            raise Mistake(told, where="evaluate.judge")
+            raise UserError(told, where="evaluate.judge")
     both = [(str(ruling.outcome), human[ruling.item]) for ruling in read if ruling.item in human]
     if not both:
         return {"labels": 0, "agreement": None, "kappa": None}

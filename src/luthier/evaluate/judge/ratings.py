@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.statistics import unseen
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ class Rating:
 
 
 def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES) -> list[Rating]:
-    """Every player's rating, the best first; a Mistake where the votes do not tie all players together.
+    """Every player's rating, the best first; a UserError where the votes do not tie all players together.
 
     P(i beats j) = 1 / (1 + 10^((r_j − r_i)/400)) (Bradley & Terry 1952, Biometrika 39:324), a tie counting as half a win
     for each. Intervals are percentiles of a bootstrap over items, or over votes that name none; where all of these say the
@@ -80,10 +80,10 @@ def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resa
 def _check(votes: Sequence[Vote], names: Sequence[str]) -> None:
     """Refuses votes that cannot be rated together."""
     if not votes:
-        raise Mistake("no votes; a rating needs at least one comparison between two players.")
+        raise UserError("no votes; a rating needs at least one comparison between two players.")
     for vote in votes:
         if vote.first == vote.second:
-            raise Mistake(f'"{vote.first}" is compared with itself; a vote needs two players.')
+            raise UserError(f'"{vote.first}" is compared with itself; a vote needs two players.')
     leader = {name: name for name in names}
 
     def lead(name: str) -> str:
@@ -98,7 +98,7 @@ def _check(votes: Sequence[Vote], names: Sequence[str]) -> None:
         circles.setdefault(lead(name), []).append(name)
     if len(circles) > 1:
         told = "; ".join(", ".join(circle) for circle in circles.values())
-        raise Mistake(
+        raise UserError(
             f"the players fall into {len(circles)} circles that were never compared with each other ({told}), so no scale "
             "is common to them. Add votes between the circles, or rate each by itself."
         )

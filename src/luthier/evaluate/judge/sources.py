@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from luthier.chat import Message
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.evaluate.answers.endpoint import apart
 from luthier.evaluate.judge.pairwise import Judge
 from luthier.model import loading, reference, replies
@@ -30,14 +30,14 @@ def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
     if name.startswith(("http://", "https://")):
         url, _, model = name.partition("#")
         if not model:
-            raise Mistake(f'which model of {url}? Write "{url}#its-name".', where=_WHERE)
+            raise UserError(f'which model of {url}? Write "{url}#its-name".', where=_WHERE)
         return endpoint(url, model, max_tokens=max_new_tokens)
     if ":" in name:
         module_name, _, function_name = name.partition(":")
         try:
             function = getattr(importlib.import_module(module_name), function_name)
         except (ImportError, AttributeError) as error:
-            raise Mistake(f'cannot load the judge "{name}": {error}.', where=_WHERE) from None
+            raise UserError(f'cannot load the judge "{name}": {error}.', where=_WHERE) from None
         return Judge.of(function, name)
     return local(loading.load(name), max_new_tokens=max_new_tokens)
 
@@ -59,7 +59,7 @@ def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
         longest = max(map(len, ids))
         if longest + room.tokens > lm.context:
             told = f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge looks back on {lm.context:,}"
-            raise Mistake(f"{told}. Name a judge with a longer context.", where=_WHERE)
+            raise UserError(f"{told}. Name a judge with a longer context.", where=_WHERE)
         return [said.text for said in replies.ask(lm, ids, room)]
 
     return Judge(lm.name, ask)
@@ -86,16 +86,14 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
             with error:
                 said = error.read(200).decode("utf-8", "replace").strip()
             told = f"the judge's endpoint answered {error.code} {error.reason}: {said}"
-            raise EnvironmentMistake(f"{told}. Check the address, the model's name and {KEY}.", where=address) from None
+            raise MachineError(f"{told}. Check the address, the model's name and {KEY}.", where=address) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             told = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
-            raise EnvironmentMistake(f"{told} What it has judged is kept; run again to go on.", where=address) from None
+            raise MachineError(f"{told} What it has judged is kept; run again to go on.", where=address) from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             told = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
-            raise EnvironmentMistake(
-                f"{told} Is the address the part before /chat/completions?", where=address
-            ) from None
+            raise MachineError(f"{told} Is the address the part before /chat/completions?", where=address) from None
         return reply
 
     return Judge.of(ask, f"{model} at {url}")

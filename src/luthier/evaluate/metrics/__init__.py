@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import Mistake, unknown
+from luthier.errors import UserError, unknown
 from luthier.evaluate.metrics import custom, labels, objects
 from luthier.evaluate.metrics.choice import ALSO, MetricChoice, choose_metric
 from luthier.evaluate.metrics.labels import accuracy
@@ -65,14 +65,14 @@ METRICS: dict[str, Metric] = {
 
 def _with_schema(settings: Settings) -> Metric:
     if settings.json_schema is None:
-        raise Mistake('"schema_valid" needs a schema: name its file.', where="evaluate.json_schema")
+        raise UserError('"schema_valid" needs a schema: name its file.', where="evaluate.json_schema")
     return schema_valid(settings.json_schema)
 
 
 def _with_embedder(settings: Settings) -> Metric:
     if settings.embedder is None:
         told = '"similarity" needs a sentence-embedding model: name its folder.'
-        raise Mistake(told, where="evaluate.embedder")
+        raise UserError(told, where="evaluate.embedder")
     return similarity(settings.embedder)
 
 
@@ -146,11 +146,11 @@ def scorers(name: str, settings: Settings = PLAIN) -> dict[str, Metric]:
 
 
 def score(metrics: Mapping[str, Metric], answer: str, reference: str, *, place: str) -> dict[str, float]:
-    """The answer's score by each metric; a metric that fails raises a Mistake that names `place`, the item's own."""
+    """The answer's score by each metric; a metric that fails raises a UserError that names `place`, the item's own."""
     try:
         return {name: metric(answer, reference) for name, metric in metrics.items()}
-    except Mistake as mistake:
-        raise Mistake(mistake.message, where=place) from mistake
+    except UserError as error:
+        raise UserError(error.message, where=place) from error
 
 
 def aggregated(name: str) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.metrics import labels, normalization
 from luthier.evaluate.metrics.numeric import are_numbers
 from luthier.evaluate.metrics.objects import is_object
@@ -42,7 +42,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
     text. Letters that are labels in both cases (m and M) are compared exactly.
     """
     if not references:
-        raise Mistake(
+        raise UserError(
             "no reference answers to choose a metric from; the test split needs at least 2 questions.", where=where
         )
     objects = sum(is_object(reference) for reference in references) / len(references)
@@ -55,7 +55,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
     closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
     if closed and len(kinds) == 1:
         told = labels.one_class(references[0].strip(), len(references))
-        raise Mistake(f"{told}. Add rows with other answers.", where=where)
+        raise UserError(f"{told}. Add rows with other answers.", where=where)
     classes = closed and len(kinds) <= CLASSES_AT_MOST and all(kind.isdecimal() for kind in kinds)
     if are_numbers(references) and not classes:
         return MetricChoice("number", "the reference answers are numbers")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from luthier.data.words import folded
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 OTHER = "other answers"
 _NO_LABEL = "\0"
@@ -35,7 +35,7 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     single class every answer that names it is right, which a note says, since no number shows it.
     """
     if not references:
-        raise Mistake("no answers to count labels in; the arm has answered nothing.")
+        raise UserError("no answers to count labels in; the arm has answered nothing.")
     spelled: dict[str, str] = {}
     for reference in references:
         spelled.setdefault(label_of(reference), reference.strip())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 
 
 class Likelihood(NamedTuple):
@@ -21,12 +21,12 @@ class Likelihood(NamedTuple):
 
 
 def together(parts: Iterable[Likelihood]) -> Likelihood:
-    """Many texts as one; raises Mistake for a log-likelihood that is no finite number."""
+    """Many texts as one; raises UserError for a log-likelihood that is no finite number."""
     listed = list(parts)
     for number, part in enumerate(listed, 1):
         if not math.isfinite(part.total):
             told = f"the log-likelihood of text {number} of {len(listed)} is {part.total}; expected a finite number."
-            raise Mistake(f"{told} Is the model sound? Its answers would show it.")
+            raise UserError(f"{told} Is the model sound? Its answers would show it.")
     return Likelihood(
         math.fsum(part.total for part in listed), sum(part.tokens for part in listed), sum(part.size for part in listed)
     )
@@ -35,7 +35,7 @@ def together(parts: Iterable[Likelihood]) -> Likelihood:
 def perplexity(likelihood: Likelihood) -> float:
     """exp of the mean negative log-likelihood of a token; comparable between models with the same tokenizer only."""
     if likelihood.tokens < 1:
-        raise Mistake("no tokens to take a perplexity of; the answers are empty.")
+        raise UserError("no tokens to take a perplexity of; the answers are empty.")
     mean = -likelihood.total / likelihood.tokens
     return math.exp(mean) if mean < 700 else math.inf
 
@@ -43,7 +43,7 @@ def perplexity(likelihood: Likelihood) -> float:
 def bits_per_byte(likelihood: Likelihood) -> float:
     """Negative log-likelihood in bits over the text's bytes; comparable between any two models."""
     if likelihood.size < 1:
-        raise Mistake("no bytes to take bits per byte of; the answers are empty.")
+        raise UserError("no bytes to take bits per byte of; the answers are empty.")
     return -likelihood.total / math.log(2) / likelihood.size
 
 
@@ -74,11 +74,11 @@ def choose(log_likelihoods: Sequence[float], options: Sequence[str]) -> Choice:
     """
     if len(log_likelihoods) != len(options) or not options:
         told = f"found {len(log_likelihoods)} log-likelihoods for {len(options)} options; expected one for each."
-        raise Mistake(told)
+        raise UserError(told)
     if not all(map(math.isfinite, log_likelihoods)):
-        raise Mistake(f"found log-likelihoods {list(log_likelihoods)}; expected finite numbers.")
+        raise UserError(f"found log-likelihoods {list(log_likelihoods)}; expected finite numbers.")
     if not all(options):
-        raise Mistake("an option is empty, so its likelihood cannot be divided by its length; give it a text.")
+        raise UserError("an option is empty, so its likelihood cannot be divided by its length; give it a text.")
     sums = np.array(log_likelihoods)
     characters = np.array([len(option) for option in options], dtype=np.float64)
     sizes = np.array([len(option.encode()) for option in options], dtype=np.float64)

@@ -13,7 +13,7 @@ from jsonschema import exceptions, validators
 from scipy.optimize import linear_sum_assignment
 
 from luthier.data.words import folded
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.metrics.numeric import close
 from luthier.evaluate.metrics.texts import exact_match
 
@@ -29,26 +29,26 @@ def schema_valid(file: Path) -> Callable[[str, str], float]:
     """The metric that is 1 if the whole answer, a ```json fence taken off, is JSON that keeps to the schema in this file.
 
     The draft is the one that the schema's `$schema` names, else the newest; formats such as "date" are checked.
-    Raises Mistake for a file that is no JSON Schema.
+    Raises UserError for a file that is no JSON Schema.
     """
     try:
         schema = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Mistake("no such file; expected a JSON Schema.", where=f"evaluate.json_schema: {file}") from None
+        raise UserError("no such file; expected a JSON Schema.", where=f"evaluate.json_schema: {file}") from None
     except (OSError, ValueError) as error:
         told = f"not JSON: {error}. Expected a JSON Schema in UTF-8."
-        raise Mistake(told, where=f"evaluate.json_schema: {file}") from None
+        raise UserError(told, where=f"evaluate.json_schema: {file}") from None
     if not isinstance(schema, dict):
         told = (
             f"not a JSON Schema: found a {type(schema).__name__}, expected an object. Mend the file, or leave it out."
         )
-        raise Mistake(told, where=f"evaluate.json_schema: {file}")
+        raise UserError(told, where=f"evaluate.json_schema: {file}")
     kind = validators.validator_for(schema)
     try:
         kind.check_schema(schema)
     except exceptions.SchemaError as error:
         told = f"not a JSON Schema: {error.message} (at {error.json_path}). Mend the schema, or leave the setting out."
-        raise Mistake(told, where=f"evaluate.json_schema: {file}") from None
+        raise UserError(told, where=f"evaluate.json_schema: {file}") from None
     validator = kind(schema, format_checker=kind.FORMAT_CHECKER)
 
     def metric(answer: str, reference: str) -> float:

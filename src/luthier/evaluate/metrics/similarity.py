@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate.metrics.texts import exact_match
 from luthier.model import weights
 from luthier.model.device import pick_device
@@ -45,7 +45,7 @@ def _embedder(folder: Path) -> tuple[Embed, Callable[[str, str], bool]]:
     """Texts → embeddings of length 1; and whether two texts are one to the encoder for want of words or of room."""
     if not (folder / "config.json").is_file():
         told = "no model there; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
-        raise Mistake(told, where=f"evaluate.embedder: {folder}")
+        raise UserError(told, where=f"evaluate.embedder: {folder}")
     where = f"evaluate.embedder: {folder}"
     tokenizer, model = read_tokenizer(folder, where), weights.read_encoder(folder, where)
     device = pick_device()

@@ -11,7 +11,7 @@ from typing import Literal
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
-from luthier.errors import Mistake, choose, unknown
+from luthier.errors import UserError, choose, unknown
 from luthier.evaluate.prompts import demonstrations
 from luthier.evaluate.prompts.passages import Passage
 from luthier.evaluate.prompts.retrieval import Index
@@ -121,14 +121,14 @@ def resolve(name: str, endpoints: Mapping[str, Endpoint] | None = None) -> Arm:
     try:
         return Arm(getattr(importlib.import_module(module), function))
     except (ImportError, AttributeError) as error:
-        raise Mistake(f'cannot load the arm "{name}": {error}.', where="evaluate.arms") from None
+        raise UserError(f'cannot load the arm "{name}": {error}.', where="evaluate.arms") from None
 
 
 def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None) -> dict[str, Arm]:
     """The arms of these names; a verdict needs the tuned model and at least one prompt on the base model."""
     found = {name: resolve(name, endpoints) for name in names}
     if TUNED not in found or all(arm.who != "base" for arm in found.values()):
-        raise Mistake(
+        raise UserError(
             f'a verdict needs "{TUNED}" and at least one other arm that prompts the base model, such as zero-shot.',
             where="evaluate.arms",
         )
@@ -136,13 +136,15 @@ def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None
 
 
 def sent(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tuple[Message, ...], list[int]]:
-    """What an arm sends for an item, as messages and as tokens; where the template refuses, the Mistake names both."""
+    """What an arm sends for an item, as messages and as tokens; where the template refuses, the UserError names both."""
     try:
         messages = prompt(item)
         return messages, template.prompt(messages)
-    except Mistake as mistake:
-        told = f'{mistake.message} This is what the arm "{arm}" sends for this row'
-        raise Mistake(f"{told}; leave the arm out of evaluate.arms, or use another model.", where=item.place) from None
+    except UserError as user_error:
+        told = f'{user_error.message} This is what the arm "{arm}" sends for this row'
+        raise UserError(
+            f"{told}; leave the arm out of evaluate.arms, or use another model.", where=item.place
+        ) from None
 
 
 def secondary(names: Iterable[str], *, against: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.data.dataset import Item
-from luthier.errors import EnvironmentMistake
+from luthier.errors import MachineError
 from luthier.runs.durable import append_json_lines, read_json_lines, write_atomic
 
 COMPONENT = "instruction"
@@ -45,7 +45,7 @@ def installed() -> None:
     try:
         import gepa  # noqa: F401
     except ImportError:
-        raise EnvironmentMistake(
+        raise MachineError(
             'the arm "optimised" needs the package gepa: pip install "luthier[optimise]". Or leave the arm out.',
             where="evaluate.arms",
         ) from None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from luthier.data.files import read_rows
-from luthier.errors import EnvironmentMistake, Mistake
+from luthier.errors import MachineError, UserError
 from luthier.runs.durable import read_json_lines, write_atomic
 
 WORDS = 200  # of a passage: long enough to hold a thought, short enough that four fit beside a question
@@ -35,7 +35,7 @@ def read(path: Path) -> list[Passage]:
         Passage(place, piece) for file in _files(path) for place, text in _texts(file, path) for piece in cut(text)
     ]
     if not passages:
-        raise Mistake("the documents hold no text; expected at least a sentence.", where=str(path))
+        raise UserError("the documents hold no text; expected at least a sentence.", where=str(path))
     return passages
 
 
@@ -84,16 +84,16 @@ def _units(text: str) -> Iterator[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files to read; a Mistake where there are none."""
+    """The files to read; a UserError where there are none."""
     if not path.exists():
-        raise Mistake(f'no such file or folder: "{path}". Expected documents ({KNOWN}).', where=KEY)
+        raise UserError(f'no such file or folder: "{path}". Expected documents ({KNOWN}).', where=KEY)
     if path.is_file():
         if path.suffix.lower() not in (*_TEXTS, *_ROWS):
-            raise Mistake(f'cannot read documents from "{path.name}". Expected {KNOWN}, or a folder.', where=KEY)
+            raise UserError(f'cannot read documents from "{path.name}". Expected {KNOWN}, or a folder.', where=KEY)
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*_TEXTS, *_ROWS) and file.is_file())
     if not found:
-        raise Mistake(f'no document in the folder "{path}". Expected files in {KNOWN}.', where=KEY)
+        raise UserError(f'no document in the folder "{path}". Expected files in {KNOWN}.', where=KEY)
     return found
 
 
@@ -111,6 +111,6 @@ def _texts(file: Path, root: Path) -> Iterator[tuple[str, str]]:
     try:
         yield name, file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise Mistake("the document is not in UTF-8; save it as UTF-8.", where=str(file)) from None
+        raise UserError("the document is not in UTF-8; save it as UTF-8.", where=str(file)) from None
     except OSError as error:
-        raise EnvironmentMistake(f"the document cannot be read: {error.strerror}.", where=str(file)) from None
+        raise MachineError(f"the document cannot be read: {error.strerror}.", where=str(file)) from None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luthier.errors import Mistake, unknown
+from luthier.errors import UserError, unknown
 from luthier.evaluate import metrics, statistics
 from luthier.evaluate.answers.samples import averaged
 from luthier.evaluate.metrics import BITS_PER_BYTE, label
@@ -141,7 +141,7 @@ def best_prompt_arm(dev_answers: Sequence[Line]) -> tuple[str, dict[str, float]]
     """The prompt arm with the highest mean score, and all their means; of equals the one with fewer prompt tokens."""
     arms = {arm: lines for arm, lines in by_arm(dev_answers).items() if arm != TUNED_ARM}
     if not arms:
-        raise Mistake("no prompt arm has answered; name at least one, such as zero-shot.", where="evaluate.arms")
+        raise UserError("no prompt arm has answered; name at least one, such as zero-shot.", where="evaluate.arms")
     _same_items(arms, where=_DEV_ANSWERS)
     means = {arm: _mean(lines, "score") for arm, lines in arms.items()}
     best = min(arms, key=lambda arm: (-round(means[arm], 9), _mean(arms[arm], "prompt_tokens")))
@@ -169,7 +169,7 @@ def assemble(
     for line in (*answers, *dev_answers):
         if not math.isfinite(line["score"]):
             found = f'the metric "{metric}" gave {line["score"]} for the answer of the arm "{line["arm"]}"'
-            raise Mistake(f"{found}; expected a finite number. Check the metric.", where=line["place"])
+            raise UserError(f"{found}; expected a finite number. Check the metric.", where=line["place"])
     questions, sampling = averaged(answers)
     arms = by_arm(questions)
     _same_items(arms, where=_ANSWERS)
@@ -226,10 +226,10 @@ def _same_items(arms: Mapping[str, Sequence[Line]], *, where: str) -> None:
         answered = {line["item"] for line in lines}
         if len(answered) < len(lines):
             found = f'the arm "{arm}" has {len(lines)} answers to {len(answered)} questions'
-            raise Mistake(f"{found}; expected one each. Move the file away and run again.", where=where)
+            raise UserError(f"{found}; expected one each. Move the file away and run again.", where=where)
         if missing := [place for item, place in asked.items() if item not in answered]:
             found = f'the arm "{arm}" lacks {len(missing)} of {len(asked)} questions, the first is {missing[0]}'
-            raise Mistake(f"{found}; a paired comparison needs them all. Run again to ask the rest.", where=where)
+            raise UserError(f"{found}; a paired comparison needs them all. Run again to ask the rest.", where=where)
 
 
 def _summary(lines: Sequence[Line], higher: bool, confidence: float, seed: int) -> dict[str, Any]:

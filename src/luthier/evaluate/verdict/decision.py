@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from luthier.errors import Mistake
+from luthier.errors import UserError
 from luthier.evaluate import statistics
 
 Word = Literal["BETTER", "WORSE", "EQUIVALENT", "NOT SHOWN"]
@@ -66,9 +66,9 @@ def decide(
     margin = DEFAULT_MARGIN if margin is None else margin
     _check(tuned, prompt, groups)
     if not 0 < alpha < 0.5:
-        raise Mistake(f"found {alpha:g}; expected a level between 0 and 0.5, usually 0.05.", where="evaluate.alpha")
+        raise UserError(f"found {alpha:g}; expected a level between 0 and 0.5, usually 0.05.", where="evaluate.alpha")
     if not 0 < margin < math.inf:
-        raise Mistake(f"found {margin:g}; expected a difference above 0, such as 0.02.", where="evaluate.margin")
+        raise UserError(f"found {margin:g}; expected a difference above 0, such as 0.02.", where="evaluate.margin")
 
     differences = [after - before for after, before in zip(tuned, prompt, strict=True)]
     test = statistics.paired_test(tuned, prompt, groups, seed=seed)
@@ -109,13 +109,13 @@ def _check(tuned: Sequence[float], prompt: Sequence[float], groups: Sequence[str
     counts = {"fine-tuned scores": len(tuned), "prompt scores": len(prompt), "groups": len(groups)}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} {what}" for what, count in counts.items())
-        raise Mistake(f"found {listed}; a paired comparison needs all three for each question.")
+        raise UserError(f"found {listed}; a paired comparison needs all three for each question.")
     if len(tuned) < 2:
         found = f"found {len(tuned)} answered test question{'' if len(tuned) == 1 else 's'}"
         next_step = "give more data, or set data.test_items higher; 300 see differences of about 7 points"
-        raise Mistake(f"{found}; a comparison needs at least 2. {next_step.capitalize()}.", where="data.test_items")
+        raise UserError(f"{found}; a comparison needs at least 2. {next_step.capitalize()}.", where="data.test_items")
     for arm, scores in (("fine-tuned", tuned), ("prompt", prompt)):
         for number, score in enumerate(scores, 1):
             if not math.isfinite(score):
                 found = f"score {number} of the {arm} arm is {score}"
-                raise Mistake(f"{found}; expected a finite number. Check the metric.", where="evaluate.metric")
+                raise UserError(f"{found}; expected a finite number. Check the metric.", where="evaluate.metric")

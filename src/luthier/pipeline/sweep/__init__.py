@@ -18,7 +18,7 @@ from typing import Any
 
 from luthier import pipeline
 from luthier import recipe as recipes
-from luthier.errors import Interrupted, Mistake
+from luthier.errors import Interrupted, UserError
 from luthier.model import reference
 from luthier.pipeline.sweep.points import AMOUNTS, Point, plan_points
 from luthier.pipeline.sweep.results import results
@@ -67,7 +67,7 @@ def run(
         new = plan_points(asked, amounts=amounts, models=models, settings=settings or {})
         known += [point for point in new if point.name not in {old.name for old in known}]
     if len(known) < 2:
-        raise Mistake(
+        raise UserError(
             f"one point is no comparison ({known[0].name}). Name at least two amounts, models or values: "
             "--amounts 50,100, --models A,B or --set train.learning_rate=1e-4,5e-5.",
             where="command line",
@@ -77,7 +77,7 @@ def run(
     make_folders(folder / "points")
     with alone(folder, option="--folder"):
         if _content(folder) != before:
-            raise Mistake(
+            raise UserError(
                 "another process has changed this sweep meanwhile; start the command again.", where=str(folder)
             )
         _write(folder, record)
@@ -101,8 +101,8 @@ def _run_points(
             pipeline.run(recipe, place, listen=listen, command=command, lender=lender)
         except Interrupted as stop:
             raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
-        except Mistake as mistake:
-            raise type(mistake)(f"point {point.name}: {mistake}") from None
+        except UserError as error:
+            raise type(error)(f"point {point.name}: {error}") from None
         if number > 1:
             _write(folder, record | results(folder, points[:number], asked))
             page.write(folder)
@@ -119,9 +119,9 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
     path = folder / FILE
     if not path.exists():
         if asked.data.path is None:
-            raise Mistake("no data: name a file or folder, or with --folder a sweep to continue.", where="data.path")
+            raise UserError("no data: name a file or folder, or with --folder a sweep to continue.", where="data.path")
         if folder.exists() and any(entry.name != "points" and entry.name[0] != "." for entry in folder.iterdir()):
-            raise Mistake(
+            raise UserError(
                 "already exists and is not a sweep's folder; choose another with --folder.", where=str(folder)
             )
         return {"created": now(), "command": command, "asked": asked.model_dump(mode="json"), "fixed": {}, "points": []}
@@ -129,7 +129,7 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
     changes = recipes.differences(pipeline.placed(Recipe.model_validate(record["asked"])), asked)
     if asked.data.path is not None and changes:
         told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
-        raise Mistake(
+        raise UserError(
             f"this sweep was started with other settings ({told}). Continue it with --folder alone, or name a new folder.",
             where=str(folder),
         )
@@ -146,7 +146,7 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
         asked_items = {name: sorted(item.id for item in getattr(planned.splits, name)) for name in ("dev", "test")}
         digest = hashlib.sha256(json.dumps(asked_items).encode()).hexdigest()
         if checked and digest not in checked.values():
-            raise Mistake(
+            raise UserError(
                 f"it keeps other test questions than {next(iter(checked))}: some rows are too long for one of the models. "
                 "Give test and dev rows that fit all models with data.test_path and data.dev_path.",
                 where=model,

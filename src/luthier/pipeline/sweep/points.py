@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier import recipe as recipes
-from luthier.errors import Mistake, nearest, together
+from luthier.errors import UserError, nearest, together
 from luthier.recipe import Recipe, Train
 
 AMOUNTS = (12.0, 25.0, 50.0, 100.0)
@@ -32,7 +32,7 @@ class Point:
 def plan_points(
     asked: Recipe, *, amounts: Sequence[float] | None, models: Sequence[str], settings: Mapping[str, Sequence[Any]]
 ) -> list[Point]:
-    """Every combination, the largest amount of a model first; raises one Mistake of all that is wrong.
+    """Every combination, the largest amount of a model first; raises one UserError of all that is wrong.
 
     Without amounts it is the curve, unless models or settings are compared: these learn from all the rows.
     """
@@ -56,23 +56,23 @@ def plan_points(
 
 
 def _check(amounts: Sequence[float], models: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> None:
-    mistakes = []
+    errors = []
     for amount in amounts:
         if not 0 < amount <= 100:
             told = f"found {amount:g}; an amount is a share of the training rows, above 0 and at most 100 per cent."
-            mistakes.append(Mistake(told, where="--amounts"))
+            errors.append(UserError(told, where="--amounts"))
     if amounts and max(amounts) < 1:
         share = f"{100 * max(amounts):g}"
-        mistakes.append(
-            Mistake(f"amounts are per cent; for a share of {max(amounts):g} write {share}.", where="--amounts")
+        errors.append(
+            UserError(f"amounts are per cent; for a share of {max(amounts):g} write {share}.", where="--amounts")
         )
     for option, values in (("--amounts", amounts), ("--models", models), *settings.items()):
         twice = [value for at, value in enumerate(values) if value in values[:at]]
         if twice:
             told = f"{twice[0]:g}" if isinstance(twice[0], float) else str(twice[0])
-            mistakes.append(Mistake(f"{told} is named twice.", where=option))
+            errors.append(UserError(f"{told} is named twice.", where=option))
         if not values and option not in ("--models",):
-            mistakes.append(Mistake("no value given.", where=option))
+            errors.append(UserError("no value given.", where=option))
     keys = [f"train.{name}" for name in Train.model_fields]
     for key in settings:
         if key not in keys:
@@ -81,9 +81,9 @@ def _check(amounts: Sequence[float], models: Sequence[str], settings: Mapping[st
             told = (
                 f'a sweep varies settings of train, found "{key}"{hint} Data and questions are the same for all points'
             )
-            mistakes.append(Mistake(f"{told}; models have an option of their own, --models.", where="--set"))
-    if mistakes:
-        raise together(mistakes)
+            errors.append(UserError(f"{told}; models have an option of their own, --models.", where="--set"))
+    if errors:
+        raise together(errors)
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
