@@ -8,7 +8,7 @@ from luthier.chat import Conversation, Message, Template
 from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate.prompts import arms, demonstrations
-from luthier.evaluate.prompts.arms import Bench
+from luthier.evaluate.prompts.arms import PromptResources
 from luthier.evaluate.prompts.passages import Passage
 from luthier.model import loading
 from luthier.recipe import Endpoint
@@ -31,7 +31,7 @@ def template(tiny_model: Path) -> Template:
     return loading.load_template(str(tiny_model))[0]
 
 
-def bench(template: Template, **changes: object) -> Bench:
+def made(template: Template, **changes: object) -> PromptResources:
     settings: dict[str, object] = {
         "train": TRAIN,
         "template": template,
@@ -39,11 +39,11 @@ def bench(template: Template, **changes: object) -> Bench:
         "budget": 400,
         "instruction": "One word.",
     }
-    return Bench(**(settings | changes))  # type: ignore[arg-type]
+    return PromptResources(**(settings | changes))  # type: ignore[arg-type]
 
 
 def test_zero_shot_is_instruction_and_question(template: Template) -> None:
-    assert arms.zero_shot(bench(template))(ASKED) == (
+    assert arms.zero_shot(made(template))(ASKED) == (
         Message("system", "One word."),
         Message("user", "Ticket 7 about what?"),
     )
@@ -51,22 +51,22 @@ def test_zero_shot_is_instruction_and_question(template: Template) -> None:
 
 def test_the_instruction_joins_the_system_message_of_the_data(template: Template) -> None:
     asked = item("s", "Hello?", "other", system="You are a clerk.")
-    assert arms.zero_shot(bench(template))(asked)[0] == Message("system", "One word.\n\nYou are a clerk.")
-    assert arms.plain(bench(template))(asked)[0] == Message("system", "You are a clerk.")
+    assert arms.zero_shot(made(template))(asked)[0] == Message("system", "One word.\n\nYou are a clerk.")
+    assert arms.plain(made(template))(asked)[0] == Message("system", "You are a clerk.")
 
 
 def test_few_shot_shows_the_chosen_examples_as_turns(template: Template) -> None:
-    messages = arms.few_shot(bench(template, examples=TRAIN[:2]))(ASKED)
+    messages = arms.few_shot(made(template, examples=TRAIN[:2]))(ASKED)
     assert [message.role for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert messages[2].content == "refund" and messages[-1].content == "Ticket 7 about what?"
 
 
 def test_examples_go_one_by_one_where_they_do_not_fit(template: Template) -> None:
-    whole = arms.few_shot(bench(template, examples=TRAIN[:3]))(ASKED)
+    whole = arms.few_shot(made(template, examples=TRAIN[:3]))(ASKED)
     limit = len(template.prompt(whole))
-    assert len(arms.few_shot(bench(template, examples=TRAIN[:3], budget=limit))(ASKED)) == len(whole)
-    assert len(arms.few_shot(bench(template, examples=TRAIN[:3], budget=limit - 1))(ASKED)) == len(whole) - 2
-    assert len(arms.few_shot(bench(template, examples=TRAIN[:3], budget=1))(ASKED)) == 2
+    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=limit))(ASKED)) == len(whole)
+    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=limit - 1))(ASKED)) == len(whole) - 2
+    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=1))(ASKED)) == 2
 
 
 def test_each_draw_is_balanced_and_another(template: Template) -> None:
@@ -78,7 +78,7 @@ def test_each_draw_is_balanced_and_another(template: Template) -> None:
 
 
 def test_the_retrieved_example_most_like_the_question_stands_last(template: Template) -> None:
-    assert arms.retrieved(bench(template, shots=2))(ASKED)[-3].content == "Ticket 7 about invoice now"
+    assert arms.retrieved(made(template, shots=2))(ASKED)[-3].content == "Ticket 7 about invoice now"
 
 
 def test_rag_puts_the_best_passage_right_before_the_question(template: Template) -> None:
@@ -87,22 +87,22 @@ def test_rag_puts_the_best_passage_right_before_the_question(template: Template)
         Passage("b.md", "Ticket 7 is an invoice."),
         Passage("c.md", "No ticket here."),
     ]
-    ready = bench(template, passages=found, passages_shown=2)
-    question = arms.rag(ready)(ASKED)[-1].content
+    resources = made(template, passages=found, passages_shown=2)
+    question = arms.rag(resources)(ASKED)[-1].content
     assert question == (
         "These passages may help:\n\n[c.md]\nNo ticket here.\n\n[b.md]\nTicket 7 is an invoice.\n\nTicket 7 about what?"
     )
-    limit = len(template.prompt(arms.rag(ready)(ASKED))) - 1
-    short = arms.rag(bench(template, passages=found, passages_shown=2, budget=limit))(ASKED)[-1].content
+    limit = len(template.prompt(arms.rag(resources)(ASKED))) - 1
+    short = arms.rag(made(template, passages=found, passages_shown=2, budget=limit))(ASKED)[-1].content
     assert "b.md" in short and "c.md" not in short
     assert (
-        arms.rag(bench(template, passages=found, passages_shown=2, budget=1))(ASKED)[-1].content
+        arms.rag(made(template, passages=found, passages_shown=2, budget=1))(ASKED)[-1].content
         == "Ticket 7 about what?"
     )
 
 
 def test_an_optimised_instruction_stands_in_for_the_stated_one(template: Template) -> None:
-    assert arms.optimised(bench(template, optimised="Think."))(ASKED)[0] == Message("system", "Think.")
+    assert arms.optimised(made(template, optimised="Think."))(ASKED)[0] == Message("system", "Think.")
 
 
 def test_an_endpoint_gets_the_prompts_of_the_arm_that_it_names(template: Template) -> None:

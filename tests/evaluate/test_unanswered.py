@@ -9,7 +9,7 @@ from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import metrics, verdict
-from luthier.evaluate.answers.file import Sheet
+from luthier.evaluate.answers.file import AnswersFile
 from luthier.evaluate.verdict import unanswered
 from luthier.inference import Chat, Speaker
 from luthier.model import loading
@@ -48,22 +48,24 @@ def judged(tuned: list[dict[str, Any]], prompt: list[dict[str, Any]]) -> dict[st
 
 def test_a_prompt_that_does_not_fit_is_unanswered_in_its_arm_alone(lm: LanguageModel, tmp_path: Path) -> None:
     items = [item(1, "Where is it?"), item(2, "x" * (lm.context - 30)), item(3, "And now?")]
-    sheet = Sheet(tmp_path / "answers.jsonl", metrics.scorers("exact_match", metrics.PLAIN))
+    answers_file = AnswersFile(tmp_path / "answers.jsonl", metrics.scorers("exact_match", metrics.PLAIN))
 
     def told(one: Item) -> tuple[Message, ...]:
         return (Message("system", HEAD), *one.conversation.prompt)
 
     for arm, prompt in {"zero-shot": told, "fine-tuned": lambda one: one.conversation.prompt}.items():
-        sheet.answer(lm, items, arm=arm, prompt=prompt, room=Room(8), progress=lambda done, of: None)
-    finishes = {arm: [line["finish"] for line in sheet.of(arm, items)] for arm in ("zero-shot", "fine-tuned")}
+        answers_file.ask(lm, items, arm=arm, prompt=prompt, room=Room(8), progress=lambda done, of: None)
+    finishes = {
+        arm: [line["finish"] for line in answers_file.records_of(arm, items)] for arm in ("zero-shot", "fine-tuned")
+    }
     assert [finish == "no room" for finish in finishes["zero-shot"]] == [False, True, False]
     assert "no room" not in finishes["fine-tuned"]
-    (warning,) = unanswered.told(sheet.of("zero-shot", items), "zero-shot", "test", lm.context)
+    (warning,) = unanswered.told(answers_file.records_of("zero-shot", items), "zero-shot", "test", lm.context)
     assert warning.startswith(
         "zero-shot: 1 of 3 test prompts do not fit into the model's context of 512 tokens and count"
     )
     assert "(the first: a.jsonl:2;" in warning
-    assert not list(unanswered.told(sheet.of("fine-tuned", items), "fine-tuned", "test", lm.context))
+    assert not list(unanswered.told(answers_file.records_of("fine-tuned", items), "fine-tuned", "test", lm.context))
 
 
 def test_examples_that_had_no_room_are_told() -> None:
@@ -127,7 +129,9 @@ def test_thoughts_without_an_end_are_warned_of() -> None:
 
 
 def test_no_answer_scores_nothing_whatever_the_metric_says_of_nothing(tmp_path: Path) -> None:
-    sheet = Sheet(tmp_path / "answers.jsonl", {"brevity": lambda answer, reference: 1.0 / (1 + len(answer))})
+    answers_file = AnswersFile(
+        tmp_path / "answers.jsonl", {"brevity": lambda answer, reference: 1.0 / (1 + len(answer))}
+    )
     line = {"answer": "", "reference": "x", "place": "a.jsonl:1"}
-    both = sheet.scored([line | {"finish": finish} for finish in ("thinking", "stop")])
+    both = answers_file.rescored([line | {"finish": finish} for finish in ("thinking", "stop")])
     assert [one["score"] for one in both] == [0.0, 1.0]

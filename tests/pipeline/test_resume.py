@@ -13,7 +13,7 @@ from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted, MachineError, UserError
 from luthier.evaluate import stages
 from luthier.evaluate.benchmark import Exam
-from luthier.evaluate.context import Desk
+from luthier.evaluate.context import Context
 from luthier.model import machine, memory
 from luthier.pipeline import resume
 from luthier.recipe import Recipe
@@ -132,8 +132,8 @@ def test_a_stage_reads_the_rows_of_a_split_once(asked: Recipe, tmp_path: Path, m
     read: list[Prepared] = []
     items = Prepared.items
     monkeypatch.setattr(Prepared, "items", lambda rows: read.append(rows) or items(rows))
-    desk = Desk(current, asked)
-    assert [len(desk.items("train")) for _ in range(3)] == [30, 30, 30] and len(read) == 1
+    context = Context(current, asked)
+    assert [len(context.items("train")) for _ in range(3)] == [30, 30, 30] and len(read) == 1
 
 
 def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(

@@ -8,7 +8,7 @@ import pytest
 
 import luthier as package
 from luthier.errors import Interrupted
-from luthier.evaluate.answers.file import Sheet
+from luthier.evaluate.answers.file import AnswersFile
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 from openai_server import Reply, completion, serving
@@ -80,16 +80,16 @@ def test_the_few_shot_answers_on_dev_are_those_of_the_chosen_candidate(done: Pat
 def test_an_interrupted_run_is_opened_once_and_ends_like_one_that_was_not(
     luthier: Command, data: Path, quick: list[str], done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, begun = Sheet.answer, set()
+    answer, begun = AnswersFile.ask, set()
 
-    def stumble(self: Sheet, lm: Any, items: Any, **named: Any) -> Any:
+    def stumble(self: AnswersFile, lm: Any, items: Any, **named: Any) -> Any:
         stage = (self.path.name, named["arm"], len(items))
         if stage in begun:
             return answer(self, lm, items, **named)
         begun.add(stage)
         raise Interrupted("stopped for a test.")
 
-    monkeypatch.setattr(Sheet, "answer", stumble)
+    monkeypatch.setattr(AnswersFile, "ask", stumble)
     codes = [luthier("run", data, *quick, "--run", tmp_path / "again").code]
     while codes[-1] == 3:
         codes.append(luthier("run", "--run", tmp_path / "again").code)

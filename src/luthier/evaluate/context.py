@@ -1,4 +1,4 @@
-"""Where questions are put and answers written down: a run's items, its sheets, its models."""
+"""Where questions are put and answers written down: a run's items, its answer files, its models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +7,9 @@ from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted
 from luthier.evaluate import metrics
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Endpoint
-from luthier.evaluate.answers.file import Line, Sheet
+from luthier.evaluate.answers.file import AnswersFile
 from luthier.evaluate.prompts.arms import ENDPOINT, Prompt
 from luthier.evaluate.prompts.demonstration_selection import DEV_QUESTIONS
 from luthier.evaluate.verdict import unanswered
@@ -21,7 +22,7 @@ from luthier.runs import Run
 
 
 @dataclass(frozen=True)
-class Desk:
+class Context:
     """A run, its recipe, and whether to stop: what every stage of the proof works with."""
 
     run: Run
@@ -54,18 +55,18 @@ class Desk:
         assert settings.max_new_tokens, "a run's own recipe has every value"
         return Room(settings.max_new_tokens, settings.thinking_tokens or 0)
 
-    def sheet(self, file: str) -> Sheet:
+    def answers_file(self, name: str) -> AnswersFile:
         """A file of answers, scored by the metric that decides and by those shown beside it."""
         scored = metrics.scorers(str(self.recipe.evaluate.metric), metric_settings(self.recipe))
-        return Sheet(self.run.folder / "evaluation" / f"{file}.jsonl", scored)
+        return AnswersFile(self.run.folder / "evaluation" / f"{name}.jsonl", scored)
 
-    def answer(
+    def ask(
         self, lm: LanguageModel, items: Sequence[Item], arm: str, prompt: Prompt, *, split: str, file: str
-    ) -> list[Line]:
+    ) -> list[AnswerRecord]:
         """The arm's answers to these items, in their order; tells what of its prompts did not fit into the context."""
-        sheet = self.sheet(file)
-        known = sheet.has(arm, items)
-        lines = sheet.answer(
+        answers_file = self.answers_file(file)
+        known = answers_file.has_answered(arm, items)
+        records = answers_file.ask(
             lm,
             items,
             arm=arm,
@@ -74,18 +75,18 @@ class Desk:
             progress=self.progress(arm, split),
         )
         if not known:
-            self.tell_unanswered(lines, arm, split, lm)
-        return lines
+            self.tell_unanswered(records, arm, split, lm)
+        return records
 
-    def tell_unanswered(self, lines: Sequence[Line], arm: str, split: str, lm: LanguageModel) -> None:
+    def tell_unanswered(self, records: Sequence[AnswerRecord], arm: str, split: str, lm: LanguageModel) -> None:
         """Warn of questions to which an arm has no answer, and of prompts with fewer examples than others."""
-        for told in unanswered.told(lines, arm, split, lm.context):
+        for told in unanswered.told(records, arm, split, lm.context):
             self.run.record("warning", message=told)
 
-    def continue_documents(self, lm: LanguageModel, arm: str) -> None:
+    def score_documents(self, lm: LanguageModel, arm: str) -> None:
         """An arm's scores on the test documents."""
-        sheet = self.sheet("answers")
-        sheet.continue_documents(lm, self.rows("test"), arm=arm, progress=self.progress(arm, "test"))
+        answers_file = self.answers_file("answers")
+        answers_file.score_documents(lm, self.rows("test"), arm=arm, progress=self.progress(arm, "test"))
 
     def progress(self, arm: str, split: str) -> Callable[[int, int], None]:
         """Records how far an arm is, and stops between two batches when asked to."""
@@ -113,10 +114,10 @@ def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
     return Endpoint.of(short, recipe.evaluate.endpoints[short])
 
 
-def load_base(desk: Desk) -> LanguageModel:
+def load_base(context: Context) -> LanguageModel:
     """The base model, if it is still the one that the run was started with."""
-    base = starting_model(desk.run, desk.recipe)
-    same_model(desk.run, base)
+    base = starting_model(context.run, context.recipe)
+    same_model(context.run, base)
     return base
 
 

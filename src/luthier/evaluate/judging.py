@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from luthier.errors import Interrupted
 from luthier.evaluate import metrics, verdict
-from luthier.evaluate.context import Desk
+from luthier.evaluate.context import Context
 from luthier.evaluate.judge import pairwise as judging
 from luthier.evaluate.judge import sources
 from luthier.model import reference
@@ -20,8 +20,8 @@ def ask_judge(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
         return
     folder = current.folder / "evaluation"
     result = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    lines = Desk(current, recipe).sheet("answers").lines()
-    pairs = judging.pairs(lines, tuned=verdict.TUNED_ARM, prompt=result["best_prompt_arm"])
+    records = Context(current, recipe).answers_file("answers").records()
+    pairs = judging.pairs(records, tuned=verdict.TUNED_ARM, prompt=result["best_prompt_arm"])
     judge = sources.resolve(recipe.evaluate.judge)
 
     def tell(done: int, of: int) -> None:

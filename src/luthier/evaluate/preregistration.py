@@ -8,7 +8,7 @@ from typing import Any
 
 from luthier.errors import CorruptedState, UserError
 from luthier.evaluate import metrics, verdict
-from luthier.evaluate.context import Desk
+from luthier.evaluate.context import Context
 from luthier.evaluate.prompt_selection import Chosen
 from luthier.evaluate.prompts import arms
 from luthier.evaluate.verdict import analysis_plan
@@ -19,24 +19,24 @@ DOCUMENT_ARMS = ("zero-shot", arms.TUNED)
 """Nothing is asked of documents, so there are no other arms."""
 
 
-def freeze(desk: Desk, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str]) -> Plan:
+def freeze(context: Context, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str]) -> Plan:
     """The plan, frozen before any test question is asked; where there is one already, that one holds."""
-    if (known := frozen(desk.run)) is not None and "plan" in desk.run.record_file["hashes"]:
+    if (known := frozen(context.run)) is not None and "plan" in context.run.record_file["hashes"]:
         return known
-    if desk.sheet("answers").lines():
+    if context.answers_file("answers").records():
         told = "test questions were answered before there was a plan; start a new run."
-        raise UserError(told, where=str(desk.run.folder))
+        raise UserError(told, where=str(context.run.folder))
     kept = [name for name in names if name not in left_out]
-    dev = desk.sheet("dev-answers").lines()
+    dev = context.answers_file("dev-answers").records()
     against, means = verdict.best_prompt_arm(dev) if dev else (DOCUMENT_ARMS[0], {})
-    content = of(desk, kept, chosen, left_out, against=against, n=len(desk.items("test")))
-    made = analysis_plan.freeze(content, desk.run.folder / "evaluation" / "plan.json")
+    content = of(context, kept, chosen, left_out, against=against, n=len(context.items("test")))
+    made = analysis_plan.freeze(content, context.run.folder / "evaluation" / "plan.json")
     effect = analysis_plan.visible_effect(content["n"], content["alpha"])
-    desk.run.record(
+    context.run.record(
         "plan", sha256=made.sha256, frozen=made.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
         visible_effect=effect,
     )  # fmt: skip
-    desk.run.update(hashes={**desk.run.record_file["hashes"], "plan": made.sha256})
+    context.run.update(hashes={**context.run.record_file["hashes"], "plan": made.sha256})
     return made
 
 
@@ -68,30 +68,32 @@ def open_test(current: Run, *, by: str) -> None:
     current.record("test-opened", by=by, number=len(opened) + 1)
 
 
-def summary(desk: Desk, made: Plan, done: Mapping[str, Any]) -> dict[str, Any]:
+def summary(context: Context, made: Plan, done: Mapping[str, Any]) -> dict[str, Any]:
     """What verdict.json says about the plan."""
     return {
         "sha256": made.sha256,
         "frozen": made.frozen,
         "deviations": [deviation.to_json() for deviation in analysis_plan.deviations(made.content, done)],
-        "test_opened": len(desk.run.events("test-opened")),
-        "answers_sha256": _hash(desk.run.folder / "evaluation" / "answers.jsonl"),
+        "test_opened": len(context.run.events("test-opened")),
+        "answers_sha256": _hash(context.run.folder / "evaluation" / "answers.jsonl"),
     }
 
 
 def of(
-    desk: Desk, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str], *, against: str, n: int
+    context: Context, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str], *, against: str, n: int
 ) -> dict[str, Any]:
     """What a plan fixes, from the recipe and the files as they are now."""
-    settings, hashes = desk.recipe.evaluate, desk.run.record_file["hashes"]
+    settings, hashes = context.recipe.evaluate, context.run.record_file["hashes"]
     metric = str(settings.metric)
-    files = [desk.run.folder / "data" / name for name in ("train.arrow", "dev.arrow", "test.arrow", "passages.jsonl")]
+    files = [
+        context.run.folder / "data" / name for name in ("train.arrow", "dev.arrow", "test.arrow", "passages.jsonl")
+    ]
     return {
         "luthier": version("luthier"),
-        "data": {"rows": hashes["data"], "format": desk.recipe.data.format}
+        "data": {"rows": hashes["data"], "format": context.recipe.data.format}
         | {file.name: _hash(file) for file in files if file.exists()},
-        "model": {"name": desk.recipe.model, "sha256": hashes["base_model"], "template": hashes["template"]},
-        "train": desk.recipe.train.model_dump(mode="json"),
+        "model": {"name": context.recipe.model, "sha256": hashes["base_model"], "template": hashes["template"]},
+        "train": context.recipe.train.model_dump(mode="json"),
         "metric": {"name": metric, "beside": list(metrics.ALSO.get(metric, ()))},
         "decoding": {
             "method": "greedy",
@@ -104,7 +106,7 @@ def of(
             else {}
         ),
         "instruction": settings.instruction,
-        "arms": {name: _settings(desk, name, chosen) for name in names}
+        "arms": {name: _settings(context, name, chosen) for name in names}
         | {name: f"left out: {why}" for name, why in left_out.items()},
         "primary": {
             "arm": arms.TUNED,
@@ -121,9 +123,9 @@ def of(
     }
 
 
-def _settings(desk: Desk, name: str, chosen: Chosen) -> dict[str, Any]:
+def _settings(context: Context, name: str, chosen: Chosen) -> dict[str, Any]:
     """What is particular to an arm."""
-    settings = desk.recipe.evaluate
+    settings = context.recipe.evaluate
     arm = arms.resolve(name, settings.endpoints)
     told: dict[str, Any] = {"who": arm.who}
     if arm.who == "endpoint":

@@ -13,20 +13,20 @@ from luthier.data.splits import Splits
 from luthier.errors import UserError
 from luthier.evaluate import guards
 from luthier.evaluate.prompts import arms, demonstrations, optimization, passages
-from luthier.evaluate.prompts.arms import Arm, Bench
+from luthier.evaluate.prompts.arms import Arm, PromptResources
 from luthier.model.replies import Room
 from luthier.recipe import Recipe
 
 
 def try_prompts(
-    recipe: Recipe, template: Template, context: int, splits: Splits, wanted: Mapping[str, Arm], own: guards.Own
+    recipe: Recipe, template: Template, context_tokens: int, splits: Splits, wanted: Mapping[str, Arm], own: guards.Own
 ) -> None:
     """Raises a UserError where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
     if not splits.test[0].conversation.is_document:
-        ready = _bench(recipe, template, context, splits.train)
+        resources = _prompt_resources(recipe, template, context_tokens, splits.train)
         for name, arm in wanted.items():
             for count in _counts(recipe, arm):
-                prompt = arm.build(replace(ready, examples=demonstrations.fixed(splits.train, count)))
+                prompt = arm.build(replace(resources, examples=demonstrations.fixed(splits.train, count)))
                 for item in _one_of_each([*splits.dev, *splits.test]):
                     arms.sent(name, prompt, item, template)
     case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
@@ -34,15 +34,17 @@ def try_prompts(
         _try_guard(name, guard, case, template)
 
 
-def _bench(recipe: Recipe, template: Template, context: int, train: Sequence[Item]) -> Bench:
+def _prompt_resources(
+    recipe: Recipe, template: Template, context_tokens: int, train: Sequence[Item]
+) -> PromptResources:
     """What the arms may use, as far as it is known before anything is chosen."""
     settings = recipe.evaluate
     assert settings.max_new_tokens, "every value is set"
-    return Bench(
+    return PromptResources(
         train=train,
         template=template,
         shots=settings.shots or 1,
-        budget=context - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
+        budget=context_tokens - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
         instruction=settings.instruction,
         passages=passages.read(settings.documents) if settings.documents is not None else (),
         passages_shown=settings.passages,

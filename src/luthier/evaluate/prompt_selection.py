@@ -9,11 +9,11 @@ from typing import Any
 
 from luthier.chat import Message
 from luthier.data.dataset import Item
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Unavailable
-from luthier.evaluate.answers.file import Line
-from luthier.evaluate.context import Desk, endpoint_of
+from luthier.evaluate.context import Context, endpoint_of
 from luthier.evaluate.prompts import arms, demonstration_selection, demonstrations, optimization, passages
-from luthier.evaluate.prompts.arms import Arm, Bench, Prompt
+from luthier.evaluate.prompts.arms import Arm, Prompt, PromptResources
 from luthier.model import replies
 from luthier.model.loading import LanguageModel
 
@@ -43,61 +43,61 @@ def uses(wanted: Mapping[str, Arm], build: object) -> bool:
     return any(arm.build is build for arm in wanted.values())
 
 
-def bench(desk: Desk, lm: LanguageModel, chosen: Chosen) -> Bench:
+def prompt_resources(context: Context, lm: LanguageModel, chosen: Chosen) -> PromptResources:
     """What the arms may use."""
-    settings = desk.recipe.evaluate
-    train = desk.items("train")
+    settings = context.recipe.evaluate
+    train = context.items("train")
     by_id = {item.id: item for item in train}
-    return Bench(
+    return PromptResources(
         train=train,
         template=lm.template,
         shots=settings.shots or 1,
-        budget=lm.context - desk.room.tokens,
+        budget=lm.context - context.room.tokens,
         instruction=settings.instruction,
         # a point of a sweep may learn fewer rows than its prompts, chosen once for all points, show
         examples=[by_id[name] for name in (chosen.few_shot or {}).get("examples", ()) if name in by_id],
-        passages=passages.load(desk.run.folder / "data" / "passages.jsonl"),
+        passages=passages.load(context.run.folder / "data" / "passages.jsonl"),
         passages_shown=settings.passages,
         optimised=(chosen.optimised or {}).get("instruction"),
     )
 
 
-def choose(desk: Desk, wanted: Mapping[str, Arm], base: LanguageModel) -> tuple[Chosen, dict[str, str]]:
+def choose(context: Context, wanted: Mapping[str, Arm], base: LanguageModel) -> tuple[Chosen, dict[str, str]]:
     """What these arms need to know, and the arms that had to be left out, with the reason.
 
     The prompts on the base model then answer the dev questions, to find the best of them.
     """
-    few_shot = _choose_examples(desk, base, kept="few-shot" in wanted) if uses(wanted, arms.few_shot) else None
+    few_shot = _choose_examples(context, base, kept="few-shot" in wanted) if uses(wanted, arms.few_shot) else None
     optimised, left_out = None, {}
     if uses(wanted, arms.optimised):
         try:
-            optimised = _optimise(desk, base)
+            optimised = _optimise(context, base)
         except Unavailable as trouble:
             for name in (name for name, arm in wanted.items() if arm.build is arms.optimised):
                 left_out[name] = f"the reflecting model gave no answer: {trouble}"
-                desk.leave_out(name, left_out[name])
+                context.leave_out(name, left_out[name])
     chosen = Chosen(few_shot, optimised)
-    ready = bench(desk, base, chosen)
+    resources = prompt_resources(context, base, chosen)
     for name, arm in wanted.items():
         if arm.who == "base" and name not in left_out:
-            desk.answer(base, desk.dev_items(), name, arm.build(ready), split="dev", file="dev-answers")
+            context.ask(base, context.dev_items(), name, arm.build(resources), split="dev", file="dev-answers")
     return chosen, left_out
 
 
-def _choose_examples(desk: Desk, base: LanguageModel, *, kept: bool) -> dict[str, Any]:
+def _choose_examples(context: Context, base: LanguageModel, *, kept: bool) -> dict[str, Any]:
     """How many examples the fixed few-shot prompt has, and which: the best of some candidates on dev.
 
     `kept`: the best one's answers are those of the arm few-shot.
     """
-    settings, items, rows = desk.recipe.evaluate, desk.dev_items(), desk.rows("train")
+    settings, items, rows = context.recipe.evaluate, context.dev_items(), context.rows("train")
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
-    train = desk.items("train")
+    train = context.items("train")
     learnt = [int(rows[number].learn.sum()) for number in range(len(rows))]
-    costs = demonstration_selection.Costs.of(rows.lengths, learnt, desk.room.tokens)
+    costs = demonstration_selection.Costs.of(rows.lengths, learnt, context.room.tokens)
     candidates, tokens = demonstration_selection.affordable(
         settings.shots_tried, len(items), costs, settings.dev_budget
     )
-    ready = bench(desk, base, Chosen())
+    resources = prompt_resources(context, base, Chosen())
     most = max(candidate.shots for candidate in candidates)
     sets = {draw: demonstrations.fixed(train, most, draw=draw) for draw in {candidate.draw for candidate in candidates}}
 
@@ -105,18 +105,18 @@ def _choose_examples(desk: Desk, base: LanguageModel, *, kept: bool) -> dict[str
         return sets[candidate.draw][: candidate.shots]
 
     def prompt(candidate: demonstration_selection.Candidate) -> Prompt:
-        return arms.few_shot(replace(ready, examples=shown(candidate)))
+        return arms.few_shot(replace(resources, examples=shown(candidate)))
 
     def ask(candidate: demonstration_selection.Candidate, questions: int) -> float:
         asked, build = items[:questions], prompt(candidate)
-        lines = desk.answer(base, asked, candidate.name, build, split="dev", file="choice-answers")
-        return fsum(line["score"] for line in lines) / len(lines)
+        records = context.ask(base, asked, candidate.name, build, split="dev", file="choice-answers")
+        return fsum(record["score"] for record in records) / len(records)
 
     standings = demonstration_selection.halve(candidates, len(items), ask)
     best = standings[0].candidate
     if kept:
-        lines = desk.sheet("choice-answers").of(best.name, items)
-        desk.sheet("dev-answers").copy(lines, arm="few-shot")
+        records = context.answers_file("choice-answers").records_of(best.name, items)
+        context.answers_file("dev-answers").copy_records(records, arm="few-shot")
     chosen = {
         "shots": best.shots,
         "set": best.draw + 1,
@@ -128,42 +128,42 @@ def _choose_examples(desk: Desk, base: LanguageModel, *, kept: bool) -> dict[str
             for at in standings
         ],
     }
-    desk.run.record("choice", arm="few-shot", **chosen)
+    context.run.record("choice", arm="few-shot", **chosen)
     return chosen
 
 
-def _optimise(desk: Desk, base: LanguageModel) -> dict[str, Any]:
+def _optimise(context: Context, base: LanguageModel) -> dict[str, Any]:
     """A better instruction, searched for on training rows."""
-    settings = desk.recipe.evaluate
-    ready = bench(desk, base, Chosen())
+    settings = context.recipe.evaluate
+    resources = prompt_resources(context, base, Chosen())
 
-    def answers(instruction: str, items: Sequence[Item]) -> list[Line]:
+    def answers(instruction: str, items: Sequence[Item]) -> list[AnswerRecord]:
         name = f"optimised {hashlib.sha256(instruction.encode()).hexdigest()[:12]}"
-        prompt = arms.optimised(replace(ready, optimised=instruction))
-        return desk.answer(base, items, name, prompt, split="train", file="choice-answers")
+        prompt = arms.optimised(replace(resources, optimised=instruction))
+        return context.ask(base, items, name, prompt, split="train", file="choice-answers")
 
     written = count(1)
 
     def reflect(prompt: str) -> str:
-        desk.run.record("reflecting", arm="optimised", instruction=next(written))
+        context.run.record("reflecting", arm="optimised", instruction=next(written))
         asked = (Message("user", prompt),)
-        most = min(REFLECTION_TOKENS, ready.budget // 2)  # a question must still fit behind the instruction
-        room = replace(desk.room, answer=most)
+        most = min(REFLECTION_TOKENS, resources.budget // 2)  # a question must still fit behind the instruction
+        room = replace(context.room, answer=most)
         if settings.reflection == "base":
             ids = base.template.prompt(asked)[-(base.context - room.tokens) :]
             return replies.ask(base, [ids], room)[0].text
-        text = endpoint_of(desk.recipe, settings.reflection).ask(asked, max_new_tokens=room.tokens).said.text
+        text = endpoint_of(context.recipe, settings.reflection).ask(asked, max_new_tokens=room.tokens).said.text
         tokens, _ = base.template.tokenizer.encode(text)
         return text if len(tokens) <= most else base.template.tokenizer.decode(tokens[:most])
 
     found = optimization.search(
-        desk.items("train"),
+        context.items("train"),
         start=settings.instruction,
         answers=answers,
         reflect=reflect,
         budget=settings.optimise_budget,
-        seed=desk.recipe.train.seed,
-        folder=desk.run.folder / "evaluation",
+        seed=context.recipe.train.seed,
+        folder=context.run.folder / "evaluation",
     )
-    desk.run.record("choice", arm="optimised", **found.to_json())
+    context.run.record("choice", arm="optimised", **found.to_json())
     return found.to_json()

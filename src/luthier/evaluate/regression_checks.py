@@ -5,46 +5,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from luthier.evaluate import error_analysis, guards
-from luthier.evaluate.answers.file import Line
-from luthier.evaluate.context import Desk
+from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.context import Context
 from luthier.model.loading import LanguageModel
 from luthier.runs.durable import write_atomic
 
 
-def ask_guards(desk: Desk, lm: LanguageModel, arm: str) -> None:
+def ask_guards(context: Context, lm: LanguageModel, arm: str) -> None:
     """Put the guards' material to the base model, which training will change, or to the tuned one."""
-    path = desk.run.folder / "evaluation" / "guard-answers.jsonl"
-    guards.ask(lm, arm, _case(desk), path, desk.progress(arm, "guard"))
+    path = context.run.folder / "evaluation" / "guard-answers.jsonl"
+    guards.ask(lm, arm, _case(context), path, context.progress(arm, "guard"))
     told = guards.left_out(path)
-    if told and all(event["message"] != told for event in desk.run.events("warning")):
-        desk.run.record("warning", message=told)
+    if told and all(event["message"] != told for event in context.run.events("warning")):
+        context.run.record("warning", message=told)
 
 
-def watch(desk: Desk, result: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:
+def watch(context: Context, result: dict[str, Any], records: Sequence[AnswerRecord]) -> dict[str, Any]:
     """The verdict with what the guards found; a guard that fails is named in its sentence. Writes guards.json."""
-    path = desk.run.folder / "evaluation"
-    found = guards.findings(_case(desk), path / "guard-answers.jsonl", lines)
+    path = context.run.folder / "evaluation"
+    found = guards.findings(_case(context), path / "guard-answers.jsonl", records)
     told = {"guards": [finding.to_json() for finding in found]}
     write_atomic(path / "guards.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    desk.run.record("guards", findings=guards.summary(found))
+    context.run.record("guards", findings=guards.summary(found))
     return guards.beside(result, found)
 
 
-def analyse_errors(desk: Desk) -> None:
+def analyse_errors(context: Context) -> None:
     """Write errors.json from the answers that are there: of the base model before training, of both after it."""
-    case, lines = _case(desk), desk.sheet("answers").lines()
-    if case.documents or not lines:
+    case, records = _case(context), context.answers_file("answers").records()
+    if case.documents or not records:
         return
-    analysis = error_analysis.analyse(case.train, lines, desk.recipe.evaluate, base_arm=guards.base_arm(lines))
-    path = desk.run.folder / "evaluation" / "errors.json"
+    analysis = error_analysis.analyse(case.train, records, context.recipe.evaluate, base_arm=guards.base_arm(records))
+    path = context.run.folder / "evaluation" / "errors.json"
     write_atomic(path, json.dumps(analysis, indent=2, ensure_ascii=False) + "\n")
-    desk.run.record("errors", sentence=analysis["sentence"])
+    context.run.record("errors", sentence=analysis["sentence"])
 
 
-def _case(desk: Desk) -> guards.Case:
+def _case(context: Context) -> guards.Case:
     """The run as a guard sees it."""
-    recipe = desk.recipe
-    material = guards.Own.of(desk.run.folder / "data" / "guards.json")
+    recipe = context.recipe
+    material = guards.Own.of(context.run.folder / "data" / "guards.json")
     return guards.Case(
-        desk.items("test"), desk.items("train"), recipe.evaluate, recipe.data.system, recipe.train.seed, material
+        context.items("test"), context.items("train"), recipe.evaluate, recipe.data.system, recipe.train.seed, material
     )

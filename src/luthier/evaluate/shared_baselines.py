@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from luthier.evaluate.context import Desk
+from luthier.evaluate.context import Context
 from luthier.evaluate.verdict import TUNED_ARM, analysis_plan
 from luthier.runs.durable import append_json_lines, read_json_lines, write_atomic
 
@@ -23,23 +23,23 @@ def lend(lender: Path, borrower: Path) -> None:
     if made is None or (theirs / CHOSEN).exists():
         return
     for source, target in (("dev-answers.jsonl", "dev-answers.jsonl"), ("answers.jsonl", ANSWERS)):
-        there = {(line["arm"], line["item"]) for line in read_json_lines(theirs / target)}
-        lines = [line for line in read_json_lines(ours / source) if line["arm"] != TUNED_ARM]
-        if lines := [line for line in lines if (line["arm"], line["item"]) not in there]:
-            append_json_lines(theirs / target, lines)
+        there = {(record["arm"], record["item"]) for record in read_json_lines(theirs / target)}
+        records = [record for record in read_json_lines(ours / source) if record["arm"] != TUNED_ARM]
+        if records := [record for record in records if (record["arm"], record["item"]) not in there]:
+            append_json_lines(theirs / target, records)
     write_atomic(theirs / CHOSEN, json.dumps(made.content["chosen"], indent=2, ensure_ascii=False) + "\n")
 
 
-def choice(desk: Desk) -> Mapping[str, Any] | None:
+def choice(context: Context) -> Mapping[str, Any] | None:
     """What was chosen for the prompts in the lending run; None for a run that borrows nothing."""
-    path = desk.run.folder / "evaluation" / CHOSEN
+    path = context.run.folder / "evaluation" / CHOSEN
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def take_over(desk: Desk) -> None:
+def take_over(context: Context) -> None:
     """The lent test answers, once test is open."""
-    sheet = desk.sheet("answers")
-    there = {(line["arm"], line["item"]) for line in sheet.lines()}
-    lines = read_json_lines(desk.run.folder / "evaluation" / ANSWERS)
-    if lines := [line for line in lines if (line["arm"], line["item"]) not in there]:
-        append_json_lines(sheet.path, lines)
+    answers_file = context.answers_file("answers")
+    there = {(record["arm"], record["item"]) for record in answers_file.records()}
+    records = read_json_lines(context.run.folder / "evaluation" / ANSWERS)
+    if records := [record for record in records if (record["arm"], record["item"]) not in there]:
+        append_json_lines(answers_file.path, records)

@@ -9,11 +9,11 @@ from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import guards, preregistration, shared_baselines, verdict
 from luthier.evaluate.answers.endpoint import Unavailable
-from luthier.evaluate.context import Desk, endpoint_of, load_base, load_tuned, metric_settings
+from luthier.evaluate.context import Context, endpoint_of, load_base, load_tuned, metric_settings
 from luthier.evaluate.preregistration import DOCUMENT_ARMS
-from luthier.evaluate.prompt_selection import Chosen, bench, choose, uses
+from luthier.evaluate.prompt_selection import Chosen, choose, prompt_resources, uses
 from luthier.evaluate.prompts import arms, optimization, passages
-from luthier.evaluate.prompts.arms import Arm, Bench
+from luthier.evaluate.prompts.arms import Arm, PromptResources
 from luthier.evaluate.regression_checks import analyse_errors, ask_guards, watch
 from luthier.evaluate.verdict import contamination, unanswered
 from luthier.model.loading import LanguageModel
@@ -60,8 +60,8 @@ def copy_documents(current: Run, recipe: Recipe) -> None:
 
 def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageModel:
     """The base model's answers: on dev, to choose prompts; and when the plan is frozen, on test. Returns the base model."""
-    desk = Desk(current, recipe, stop)
-    base = load_base(desk)
+    context = Context(current, recipe, stop)
+    base = load_base(context)
     trainable = "all" if recipe.train.method == "full" else f"adapters of rank {recipe.train.lora_rank}"
     current.record(
         "model", name=recipe.model, parameters=base.model.num_parameters(), trainable=trainable,
@@ -69,43 +69,43 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
     )  # fmt: skip
     for note in base.notes:
         current.record("warning", message=note)
-    ask_guards(desk, base, guards.BASE)
-    if desk.documents:
-        preregistration.freeze(desk, DOCUMENT_ARMS, Chosen(), {})
+    ask_guards(context, base, guards.BASE)
+    if context.documents:
+        preregistration.freeze(context, DOCUMENT_ARMS, Chosen(), {})
         preregistration.open_test(current, by="run")
-        desk.continue_documents(base, DOCUMENT_ARMS[0])
+        context.score_documents(base, DOCUMENT_ARMS[0])
         return base
     wanted = arms_of(recipe)
-    check(recipe, _missing(desk, wanted))
+    check(recipe, _missing(context, wanted))
     made = preregistration.frozen(current)
     noted = "plan" in current.record_file["hashes"]  # an interruption may come between freezing a plan and noting it
     if made is None or not noted:
-        known = shared_baselines.choice(desk)
-        found = choose(desk, wanted, base) if known is None else (Chosen(**known), {})
-        made = preregistration.freeze(desk, list(wanted), *found)
+        known = shared_baselines.choice(context)
+        found = choose(context, wanted, base) if known is None else (Chosen(**known), {})
+        made = preregistration.freeze(context, list(wanted), *found)
     preregistration.open_test(current, by="run")
-    shared_baselines.take_over(desk)
+    shared_baselines.take_over(context)
     chosen = Chosen(**made.content["chosen"])
     asked = {name: arm for name, arm in wanted.items() if arm.who != "tuned" and not chosen.lacks({name: arm})}
-    if asked := _missing(desk, asked):
-        _answer(desk, asked, bench(desk, base, chosen), base)
+    if asked := _missing(context, asked):
+        _answer(context, asked, prompt_resources(context, base, chosen), base)
     if asked or not (current.folder / "evaluation" / "errors.json").exists():
-        analyse_errors(desk)
+        analyse_errors(context)
     return base
 
 
 def ask_tuned(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
     """The tuned model's answers on test."""
-    desk = Desk(current, recipe, stop)
+    context = Context(current, recipe, stop)
     current.expect_whole("model")
     tuned = load_tuned(current)
-    ask_guards(desk, tuned, guards.TUNED)
-    if desk.documents:
-        desk.continue_documents(tuned, arms.TUNED)
+    ask_guards(context, tuned, guards.TUNED)
+    if context.documents:
+        context.score_documents(tuned, arms.TUNED)
         return
     chosen = Chosen(**preregistration.expected(current).content["chosen"])
     asked = {name: arm for name, arm in arms_of(recipe).items() if arm.who == "tuned"}
-    _answer(desk, asked, bench(desk, tuned, chosen), tuned)
+    _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
 
 
 def changed(current: Run, overrides: Sequence[str], settings: Mapping[str, object]) -> Recipe:
@@ -125,41 +125,45 @@ def changed(current: Run, overrides: Sequence[str], settings: Mapping[str, objec
 
 def again(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[str, Any]:
     """Open the test split once more: ask what is missing, such as an arm that was added, and give the verdict."""
-    desk = Desk(current, recipe, stop)
+    context = Context(current, recipe, stop)
     made = preregistration.expected(current)
-    missing = {} if desk.documents else _missing(desk, arms_of(recipe))
+    missing = {} if context.documents else _missing(context, arms_of(recipe))
     check(recipe, missing)
     preregistration.open_test(current, by="evaluate")
     if uses(missing, arms.rag) and not (current.folder / "data" / "passages.jsonl").exists():
         copy_documents(current, recipe)
     chosen = Chosen(**made.content["chosen"])
     if chosen.lacks(missing) or any(arm.who != "tuned" for arm in missing.values()):
-        base = load_base(desk)
+        base = load_base(context)
         if chosen.lacks(missing):
-            late, _ = choose(desk, missing, base)
+            late, _ = choose(context, missing, base)
             chosen = Chosen(chosen.few_shot or late.few_shot, chosen.optimised or late.optimised)
         asked = {name: arm for name, arm in missing.items() if arm.who != "tuned" and not chosen.lacks({name: arm})}
-        _answer(desk, asked, bench(desk, base, chosen), base)
+        _answer(context, asked, prompt_resources(context, base, chosen), base)
         del base
     if asked := {name: arm for name, arm in missing.items() if arm.who == "tuned"}:
         tuned = load_tuned(current)
-        _answer(desk, asked, bench(desk, tuned, chosen), tuned)
+        _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
     return judge(current, recipe)
 
 
 def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
     """The verdict from the answers on disk, with what was done otherwise than planned."""
-    desk = Desk(current, recipe)
+    context = Context(current, recipe)
     made = preregistration.expected(current)
-    names = DOCUMENT_ARMS if desk.documents else tuple(arms_of(recipe))
-    sheet, test = desk.sheet("answers"), desk.items("test")
-    left_out = {name: why for name, why in desk.left_out().items() if name in names and not sheet.has(name, test)}
+    names = DOCUMENT_ARMS if context.documents else tuple(arms_of(recipe))
+    answers_file, test = context.answers_file("answers"), context.items("test")
+    left_out = {
+        name: why
+        for name, why in context.left_out().items()
+        if name in names and not answers_file.has_answered(name, test)
+    }
     kept = [name for name in names if name not in left_out]
-    answers = [line for line in sheet.lines() if line["arm"] in kept]
+    answers = [record for record in answers_file.records() if record["arm"] in kept]
     in_plan = [name for name in kept if name in made.content["arms"]]
-    dev = [line for line in desk.sheet("dev-answers").lines() if line["arm"] in in_plan]
+    dev = [record for record in context.answers_file("dev-answers").records() if record["arm"] in in_plan]
     if recipe.evaluate.metric != made.content["metric"]["name"]:
-        answers, dev = sheet.scored(answers), sheet.scored(dev)
+        answers, dev = answers_file.rescored(answers), answers_file.rescored(dev)
     result = verdict.assemble(
         answers,
         dev,
@@ -171,14 +175,14 @@ def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
         seed=recipe.train.seed,
     )
     result = unanswered.weigh(result, answers, seed=recipe.train.seed)
-    result = watch(desk, result, answers)
-    analyse_errors(desk)
+    result = watch(context, result, answers)
+    analyse_errors(context)
     result = contamination.weigh(result, answers, contamination.read(current), seed=recipe.train.seed)
     chosen = Chosen(**made.content["chosen"])
-    done = preregistration.of(desk, kept, chosen, left_out, against=result["best_prompt_arm"], n=result["n"])
+    done = preregistration.of(context, kept, chosen, left_out, against=result["best_prompt_arm"], n=result["n"])
     result["excluded"] = [{"arm": name, "why": why} for name, why in left_out.items()]
     result["notes"] = _notes(test)
-    result["plan"] = preregistration.summary(desk, made, done)
+    result["plan"] = preregistration.summary(context, made, done)
     write_atomic(
         current.folder / "evaluation" / "verdict.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     )
@@ -186,32 +190,32 @@ def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
     return result
 
 
-def _missing(desk: Desk, wanted: Mapping[str, Arm]) -> dict[str, Arm]:
+def _missing(context: Context, wanted: Mapping[str, Arm]) -> dict[str, Arm]:
     """The arms that have not answered all test questions."""
-    sheet, test = desk.sheet("answers"), desk.items("test")
-    return {name: arm for name, arm in wanted.items() if not sheet.has(name, test)}
+    answers_file, test = context.answers_file("answers"), context.items("test")
+    return {name: arm for name, arm in wanted.items() if not answers_file.has_answered(name, test)}
 
 
-def _answer(desk: Desk, wanted: Mapping[str, Arm], ready: Bench, lm: LanguageModel) -> None:
+def _answer(context: Context, wanted: Mapping[str, Arm], resources: PromptResources, lm: LanguageModel) -> None:
     """The test answers of these arms; an endpoint that gives none is left out, and that is noted."""
-    items = desk.items("test")
+    items = context.items("test")
     for name, arm in wanted.items():
-        prompt = arm.build(ready)
+        prompt = arm.build(resources)
         if arm.who != "endpoint":
-            desk.answer(lm, items, name, prompt, split="test", file="answers")
+            context.ask(lm, items, name, prompt, split="test", file="answers")
             continue
         try:
-            desk.sheet("answers").answer_elsewhere(
-                endpoint_of(desk.recipe, name),
+            context.answers_file("answers").ask_endpoint(
+                endpoint_of(context.recipe, name),
                 items,
                 arm=name,
                 prompt=prompt,
-                room=desk.room,
-                progress=desk.progress(name, "test"),
+                room=context.room,
+                progress=context.progress(name, "test"),
             )
-            desk.tell_unanswered(desk.sheet("answers").of(name, items), name, "test", lm)
+            context.tell_unanswered(context.answers_file("answers").records_of(name, items), name, "test", lm)
         except Unavailable as trouble:
-            desk.leave_out(name, str(trouble))
+            context.leave_out(name, str(trouble))
 
 
 def _notes(test: Sequence[Item]) -> list[str]:

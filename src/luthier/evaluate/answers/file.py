@@ -12,6 +12,7 @@ from luthier.chat import Message
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.evaluate import metrics
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Endpoint
 from luthier.evaluate.metrics import Metric
 from luthier.evaluate.prompts.arms import Prompt, sent
@@ -22,7 +23,6 @@ from luthier.model.packed import pack
 from luthier.model.replies import Room, Said
 from luthier.runs.durable import append_json_lines, read_json_lines
 
-Line = dict[str, Any]
 OnProgress = Callable[[int, int], None]
 
 
@@ -33,17 +33,17 @@ def shots(messages: Sequence[Message], item: Item) -> int:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A file of answers: a line per item and arm. Lines are appended batch by batch, so an interruption loses one batch."""
+class AnswersFile:
+    """A file of answers: a record per item and arm. Lines are appended batch by batch, so an interruption loses one batch."""
 
     path: Path
     metrics: Mapping[str, Metric]
     """The first is the one that decides; the others are reported."""
 
-    def lines(self) -> list[Line]:
-        return read_json_lines(self.path)
+    def records(self) -> list[AnswerRecord]:
+        return list(read_json_lines(self.path))
 
-    def answer(
+    def ask(
         self,
         lm: LanguageModel,
         items: Sequence[Item],
@@ -52,26 +52,26 @@ class Sheet:
         prompt: Prompt,
         room: Room,
         progress: OnProgress,
-    ) -> list[Line]:
-        """Ask the items that this arm has not answered yet; returns the arm's lines in the items' order."""
-        done, missing = self._left(arm, items)
+    ) -> list[AnswerRecord]:
+        """Ask the items that this arm has not answered yet; returns the arm's records in the items' order."""
+        done, missing = self._remaining(arm, items)
         asked = [sent(arm, prompt, item, lm.template) for item in missing]
         progress(len(done), len(items))
 
         def keep(batch: dict[int, Said]) -> None:
-            lines = [
-                self._line(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
+            records = [
+                self._record(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
                 | {"shots": shots(asked[number][0], missing[number])}
                 for number, said in batch.items()
             ]
-            append_json_lines(self.path, lines)
-            done.update(line["item"] for line in lines)
+            append_json_lines(self.path, records)
+            done.update(record["item"] for record in records)
             progress(len(done), len(items))
 
         replies.ask(lm, [ids for _, ids in asked], room, on_batch=keep)
-        return self.of(arm, items)
+        return self.records_of(arm, items)
 
-    def answer_elsewhere(
+    def ask_endpoint(
         self,
         endpoint: Endpoint,
         items: Sequence[Item],
@@ -80,21 +80,23 @@ class Sheet:
         prompt: Prompt,
         room: Room,
         progress: OnProgress,
-    ) -> list[Line]:
+    ) -> list[AnswerRecord]:
         """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
-        done, missing = self._left(arm, items)
+        done, missing = self._remaining(arm, items)
         progress(len(done), len(items))
         for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=room.tokens):
-            line = self._line(missing[number], arm, response.said, prompt_tokens=response.prompt_tokens)
-            append_json_lines(self.path, [line])
-            done.add(line["item"])
+            record = self._record(missing[number], arm, response.said, prompt_tokens=response.prompt_tokens)
+            append_json_lines(self.path, [record])
+            done.add(record["item"])
             progress(len(done), len(items))
-        return self.of(arm, items)
+        return self.records_of(arm, items)
 
-    def continue_documents(self, lm: LanguageModel, rows: Prepared, *, arm: str, progress: OnProgress) -> list[Line]:
+    def score_documents(
+        self, lm: LanguageModel, rows: Prepared, *, arm: str, progress: OnProgress
+    ) -> list[AnswerRecord]:
         """Score documents by how well the model predicts them: −bits per byte, higher is better, no text generated."""
         items = rows.items()
-        done, _ = self._left(arm, items)
+        done, _ = self._remaining(arm, items)
         for number, item in enumerate(items):
             if item.id in done:
                 continue
@@ -103,40 +105,40 @@ class Sheet:
                 nats = summed_loss(lm.model, pack([row], lm.device)).item()
             size = len(lm.template.tokenizer.decode(row.ids[row.learn].tolist()).encode())
             bits = nats / math.log(2) / max(1, size)
-            line = self._common(item, arm) | {
+            record = self._common_fields(item, arm) | {
                 "question": "", "prompt_tokens": 0, "answer_tokens": int(row.learn.sum()), "answer": "", "reference": "",
                 "score": -bits, "scores": {"bits_per_byte": -bits}, "finish": "stop", "seconds": 0.0,
             }  # fmt: skip
-            append_json_lines(self.path, [line])
+            append_json_lines(self.path, [record])
             progress(number + 1, len(items))
-        return self.of(arm, items)
+        return self.records_of(arm, items)
 
-    def of(self, arm: str, items: Sequence[Item]) -> list[Line]:
-        """An arm's lines in the items' order."""
-        lines = {line["item"]: line for line in self.lines() if line["arm"] == arm}
-        return [lines[item.id] for item in items]
+    def records_of(self, arm: str, items: Sequence[Item]) -> list[AnswerRecord]:
+        """An arm's records in the items' order."""
+        records = {record["item"]: record for record in self.records() if record["arm"] == arm}
+        return [records[item.id] for item in items]
 
-    def has(self, arm: str, items: Sequence[Item]) -> bool:
+    def has_answered(self, arm: str, items: Sequence[Item]) -> bool:
         """Whether the arm has answered all of these items."""
-        return not self._left(arm, items)[1]
+        return not self._remaining(arm, items)[1]
 
-    def copy(self, lines: Sequence[Line], *, arm: str) -> None:
+    def copy_records(self, records: Sequence[AnswerRecord], *, arm: str) -> None:
         """Take over answers that were given under another name; those that are here already stay."""
-        known = {line["item"] for line in self.lines() if line["arm"] == arm}
-        append_json_lines(self.path, [{**line, "arm": arm} for line in lines if line["item"] not in known])
+        known = {record["item"] for record in self.records() if record["arm"] == arm}
+        append_json_lines(self.path, [{**record, "arm": arm} for record in records if record["item"] not in known])
 
-    def scored(self, lines: Sequence[Line]) -> list[Line]:
-        """The lines with their answers scored anew, for a metric that they were not written with."""
-        again = []
-        for line in lines:
-            scores = self._scores(line["answer"], line["reference"], line["finish"], place=line["place"])
-            again.append({**line, "score": next(iter(scores.values())), "scores": scores})
-        return again
+    def rescored(self, records: Sequence[AnswerRecord]) -> list[AnswerRecord]:
+        """The records with their answers scored anew, for a metric that they were not written with."""
+        rescored: list[AnswerRecord] = []
+        for record in records:
+            scores = self._scores(record["answer"], record["reference"], record["finish"], place=record["place"])
+            rescored.append({**record, "score": next(iter(scores.values())), "scores": scores})
+        return rescored
 
-    def _left(self, arm: str, items: Sequence[Item]) -> tuple[set[str], list[Item]]:
+    def _remaining(self, arm: str, items: Sequence[Item]) -> tuple[set[str], list[Item]]:
         """The ids that the arm has answered, and the items that it has not."""
         wanted = {item.id for item in items}
-        done = {line["item"] for line in self.lines() if line["arm"] == arm} & wanted
+        done = {record["item"] for record in self.records() if record["arm"] == arm} & wanted
         return done, [item for item in items if item.id not in done]
 
     def _scores(self, answer: str, reference: str, finish: str, *, place: str) -> dict[str, float]:
@@ -145,10 +147,10 @@ class Sheet:
             return dict.fromkeys(self.metrics, 0.0)
         return metrics.score(self.metrics, answer, reference, place=place)
 
-    def _line(self, item: Item, arm: str, said: Said, *, prompt_tokens: int) -> Line:
+    def _record(self, item: Item, arm: str, said: Said, *, prompt_tokens: int) -> dict[str, Any]:
         reference = item.conversation.answer
         scores = self._scores(said.text, reference, said.finish, place=item.place)
-        return self._common(item, arm) | {
+        return self._common_fields(item, arm) | {
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
             "answer_tokens": said.tokens,
@@ -163,5 +165,5 @@ class Sheet:
         }
 
     @staticmethod
-    def _common(item: Item, arm: str) -> Line:
+    def _common_fields(item: Item, arm: str) -> dict[str, Any]:
         return {"item": item.id, "place": item.place, "group": item.group, "arm": arm}

@@ -1,48 +1,48 @@
 """Several answers of one arm to one question: averaged before anything is compared, their spread kept."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from luthier.evaluate import statistics
+from luthier.evaluate.answers import AnswerRecord
 
-Line = Mapping[str, Any]
 _AVERAGED = ("score", "prompt_tokens", "answer_tokens", "thought_tokens", "seconds")
 
 
 def averaged(
-    answers: Sequence[Line],
-) -> tuple[list[Line], dict[str, statistics.Sampling]]:
-    """The lines with the samples of a question averaged into one, and for each arm that drew several, their spread.
+    answers: Sequence[AnswerRecord],
+) -> tuple[list[AnswerRecord], dict[str, statistics.Sampling]]:
+    """The records with the samples of a question averaged into one, and for each arm that drew several, their spread.
 
-    Samples are lines of one arm and item that differ in `sample`. A question counts once, however often it was asked;
+    Samples are records of one arm and item that differ in `sample`. A question counts once, however often it was asked;
     an average is `cut` if any of its answers was.
     """
-    together: dict[tuple[str, str], list[Line]] = {}
-    for line in answers:
-        together.setdefault((line["arm"], line["item"]), []).append(line)
-    merged: list[Line] = []
-    drawn: dict[str, list[list[Line]]] = {}
-    for (arm, _), lines in together.items():
-        samples = [line["sample"] for line in lines if "sample" in line]
-        if len(samples) == len(lines) == len(set(samples)):
-            drawn.setdefault(arm, []).append(lines)
-            lines = [_average(lines)]
-        merged += lines
+    together: dict[tuple[str, str], list[AnswerRecord]] = {}
+    for record in answers:
+        together.setdefault((record["arm"], record["item"]), []).append(record)
+    merged: list[AnswerRecord] = []
+    drawn: dict[str, list[list[AnswerRecord]]] = {}
+    for (arm, _), records in together.items():
+        samples = [record["sample"] for record in records if "sample" in record]
+        if len(samples) == len(records) == len(set(samples)):
+            drawn.setdefault(arm, []).append(records)
+            records = [_average(records)]
+        merged += records
     spreads = {
         arm: statistics.sampled(
-            [[line["score"] for line in lines] for lines in questions], [lines[0]["group"] for lines in questions]
+            [[record["score"] for record in records] for records in questions],
+            [records[0]["group"] for records in questions],
         )
         for arm, questions in drawn.items()
     }
     return merged, spreads
 
 
-def _average(lines: Sequence[Line]) -> Line:
+def _average(records: Sequence[AnswerRecord]) -> AnswerRecord:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 
-    numbers = {name: mean([line.get(name, 0) for line in lines]) for name in _AVERAGED}
-    scores = {name: mean([line["scores"][name] for line in lines]) for name in lines[0]["scores"]}
-    finish = next((line["finish"] for line in lines if line["finish"] != "stop"), "stop")
-    return {**lines[0], **numbers, "scores": scores, "finish": finish}
+    numbers = {name: mean([record.get(name, 0) for record in records]) for name in _AVERAGED}
+    scores = {name: mean([record["scores"][name] for record in records]) for name in records[0]["scores"]}
+    finish = next((record["finish"] for record in records if record["finish"] != "stop"), "stop")
+    return {**records[0], **numbers, "scores": scores, "finish": finish}

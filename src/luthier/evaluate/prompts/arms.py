@@ -24,7 +24,7 @@ ENDPOINT = "endpoint:"
 
 
 @dataclass(frozen=True)
-class Bench:
+class PromptResources:
     """What the arms may use. `budget` is the longest prompt in tokens: the context less the answer."""
 
     train: Sequence[Item]
@@ -42,44 +42,44 @@ class Bench:
     """The instruction that was found by optimisation."""
 
 
-def zero_shot(bench: Bench) -> Prompt:
+def zero_shot(resources: PromptResources) -> Prompt:
     """The instruction, if the data shows one, and the question."""
-    return lambda item: _asked(item, (), bench)
+    return lambda item: _asked(item, (), resources)
 
 
-def few_shot(bench: Bench) -> Prompt:
+def few_shot(resources: PromptResources) -> Prompt:
     """The same examples before every question."""
-    return lambda item: _asked(item, bench.examples, bench)
+    return lambda item: _asked(item, resources.examples, resources)
 
 
-def retrieved(bench: Bench) -> Prompt:
+def retrieved(resources: PromptResources) -> Prompt:
     """The training rows whose questions are most like this one (BM25), the most similar last."""
-    alike = demonstrations.alike(bench.train, bench.shots)
-    return lambda item: _asked(item, alike(item), bench)
+    alike = demonstrations.alike(resources.train, resources.shots)
+    return lambda item: _asked(item, alike(item), resources)
 
 
-def rag(bench: Bench) -> Prompt:
+def rag(resources: PromptResources) -> Prompt:
     """The passages of the user's documents that are most like the question (BM25), the best one last, before it."""
-    index = Index([passage.text for passage in bench.passages])
+    index = Index([passage.text for passage in resources.passages])
 
     def prompt(item: Item) -> tuple[Message, ...]:
-        numbers = index.most_like(item.conversation.question, bench.passages_shown)
-        found = [bench.passages[number] for number in reversed(numbers)]
+        numbers = index.most_like(item.conversation.question, resources.passages_shown)
+        found = [resources.passages[number] for number in reversed(numbers)]
         while True:
-            messages = _with_passages(_asked(item, (), bench), found)
-            if not found or len(bench.template.prompt(messages)) <= bench.budget:
+            messages = _with_passages(_asked(item, (), resources), found)
+            if not found or len(resources.template.prompt(messages)) <= resources.budget:
                 return messages
             found.pop(0)
 
     return prompt
 
 
-def optimised(bench: Bench) -> Prompt:
+def optimised(resources: PromptResources) -> Prompt:
     """The instruction that optimisation found, and the question."""
-    return lambda item: _asked(item, (), bench, instruction=bench.optimised)
+    return lambda item: _asked(item, (), resources, instruction=resources.optimised)
 
 
-def plain(bench: Bench) -> Prompt:
+def plain(resources: PromptResources) -> Prompt:
     """The question as in training: what a tuned model needs."""
     return lambda item: item.conversation.prompt
 
@@ -88,7 +88,7 @@ def plain(bench: Bench) -> Prompt:
 class Arm:
     """How an arm builds prompts, and who answers them."""
 
-    build: Callable[[Bench], Prompt]
+    build: Callable[[PromptResources], Prompt]
     who: Who = "base"
 
     @property
@@ -169,10 +169,12 @@ def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -
     return (*messages[:-1], Message(messages[-1].role, question))
 
 
-def _asked(item: Item, shown: Sequence[Item], bench: Bench, *, instruction: str | None = None) -> tuple[Message, ...]:
+def _asked(
+    item: Item, shown: Sequence[Item], resources: PromptResources, *, instruction: str | None = None
+) -> tuple[Message, ...]:
     """System text, examples as earlier turns, the item's own turns; fewer examples where they would not fit."""
     own = item.conversation.prompt
-    stated = instruction or bench.instruction
+    stated = instruction or resources.instruction
     systems = [stated] if stated else []
     systems += [message.content for message in own if message.role == "system"]
     head = (Message("system", "\n\n".join(systems)),) if systems else ()
@@ -183,6 +185,6 @@ def _asked(item: Item, shown: Sequence[Item], bench: Bench, *, instruction: str 
             message for example in chosen for message in example.conversation.messages if message.role != "system"
         )
         messages = (*head, *before, *turns)
-        if not chosen or len(bench.template.prompt(messages)) <= bench.budget:
+        if not chosen or len(resources.template.prompt(messages)) <= resources.budget:
             return messages
         chosen.pop(0)

@@ -15,6 +15,7 @@ from typing import Any
 
 from luthier.errors import UserError, unknown
 from luthier.evaluate import metrics, statistics
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.samples import averaged
 from luthier.evaluate.metrics import BITS_PER_BYTE, label
 from luthier.evaluate.verdict import secondary
@@ -23,9 +24,6 @@ from luthier.model.generate import NO_ROOM
 from luthier.model.replies import THINKING
 
 __all__ = ["DEFAULT_MARGIN", "Decision", "Word", "assemble", "best_prompt_arm", "by_arm", "decide", "sentence"]
-
-Line = Mapping[str, Any]
-"""One line of answers.jsonl."""
 
 TUNED_ARM = "fine-tuned"
 SMALL_TEST = 100  # questions; below this even large effects stay hidden, and the sentence says so
@@ -137,7 +135,7 @@ def _percent(share: float) -> str:
     return f"{round(100 * share, 6):g} %"
 
 
-def best_prompt_arm(dev_answers: Sequence[Line]) -> tuple[str, dict[str, float]]:
+def best_prompt_arm(dev_answers: Sequence[AnswerRecord]) -> tuple[str, dict[str, float]]:
     """The prompt arm with the highest mean score, and all their means; of equals the one with fewer prompt tokens."""
     arms = {arm: lines for arm, lines in by_arm(dev_answers).items() if arm != TUNED_ARM}
     if not arms:
@@ -149,8 +147,8 @@ def best_prompt_arm(dev_answers: Sequence[Line]) -> tuple[str, dict[str, float]]
 
 
 def assemble(
-    answers: Sequence[Line],
-    dev_answers: Sequence[Line] = (),
+    answers: Sequence[AnswerRecord],
+    dev_answers: Sequence[AnswerRecord] = (),
     *,
     metric: str,
     metric_reason: str,
@@ -205,21 +203,21 @@ def assemble(
     }
 
 
-def by_arm(answers: Sequence[Line]) -> dict[str, list[Line]]:
+def by_arm(answers: Sequence[AnswerRecord]) -> dict[str, list[AnswerRecord]]:
     """The lines of each arm, arms and lines in the order in which they appear."""
-    arms: dict[str, list[Line]] = {}
+    arms: dict[str, list[AnswerRecord]] = {}
     for line in answers:
         arms.setdefault(line["arm"], []).append(line)
     return arms
 
 
-def _in_order(lines: Sequence[Line], items: Sequence[str]) -> list[float]:
+def _in_order(lines: Sequence[AnswerRecord], items: Sequence[str]) -> list[float]:
     """An arm's scores in the order of these items."""
     scores = {line["item"]: float(line["score"]) for line in lines}
     return [scores[item] for item in items]
 
 
-def _same_items(arms: Mapping[str, Sequence[Line]], *, where: str) -> None:
+def _same_items(arms: Mapping[str, Sequence[AnswerRecord]], *, where: str) -> None:
     """Raises unless every arm has answered the same questions, each once."""
     asked = {line["item"]: line["place"] for lines in arms.values() for line in lines}
     for arm, lines in arms.items():
@@ -232,7 +230,7 @@ def _same_items(arms: Mapping[str, Sequence[Line]], *, where: str) -> None:
             raise UserError(f"{found}; a paired comparison needs them all. Run again to ask the rest.", where=where)
 
 
-def _summary(lines: Sequence[Line], higher: bool, confidence: float, seed: int) -> dict[str, Any]:
+def _summary(lines: Sequence[AnswerRecord], higher: bool, confidence: float, seed: int) -> dict[str, Any]:
     """An arm in numbers: quality with its interval, and what an answer costs on average."""
     scores, groups = [float(line["score"]) for line in lines], [line["group"] for line in lines]
     mean = math.fsum(scores) / len(scores)
@@ -257,5 +255,5 @@ def _summary(lines: Sequence[Line], higher: bool, confidence: float, seed: int) 
     }
 
 
-def _mean(lines: Sequence[Line], field: str) -> float:
+def _mean(lines: Sequence[AnswerRecord], field: str) -> float:
     return math.fsum(line[field] for line in lines) / len(lines)

@@ -19,7 +19,8 @@ from luthier.data.dataset import Item
 from luthier.data.leakage import KINDS, Overlap
 from luthier.data.prepared import Prepared
 from luthier.evaluate import statistics, verdict
-from luthier.evaluate.verdict import TUNED_ARM, Line
+from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.verdict import TUNED_ARM
 from luthier.runs import Run
 from luthier.runs.durable import write_atomic
 
@@ -75,7 +76,7 @@ def summary(found: Mapping[str, Overlap]) -> str:
 
 
 def weigh(
-    result: dict[str, Any], answers: Sequence[Line], found: dict[str, Any] | None, *, seed: int
+    result: dict[str, Any], answers: Sequence[AnswerRecord], found: dict[str, Any] | None, *, seed: int
 ) -> dict[str, Any]:
     """A verdict with its `leakage`, its sentence completed; the word becomes WITHHELD where the rule says so.
 
@@ -120,7 +121,7 @@ _KIND_WORDS = {
 
 
 def _clean(
-    result: Mapping[str, Any], answers: Sequence[Line], dirty: Mapping[str, Any], *, seed: int
+    result: Mapping[str, Any], answers: Sequence[AnswerRecord], dirty: Mapping[str, Any], *, seed: int
 ) -> dict[str, Any]:
     """The planned comparison on the test rows that nothing in train or dev resembles; None where too few are left."""
     arms = verdict.by_arm([line for line in answers if line["place"] not in dirty])

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from luthier.evaluate import verdict
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.samples import averaged
-from luthier.evaluate.verdict import TUNED_ARM, Line
+from luthier.evaluate.verdict import TUNED_ARM
 from luthier.model.generate import NO_ROOM
 from luthier.model.replies import THINKING, UNANSWERED
 
 
-def told(lines: Sequence[Line], arm: str, split: str, context: int) -> Iterator[str]:
+def told(lines: Sequence[AnswerRecord], arm: str, split: str, context: int) -> Iterator[str]:
     """Warnings about an arm: prompts that fill the context, replies that are all thoughts, prompts with fewer examples."""
     full = [line for line in lines if line["finish"] == NO_ROOM]
     if full:
@@ -38,7 +39,7 @@ def told(lines: Sequence[Line], arm: str, split: str, context: int) -> Iterator[
         )
 
 
-def weigh(result: dict[str, Any], answers: Sequence[Line], *, seed: int) -> dict[str, Any]:
+def weigh(result: dict[str, Any], answers: Sequence[AnswerRecord], *, seed: int) -> dict[str, Any]:
     """The verdict with its sentence completed where questions of the planned comparison have no answer.
 
     BETTER and WORSE become NOT SHOWN where they do not hold on the questions that both could answer. All numbers stay those of
@@ -59,7 +60,7 @@ def weigh(result: dict[str, Any], answers: Sequence[Line], *, seed: int) -> dict
     return result | {"verdict": "NOT SHOWN", "sentence": sentence}
 
 
-def _reasons(arms: Mapping[str, Sequence[Line]]) -> Iterator[str]:
+def _reasons(arms: Mapping[str, Sequence[AnswerRecord]]) -> Iterator[str]:
     """Why questions have no answer, and how many of which arm."""
     reasons = {
         NO_ROOM: ("prompts that do not fit into the model's context and count as not answered", ""),
@@ -75,7 +76,7 @@ def _reasons(arms: Mapping[str, Sequence[Line]]) -> Iterator[str]:
 
 
 def _without(
-    result: Mapping[str, Any], arms: Mapping[str, Sequence[Line]], left_out: set[str], *, seed: int
+    result: Mapping[str, Any], arms: Mapping[str, Sequence[AnswerRecord]], left_out: set[str], *, seed: int
 ) -> tuple[str | None, str]:
     """The planned comparison on the questions that both arms could read: its word, and a sentence."""
     kept = {arm: [line for line in lines if line["item"] not in left_out] for arm, lines in arms.items()}
