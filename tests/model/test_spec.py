@@ -12,7 +12,7 @@ from luthier.errors import UserError
 from luthier.model import attention, loading, recomputation, reference
 from luthier.model.head import states
 from luthier.model.packed import Packed, pack
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from token_rows import Row
 
 
@@ -40,50 +40,50 @@ def test_pythia_has_the_published_sizes(
     config: PretrainedConfig, parameters: int, multiplied: int, gigaflops: float
 ) -> None:
     """The operations of a step of 4 rows of 2,048 tokens, as transformers' trainer counts them."""
-    blueprint = Blueprint.of(config)
-    assert (blueprint.parameters, blueprint.multiplied) == (parameters, multiplied)
-    assert blueprint.operations() * 2048 * 4 / 1e9 == pytest.approx(gigaflops, abs=1e-9)
+    spec = ModelSpec.of(config)
+    assert (spec.parameters, spec.matmul_parameters) == (parameters, multiplied)
+    assert spec.flops_per_token() * 2048 * 4 / 1e9 == pytest.approx(gigaflops, abs=1e-9)
 
 
 def test_tied_tables_count_once_and_are_multiplied(tiny_model: Path) -> None:
-    blueprint, lm = loading.blueprint_of(str(tiny_model)), loading.load(str(tiny_model))
-    assert blueprint.parameters == sum(weight.numel() for weight in lm.model.parameters())
-    assert (blueprint.embedded, blueprint.multiplied) == (0, blueprint.parameters)
+    spec, lm = loading.spec_of(str(tiny_model)), loading.load(str(tiny_model))
+    assert spec.parameters == sum(weight.numel() for weight in lm.model.parameters())
+    assert (spec.embedding_parameters, spec.matmul_parameters) == (0, spec.parameters)
 
 
 def test_adapters_are_counted_as_peft_makes_them(tiny_model: Path) -> None:
-    for lengths in (False, True):
-        model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0, dora=lengths)
+    for magnitudes in (False, True):
+        model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0, dora=magnitudes)
         made = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        assert loading.blueprint_of(str(tiny_model)).adapters(4, lengths=lengths) == made
+        assert loading.spec_of(str(tiny_model)).adapter_parameters(4, magnitudes=magnitudes) == made
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_what_a_forward_pass_keeps_is_foretold_to_the_byte(tiny_model: Path, again: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_a_forward_pass_saves_is_estimated_to_the_byte(tiny_model: Path, checkpointing: bool) -> None:
     """From one and two layers; here there are four of them."""
     config = AutoConfig.from_pretrained(tiny_model, num_hidden_layers=4)
-    blueprint = Blueprint.of(config)
+    spec = ModelSpec.of(config)
     model = AutoModelForCausalLM.from_config(config).train()
     attention.use(model)
     recomputation.use(model)
     weights = {weight.data_ptr() for weight in model.parameters()}
-    kept: dict[int, torch.Tensor] = {}
+    saved: dict[int, torch.Tensor] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if (place := tensor.untyped_storage().data_ptr()) not in weights:
-            kept[place] = tensor
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        if (address := tensor.untyped_storage().data_ptr()) not in weights:
+            saved[address] = tensor
         return tensor
 
     batch = packed([20, 13])
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         states(model, batch)
-    whole = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    foretold = blueprint.remembered([20, 13], "fp32", again=again)
-    assert foretold < 0.6 * whole if again else foretold == whole
+    whole = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    estimated = spec.saved_activations([20, 13], "fp32", checkpointing=checkpointing)
+    assert estimated < 0.6 * whole if checkpointing else estimated == whole
 
 
 def test_a_configuration_is_enough(tmp_path: Path) -> None:
     pythia(64, 1, 2, 100).save_pretrained(tmp_path)
-    assert loading.blueprint_of(str(tmp_path)).layers == 1
+    assert loading.spec_of(str(tmp_path)).num_layers == 1
     with pytest.raises(UserError, match="found no weights"):
         reference.resolve(str(tmp_path))

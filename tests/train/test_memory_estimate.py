@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, GPTNeoXConfig
 
 from luthier.model import loading
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.train import memory_estimate
 from luthier.train.memory_estimate import Load
@@ -17,8 +17,8 @@ GPU = torch.device("cuda")  # only asked about, so none is needed
 SIXTEEN_GIB = 16 * 2**30
 
 
-def pythia(width: int, depth: int, heads: int, vocabulary: int = 50304) -> Blueprint:
-    return Blueprint.of(
+def pythia(width: int, depth: int, heads: int, vocabulary: int = 50304) -> ModelSpec:
+    return ModelSpec.of(
         GPTNeoXConfig(
             hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width,
             vocab_size=vocabulary, max_position_embeddings=2048, tie_word_embeddings=False,
@@ -31,8 +31,8 @@ def train(**changes: object) -> Train:
     return Train.model_validate({**values, **changes})
 
 
-def training(blueprint: Blueprint, settings: Train) -> int:
-    return memory_estimate.memory(blueprint, settings, Load.of([128] * 100, settings), GPU).training
+def training(spec: ModelSpec, settings: Train) -> int:
+    return memory_estimate.memory(spec, settings, Load.of([128] * 100, settings), GPU).training
 
 
 def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
@@ -46,23 +46,22 @@ def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
 
 def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: Path) -> None:
     """Two to compute with and two that make them a master, eight for its moments; in fp32 it is its own master."""
-    blueprint = loading.blueprint_of(str(tiny_model))
+    spec = loading.spec_of(str(tiny_model))
     wide, narrow = (
-        memory_estimate.memory(blueprint, train(precision=precision), Load((10,), 1), GPU).parts
+        memory_estimate.memory(spec, train(precision=precision), Load((10,), 1), GPU).parts
         for precision in ("fp32", "bf16")
     )
     names = ("weights to compute with", "master weights", "optimizer")
-    assert sum(narrow.get(name, 0) for name in names) == 12 * blueprint.parameters
-    assert sum(wide.get(name, 0) for name in names) == 12 * blueprint.parameters
+    assert sum(narrow.get(name, 0) for name in names) == 12 * spec.parameters
+    assert sum(wide.get(name, 0) for name in names) == 12 * spec.parameters
 
 
 def test_memory_grows_with_the_batch_and_not_with_the_data(tiny_model: Path) -> None:
-    blueprint = loading.blueprint_of(str(tiny_model))
+    spec = loading.spec_of(str(tiny_model))
     few, many = (Load.of([100] * rows, train()) for rows in (20, 20_000))
     assert few == many
     kept = [
-        memory_estimate.memory(blueprint, train(), Load((100,) * rows, 1), GPU).parts["forward pass"]
-        for rows in (2, 4, 6)
+        memory_estimate.memory(spec, train(), Load((100,) * rows, 1), GPU).parts["forward pass"] for rows in (2, 4, 6)
     ]
     assert kept[2] - kept[1] == kept[1] - kept[0]
 
@@ -84,17 +83,15 @@ def test_the_smallest_change_comes_first() -> None:
 
 
 def test_all_ways_together_need_a_fraction() -> None:
-    blueprint, settings = pythia(1024, 24, 16), train()
-    needed = [
-        training(blueprint, settings.model_copy(update=dict(way))) for way in memory_estimate.ways_to_fit(settings)
-    ]
-    assert needed[-1] == min(needed) < training(blueprint, settings) / 8
+    spec, settings = pythia(1024, 24, 16), train()
+    needed = [training(spec, settings.model_copy(update=dict(way))) for way in memory_estimate.ways_to_fit(settings)]
+    assert needed[-1] == min(needed) < training(spec, settings) / 8
 
 
 def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: Path) -> None:
-    blueprint = loading.blueprint_of(str(tiny_model))
-    told = memory_estimate.disk(blueprint, train(max_steps=100, check_every=10))
-    assert list(told.values()) == [4 * 12 * blueprint.parameters, 4 * blueprint.parameters]
+    spec = loading.spec_of(str(tiny_model))
+    told = memory_estimate.disk(spec, train(max_steps=100, check_every=10))
+    assert list(told.values()) == [4 * 12 * spec.parameters, 4 * spec.parameters]
 
 
 def test_the_time_follows_from_the_second_and_third_step() -> None:
@@ -132,7 +129,7 @@ def test_a_head_that_is_left_to_the_model_keeps_the_scores_of_all_tokens() -> No
     few = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
     config = AutoConfig.for_model("hyperclovax", **sizes, **few, logits_scaling=0.25)
     load, settings = Load((50,) * 8, 1), train(precision="fp32", method="lora", lora_rank=2)
-    parts = memory_estimate.memory(Blueprint.of(config), settings, load, GPU).parts
+    parts = memory_estimate.memory(ModelSpec.of(config), settings, load, GPU).parts
     assert parts["output head"] == 400 * 1000 * (4 + 3 * 4)
 
 
@@ -147,10 +144,10 @@ def test_a_batch_of_rows_of_all_lengths_is_looked_at_besides_the_longest() -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_model: Path, precision: str) -> None:
     """512 tokens beside fifty rows of 10 kept 4.4 times as much as twice 506."""
-    blueprint = loading.blueprint_of(str(tiny_model))
-    like, unlike = (blueprint.remembered(lengths, precision) for lengths in ((506, 506), (512, *[10] * 50)))  # type: ignore[arg-type]
+    spec = loading.spec_of(str(tiny_model))
+    like, unlike = (spec.saved_activations(lengths, precision) for lengths in ((506, 506), (512, *[10] * 50)))  # type: ignore[arg-type]
     assert unlike < 1.2 * like
     load = Load((506, 506), 1, mixture=(512, *[10] * 50))
-    assert memory_estimate.memory(blueprint, train(precision=precision), load, GPU).parts["forward pass"] == max(
+    assert memory_estimate.memory(spec, train(precision=precision), load, GPU).parts["forward pass"] == max(
         like, unlike
     )

@@ -52,15 +52,19 @@ def plan(
 
 
 def _model(found: "Outlook") -> list[str]:
-    blueprint, step = found.blueprint, found.train.tokens_per_step or 0
-    operations = blueprint.operations(trains="full")
+    spec, step = found.spec, found.train.tokens_per_step or 0
+    operations = spec.flops_per_token(trains="full")
     lines = [
-        f"Model    {found.model}: {blueprint.parameters:,} parameters, {blueprint.layers} layers of width {blueprint.width:,}"
+        f"Model    {found.model}: {spec.parameters:,} parameters, {spec.num_layers} layers of width {spec.hidden_size:,}"
     ]
-    looked_up = f", without {blueprint.embedded:,} in tables that are only looked up" if blueprint.embedded else ""
+    looked_up = (
+        f", without {spec.embedding_parameters:,} in tables that are only looked up"
+        if spec.embedding_parameters
+        else ""
+    )
     lines += [
-        f"         {blueprint.multiplied:,} of them multiply each token{looked_up}",
-        f"FLOPs    6 × {blueprint.multiplied:,} = {operations:,} for each token where all weights learn",
+        f"         {spec.matmul_parameters:,} of them multiply each token{looked_up}",
+        f"FLOPs    6 × {spec.matmul_parameters:,} = {operations:,} for each token where all weights learn",
         f"         {_exact(operations * step)} GFLOPs for a step of {step:,} tokens",
     ]
     return lines

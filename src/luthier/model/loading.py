@@ -23,7 +23,7 @@ from luthier.model import identity, memory, weights
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
 from luthier.model.reference import resolve
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.model.tokenizer import template_of
 from luthier.runs import Run
 from luthier.runs.durable import digest, system_errors, whole_folder, write_atomic
@@ -171,14 +171,14 @@ def load_template(
     return template, folders.context_of(config)
 
 
-def blueprint_of(name: str) -> Blueprint:
+def spec_of(name: str) -> ModelSpec:
     """What a model is made of, for which its configuration is enough; of an adapter, what its base is made of."""
     folder = resolve(name, weights=False)
     if folders.is_adapter(folder):
         folder = _base_of(folder, name)
     config = folders.read_config(folder, name)
     with folders.readable("the configuration", name):
-        return Blueprint.of(config)
+        return ModelSpec.of(config)
 
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:

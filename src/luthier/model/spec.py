@@ -18,27 +18,27 @@ from luthier.model.head import CausalModel, scores, states
 from luthier.model.packed import pack
 
 FORWARD, BACKWARD_INPUTS, BACKWARD_WEIGHTS = 2, 2, 2  # operations for each weight and token
-MEASURED = 4096  # tokens that are run at most: a larger batch of like rows keeps more in proportion
-SMALL_VOCABULARY = 64  # of the shallow copies that are measured: the tables hold nothing that a layer keeps
+MEASURED = 4096  # tokens that are run at most: a larger batch of like rows saves more in proportion
+SMALL_VOCABULARY = 64  # of the shallow copies that are measured: the tables hold nothing that a layer saves
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ModelSpec:
     """A model's weights by what they are; counts are of numbers, not bytes."""
 
     config: PretrainedConfig = field(repr=False, compare=False)
     parameters: int
     """All weights; tied ones once."""
-    embedded: int
+    embedding_parameters: int
     """Weights of tables that are looked up and never multiplied: the input embeddings, unless they are the head as well."""
-    matrices: tuple[tuple[int, ...], ...]
+    matrix_shapes: tuple[tuple[int, ...], ...]
     """Shapes of all weights with two dimensions and more."""
-    adapted: tuple[tuple[int, int], ...]
+    adapted_shapes: tuple[tuple[int, int], ...]
     """Shapes of the linear layers that adapters stand beside: all but the head."""
 
     @classmethod
-    def of(cls, config: PretrainedConfig) -> "Blueprint":
-        """The blueprint of a causal language model with this configuration."""
+    def of(cls, config: PretrainedConfig) -> "ModelSpec":
+        """The spec of a causal language model with this configuration."""
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         head = model.get_output_embeddings()
@@ -48,9 +48,9 @@ class Blueprint:
         return cls(
             config=config,
             parameters=sum(weight.numel() for weight in weights),
-            embedded=sum(table.numel() for number, table in tables.items() if number not in shared),
-            matrices=tuple(tuple(weight.shape) for weight in weights if weight.ndim > 1),
-            adapted=tuple(
+            embedding_parameters=sum(table.numel() for number, table in tables.items() if number not in shared),
+            matrix_shapes=tuple(tuple(weight.shape) for weight in weights if weight.ndim > 1),
+            adapted_shapes=tuple(
                 (part.weight.shape[0], part.weight.shape[1])
                 for part in model.modules()
                 if part is not head and not isinstance(part, nn.Embedding) and _is_matrix(part)
@@ -58,91 +58,90 @@ class Blueprint:
         )
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """Rows of the head."""
         return int(self.config.get_text_config().vocab_size)
 
     @property
-    def width(self) -> int:
-        """Numbers of a token between two layers."""
+    def hidden_size(self) -> int:
         return int(self.config.get_text_config().hidden_size)
 
     @property
-    def layers(self) -> int:
+    def num_layers(self) -> int:
         return int(self.config.get_text_config().num_hidden_layers)
 
     @property
-    def multiplied(self) -> int:
+    def matmul_parameters(self) -> int:
         """Weights that every token is multiplied with; Kaplan et al. 2020 count like this (their N, with the head)."""
-        return self.parameters - self.embedded
+        return self.parameters - self.embedding_parameters
 
     @cached_property
     def plain_head(self) -> bool:
-        """Whether scores can be computed for a few tokens at a time; see `trials.has_plain_head`."""
+        """Whether scores can be computed for a few tokens at a time; see `probes.has_plain_head`."""
         return probes.has_plain_head(_shallow(self.config, 1, "fp32"))
 
-    def operations(self, *, trains: str = "full") -> int:
+    def flops_per_token(self, *, trains: str = "full") -> int:
         """Floating-point operations for each token, attention's scores left out.
 
         Six for each multiplied weight where all learn ("full"); four where gradients only pass through frozen weights
         ("adapters"); two where nothing learns ("nothing").
         """
         backward = {"full": BACKWARD_INPUTS + BACKWARD_WEIGHTS, "adapters": BACKWARD_INPUTS, "nothing": 0}
-        return (FORWARD + backward[trains]) * self.multiplied
+        return (FORWARD + backward[trains]) * self.matmul_parameters
 
-    def adapters(self, rank: int, *, lengths: bool = False) -> int:
-        """Weights of adapters of this rank beside every linear layer; with `lengths` (DoRA) one more for each row."""
-        return sum(rank * (rows + columns) + (rows if lengths else 0) for rows, columns in self.adapted)
+    def adapter_parameters(self, rank: int, *, magnitudes: bool = False) -> int:
+        """Weights of adapters of this rank beside every linear layer; with `magnitudes` (DoRA) one more for each row."""
+        return sum(rank * (rows + columns) + (rows if magnitudes else 0) for rows, columns in self.adapted_shapes)
 
-    def remembered(
+    def saved_activations(
         self,
         lengths: Sequence[int],
         precision: Precision,
         *,
-        again: bool = False,
+        checkpointing: bool = False,
         prepare: Callable[[CausalModel], CausalModel] = lambda model: model,
     ) -> int:
-        """Bytes that a forward pass over packed rows of these lengths keeps for the backward pass, the head left out.
+        """Bytes that a forward pass over packed rows of these lengths saves for the backward pass, the head left out.
 
-        Measured on copies of one and of two layers: every layer more keeps as much as the second did. `prepare` makes of such
-        a copy what is trained. With `again` (gradient checkpointing) a layer keeps its input only, and one layer's worth comes
+        Measured on copies of one and of two layers: every further layer saves as much as the second one. `prepare` makes of
+        such a copy what is trained. With `checkpointing` a layer saves its input only, and the activations of one layer come
         back at a time.
         """
-        some = _first(lengths, MEASURED)
-        one, two = (_kept(prepare(_shallow(self.config, layers, precision)), some) for layers in (1, 2))
-        further = sum(some) * self.width * DTYPES[precision].itemsize if again else two - one
-        return round((one + (self.layers - 1) * further) * sum(lengths) / sum(some))
+        measured = _first_rows(lengths, MEASURED)
+        one, two = (_saved_bytes(prepare(_shallow(self.config, layers, precision)), measured) for layers in (1, 2))
+        further = sum(measured) * self.hidden_size * DTYPES[precision].itemsize if checkpointing else two - one
+        return round((one + (self.num_layers - 1) * further) * sum(lengths) / sum(measured))
 
 
-def _kept(model: CausalModel, lengths: Sequence[int]) -> int:
+def _saved_bytes(model: CausalModel, lengths: Sequence[int]) -> int:
     """Bytes of the tensors that a forward pass saves, weights left out, while the model trains."""
     attention.use(model)
     recomputation.use(model)
     weights = {weight.data_ptr() for weight in model.parameters()}
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        if (place := tensor.untyped_storage().data_ptr()) not in weights:
-            kept[place] = tensor  # held, so that no other tensor takes its place meanwhile
+    def save(tensor: Tensor) -> Tensor:
+        if (address := tensor.untyped_storage().data_ptr()) not in weights:
+            saved[address] = tensor  # kept alive, so that no other tensor gets its address meanwhile
         return tensor
 
     batch = pack([_Row(length) for length in lengths], torch.device("cpu"))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         if probes.has_plain_head(model):
             states(model, batch)
         else:
             scores(model, batch)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
-def _first(lengths: Sequence[int], most: int) -> tuple[int, ...]:
-    """The first rows, as many as have so many tokens together; one at least."""
-    ends = [length for length in itertools.accumulate(lengths) if length <= most]
+def _first_rows(lengths: Sequence[int], tokens: int) -> tuple[int, ...]:
+    """The lengths of the first rows that have at most so many tokens together; of one row at least."""
+    ends = [end for end in itertools.accumulate(lengths) if end <= tokens]
     return tuple(lengths[: max(1, len(ends))])
 
 
 class _Row:
-    """A row of some length; what its tokens are makes no difference to what is kept."""
+    """A row of some length; what its tokens are makes no difference to what is saved."""
 
     def __init__(self, length: int) -> None:
         self.ids = np.ones(length, dtype=np.int32)
@@ -150,7 +149,7 @@ class _Row:
 
 
 def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> PreTrainedModel:
-    """A model of the same width with few layers and hardly a vocabulary; its weights mean nothing."""
+    """A model of the same hidden size with few layers and hardly a vocabulary; its weights mean nothing."""
     config = copy.deepcopy(config)
     text: Any = config.get_text_config()
     text.num_hidden_layers = layers

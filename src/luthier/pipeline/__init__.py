@@ -34,7 +34,7 @@ from luthier.evaluate.prompts import passages
 from luthier.evaluate.verdict import contamination
 from luthier.model import conformance, device, identity, loading, memory, methods, reference, tuned
 from luthier.model.loading import LanguageModel
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.pipeline import defaults, resume
 from luthier.pipeline.defaults import Settled
 from luthier.recipe import Recipe
@@ -185,7 +185,7 @@ class Plan:
 
     settled: Settled
     template: Template
-    blueprint: Blueprint
+    spec: ModelSpec
     dataset: Dataset
     splits: Splits
     rows: dict[str, list[tuple[Item, Encoded]]]
@@ -219,7 +219,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     check.rows(asked.train, data, held_out.dev)
     day = asked.chat.date or (date.fromisoformat(kept["chat.date"][0]) if kept and "chat.date" in kept else today())
     template, context = loading.load_template(asked.model, variables=asked.chat.variables, today=day)
-    blueprint = loading.blueprint_of(asked.model)
+    spec = loading.spec_of(asked.model)
     limit, _ = defaults.longest_row(asked, context)
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
     only_asked = {item.place for item in held_out.test or ()}
@@ -248,7 +248,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
             where=str(asked.data.path),
         )
     facts = defaults.Facts(
-        blueprint=blueprint,
+        spec=spec,
         context=context,
         lengths=[piece.tokens for _, piece in rows["train"]],
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
@@ -260,10 +260,10 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
     settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()), kept)
-    methods.check(settled.recipe.train, blueprint.config)
+    methods.check(settled.recipe.train, spec.config)
     optimizer.try_own(settled.recipe.train)
     prompt_checks.try_prompts(settled.recipe, template, context, splits, stages.arms_of(asked), material)
-    return Plan(settled, template, blueprint, data, splits, rows, material)
+    return Plan(settled, template, spec, data, splits, rows, material)
 
 
 def prepare(current: Run, planned: Plan | None) -> Recipe:
@@ -385,7 +385,7 @@ def _tell_needs(current: Run, planned: Plan) -> None:
     needed, available = planned.settled.memory, planned.settled.available
     current.record(
         "needs", training=needed.training, answering=needed.answering, parts=needed.parts, available=available,
-        disk=memory_estimate.disk(planned.blueprint, planned.recipe.train),
+        disk=memory_estimate.disk(planned.spec, planned.recipe.train),
     )  # fmt: skip
     if needed.training > available:
         told = f"training needs about {size(needed.training)} of memory, and {size(available)} are there"

@@ -14,7 +14,7 @@ from luthier.evaluate import guards, metrics
 from luthier.evaluate.prompts import demonstration_selection, instruction
 from luthier.model import device, machine, memory
 from luthier.model.replies import THINKING_TOKENS, Room, usual_thinking
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.recipe import Data, Recipe
 from luthier.runs.durable import size
 from luthier.train import memory_estimate, order
@@ -43,7 +43,7 @@ OF_THE_MOMENT = (
 class Facts:
     """What the defaults depend on."""
 
-    blueprint: Blueprint
+    spec: ModelSpec
     context: int
     lengths: Sequence[int]
     """Tokens of each training row."""
@@ -63,7 +63,7 @@ class Facts:
 
     @property
     def parameters(self) -> int:
-        return self.blueprint.parameters
+        return self.spec.parameters
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _settled(
     recipe, reasons = _every_value(changed, dataset, splits, facts)
     load = memory_estimate.Load.of(facts.lengths, recipe.train)
     with memory.errors("to train", memory.to_train_with_less(recipe.train)):
-        needed = memory_estimate.memory(facts.blueprint, recipe.train, load, device.pick_device())
+        needed = memory_estimate.memory(facts.spec, recipe.train, load, device.pick_device())
     return Settled(recipe, reasons, needed, available)
 
 

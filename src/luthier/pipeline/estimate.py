@@ -15,7 +15,7 @@ from luthier import pipeline
 from luthier.data import prepared
 from luthier.data.prepared import Prepared, Row
 from luthier.model import device, loading, memory, methods
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.pipeline import Plan, defaults
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
@@ -52,7 +52,7 @@ class Outlook:
     """All that is known of a training before it starts; memory and disk in bytes."""
 
     model: str
-    blueprint: Blueprint
+    spec: ModelSpec
     train: Train
     load: Load
     memory: Memory
@@ -78,24 +78,24 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
     not fit, nor where the model's weights are not here.
     """
     plan = pipeline.plan(asked) if asked.data.path is not None else None
-    blueprint = plan.blueprint if plan else loading.blueprint_of(asked.model)
+    spec = plan.spec if plan else loading.spec_of(asked.model)
     where = torch.device("cuda") if memory_bytes else device.pick_device()
-    train = plan.recipe.train if plan else _assumed(asked.train, blueprint, "bf16" if memory_bytes else None)
+    train = plan.recipe.train if plan else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
     lengths = [row.tokens for _, row in plan.rows["train"]] if plan else [ASSUMED_ROW] * ASSUMED_STEP
     load = Load.of(lengths, train)
-    needed = memory_estimate.memory(blueprint, train, load, where)
+    needed = memory_estimate.memory(spec, train, load, where)
     found = Outlook(
         model=asked.model,
-        blueprint=blueprint,
+        spec=spec,
         train=train,
         load=load,
         memory=needed,
         available=available,
-        disk=memory_estimate.disk(blueprint, train),
+        disk=memory_estimate.disk(spec, train),
         free=durable.free_space(pipeline.default_folder(asked)),
-        ways=list(_ways(blueprint, train, lengths, where)),
-        remedies=[] if needed.training <= available else list(_remedies(blueprint, train, lengths, where, available)),
+        ways=list(_ways(spec, train, lengths, where)),
+        remedies=[] if needed.training <= available else list(_remedies(spec, train, lengths, where, available)),
         plan=plan,
     )
     if plan and rehearse and found.fits and not memory_bytes:
@@ -103,9 +103,9 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
     return found
 
 
-def _assumed(asked: Train, blueprint: Blueprint, precision: device.Precision | None) -> Train:
+def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) -> Train:
     """What can be settled without data; by default in the number format that a run here would take."""
-    small = blueprint.parameters <= defaults.SMALL_MODEL
+    small = spec.parameters <= defaults.SMALL_MODEL
     step = asked.tokens_per_step or ASSUMED_STEP
     return asked.model_copy(
         update={
@@ -117,23 +117,23 @@ def _assumed(asked: Train, blueprint: Blueprint, precision: device.Precision | N
     )
 
 
-def _ways(blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Way]:
+def _ways(spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Way]:
     """Training by each method, and answering in either number format."""
     for method in ("full", "lora", "qlora"):
         other = train.model_copy(update={"method": method})
-        yield Way(f"train, {method}", memory_estimate.memory(blueprint, other, Load.of(lengths, other), where).training)
-    answering = memory_estimate.answering(blueprint, train.model_copy(update={"method": "full"}), where)
+        yield Way(f"train, {method}", memory_estimate.memory(spec, other, Load.of(lengths, other), where).training)
+    answering = memory_estimate.answering(spec, train.model_copy(update={"method": "full"}), where)
     yield Way("answer in fp32, as Luthier does", answering)
-    yield Way("answer in bf16, elsewhere", answering - 2 * blueprint.parameters)
+    yield Way("answer in bf16, elsewhere", answering - 2 * spec.parameters)
 
 
 def _remedies(
-    blueprint: Blueprint, train: Train, lengths: Sequence[int], where: torch.device, available: int
+    spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device, available: int
 ) -> Iterator[tuple[memory_estimate.Change, int]]:
-    least = memory_estimate.memory(blueprint, train, Load.of(lengths, train), where).training
+    least = memory_estimate.memory(spec, train, Load.of(lengths, train), where).training
     for change in memory_estimate.ways_to_fit(train):
         other = train.model_copy(update=dict(change))
-        needed = memory_estimate.memory(blueprint, other, Load.of(lengths, other), where).training
+        needed = memory_estimate.memory(spec, other, Load.of(lengths, other), where).training
         if needed < least:  # smaller batches are more of them, and their gradients have to be summed
             least = needed
             yield change, needed

@@ -1,7 +1,7 @@
 """What a training will need, before it starts: memory by part, disk, and what would make it fit.
 
-Weights, masters, moments and gradients are counted; what the forward pass keeps is measured on one layer of the model
-(`Blueprint.remembered`). Time is not told here: the first steps tell it (`pace`).
+Weights, masters, moments and gradients are counted; what the forward pass saves is measured on one layer of the model
+(`ModelSpec.saved_activations`). Time is not told here: the first steps tell it (`pace`).
 """
 
 import itertools
@@ -18,7 +18,7 @@ from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
 from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
 from luthier.model.memory import held
-from luthier.model.spec import Blueprint
+from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.runs.durable import size
 from luthier.train import checkpoint, optimizer
@@ -77,17 +77,17 @@ class Memory:
         return sum(self.parts.values())
 
 
-def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.device) -> Memory:
+def memory(spec: ModelSpec, settings: Train, load: Load, device: torch.device) -> Memory:
     """Memory of a run that starts from this process: on a GPU what torch takes of it, else all of the process."""
     precision: Precision = settings.precision or "fp32"
     number = DTYPES[precision].itemsize
-    learns = learning(blueprint, settings)
-    whole = learns == blueprint.parameters
+    learns = learning(spec, settings)
+    whole = learns == spec.parameters
     gradients = number * learns
     matter = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
     shape = Train(**settings.model_dump(include=matter))
-    kept = max(_kept(blueprint, lengths, shape) for lengths in (load.lengths, load.mixture) if lengths)
-    head = _head(blueprint, load.tokens, number, learns=whole)
+    kept = max(_kept(spec, lengths, shape) for lengths in (load.lengths, load.mixture) if lengths)
+    head = _head(spec, load.tokens, number, learns=whole)
     summed = {1: 0, 2: gradients}.get(load.batches, MASTER * learns)  # over the batches before the last one
     at_once = settings.optimizer not in optimizer.OPTIMIZERS and number < MASTER
     updated = 2 * MASTER * learns if at_once else 0 if summed else UPDATED
@@ -97,38 +97,38 @@ def memory(blueprint: Blueprint, settings: Train, load: Load, device: torch.devi
     gaps = round(HELD_BACK * (kept + head + summed + max(0, coming))) if on_processor else 0
     parts = {
         "the program": program,
-        "weights to compute with": _computing(blueprint, settings, number, whole=whole),
+        "weights to compute with": _computing(spec, settings, number, whole=whole),
         "master weights": _masters(learns, number, whole=whole),
-        "optimizer": _moments(blueprint, settings, learns),
+        "optimizer": _moments(spec, settings, learns),
         "gradients, summed": summed,
         "forward pass": kept,
         "output head": head,
         "gradients, beyond the forward pass": max(0, coming),
         "gaps in the heap": gaps,
     }
-    return Memory({name: bytes for name, bytes in parts.items() if bytes}, answering(blueprint, settings, device))
+    return Memory({name: bytes for name, bytes in parts.items() if bytes}, answering(spec, settings, device))
 
 
-def answering(blueprint: Blueprint, settings: Train, device: torch.device) -> int:
+def answering(spec: ModelSpec, settings: Train, device: torch.device) -> int:
     """Bytes while questions are answered in fp32: the weights, and the most that keys and values may take."""
-    weights = _in_four_bits(blueprint, MASTER) if settings.method == "qlora" else MASTER * blueprint.parameters
+    weights = _in_four_bits(spec, MASTER) if settings.method == "qlora" else MASTER * spec.parameters
     return (held() if device.type == "cpu" else 0) + weights + CACHE_BYTES
 
 
-def disk(blueprint: Blueprint, settings: Train) -> dict[str, int]:
+def disk(spec: ModelSpec, settings: Train) -> dict[str, int]:
     """Bytes that a run leaves on the disk, checkpoints at their most numerous."""
-    learns = learning(blueprint, settings)
-    one = MASTER * learns + _moments(blueprint, settings, learns)
+    learns = learning(spec, settings)
+    one = MASTER * learns + _moments(spec, settings, learns)
     checks = math.ceil((settings.max_steps or 1) / (settings.check_every or 1))
     kept = min(checks, checkpoint.KEPT + 2)  # the newest, the best, and the one that is being written
     return {f"checkpoints: {kept} of {size(one)}": kept * one, "the model": MASTER * learns}
 
 
-def learning(blueprint: Blueprint, settings: Train) -> int:
+def learning(spec: ModelSpec, settings: Train) -> int:
     """How many weights learn. Of a method of the user's own it is not known; all is the most that it can be."""
     if settings.method in ("lora", "dora", "qlora"):
-        return blueprint.adapters(settings.lora_rank, lengths=settings.method == "dora")
-    return blueprint.parameters
+        return spec.adapter_parameters(settings.lora_rank, magnitudes=settings.method == "dora")
+    return spec.parameters
 
 
 def ways_to_fit(settings: Train) -> Iterator[Change]:
@@ -151,7 +151,7 @@ def ways_to_fit(settings: Train) -> Iterator[Change]:
 
 
 @lru_cache(maxsize=64)
-def _kept(blueprint: Blueprint, lengths: tuple[int, ...], settings: Train) -> int:
+def _kept(spec: ModelSpec, lengths: tuple[int, ...], settings: Train) -> int:
     """What a forward pass keeps, with the adapters of the method if it has some; only settings that matter are set."""
     precision: Precision = settings.precision or "fp32"
     method = methods.METHODS.get(settings.method or "full", methods.METHODS["full"])
@@ -163,18 +163,18 @@ def _kept(blueprint: Blueprint, lengths: tuple[int, ...], settings: Train) -> in
                 weight.data = weight.data.to(DTYPES[precision])
         return prepared
 
-    again = bool(settings.gradient_checkpointing)
-    return blueprint.remembered(lengths, precision, again=again, prepare=prepare)
+    checkpointing = bool(settings.gradient_checkpointing)
+    return spec.saved_activations(lengths, precision, checkpointing=checkpointing, prepare=prepare)
 
 
-def _computing(blueprint: Blueprint, settings: Train, number: int, *, whole: bool) -> int:
+def _computing(spec: ModelSpec, settings: Train, number: int, *, whole: bool) -> int:
     """Weights in the number format of the products; in fp32 those that learn are their own masters."""
     if whole:
-        return number * blueprint.parameters if number < MASTER else 0
-    adapters = number * learning(blueprint, settings)
+        return number * spec.parameters if number < MASTER else 0
+    adapters = number * learning(spec, settings)
     if settings.method == "qlora":
-        return _in_four_bits(blueprint, number) + adapters
-    return number * blueprint.parameters + adapters
+        return _in_four_bits(spec, number) + adapters
+    return number * spec.parameters + adapters
 
 
 def _masters(learns: int, number: int, *, whole: bool) -> int:
@@ -182,34 +182,34 @@ def _masters(learns: int, number: int, *, whole: bool) -> int:
     return (MASTER - number) * learns if number < MASTER else MASTER * learns if whole else 0
 
 
-def _in_four_bits(blueprint: Blueprint, number: int) -> int:
+def _in_four_bits(spec: ModelSpec, number: int) -> int:
     """The linear layers in 4 bits and all else in numbers of so many bytes."""
-    packed = sum(rows * columns for rows, columns in blueprint.adapted)
-    return round(FOUR_BITS * packed) + number * (blueprint.parameters - packed)
+    packed = sum(rows * columns for rows, columns in spec.adapted_shapes)
+    return round(FOUR_BITS * packed) + number * (spec.parameters - packed)
 
 
-def _moments(blueprint: Blueprint, settings: Train, learns: int) -> int:
+def _moments(spec: ModelSpec, settings: Train, learns: int) -> int:
     """What the optimizer remembers; of one of the user's own as much as AdamW does."""
     if settings.optimizer != "adafactor":
         return round(MOMENTS.get(settings.optimizer, MOMENTS["adamw"]) * learns)
-    if learns == blueprint.parameters:
-        return 4 * sum(math.prod(shape[:-1]) + shape[-1] for shape in blueprint.matrices)
+    if learns == spec.parameters:
+        return 4 * sum(math.prod(shape[:-1]) + shape[-1] for shape in spec.matrix_shapes)
     rank = settings.lora_rank
-    return 4 * sum(rows + columns + 2 * rank for rows, columns in blueprint.adapted)
+    return 4 * sum(rows + columns + 2 * rank for rows, columns in spec.adapted_shapes)
 
 
-def _head(blueprint: Blueprint, tokens: int, number: int, *, learns: bool) -> int:
+def _head(spec: ModelSpec, tokens: int, number: int, *, learns: bool) -> int:
     """A block of scores, which become their gradients, pieces of it in fp32 (`model/head.py`); the gradient of its weights.
 
     A model that must make its scores itself keeps those of all tokens: its own, and in fp32 as they are, as probabilities, and
     as gradients.
     """
-    row = blueprint.vocabulary * number
-    if not blueprint.plain_head:
-        return tokens * (row + 3 * MASTER * blueprint.vocabulary) + (
-            number * blueprint.vocabulary * blueprint.width if learns else 0
+    row = spec.vocab_size * number
+    if not spec.plain_head:
+        return tokens * (row + 3 * MASTER * spec.vocab_size) + (
+            number * spec.vocab_size * spec.hidden_size if learns else 0
         )
     block = positions_at_once(row)
-    work = min(block, tokens) * row + 3 * min(PIECE_BYTES, tokens * blueprint.vocabulary * MASTER)
-    weights = blueprint.vocabulary * blueprint.width
+    work = min(block, tokens) * row + 3 * min(PIECE_BYTES, tokens * spec.vocab_size * MASTER)
+    weights = spec.vocab_size * spec.hidden_size
     return work + (number * weights + (MASTER * weights if tokens > block else 0) if learns else 0)
