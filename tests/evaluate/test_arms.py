@@ -36,7 +36,7 @@ def made(template: Template, **changes: object) -> PromptResources:
         "train": TRAIN,
         "template": template,
         "shots": 3,
-        "budget": 400,
+        "max_prompt_tokens": 400,
         "instruction": "One word.",
     }
     return PromptResources(**(settings | changes))  # type: ignore[arg-type]
@@ -52,25 +52,28 @@ def test_zero_shot_is_instruction_and_question(template: Template) -> None:
 def test_the_instruction_joins_the_system_message_of_the_data(template: Template) -> None:
     asked = item("s", "Hello?", "other", system="You are a clerk.")
     assert arms.zero_shot(made(template))(asked)[0] == Message("system", "One word.\n\nYou are a clerk.")
-    assert arms.plain(made(template))(asked)[0] == Message("system", "You are a clerk.")
+    assert arms.question_only(made(template))(asked)[0] == Message("system", "You are a clerk.")
 
 
 def test_few_shot_shows_the_chosen_examples_as_turns(template: Template) -> None:
-    messages = arms.few_shot(made(template, examples=TRAIN[:2]))(ASKED)
+    messages = arms.few_shot(made(template, demonstrations=TRAIN[:2]))(ASKED)
     assert [message.role for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert messages[2].content == "refund" and messages[-1].content == "Ticket 7 about what?"
 
 
 def test_examples_go_one_by_one_where_they_do_not_fit(template: Template) -> None:
-    whole = arms.few_shot(made(template, examples=TRAIN[:3]))(ASKED)
+    whole = arms.few_shot(made(template, demonstrations=TRAIN[:3]))(ASKED)
     limit = len(template.prompt(whole))
-    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=limit))(ASKED)) == len(whole)
-    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=limit - 1))(ASKED)) == len(whole) - 2
-    assert len(arms.few_shot(made(template, examples=TRAIN[:3], budget=1))(ASKED)) == 2
+    assert len(arms.few_shot(made(template, demonstrations=TRAIN[:3], max_prompt_tokens=limit))(ASKED)) == len(whole)
+    assert (
+        len(arms.few_shot(made(template, demonstrations=TRAIN[:3], max_prompt_tokens=limit - 1))(ASKED))
+        == len(whole) - 2
+    )
+    assert len(arms.few_shot(made(template, demonstrations=TRAIN[:3], max_prompt_tokens=1))(ASKED)) == 2
 
 
 def test_each_draw_is_balanced_and_another(template: Template) -> None:
-    sets = [demonstrations.fixed(TRAIN, 6, draw=draw) for draw in range(3)]
+    sets = [demonstrations.fixed_set(TRAIN, 6, draw=draw) for draw in range(3)]
     for chosen in sets:
         assert sorted(example.conversation.answer for example in chosen[:3]) == sorted(LABELS)
         assert sorted(example.conversation.answer for example in chosen) == sorted(LABELS * 2)
@@ -93,22 +96,22 @@ def test_rag_puts_the_best_passage_right_before_the_question(template: Template)
         "These passages may help:\n\n[c.md]\nNo ticket here.\n\n[b.md]\nTicket 7 is an invoice.\n\nTicket 7 about what?"
     )
     limit = len(template.prompt(arms.rag(resources)(ASKED))) - 1
-    short = arms.rag(made(template, passages=found, passages_shown=2, budget=limit))(ASKED)[-1].content
+    short = arms.rag(made(template, passages=found, passages_shown=2, max_prompt_tokens=limit))(ASKED)[-1].content
     assert "b.md" in short and "c.md" not in short
     assert (
-        arms.rag(made(template, passages=found, passages_shown=2, budget=1))(ASKED)[-1].content
+        arms.rag(made(template, passages=found, passages_shown=2, max_prompt_tokens=1))(ASKED)[-1].content
         == "Ticket 7 about what?"
     )
 
 
 def test_an_optimised_instruction_stands_in_for_the_stated_one(template: Template) -> None:
-    assert arms.optimised(made(template, optimised="Think."))(ASKED)[0] == Message("system", "Think.")
+    assert arms.optimised(made(template, optimised_instruction="Think."))(ASKED)[0] == Message("system", "Think.")
 
 
 def test_an_endpoint_gets_the_prompts_of_the_arm_that_it_names(template: Template) -> None:
     endpoints = {"big": Endpoint(url="http://localhost/v1", model="m", prompt="few-shot")}
     arm = arms.resolve("endpoint:big", endpoints)
-    assert arm.who == "endpoint" and arm.build is arms.few_shot
+    assert arm.answered_by == "endpoint" and arm.build is arms.few_shot
     with pytest.raises(UserError, match='unknown endpoint "bug", did you mean "big"'):
         arms.resolve("endpoint:bug", endpoints)
     with pytest.raises(UserError, match=r'endpoints\.big\.prompt: unknown arm "few-short", did you mean "few-shot"'):
@@ -118,7 +121,7 @@ def test_an_endpoint_gets_the_prompts_of_the_arm_that_it_names(template: Templat
 def test_a_verdict_needs_both_sides() -> None:
     for names in (["fine-tuned"], ["zero-shot"], ["fine-tuned", "fine-tuned+few-shot"], ["fine-tuned+few-shot", "rag"]):
         with pytest.raises(UserError, match='a verdict needs "fine-tuned" and at least one other arm'):
-            arms.ladder(names)
+            arms.resolve_all(names)
 
 
 def test_all_arms_but_the_planned_two_are_secondary() -> None:

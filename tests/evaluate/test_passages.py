@@ -18,20 +18,20 @@ LONG = " ".join(f"word{number}" for number in range(450))
 
 def test_paragraphs_are_packed_and_nothing_is_lost() -> None:
     paragraphs = [" ".join(f"p{number}w{word}" for word in range(90)) for number in range(5)]
-    pieces = list(passages.cut("\n\n".join(paragraphs)))
+    pieces = list(passages.split_text("\n\n".join(paragraphs)))
     assert [len(piece.split()) for piece in pieces] == [180, 180, 90]
     assert " ".join(pieces).split() == " ".join(paragraphs).split()
 
 
 def test_a_long_paragraph_is_cut_at_sentences_and_a_long_sentence_at_words() -> None:
     sentences = [f"{'a ' * 119}s{number}." for number in range(4)]
-    assert [len(piece.split()) for piece in passages.cut(" ".join(sentences))] == [120] * 4
-    assert [len(piece.split()) for piece in passages.cut(LONG)] == [200, 200, 50]
+    assert [len(piece.split()) for piece in passages.split_text(" ".join(sentences))] == [120] * 4
+    assert [len(piece.split()) for piece in passages.split_text(LONG)] == [200, 200, 50]
 
 
 def test_a_heading_stays_with_its_text() -> None:
     body = " ".join(["word"] * 195)
-    assert list(passages.cut(f"{body}\n\n# Returns\n\n{body}")) == [body, f"# Returns\n\n{body}"]
+    assert list(passages.split_text(f"{body}\n\n# Returns\n\n{body}")) == [body, f"# Returns\n\n{body}"]
 
 
 def test_a_folder_is_read_file_by_file_and_rows_one_by_one(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_folder_is_read_file_by_file_and_rows_one_by_one(tmp_path: Path) -> No
     (tmp_path / "inner" / "b.md").write_text("Opening hours are nine to five.")
     (tmp_path / "rows.jsonl").write_text('{"text": "First."}\n\n{"title": "T", "body": "Second."}\n')
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    found = [(passage.place, passage.text) for passage in passages.read(tmp_path)]
+    found = [(passage.location, passage.text) for passage in passages.read(tmp_path)]
     assert found == [
         ("inner/b.md", "Opening hours are nine to five."),
         ("rows.jsonl:1", "First."),

@@ -44,8 +44,8 @@ class Task:
         return "```\nAnswer, please.\n```"
 
 
-def search(task: Task, folder: Path, budget: int = 60) -> optimization.Optimised:
-    return optimization.search(
+def search(task: Task, folder: Path, budget: int = 60) -> optimization.OptimizedPrompt:
+    return optimization.optimize_prompt(
         TRAIN, start="Answer.", answers=task.answers, reflect=task.reflect, budget=budget, seed=0, folder=folder
     )
 
@@ -102,4 +102,4 @@ def test_a_finished_search_is_not_made_again(tmp_path: Path) -> None:
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gepa", None)
     with pytest.raises(MachineError, match=r'needs the package gepa: pip install "luthier\[optimise\]"'):
-        optimization.installed()
+        optimization.require_gepa()

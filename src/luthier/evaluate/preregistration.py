@@ -127,8 +127,8 @@ def _settings(context: Context, name: str, chosen: Chosen) -> dict[str, Any]:
     """What is particular to an arm."""
     settings = context.recipe.evaluate
     arm = arms.resolve(name, settings.endpoints)
-    told: dict[str, Any] = {"who": arm.who}
-    if arm.who == "endpoint":
+    told: dict[str, Any] = {"who": arm.answered_by}
+    if arm.answered_by == "endpoint":
         there = settings.endpoints[name.removeprefix(arms.ENDPOINT)]
         told |= {"url": there.url, "model": there.model, "prompt": there.prompt}
     if arm.build is arms.few_shot and chosen.few_shot:

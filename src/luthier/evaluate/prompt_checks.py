@@ -26,9 +26,9 @@ def try_prompts(
         resources = _prompt_resources(recipe, template, context_tokens, splits.train)
         for name, arm in wanted.items():
             for count in _counts(recipe, arm):
-                prompt = arm.build(replace(resources, examples=demonstrations.fixed(splits.train, count)))
+                prompt = arm.build(replace(resources, demonstrations=demonstrations.fixed_set(splits.train, count)))
                 for item in _one_of_each([*splits.dev, *splits.test]):
-                    arms.sent(name, prompt, item, template)
+                    arms.render(name, prompt, item, template)
     case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
     for name, guard in guards.chosen(case).items():
         _try_guard(name, guard, case, template)
@@ -44,11 +44,11 @@ def _prompt_resources(
         train=train,
         template=template,
         shots=settings.shots or 1,
-        budget=context_tokens - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
+        max_prompt_tokens=context_tokens - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
         instruction=settings.instruction,
         passages=passages.read(settings.documents) if settings.documents is not None else (),
         passages_shown=settings.passages,
-        optimised=settings.instruction or optimization.START,
+        optimised_instruction=settings.instruction or optimization.START,
     )
 
 

@@ -52,13 +52,13 @@ def prompt_resources(context: Context, lm: LanguageModel, chosen: Chosen) -> Pro
         train=train,
         template=lm.template,
         shots=settings.shots or 1,
-        budget=lm.context - context.room.tokens,
+        max_prompt_tokens=lm.context - context.room.tokens,
         instruction=settings.instruction,
         # a point of a sweep may learn fewer rows than its prompts, chosen once for all points, show
-        examples=[by_id[name] for name in (chosen.few_shot or {}).get("examples", ()) if name in by_id],
+        demonstrations=[by_id[name] for name in (chosen.few_shot or {}).get("examples", ()) if name in by_id],
         passages=passages.load(context.run.folder / "data" / "passages.jsonl"),
         passages_shown=settings.passages,
-        optimised=(chosen.optimised or {}).get("instruction"),
+        optimised_instruction=(chosen.optimised or {}).get("instruction"),
     )
 
 
@@ -79,7 +79,7 @@ def choose(context: Context, wanted: Mapping[str, Arm], base: LanguageModel) -> 
     chosen = Chosen(few_shot, optimised)
     resources = prompt_resources(context, base, chosen)
     for name, arm in wanted.items():
-        if arm.who == "base" and name not in left_out:
+        if arm.answered_by == "base" and name not in left_out:
             context.ask(base, context.dev_items(), name, arm.build(resources), split="dev", file="dev-answers")
     return chosen, left_out
 
@@ -93,26 +93,28 @@ def _choose_examples(context: Context, base: LanguageModel, *, kept: bool) -> di
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
     train = context.items("train")
     learnt = [int(rows[number].learn.sum()) for number in range(len(rows))]
-    costs = demonstration_selection.Costs.of(rows.lengths, learnt, context.room.tokens)
-    candidates, tokens = demonstration_selection.affordable(
+    costs = demonstration_selection.TokenCosts.of(rows.lengths, learnt, context.room.tokens)
+    candidates, tokens = demonstration_selection.affordable_candidates(
         settings.shots_tried, len(items), costs, settings.dev_budget
     )
     resources = prompt_resources(context, base, Chosen())
     most = max(candidate.shots for candidate in candidates)
-    sets = {draw: demonstrations.fixed(train, most, draw=draw) for draw in {candidate.draw for candidate in candidates}}
+    sets = {
+        draw: demonstrations.fixed_set(train, most, draw=draw) for draw in {candidate.draw for candidate in candidates}
+    }
 
     def shown(candidate: demonstration_selection.Candidate) -> list[Item]:
         return sets[candidate.draw][: candidate.shots]
 
     def prompt(candidate: demonstration_selection.Candidate) -> Prompt:
-        return arms.few_shot(replace(resources, examples=shown(candidate)))
+        return arms.few_shot(replace(resources, demonstrations=shown(candidate)))
 
     def ask(candidate: demonstration_selection.Candidate, questions: int) -> float:
         asked, build = items[:questions], prompt(candidate)
         records = context.ask(base, asked, candidate.name, build, split="dev", file="choice-answers")
         return fsum(record["score"] for record in records) / len(records)
 
-    standings = demonstration_selection.halve(candidates, len(items), ask)
+    standings = demonstration_selection.successive_halving(candidates, len(items), ask)
     best = standings[0].candidate
     if kept:
         records = context.answers_file("choice-answers").records_of(best.name, items)
@@ -139,7 +141,7 @@ def _optimise(context: Context, base: LanguageModel) -> dict[str, Any]:
 
     def answers(instruction: str, items: Sequence[Item]) -> list[AnswerRecord]:
         name = f"optimised {hashlib.sha256(instruction.encode()).hexdigest()[:12]}"
-        prompt = arms.optimised(replace(resources, optimised=instruction))
+        prompt = arms.optimised(replace(resources, optimised_instruction=instruction))
         return context.ask(base, items, name, prompt, split="train", file="choice-answers")
 
     written = count(1)
@@ -147,7 +149,9 @@ def _optimise(context: Context, base: LanguageModel) -> dict[str, Any]:
     def reflect(prompt: str) -> str:
         context.run.record("reflecting", arm="optimised", instruction=next(written))
         asked = (Message("user", prompt),)
-        most = min(REFLECTION_TOKENS, resources.budget // 2)  # a question must still fit behind the instruction
+        most = min(
+            REFLECTION_TOKENS, resources.max_prompt_tokens // 2
+        )  # a question must still fit behind the instruction
         room = replace(context.room, answer=most)
         if settings.reflection == "base":
             ids = base.template.prompt(asked)[-(base.context - room.tokens) :]
@@ -156,7 +160,7 @@ def _optimise(context: Context, base: LanguageModel) -> dict[str, Any]:
         tokens, _ = base.template.tokenizer.encode(text)
         return text if len(tokens) <= most else base.template.tokenizer.decode(tokens[:most])
 
-    found = optimization.search(
+    found = optimization.optimize_prompt(
         context.items("train"),
         start=settings.instruction,
         answers=answers,

@@ -31,15 +31,15 @@ FIXED = (
 
 def arms_of(recipe: Recipe) -> dict[str, Arm]:
     """The recipe's arms by name."""
-    return arms.ladder(recipe.evaluate.arms, recipe.evaluate.endpoints)
+    return arms.resolve_all(recipe.evaluate.arms, recipe.evaluate.endpoints)
 
 
 def check(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
     """Raises a UserError where these arms lack something to answer with: a key, a package, documents."""
     settings = recipe.evaluate
-    asked = [name for name, arm in wanted.items() if arm.who == "endpoint"]
+    asked = [name for name, arm in wanted.items() if arm.answered_by == "endpoint"]
     if uses(wanted, arms.optimised):
-        optimization.installed()
+        optimization.require_gepa()
         if settings.reflection.startswith(arms.ENDPOINT):
             arms.resolve(settings.reflection, settings.endpoints)
             asked.append(settings.reflection)
@@ -86,7 +86,7 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
     preregistration.open_test(current, by="run")
     shared_baselines.take_over(context)
     chosen = Chosen(**made.content["chosen"])
-    asked = {name: arm for name, arm in wanted.items() if arm.who != "tuned" and not chosen.lacks({name: arm})}
+    asked = {name: arm for name, arm in wanted.items() if arm.answered_by != "tuned" and not chosen.lacks({name: arm})}
     if asked := _missing(context, asked):
         _answer(context, asked, prompt_resources(context, base, chosen), base)
     if asked or not (current.folder / "evaluation" / "errors.json").exists():
@@ -104,7 +104,7 @@ def ask_tuned(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
         context.score_documents(tuned, arms.TUNED)
         return
     chosen = Chosen(**preregistration.expected(current).content["chosen"])
-    asked = {name: arm for name, arm in arms_of(recipe).items() if arm.who == "tuned"}
+    asked = {name: arm for name, arm in arms_of(recipe).items() if arm.answered_by == "tuned"}
     _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
 
 
@@ -133,15 +133,17 @@ def again(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[str, A
     if uses(missing, arms.rag) and not (current.folder / "data" / "passages.jsonl").exists():
         copy_documents(current, recipe)
     chosen = Chosen(**made.content["chosen"])
-    if chosen.lacks(missing) or any(arm.who != "tuned" for arm in missing.values()):
+    if chosen.lacks(missing) or any(arm.answered_by != "tuned" for arm in missing.values()):
         base = load_base(context)
         if chosen.lacks(missing):
             late, _ = choose(context, missing, base)
             chosen = Chosen(chosen.few_shot or late.few_shot, chosen.optimised or late.optimised)
-        asked = {name: arm for name, arm in missing.items() if arm.who != "tuned" and not chosen.lacks({name: arm})}
+        asked = {
+            name: arm for name, arm in missing.items() if arm.answered_by != "tuned" and not chosen.lacks({name: arm})
+        }
         _answer(context, asked, prompt_resources(context, base, chosen), base)
         del base
-    if asked := {name: arm for name, arm in missing.items() if arm.who == "tuned"}:
+    if asked := {name: arm for name, arm in missing.items() if arm.answered_by == "tuned"}:
         tuned = load_tuned(current)
         _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
     return judge(current, recipe)
@@ -201,7 +203,7 @@ def _answer(context: Context, wanted: Mapping[str, Arm], resources: PromptResour
     items = context.items("test")
     for name, arm in wanted.items():
         prompt = arm.build(resources)
-        if arm.who != "endpoint":
+        if arm.answered_by != "endpoint":
             context.ask(lm, items, name, prompt, split="test", file="answers")
             continue
         try:

@@ -213,20 +213,22 @@ def _settle_prompts(
         raise UserError(
             f"{told}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
         )
-    costs = demonstration_selection.Costs.of(facts.lengths, facts.answer_lengths, room.tokens)
+    costs = demonstration_selection.TokenCosts.of(facts.lengths, facts.answer_lengths, room.tokens)
     most = min(FEW_SHOT_TOKENS, facts.context / 2)
-    shots = next((count for count in (8, 4, 2) if count * costs.example <= most), 1)
-    why = f"examples of about {costs.example:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"
+    shots = next((count for count in (8, 4, 2) if count * costs.demonstration <= most), 1)
+    why = f"examples of about {costs.demonstration:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"
     decide("evaluate.shots", min(shots, len(splits.train)), why)
     fitting = [
-        count for count in demonstration_selection.TRIED if count * costs.example <= most and count <= len(splits.train)
+        count
+        for count in demonstration_selection.SHOT_COUNTS
+        if count * costs.demonstration <= most and count <= len(splits.train)
     ]
     if asked_shots:
         decide("evaluate.shots_tried", [min(asked_shots, len(splits.train))], "evaluate.shots as asked")
     else:
         decide("evaluate.shots_tried", fitting or [1], why)
     questions = min(demonstration_selection.DEV_QUESTIONS, len(splits.dev))
-    ways = [costs.asking(questions, values["evaluate.shots"], shared=shared) for shared in (True, False)]
+    ways = [costs.tokens_to_ask(questions, values["evaluate.shots"], shared=shared) for shared in (True, False)]
     decide(
         "evaluate.dev_budget",
         sum(ways),

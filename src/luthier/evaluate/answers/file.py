@@ -15,7 +15,7 @@ from luthier.evaluate import metrics
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Endpoint
 from luthier.evaluate.metrics import Metric
-from luthier.evaluate.prompts.arms import Prompt, sent
+from luthier.evaluate.prompts.arms import Prompt, render
 from luthier.model import replies
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
@@ -55,7 +55,7 @@ class AnswersFile:
     ) -> list[AnswerRecord]:
         """Ask the items that this arm has not answered yet; returns the arm's records in the items' order."""
         done, missing = self._remaining(arm, items)
-        asked = [sent(arm, prompt, item, lm.template) for item in missing]
+        asked = [render(arm, prompt, item, lm.template) for item in missing]
         progress(len(done), len(items))
 
         def keep(batch: dict[int, Said]) -> None:

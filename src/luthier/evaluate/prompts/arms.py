@@ -1,7 +1,7 @@
 """What answers a held-out question: prompts of rising strength over the base model, the tuned model, other models.
 
-An arm is a function from an item to the messages that are sent, and a word for who is asked. Prompts on the base model share
-the weights they start from, the decoder, the parser and the token budget; examples come from the training rows only.
+An arm builds prompts (item → messages) and says who answers them. All arms share the decoder, the parser and the token budget;
+demonstrations come from the training rows only. A new arm is a function `PromptResources → Prompt` and a line in `ARMS`.
 """
 
 import importlib
@@ -18,44 +18,45 @@ from luthier.evaluate.prompts.retrieval import Index
 from luthier.recipe import Endpoint
 
 Prompt = Callable[[Item], tuple[Message, ...]]
-Who = Literal["base", "tuned", "endpoint"]
+AnsweredBy = Literal["base", "tuned", "endpoint"]
 TUNED = "fine-tuned"
 ENDPOINT = "endpoint:"
 
 
 @dataclass(frozen=True)
 class PromptResources:
-    """What the arms may use. `budget` is the longest prompt in tokens: the context less the answer."""
+    """What the arms may use."""
 
     train: Sequence[Item]
     template: Template
     shots: int
-    """Examples of the arm that retrieves them."""
-    budget: int
+    """Demonstrations of the arm that retrieves them."""
+    max_prompt_tokens: int
+    """The context less the tokens that thoughts and answer may take."""
     instruction: str | None
-    examples: Sequence[Item] = ()
-    """The examples of the fixed few-shot prompt, as chosen on dev."""
+    demonstrations: Sequence[Item] = ()
+    """Those of the fixed few-shot prompt, as selected on dev."""
     passages: Sequence[Passage] = ()
     """What can be looked up."""
     passages_shown: int = 0
-    optimised: str | None = None
-    """The instruction that was found by optimisation."""
+    optimised_instruction: str | None = None
+    """The one that prompt optimization found."""
 
 
 def zero_shot(resources: PromptResources) -> Prompt:
     """The instruction, if the data shows one, and the question."""
-    return lambda item: _asked(item, (), resources)
+    return lambda item: _compose(item, (), resources)
 
 
 def few_shot(resources: PromptResources) -> Prompt:
-    """The same examples before every question."""
-    return lambda item: _asked(item, resources.examples, resources)
+    """The same demonstrations before every question."""
+    return lambda item: _compose(item, resources.demonstrations, resources)
 
 
 def retrieved(resources: PromptResources) -> Prompt:
     """The training rows whose questions are most like this one (BM25), the most similar last."""
-    alike = demonstrations.alike(resources.train, resources.shots)
-    return lambda item: _asked(item, alike(item), resources)
+    most_similar = demonstrations.retriever(resources.train, resources.shots)
+    return lambda item: _compose(item, most_similar(item), resources)
 
 
 def rag(resources: PromptResources) -> Prompt:
@@ -66,8 +67,8 @@ def rag(resources: PromptResources) -> Prompt:
         numbers = index.most_like(item.conversation.question, resources.passages_shown)
         found = [resources.passages[number] for number in reversed(numbers)]
         while True:
-            messages = _with_passages(_asked(item, (), resources), found)
-            if not found or len(resources.template.prompt(messages)) <= resources.budget:
+            messages = _with_passages(_compose(item, (), resources), found)
+            if not found or len(resources.template.prompt(messages)) <= resources.max_prompt_tokens:
                 return messages
             found.pop(0)
 
@@ -75,11 +76,11 @@ def rag(resources: PromptResources) -> Prompt:
 
 
 def optimised(resources: PromptResources) -> Prompt:
-    """The instruction that optimisation found, and the question."""
-    return lambda item: _asked(item, (), resources, instruction=resources.optimised)
+    """The instruction that prompt optimization found, and the question."""
+    return lambda item: _compose(item, (), resources, instruction=resources.optimised_instruction)
 
 
-def plain(resources: PromptResources) -> Prompt:
+def question_only(resources: PromptResources) -> Prompt:
     """The question as in training: what a tuned model needs."""
     return lambda item: item.conversation.prompt
 
@@ -89,11 +90,7 @@ class Arm:
     """How an arm builds prompts, and who answers them."""
 
     build: Callable[[PromptResources], Prompt]
-    who: Who = "base"
-
-    @property
-    def tuned(self) -> bool:
-        return self.who == "tuned"
+    answered_by: AnsweredBy = "base"
 
 
 ARMS: dict[str, Arm] = {
@@ -102,11 +99,11 @@ ARMS: dict[str, Arm] = {
     "retrieved": Arm(retrieved),
     "rag": Arm(rag),
     "optimised": Arm(optimised),
-    TUNED: Arm(plain, "tuned"),
+    TUNED: Arm(question_only, "tuned"),
     "fine-tuned+few-shot": Arm(few_shot, "tuned"),
 }
 """Arms by the word in `evaluate.arms`. A dotted name "package.module:function" builds prompts for the base model, and
-"endpoint:NAME" asks the model behind `evaluate.endpoints.NAME` with the prompts of the arm that stands there."""
+"endpoint:NAME" asks the model behind `evaluate.endpoints.NAME` with the prompts of the arm that its `prompt` names."""
 
 
 def resolve(name: str, endpoints: Mapping[str, Endpoint] | None = None) -> Arm:
@@ -124,10 +121,10 @@ def resolve(name: str, endpoints: Mapping[str, Endpoint] | None = None) -> Arm:
         raise UserError(f'cannot load the arm "{name}": {error}.', where="evaluate.arms") from None
 
 
-def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None) -> dict[str, Arm]:
-    """The arms of these names; a verdict needs the tuned model and at least one prompt on the base model."""
+def resolve_all(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None) -> dict[str, Arm]:
+    """The arms by name. Raises a UserError without the tuned model or without a prompt on the base model: no verdict then."""
     found = {name: resolve(name, endpoints) for name in names}
-    if TUNED not in found or all(arm.who != "base" for arm in found.values()):
+    if TUNED not in found or all(arm.answered_by != "base" for arm in found.values()):
         raise UserError(
             f'a verdict needs "{TUNED}" and at least one other arm that prompts the base model, such as zero-shot.',
             where="evaluate.arms",
@@ -135,15 +132,15 @@ def ladder(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None
     return found
 
 
-def sent(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tuple[Message, ...], list[int]]:
-    """What an arm sends for an item, as messages and as tokens; where the template refuses, the UserError names both."""
+def render(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tuple[Message, ...], list[int]]:
+    """What an arm sends for an item, as messages and as tokens; the UserError of a template that refuses names arm and row."""
     try:
         messages = prompt(item)
         return messages, template.prompt(messages)
-    except UserError as user_error:
-        told = f'{user_error.message} This is what the arm "{arm}" sends for this row'
+    except UserError as error:
+        refusal = f'{error.message} This is what the arm "{arm}" sends for this row'
         raise UserError(
-            f"{told}; leave the arm out of evaluate.arms, or use another model.", where=item.place
+            f"{refusal}; leave the arm out of evaluate.arms, or use another model.", where=item.place
         ) from None
 
 
@@ -156,7 +153,7 @@ def _endpoint(name: str, endpoints: Mapping[str, Endpoint]) -> Arm:
     """The arm that sends another arm's prompts to an endpoint."""
     settings = choose("endpoint", name.removeprefix(ENDPOINT), endpoints, where="evaluate.arms")
     where = f"evaluate.endpoints.{name.removeprefix(ENDPOINT)}.prompt"
-    prompts = {known: arm for known, arm in ARMS.items() if arm.who == "base"}
+    prompts = {known: arm for known, arm in ARMS.items() if arm.answered_by == "base"}
     return Arm(choose("arm", settings.prompt, prompts, where=where).build, "endpoint")
 
 
@@ -164,27 +161,25 @@ def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -
     """The messages with passages in front of the last question."""
     if not passages:
         return messages
-    shown = "\n\n".join(f"[{passage.place}]\n{passage.text}" for passage in passages)
+    shown = "\n\n".join(f"[{passage.location}]\n{passage.text}" for passage in passages)
     question = f"These passages may help:\n\n{shown}\n\n{messages[-1].content}"
     return (*messages[:-1], Message(messages[-1].role, question))
 
 
-def _asked(
+def _compose(
     item: Item, shown: Sequence[Item], resources: PromptResources, *, instruction: str | None = None
 ) -> tuple[Message, ...]:
-    """System text, examples as earlier turns, the item's own turns; fewer examples where they would not fit."""
-    own = item.conversation.prompt
+    """System text, demonstrations as earlier turns, the item's own turns; fewer demonstrations where they would not fit."""
+    turns_of_item = item.conversation.prompt
     stated = instruction or resources.instruction
     systems = [stated] if stated else []
-    systems += [message.content for message in own if message.role == "system"]
+    systems += [message.content for message in turns_of_item if message.role == "system"]
     head = (Message("system", "\n\n".join(systems)),) if systems else ()
-    turns = tuple(message for message in own if message.role != "system")
-    chosen = list(shown)
+    turns = tuple(message for message in turns_of_item if message.role != "system")
+    kept = list(shown)
     while True:
-        before = tuple(
-            message for example in chosen for message in example.conversation.messages if message.role != "system"
-        )
+        before = tuple(message for shot in kept for message in shot.conversation.messages if message.role != "system")
         messages = (*head, *before, *turns)
-        if not chosen or len(resources.template.prompt(messages)) <= resources.budget:
+        if not kept or len(resources.template.prompt(messages)) <= resources.max_prompt_tokens:
             return messages
-        chosen.pop(0)
+        kept.pop(0)

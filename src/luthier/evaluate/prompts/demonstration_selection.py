@@ -1,4 +1,4 @@
-"""Chooses the fixed few-shot prompt on dev: how many examples, and which.
+"""Selects the fixed few-shot prompt on dev: how many demonstrations, and which.
 
 Successive halving (Jamieson and Talwalkar 2016): all candidates answer a few questions, the better half answers more, until
 two have answered all. What a candidate has answered is kept, so each question is put to it once. The cost is estimated before
@@ -11,19 +11,21 @@ from dataclasses import dataclass
 
 DEV_QUESTIONS = 48
 """Enough to tell which prompt is best, at a third of the time that all dev items would take."""
-TRIED = (1, 2, 4, 8, 16)
-"""Numbers of examples."""
-DRAWS = 3
-"""Sets of examples for each number."""
-STEP, STEP_ROW = 20, 2
+SHOT_COUNTS = (1, 2, 4, 8, 16)
+"""Numbers of demonstrations that are tried."""
+SETS_PER_COUNT = 3
+"""Candidate sets of demonstrations for each number."""
+STEP_TOKENS, STEP_TOKENS_PER_ROW = 20, 2
 """What one step of generating costs, in prompt tokens computed in the same time: for a batch, and for each of its rows.
 Measured with 135 M parameters in fp32 on one core: a step of 6 rows takes as long as 32 tokens, one of 24 rows as 74."""
-ROWS_TOKENS = 24576  # tokens of a batch, as in model/generate.py
+TOKENS_PER_BATCH = 24_576
+"""Prompts and answers that the estimate puts into one batch. Real batches are bounded by the bytes of their cache
+(`model/generate.py`): of 135 M parameters in fp32, 2 GiB hold about 46,000 tokens."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fixed few-shot prompt: the first `shots` examples of a draw."""
+    """A fixed few-shot prompt: the first `shots` demonstrations of a draw."""
 
     shots: int
     draw: int
@@ -34,33 +36,33 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What asking costs, in tokens: of one example, of a question, of the longest answer."""
+class TokenCosts:
+    """What asking costs, in tokens: of one demonstration, of a question, of the longest answer."""
 
-    example: float
+    demonstration: float
     question: float
     answer: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], learnt: Sequence[int], answer: int) -> "Costs":
+    def of(cls, lengths: Sequence[int], answer_lengths: Sequence[int], answer: int) -> "TokenCosts":
         """Averages over training rows: their tokens, and how many of these are the answers' own."""
         mean = sum(lengths) / len(lengths)
-        return cls(mean, max(1.0, mean - sum(learnt) / len(learnt)), answer)
+        return cls(mean, max(1.0, mean - sum(answer_lengths) / len(answer_lengths)), answer)
 
-    def asking(self, questions: int, shots: int, *, shared: bool = True) -> int:
+    def tokens_to_ask(self, questions: int, shots: int, *, shared: bool = True) -> int:
         """Tokens computed for some questions behind a prompt, generating included as so many tokens as take the same time.
 
-        Examples that all questions share are computed once.
+        Demonstrations that all questions share are computed once.
         """
-        prompt = shots * self.example
-        rows = max(1, int(ROWS_TOKENS // (prompt + self.question + self.answer)))
-        steps = self.answer * (math.ceil(questions / rows) * STEP + questions * STEP_ROW)
-        examples = prompt if shared else questions * prompt
-        return math.ceil(examples + questions * self.question + steps)
+        prompt = shots * self.demonstration
+        rows = max(1, int(TOKENS_PER_BATCH // (prompt + self.question + self.answer)))
+        steps = self.answer * (math.ceil(questions / rows) * STEP_TOKENS + questions * STEP_TOKENS_PER_ROW)
+        demonstrations = prompt if shared else questions * prompt
+        return math.ceil(demonstrations + questions * self.question + steps)
 
 
 @dataclass(frozen=True)
-class Standing:
+class CandidateScore:
     """How far a candidate came: dev questions answered, and their mean score."""
 
     candidate: Candidate
@@ -77,49 +79,51 @@ def rungs(candidates: int, questions: int) -> list[tuple[int, int]]:
     return [(count, max(1, math.ceil(questions / 2 ** (last - rung)))) for rung, count in enumerate(counts)]
 
 
-def affordable(shots: Sequence[int], questions: int, costs: Costs, budget: int) -> tuple[list[Candidate], int]:
+def affordable_candidates(
+    shots: Sequence[int], questions: int, costs: TokenCosts, budget: int
+) -> tuple[list[Candidate], int]:
     """The most candidates that the budget allows, and their cost; where it allows few, the smallest numbers go first.
 
-    One candidate, the most examples that were asked for, is always there: it costs what the arm costs anyway.
+    One candidate, the most demonstrations that were asked for, is always there: it costs what the arm costs anyway.
     """
     ordered = sorted(set(shots))
-    ways = [
+    choices = [
         [Candidate(count, draw) for count in ordered[start:] for draw in range(draws)]
         for start in range(len(ordered))
-        for draws in range(DRAWS, 0, -1)
+        for draws in range(SETS_PER_COUNT, 0, -1)
     ]
-    for candidates in sorted(ways, key=len, reverse=True):
-        if (spent := cost(candidates, questions, costs)) <= budget:
+    for candidates in sorted(choices, key=len, reverse=True):
+        if (spent := halving_cost(candidates, questions, costs)) <= budget:
             return candidates, spent
     alone = [Candidate(ordered[-1], 0)]
-    return alone, cost(alone, questions, costs)
+    return alone, halving_cost(alone, questions, costs)
 
 
-def cost(candidates: Sequence[Candidate], questions: int, costs: Costs) -> int:
-    """What halving costs at most: the candidates with the most examples survive."""
+def halving_cost(candidates: Sequence[Candidate], questions: int, costs: TokenCosts) -> int:
+    """What successive halving costs at most: the candidates with the most demonstrations survive."""
     order = sorted(candidates, key=lambda candidate: -candidate.shots)
     asked, total = 0, 0
     for count, until in rungs(len(order), questions):
-        total += sum(costs.asking(until - asked, candidate.shots) for candidate in order[:count])
+        total += sum(costs.tokens_to_ask(until - asked, candidate.shots) for candidate in order[:count])
         asked = until
     return total
 
 
-def halve(candidates: Sequence[Candidate], questions: int, ask: Callable[[Candidate, int], float]) -> list[Standing]:
-    """The candidates' standings, the chosen one first. `ask` gives the mean score over the first so many questions.
+def successive_halving(
+    candidates: Sequence[Candidate], questions: int, ask: Callable[[Candidate, int], float]
+) -> list[CandidateScore]:
+    """All candidates, the chosen one first. `ask` gives the mean score over the first so many questions.
 
-    Of equals the one with fewer examples, and then the earlier set, goes on.
+    Of equals the one with fewer demonstrations, and then the earlier set, goes on.
     """
-    going = list(candidates)
-    best: list[Standing] = []
-    out: list[Standing] = []
-    for count, until in rungs(len(going), questions):
-        standings = [Standing(candidate, until, ask(candidate, until)) for candidate in going[:count]]
-        standings.sort(
-            key=lambda standing: (-round(standing.mean, 9), standing.candidate.shots, standing.candidate.draw)
-        )
+    left = list(candidates)
+    survivors: list[CandidateScore] = []
+    dropped: list[CandidateScore] = []
+    for count, until in rungs(len(left), questions):
+        ranking = [CandidateScore(candidate, until, ask(candidate, until)) for candidate in left[:count]]
+        ranking.sort(key=lambda ranked: (-round(ranked.mean, 9), ranked.candidate.shots, ranked.candidate.draw))
         keep = math.ceil(count / 2) if count > 2 else 1
-        out = standings[keep:] + out
-        going = [standing.candidate for standing in standings[:keep]]
-        best = standings[:keep]
-    return best + out
+        dropped = ranking[keep:] + dropped
+        survivors = ranking[:keep]
+        left = [ranked.candidate for ranked in survivors]
+    return survivors + dropped

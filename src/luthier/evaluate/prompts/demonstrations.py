@@ -1,4 +1,4 @@
-"""Which training rows stand as examples before a question: the same ones for all, or those most like it."""
+"""Which training rows stand as demonstrations before a question: the same ones for all, or those most like it."""
 
 import hashlib
 from collections import defaultdict
@@ -9,8 +9,8 @@ from luthier.data.dataset import Item
 from luthier.evaluate.prompts.retrieval import Index
 
 
-def fixed(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]:
-    """Examples that fit any question: no longer than half again the median, in an order that a hash fixes.
+def fixed_set(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]:
+    """Demonstrations that fit any question: no longer than half again the median, in an order that a hash fixes.
 
     Each `draw` gives another order. Where answers repeat (labels), each answer gets its turn, so that no label is missing
     before another comes twice.
@@ -27,7 +27,7 @@ def fixed(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]:
     return turns[:count]
 
 
-def alike(train: Sequence[Item], count: int) -> Callable[[Item], list[Item]]:
+def retriever(train: Sequence[Item], count: int) -> Callable[[Item], list[Item]]:
     """For an item, the training rows whose questions are most like its own (BM25), the most similar last."""
     index = Index([item.conversation.question for item in train])
     return lambda item: [train[number] for number in reversed(index.most_like(item.conversation.question, count))]

@@ -1,4 +1,4 @@
-"""Searches for a better instruction with GEPA (Agrawal et al. 2025, arXiv 2507.19457), the optional extra `optimise`.
+"""Prompt optimization: a better instruction by GEPA (Agrawal et al. 2025, arXiv 2507.19457), the optional extra `optimise`.
 
 A reflecting model reads answers with what was wrong about them and writes a new instruction; what scores better is kept. Only
 training rows are used, so that the dev questions stay fit to compare the prompts with each other. Answers and reflections are
@@ -18,16 +18,17 @@ from luthier.runs.durable import append_json_lines, read_json_lines, write_atomi
 
 COMPONENT = "instruction"
 START = "Answer the question."
-LEARN, CHECK = 24, 24  # training rows to reflect on, and to keep the better instruction by
+REFLECTION_ROWS, VALIDATION_ROWS = 24, 24
+"""Training rows to reflect on, and to keep the better instruction by."""
 
 Reflect = Callable[[str], str]
-Answers = Callable[[str, Sequence[Item]], Sequence[Mapping[str, Any]]]
-"""(instruction, items) → a line per item, as in the answers' file."""
+AskInstruction = Callable[[str, Sequence[Item]], Sequence[Mapping[str, Any]]]
+"""(instruction, items) → a record per item, as in the answers' file."""
 
 
 @dataclass(frozen=True)
-class Optimised:
-    """The instruction that was found, the mean scores of both on the rows it was kept by, and what it cost."""
+class OptimizedPrompt:
+    """The instruction that was found, the mean scores of both on the validation rows, and what the search cost."""
 
     instruction: str
     start: str
@@ -40,8 +41,8 @@ class Optimised:
         return dict(self.__dict__)
 
 
-def installed() -> None:
-    """Raises the message that says how to get GEPA, where it is not installed."""
+def require_gepa() -> None:
+    """Raises a MachineError that says how to get GEPA, where it is not installed."""
     try:
         import gepa  # noqa: F401
     except ImportError:
@@ -51,47 +52,47 @@ def installed() -> None:
         ) from None
 
 
-def search(
+def optimize_prompt(
     train: Sequence[Item],
     *,
     start: str | None,
-    answers: Answers,
+    answers: AskInstruction,
     reflect: Reflect,
     budget: int,
     seed: int,
     folder: Path,
-) -> Optimised:
+) -> OptimizedPrompt:
     """The best instruction that about `budget` answers can find. Leaves optimised.json in `folder`."""
     result = folder / "optimised.json"
     if result.exists():
-        return Optimised(**json.loads(result.read_text(encoding="utf-8")))
-    installed()
+        return OptimizedPrompt(**json.loads(result.read_text(encoding="utf-8")))
+    require_gepa()
     import gepa
 
     rows = sorted(train, key=lambda item: hashlib.sha256(f"optimise:{item.id}".encode()).digest())
-    check = rows[: max(1, min(CHECK, len(rows) // 2))]
-    learn = rows[len(check) : len(check) + LEARN] or check
-    notes = _Notes(folder / "reflections.jsonl", reflect)
+    validation = rows[: max(1, min(VALIDATION_ROWS, len(rows) // 2))]
+    reflection = rows[len(validation) : len(validation) + REFLECTION_ROWS] or validation
+    cached_reflect = _CachedReflection(folder / "reflections.jsonl", reflect)
     found = gepa.optimize(
         seed_candidate={COMPONENT: start or START},
-        trainset=list(learn),
-        valset=list(check),
+        trainset=list(reflection),
+        valset=list(validation),
         adapter=_Adapter(answers),
-        reflection_lm=notes,
+        reflection_lm=cached_reflect,
         max_metric_calls=budget,
         seed=seed,
-        logger=_Silent(),
+        logger=_SilentLogger(),
         raise_on_exception=True,
     )
     best = found.best_candidate
     assert isinstance(best, dict)
-    optimised = Optimised(
+    optimised = OptimizedPrompt(
         instruction=best[COMPONENT],
         start=start or START,
         mean=float(found.val_aggregate_scores[found.best_idx]),
         start_mean=float(found.val_aggregate_scores[0]),
         answers=int(found.total_metric_calls or 0),
-        reflections=notes.count,
+        reflections=cached_reflect.count,
     )
     write_atomic(result, json.dumps(optimised.to_json(), indent=2, ensure_ascii=False) + "\n")
     return optimised
@@ -102,36 +103,36 @@ class _Adapter:
 
     propose_new_texts = None
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: AskInstruction) -> None:
         self._answers = answers
 
     def evaluate(self, batch: list[Item], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         """The answers to these items under the candidate's instruction, with their scores."""
         from gepa.core.adapter import EvaluationBatch
 
-        lines = list(self._answers(candidate[COMPONENT], batch))
-        scores = [float(line["score"]) for line in lines]
-        outputs = [line["answer"] for line in lines]
-        return EvaluationBatch(outputs, scores, lines if capture_traces else None)
+        records = list(self._answers(candidate[COMPONENT], batch))
+        scores = [float(record["score"]) for record in records]
+        outputs = [record["answer"] for record in records]
+        return EvaluationBatch(outputs, scores, records if capture_traces else None)
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: Any, components_to_update: list[str]
     ) -> dict[str, list[dict[str, str]]]:
         """Questions, answers, and for each what would have been right."""
         records = [
-            {"Question": line["question"], "Answer given": line["answer"], "Feedback": _feedback(line)}
-            for line in eval_batch.trajectories
+            {"Question": record["question"], "Answer given": record["answer"], "Feedback": _feedback(record)}
+            for record in eval_batch.trajectories
         ]
         return dict.fromkeys(components_to_update, records)
 
 
-class _Notes:
-    """The reflecting model with a memory on the disk."""
+class _CachedReflection:
+    """The reflecting model with its replies kept on the disk, so that no prompt is put to it twice."""
 
     def __init__(self, path: Path, reflect: Reflect) -> None:
         self._path = path
         self._reflect = reflect
-        self._known = {line["prompt_sha256"]: line["text"] for line in read_json_lines(path)}
+        self._known = {record["prompt_sha256"]: record["text"] for record in read_json_lines(path)}
         self.count = 0
 
     def __call__(self, prompt: str | list[dict[str, Any]]) -> str:
@@ -144,11 +145,11 @@ class _Notes:
         return str(self._known[key])
 
 
-class _Silent:
+class _SilentLogger:
     def log(self, message: str) -> None:
-        """GEPA's progress; ours is told by the answers."""
+        """Drops GEPA's progress; the answers record ours."""
 
 
-def _feedback(line: Mapping[str, Any]) -> str:
-    verdict = "Right." if line["score"] >= 1 else f"Score {line['score']:.2f} of 1."
-    return f"{verdict} The answer in the data is: {line['reference']}"
+def _feedback(record: Mapping[str, Any]) -> str:
+    verdict = "Right." if record["score"] >= 1 else f"Score {record['score']:.2f} of 1."
+    return f"{verdict} The answer in the data is: {record['reference']}"

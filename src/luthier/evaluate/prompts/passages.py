@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.data.files import read_rows
@@ -20,9 +20,9 @@ _SENTENCE = re.compile(r"(?<=[.!?。])\s+")
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document, and where it stands: `handbook.md`, or for rows `handbook.jsonl:12`."""
+    """A piece of a document; its location is `handbook.md`, or for a row `handbook.jsonl:12`."""
 
-    place: str
+    location: str
     text: str
 
 
@@ -32,14 +32,17 @@ def read(path: Path) -> list[Passage]:
     Text files are cut at paragraphs, rows (JSON Lines) one by one; of a row counts `text`, or else all its texts.
     """
     passages = [
-        Passage(place, piece) for file in _files(path) for place, text in _texts(file, path) for piece in cut(text)
+        Passage(location, piece)
+        for file in _files(path)
+        for location, text in _texts(file, path)
+        for piece in split_text(text)
     ]
     if not passages:
         raise UserError("the documents hold no text; expected at least a sentence.", where=str(path))
     return passages
 
 
-def cut(text: str) -> Iterator[str]:
+def split_text(text: str) -> Iterator[str]:
     """The text in pieces of at most 200 words: whole paragraphs, whole sentences where one is longer, words if need be.
 
     A heading stays with what follows it.
@@ -61,12 +64,13 @@ def cut(text: str) -> Iterator[str]:
 
 def save(passages: Sequence[Passage], path: Path) -> None:
     """Write the run's own copy of the passages."""
-    write_atomic(path, "".join(json.dumps(asdict(passage), ensure_ascii=False) + "\n" for passage in passages))
+    records = [{"place": passage.location, "text": passage.text} for passage in passages]
+    write_atomic(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def load(path: Path) -> list[Passage]:
     """The passages that `save` wrote; none where there is no such file."""
-    return [Passage(**line) for line in read_json_lines(path)]
+    return [Passage(record["place"], record["text"]) for record in read_json_lines(path)]
 
 
 def _units(text: str) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _texts(file: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Each text of a file with its place, named from the folder that was given."""
+    """Each text of a file with its location, named from `root`."""
     name = file.name if file == root else str(file.relative_to(root))
     if file.suffix.lower() in _ROWS:
         for row in read_rows(file):
