@@ -12,7 +12,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" bm25s==0.3.16 numpy==2.4.6
+python3 -m pip install -qqq --target "$folder" bm25s==0.3.16 numpy==2.4.6 || exit 3
 PYTHONPATH=$folder python3 -W ignore - <<'PYTHON'
 import bm25s
 

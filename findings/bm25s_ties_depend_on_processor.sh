@@ -13,7 +13,7 @@ set -euo pipefail
 grep -qw avx2 /proc/cpuinfo || { echo "this needs a processor with AVX2"; exit 2; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" bm25s==0.3.16 numpy==2.4.6
+python3 -m pip install -qqq --target "$folder" bm25s==0.3.16 numpy==2.4.6 || exit 3
 cat >"$folder/ask.py" <<'PYTHON'
 import bm25s
 

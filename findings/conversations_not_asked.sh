@@ -16,8 +16,8 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" transformers==5.24.0 tokenizers==0.23.3 jinja2==3.1.6
-python3 -m pip install -qqq --no-deps --target "$folder" trl==1.16.0
+python3 -m pip install -qqq --target "$folder" transformers==5.24.0 tokenizers==0.23.3 jinja2==3.1.6 || exit 3
+python3 -m pip install -qqq --no-deps --target "$folder" trl==1.16.0 || exit 3
 PYTHONPATH=$folder TRANSFORMERS_VERBOSITY=error TRL=$folder/trl/chat_templates python3 - <<'PYTHON'
 import os
 from pathlib import Path

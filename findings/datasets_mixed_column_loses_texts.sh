@@ -14,7 +14,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" datasets==5.2.0 pyarrow==26.0.1
+python3 -m pip install -qqq --target "$folder" datasets==5.2.0 pyarrow==26.0.1 || exit 3
 HF_HOME=$folder/hub HF_HUB_OFFLINE=1 PYTHONPATH=$folder FOLDER=$folder python3 -W ignore - <<'PYTHON'
 import json
 import os

@@ -11,7 +11,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" torch==2.13.0 transformers==5.24.0 safetensors==0.8.0
+python3 -m pip install -qqq --target "$folder" torch==2.13.0 transformers==5.24.0 safetensors==0.8.0 || exit 3
 PYTHONPATH=$folder FOLDER=$folder TRANSFORMERS_VERBOSITY=error HF_HUB_OFFLINE=1 python3 - <<'PYTHON' 2>/dev/null
 import os
 from pathlib import Path

@@ -13,7 +13,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 -m pip install -qqq --target "$folder" transformers==5.24.0 tokenizers==0.23.3 jinja2==3.1.6
+python3 -m pip install -qqq --target "$folder" transformers==5.24.0 tokenizers==0.23.3 jinja2==3.1.6 || exit 3
 PYTHONPATH=$folder TRANSFORMERS_VERBOSITY=error python3 - <<'PYTHON'
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
