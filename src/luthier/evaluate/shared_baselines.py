@@ -1,7 +1,7 @@
 """Answers that a run takes over from another one, of the same base model to the same questions: the points of a sweep.
 
-The prompts were chosen and asked once, with all the training rows to take examples from; a point that learns fewer of them
-is compared with the same prompts. The borrower freezes a plan of its own before it takes the test answers over.
+The prompts were selected and asked once, with all the training rows to take demonstrations from; a point that trains on fewer
+of them is compared with the same prompts. The run that takes over freezes a plan of its own before it uses the test answers.
 """
 
 import json
@@ -13,33 +13,35 @@ from luthier.evaluate.context import Context
 from luthier.evaluate.verdict import TUNED_ARM, analysis_plan
 from luthier.runs.durable import append_json_lines, read_json_lines, write_atomic
 
-CHOSEN, ANSWERS = "lent-choice.json", "lent-answers.jsonl"
+SELECTION_FILE, ANSWERS_FILE = "lent-choice.json", "lent-answers.jsonl"
 
 
-def lend(lender: Path, borrower: Path) -> None:
-    """Put what the base model has answered in one run at another's disposal, with what was chosen for its prompts."""
-    ours, theirs = lender / "evaluation", borrower / "evaluation"
-    made = analysis_plan.read(ours / "plan.json")
-    if made is None or (theirs / CHOSEN).exists():
+def share(source: Path, target: Path) -> None:
+    """Copy what the base model has answered in one run to another run's folder, with what was selected for its prompts."""
+    ours, theirs = source / "evaluation", target / "evaluation"
+    plan = analysis_plan.read(ours / "plan.json")
+    if plan is None or (theirs / SELECTION_FILE).exists():
         return
-    for source, target in (("dev-answers.jsonl", "dev-answers.jsonl"), ("answers.jsonl", ANSWERS)):
-        there = {(record["arm"], record["item"]) for record in read_json_lines(theirs / target)}
-        records = [record for record in read_json_lines(ours / source) if record["arm"] != TUNED_ARM]
-        if records := [record for record in records if (record["arm"], record["item"]) not in there]:
-            append_json_lines(theirs / target, records)
-    write_atomic(theirs / CHOSEN, json.dumps(made.content["chosen"], indent=2, ensure_ascii=False) + "\n")
+    for name, copy in (("dev-answers.jsonl", "dev-answers.jsonl"), ("answers.jsonl", ANSWERS_FILE)):
+        records = [record for record in read_json_lines(ours / name) if record["arm"] != TUNED_ARM]
+        _append_missing(records, theirs / copy)
+    write_atomic(theirs / SELECTION_FILE, json.dumps(plan.content["chosen"], indent=2, ensure_ascii=False) + "\n")
 
 
-def choice(context: Context) -> Mapping[str, Any] | None:
-    """What was chosen for the prompts in the lending run; None for a run that borrows nothing."""
-    path = context.run.folder / "evaluation" / CHOSEN
+def shared_selection(context: Context) -> Mapping[str, Any] | None:
+    """What was selected for the prompts in the run that shares its answers; None where no run does."""
+    path = context.run.folder / "evaluation" / SELECTION_FILE
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def take_over(context: Context) -> None:
-    """The lent test answers, once test is open."""
-    answers_file = context.answers_file("answers")
-    there = {(record["arm"], record["item"]) for record in answers_file.records()}
-    records = read_json_lines(context.run.folder / "evaluation" / ANSWERS)
-    if records := [record for record in records if (record["arm"], record["item"]) not in there]:
-        append_json_lines(answers_file.path, records)
+def take_over_answers(context: Context) -> None:
+    """Put the shared test answers among the run's own, once test is open."""
+    records = read_json_lines(context.run.folder / "evaluation" / ANSWERS_FILE)
+    _append_missing(records, context.answers_file("answers").path)
+
+
+def _append_missing(records: list[dict[str, Any]], path: Path) -> None:
+    """Append the records of arms and items that the file has not."""
+    known = {(record["arm"], record["item"]) for record in read_json_lines(path)}
+    if missing := [record for record in records if (record["arm"], record["item"]) not in known]:
+        append_json_lines(path, missing)

@@ -34,7 +34,7 @@ def arms_of(recipe: Recipe) -> dict[str, Arm]:
     return arms.resolve_all(recipe.evaluate.arms, recipe.evaluate.endpoints)
 
 
-def check(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
+def check_arms(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
     """Raises a UserError where these arms lack something to answer with: a key, a package, documents."""
     settings = recipe.evaluate
     asked = [name for name, arm in wanted.items() if arm.answered_by == "endpoint"]
@@ -76,15 +76,15 @@ def ask_base(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> Language
         context.score_documents(base, DOCUMENT_ARMS[0])
         return base
     wanted = arms_of(recipe)
-    check(recipe, _missing(context, wanted))
+    check_arms(recipe, _missing(context, wanted))
     made = preregistration.frozen(current)
     noted = "plan" in current.record_file["hashes"]  # an interruption may come between freezing a plan and noting it
     if made is None or not noted:
-        known = shared_baselines.choice(context)
+        known = shared_baselines.shared_selection(context)
         found = choose(context, wanted, base) if known is None else (Chosen(**known), {})
         made = preregistration.freeze(context, list(wanted), *found)
     preregistration.open_test(current, by="run")
-    shared_baselines.take_over(context)
+    shared_baselines.take_over_answers(context)
     chosen = Chosen(**made.content["chosen"])
     asked = {name: arm for name, arm in wanted.items() if arm.answered_by != "tuned" and not chosen.lacks({name: arm})}
     if asked := _missing(context, asked):
@@ -108,7 +108,7 @@ def ask_tuned(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
     _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
 
 
-def changed(current: Run, overrides: Sequence[str], settings: Mapping[str, object]) -> Recipe:
+def changed_recipe(current: Run, overrides: Sequence[str], settings: Mapping[str, object]) -> Recipe:
     """The run's recipe with other settings for the judgement; refuses those that the answers depend on."""
     file = current.folder / "recipe.toml"
     if not (current.folder / "model").is_dir() or not file.exists():
@@ -123,12 +123,12 @@ def changed(current: Run, overrides: Sequence[str], settings: Mapping[str, objec
     return after
 
 
-def again(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[str, Any]:
+def evaluate_again(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[str, Any]:
     """Open the test split once more: ask what is missing, such as an arm that was added, and give the verdict."""
     context = Context(current, recipe, stop)
     made = preregistration.expected(current)
     missing = {} if context.documents else _missing(context, arms_of(recipe))
-    check(recipe, missing)
+    check_arms(recipe, missing)
     preregistration.open_test(current, by="evaluate")
     if uses(missing, arms.rag) and not (current.folder / "data" / "passages.jsonl").exists():
         copy_documents(current, recipe)
@@ -146,10 +146,10 @@ def again(current: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[str, A
     if asked := {name: arm for name, arm in missing.items() if arm.answered_by == "tuned"}:
         tuned = load_tuned(current)
         _answer(context, asked, prompt_resources(context, tuned, chosen), tuned)
-    return judge(current, recipe)
+    return give_verdict(current, recipe)
 
 
-def judge(current: Run, recipe: Recipe) -> dict[str, Any]:
+def give_verdict(current: Run, recipe: Recipe) -> dict[str, Any]:
     """The verdict from the answers on disk, with what was done otherwise than planned."""
     context = Context(current, recipe)
     made = preregistration.expected(current)

@@ -72,11 +72,11 @@ def run(
         current.record("start", folder=str(current.folder), state=state, kept=kept)
         current.unseal("evaluation")
         if lender is not None and not current.events("borrowed"):
-            shared_baselines.lend(lender, current.folder)
+            shared_baselines.share(lender, current.folder)
             current.record("borrowed", what="the prompt arms' answers", of=lender.name)
         recipe = prepare(current, planned)
         planned = None  # its rows are on the disk now
-        contamination.look(
+        contamination.compare_splits(
             current, own_test_file=recipe.data.test_path is not None, earlier=partial(tuned.learnt_before, recipe.model)
         )
         resume.pause(stop, "after the data was prepared")
@@ -89,7 +89,7 @@ def run(
         resume.pause(stop, "after training")
         with memory.errors("to answer the questions"):
             stages.ask_tuned(current, recipe, stop)
-        stages.judge(current, recipe)
+        stages.give_verdict(current, recipe)
         judging.ask_judge(current, recipe, stop)
         _seal_evaluation(current)
     return current
@@ -107,7 +107,7 @@ def evaluate(
     The settings come as `key=value` words, or by their dotted names.
     """
     current = Run(folder)
-    recipe = stages.changed(current, overrides, settings or {})
+    recipe = stages.changed_recipe(current, overrides, settings or {})
     if listen:
         current.listeners.append(listen)
     before = current.state
@@ -122,7 +122,7 @@ def evaluate(
         current.expect_whole("evaluation", "model")  # other data is a departure from the plan
         current.unseal("evaluation")
         with memory.errors("to answer the questions"):
-            stages.again(current, recipe, stop)
+            stages.evaluate_again(current, recipe, stop)
         _seal_evaluation(current)
     return current
 
@@ -205,7 +205,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
 
     `kept` are settings, with their reasons, that an earlier plan of the same run took from the moment.
     """
-    stages.check(asked, stages.arms_of(asked))
+    stages.check_arms(asked, stages.arms_of(asked))
     if asked.evaluate.documents is not None:
         passages.read(asked.evaluate.documents)
     metrics.scorers(asked.evaluate.metric or "exact_match", metric_settings(asked))

@@ -32,7 +32,9 @@ PLACES_SHOWN = 3
 FILE = "leakage.json"
 
 
-def look(current: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()) -> None:
+def compare_splits(
+    current: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()
+) -> None:
     """Compare the run's splits, once: evaluation/leakage.json and an event.
 
     `earlier` gives the train or dev rows of runs that the model comes from, where it was tuned already; they count like
