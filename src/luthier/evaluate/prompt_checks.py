@@ -19,7 +19,12 @@ from luthier.recipe import Recipe
 
 
 def try_prompts(
-    recipe: Recipe, template: Template, context_tokens: int, splits: Splits, wanted: Mapping[str, Arm], own: guards.Own
+    recipe: Recipe,
+    template: Template,
+    context_tokens: int,
+    splits: Splits,
+    wanted: Mapping[str, Arm],
+    own: guards.UserMaterial,
 ) -> None:
     """Raises a UserError where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
     if not splits.test[0].conversation.is_document:
@@ -29,8 +34,8 @@ def try_prompts(
                 prompt = arm.build(replace(resources, demonstrations=demonstrations.fixed_set(splits.train, count)))
                 for item in _one_of_each([*splits.dev, *splits.test]):
                     arms.render(name, prompt, item, template)
-    case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
-    for name, guard in guards.chosen(case).items():
+    case = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
+    for name, guard in guards.active_guards(case).items():
         _try_guard(name, guard, case, template)
 
 
@@ -58,19 +63,19 @@ def _counts(recipe: Recipe, arm: Arm) -> set[int]:
     return {min(tried), max(tried)} if arm.build is arms.few_shot else {max(tried)}
 
 
-def _try_guard(name: str, guard: guards.Guard, case: guards.Case, template: Template) -> None:
+def _try_guard(name: str, guard: guards.Guard, case: guards.GuardInputs, template: Template) -> None:
     """All its questions as both models get them: they are few, and some are made by rule from real ones."""
     places = {item.id: item.place for item in case.test}
-    for task in (task for task in guard.material(case) if isinstance(task, guards.Question)):
-        for messages in dict.fromkeys(guards.as_asked(task, case, arm) for arm in (guards.BASE, guards.TUNED)):
+    for task in (task for task in guard.make_tasks(case) if isinstance(task, guards.Question)):
+        for messages in dict.fromkeys(guards.messages_for(task, case, arm) for arm in (guards.BASE, guards.TUNED)):
             try:
                 template.text(messages)
             except UserError as error:
-                rest = ",".join(other for other in guards.chosen(case) if other != name)
+                rest = ",".join(other for other in guards.active_guards(case) if other != name)
                 told = f'{error.message} This is a question of the guard "{name}"'
                 raise UserError(
                     f"{told}; leave it out with evaluate.guards={rest or '[]'}, or use another model.",
-                    where=places.get(str(task.note.get("asked"))) or f'"{messages[-1].content}"',
+                    where=places.get(str(task.extra.get("asked"))) or f'"{messages[-1].content}"',
                 ) from None
 
 

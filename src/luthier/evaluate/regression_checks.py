@@ -15,7 +15,7 @@ def ask_guards(context: Context, lm: LanguageModel, arm: str) -> None:
     """Put the guards' material to the base model, which training will change, or to the tuned one."""
     path = context.run.folder / "evaluation" / "guard-answers.jsonl"
     guards.ask(lm, arm, _case(context), path, context.progress(arm, "guard"))
-    told = guards.left_out(path)
+    told = guards.left_out_sentence(path)
     if told and all(event["message"] != told for event in context.run.events("warning")):
         context.run.record("warning", message=told)
 
@@ -23,11 +23,11 @@ def ask_guards(context: Context, lm: LanguageModel, arm: str) -> None:
 def watch(context: Context, result: dict[str, Any], records: Sequence[AnswerRecord]) -> dict[str, Any]:
     """The verdict with what the guards found; a guard that fails is named in its sentence. Writes guards.json."""
     path = context.run.folder / "evaluation"
-    found = guards.findings(_case(context), path / "guard-answers.jsonl", records)
+    found = guards.check_results(_case(context), path / "guard-answers.jsonl", records)
     told = {"guards": [finding.to_json() for finding in found]}
     write_atomic(path / "guards.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     context.run.record("guards", findings=guards.summary(found))
-    return guards.beside(result, found)
+    return guards.add_to_verdict(result, found)
 
 
 def analyse_errors(context: Context) -> None:
@@ -41,10 +41,10 @@ def analyse_errors(context: Context) -> None:
     context.run.record("errors", sentence=analysis["sentence"])
 
 
-def _case(context: Context) -> guards.Case:
+def _case(context: Context) -> guards.GuardInputs:
     """The run as a guard sees it."""
     recipe = context.recipe
-    material = guards.Own.of(context.run.folder / "data" / "guards.json")
-    return guards.Case(
+    material = guards.UserMaterial.of(context.run.folder / "data" / "guards.json")
+    return guards.GuardInputs(
         context.items("test"), context.items("train"), recipe.evaluate, recipe.data.system, recipe.train.seed, material
     )

@@ -189,7 +189,7 @@ class Plan:
     dataset: Dataset
     splits: Splits
     rows: dict[str, list[tuple[Item, Encoded]]]
-    material: guards.Own
+    material: guards.UserMaterial
 
     @property
     def recipe(self) -> Recipe:
@@ -211,7 +211,7 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     metrics.scorers(asked.evaluate.metric or "exact_match", metric_settings(asked))
     if asked.evaluate.judge:
         sources.check(asked.evaluate.judge)
-    material = guards.check(asked.evaluate)
+    material = guards.check_settings(asked.evaluate)
     error_analysis.own_categories(asked.evaluate.errors)
     check.words(asked.train)
     reference.resolve(asked.model)

@@ -177,8 +177,8 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     words = None if documents else instruction.of_form(references)
     if words:
         decide("evaluate.instruction", words, "the form that the training answers share")
-    case = guards.Case(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed)
-    decide("evaluate.guards", list(guards.chosen(case)), "all that apply to this data")
+    case = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed)
+    decide("evaluate.guards", list(guards.active_guards(case)), "all that apply to this data")
     return recipes.replace(recipe, values), reasons
 
 

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from luthier.evaluate.guards.case import MATERIAL
 from luthier.evaluate.guards.forgetting import choices, passages
 from luthier.evaluate.guards.hallucination import out_of_scope
+from luthier.evaluate.guards.inputs import MATERIAL
 
 
 def test_the_texts_are_many_of_many_kinds_and_of_a_size() -> None:

@@ -1,13 +1,15 @@
-"""What fine-tuning may have spoilt: guards that look away from the score, each with a margin and a place in the verdict.
+"""Guards: checks for harm that the score does not show, such as forgotten knowledge or answers that never end.
 
-A guard puts its material to the base model before training, which changes the weights in place, and to the tuned model
-after it; then it compares. It reads answers and never a model, so that an assessment can be made again from the files.
+A guard makes tasks, which the base model does before training (training changes its weights in place) and the tuned model
+after it. The guard then compares their answers. It reads answers and never a model, so it can judge again from the files.
 
-    case.py      what a guard works with: a case, tasks          forgetting.py     general text, common knowledge
-    notes.py     tasks → model → guard-answers.jsonl             hallucination.py  out of scope, over-refusal, inventions
-    finding.py   numbers → passed or failed, in words            consistency.py    other wordings, other draws
-    sides.py     the test answers, before beside after           form.py           cut answers, loops, lengths
-                                                                 knowledge.py      the user's facts, old and new
+    inputs.py        what a guard reads: the run, the user's own material; its tasks
+    answers_file.py  tasks → model → guard-answers.jsonl
+    check_result.py  two lists of numbers → passed or failed, in a sentence
+    pairs.py         the test answers of both models, side by side
+    forgetting.py, hallucination.py, consistency.py, format.py, knowledge.py: the guards
+
+To add a guard, write a file with `applies`, `make_tasks` and `assess` (see `Guard`), and give it a line in `GUARDS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +18,20 @@ from typing import Any
 
 from luthier.errors import choose
 from luthier.evaluate.guards import consistency, forgetting, format, hallucination, knowledge
-from luthier.evaluate.guards.case import BASE, TUNED, Case, Fact, Guard, Line, Own, Question, read_own
-from luthier.evaluate.guards.finding import Finding
+from luthier.evaluate.guards.answers_file import GuardAnswersFile, answered, messages_for, unanswered
+from luthier.evaluate.guards.check_result import CheckResult
+from luthier.evaluate.guards.inputs import (
+    BASE,
+    TUNED,
+    AnswerRecord,
+    Fact,
+    Guard,
+    GuardInputs,
+    Question,
+    UserMaterial,
+    read_user_material,
+)
 from luthier.evaluate.guards.pairs import base_arm
-from luthier.evaluate.guards.results import Notes, answered, as_asked, unanswered
 from luthier.evaluate.text_features import refusal_pattern
 from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
@@ -30,91 +42,96 @@ __all__ = [
     "BASE",
     "GUARDS",
     "TUNED",
-    "Case",
+    "CheckResult",
     "Fact",
-    "Finding",
     "Guard",
-    "Own",
+    "GuardInputs",
     "Question",
-    "as_asked",
+    "UserMaterial",
+    "active_guards",
+    "add_to_verdict",
     "ask",
     "base_arm",
-    "beside",
-    "check",
-    "chosen",
-    "findings",
-    "left_out",
+    "check_results",
+    "check_settings",
+    "left_out_sentence",
+    "messages_for",
     "summary",
 ]
 
 GUARDS: dict[str, Guard] = {
-    "forgetting": Guard("What it knew before", forgetting.applies, forgetting.material, forgetting.assess),
-    "hallucination": Guard("What it makes up", hallucination.applies, hallucination.material, hallucination.assess),
-    "consistency": Guard("Whether it stays the same", consistency.applies, consistency.material, consistency.assess),
-    "format": Guard("How it writes", format.applies, format.material, format.assess),
-    "knowledge": Guard("What it learnt", knowledge.applies, knowledge.material, knowledge.assess),
+    "forgetting": Guard(forgetting.applies, forgetting.make_tasks, forgetting.assess),
+    "hallucination": Guard(hallucination.applies, hallucination.make_tasks, hallucination.assess),
+    "consistency": Guard(consistency.applies, consistency.make_tasks, consistency.assess),
+    "format": Guard(format.applies, format.make_tasks, format.assess),
+    "knowledge": Guard(knowledge.applies, knowledge.make_tasks, knowledge.assess),
 }
-"""Guards by the word in `evaluate.guards`."""
+"""Guards by their names in `evaluate.guards`."""
 
 
-def check(settings: Evaluate) -> Own:
+def check_settings(settings: Evaluate) -> UserMaterial:
     """The user's own material; raises a UserError for an unknown guard, a bad pattern or a file that cannot be used."""
     for name in settings.guards or ():
         choose("guard", name, GUARDS, where="evaluate.guards")
     refusal_pattern(settings.refusal)
-    return read_own(settings)
+    return read_user_material(settings)
 
 
-def chosen(case: Case) -> dict[str, Guard]:
-    """The guards that the recipe names, or all, as far as they apply."""
-    names = GUARDS if case.settings.guards is None else case.settings.guards
+def active_guards(inputs: GuardInputs) -> dict[str, Guard]:
+    """The guards that the recipe names (all, where it names none), as far as they apply to this data."""
+    names = GUARDS if inputs.settings.guards is None else inputs.settings.guards
     table = {name: choose("guard", name, GUARDS, where="evaluate.guards") for name in names}
-    return {name: guard for name, guard in table.items() if guard.applies(case)}
+    return {name: guard for name, guard in table.items() if guard.applies(inputs)}
 
 
-def ask(lm: LanguageModel, arm: str, case: Case, path: Path, progress: Callable[[int, int], None]) -> None:
-    """Put the guards' material to the model; answers go to `path` as they come, and what is there is not asked again."""
-    Notes(path).ask(lm, arm, {name: guard.material(case) for name, guard in chosen(case).items()}, case, progress)
+def ask(lm: LanguageModel, arm: str, inputs: GuardInputs, path: Path, progress: Callable[[int, int], None]) -> None:
+    """Have the model do the guards' tasks. Answers are appended to `path` batch by batch; tasks answered there are skipped."""
+    tasks = {name: guard.make_tasks(inputs) for name, guard in active_guards(inputs).items()}
+    GuardAnswersFile(path).ask(lm, arm, tasks, inputs, progress)
 
 
-def findings(case: Case, path: Path, answers: Sequence[Line]) -> list[Finding]:
-    """What the guards find, from their notes and the test answers of both models; unanswered ones left out for both."""
-    lines = Notes(path).lines()
+def check_results(inputs: GuardInputs, path: Path, answers: Sequence[AnswerRecord]) -> list[CheckResult]:
+    """What the guards find in their own answers (the file at `path`) and in both models' test answers.
+
+    A task that either model has not answered is left out for both.
+    """
+    records = GuardAnswersFile(path).records()
     return [
-        finding
-        for name, guard in chosen(case).items()
-        for finding in guard.assess(case, answered([line for line in lines if line["guard"] == name]), answers)
+        result
+        for name, guard in active_guards(inputs).items()
+        for result in guard.assess(inputs, answered([each for each in records if each["guard"] == name]), answers)
     ]
 
 
-def left_out(path: Path) -> str | None:
-    """Which of the guards' questions are left out, because a model had no answer to them, in a sentence."""
-    by_guard: dict[str, list[Line]] = {}
-    for line in Notes(path).lines():
-        by_guard.setdefault(line["guard"], []).append(line)
+def left_out_sentence(path: Path) -> str | None:
+    """How many of the guards' questions are left out because a model did not answer them, and why; None for none."""
+    by_guard: dict[str, list[AnswerRecord]] = {}
+    for record in GuardAnswersFile(path).records():
+        by_guard.setdefault(record["guard"], []).append(record)
     reasons = {
-        NO_ROOM: "that do not fit into the model's context",
-        THINKING: "over which it was still thinking when its tokens ran out",
+        NO_ROOM: "they do not fit into the model's context",
+        THINKING: "the model was still thinking when its tokens ran out",
     }
-    told = []
+    sentences = []
     for finish, why in reasons.items():
-        found = {guard: len(unanswered(lines, [finish])) for guard, lines in by_guard.items()}
+        found = {guard: len(unanswered(records, [finish])) for guard, records in by_guard.items()}
         counts = [f"{count:,} of {guard}" for guard, count in found.items() if count]
-        told += [f"questions of guards {why} are left out: {', '.join(counts)}."] if counts else []
-    return " ".join(told) or None
+        if counts:
+            sentences.append(f"Guard questions left out because {why}: {', '.join(counts)}.")
+    return " ".join(sentences) or None
 
 
-def beside(verdict: dict[str, Any], found: Sequence[Finding]) -> dict[str, Any]:
-    """The verdict with the findings beside it, and in its sentence those that fail."""
-    failed = [one.sentence for one in found if one.passed is False]
-    told = f"{len(failed)} checks failed" if len(failed) > 1 else "A check failed"
-    sentence = " ".join([verdict["sentence"], *([f"{told}: {' '.join(failed)}"] if failed else [])])
-    return verdict | {"sentence": sentence, "guards": summary(found)}
+def add_to_verdict(verdict: dict[str, Any], results: Sequence[CheckResult]) -> dict[str, Any]:
+    """The verdict with all checks listed under "guards"; its sentence names those that failed."""
+    failed = [result.sentence for result in results if result.passed is False]
+    heading = f"{len(failed)} checks failed" if len(failed) > 1 else "A check failed"
+    sentence = " ".join([verdict["sentence"], *([f"{heading}: {' '.join(failed)}"] if failed else [])])
+    return verdict | {"sentence": sentence, "guards": summary(results)}
 
 
-def summary(found: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings as the verdict carries them."""
+def summary(results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    """The results as the verdict carries them."""
     return [
         {"guard": one.guard, "check": one.check, "passed": one.passed, "word": one.word, "sentence": one.sentence}
-        for one in found
+        for one in results
     ]

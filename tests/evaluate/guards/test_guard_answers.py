@@ -9,9 +9,9 @@ import torch
 
 from luthier.chat import Conversation, Message
 from luthier.data.dataset import Item
-from luthier.evaluate.guards import left_out
-from luthier.evaluate.guards.case import BASE, TUNED, Case, Choice, Passage, Question
-from luthier.evaluate.guards.results import Notes, answered, as_asked
+from luthier.evaluate.guards import left_out_sentence
+from luthier.evaluate.guards.answers_file import GuardAnswersFile, answered, messages_for
+from luthier.evaluate.guards.inputs import BASE, TUNED, Choice, GuardInputs, Passage, Question
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Evaluate
@@ -24,15 +24,17 @@ def lm(tiny_model: Path) -> LanguageModel:
     return loading.load(str(tiny_model))
 
 
-def case(**settings: object) -> Case:
-    return Case([ITEM], [ITEM], Evaluate.model_validate(settings), None, 0)
+def inputs(**settings: object) -> GuardInputs:
+    return GuardInputs([ITEM], [ITEM], Evaluate.model_validate(settings), None, 0)
 
 
 @torch.inference_mode()
 def test_a_passage_is_scored_from_its_second_token_on(lm: LanguageModel, tmp_path: Path) -> None:
     text = "The printer in the kitchen prints blue pages."
-    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [Passage("p", "news", text)]}, case(), lambda done, of: None)
-    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    GuardAnswersFile(tmp_path / "n.jsonl").ask(
+        lm, BASE, {"g": [Passage("p", "news", text)]}, inputs(), lambda done, of: None
+    )
+    (line,) = GuardAnswersFile(tmp_path / "n.jsonl").records()
     ids = torch.tensor([lm.tokenizer(text).input_ids])
     loss = lm.model(input_ids=ids, labels=ids).loss.item()
     assert line["nats"] == pytest.approx(loss * (ids.shape[1] - 1), rel=1e-4)
@@ -43,16 +45,16 @@ def test_a_passage_is_scored_from_its_second_token_on(lm: LanguageModel, tmp_pat
 
 def test_a_passage_longer_than_the_context_is_cut_to_it(lm: LanguageModel, tmp_path: Path) -> None:
     long = Passage("p", "news", "word after word " * 400)
-    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [long]}, case(), lambda done, of: None)
-    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    GuardAnswersFile(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [long]}, inputs(), lambda done, of: None)
+    (line,) = GuardAnswersFile(tmp_path / "n.jsonl").records()
     assert line["tokens"] == lm.context - 1 and line["bytes"] < len(long.text)
 
 
 @torch.inference_mode()
 def test_the_chosen_answer_is_the_likeliest_per_byte(lm: LanguageModel, tmp_path: Path) -> None:
     task = Choice("c", "What is the capital of France?", ("Paris", "The blue printer", "x", "No"), 0)
-    Notes(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [task]}, case(), lambda done, of: None)
-    (line,) = Notes(tmp_path / "n.jsonl").lines()
+    GuardAnswersFile(tmp_path / "n.jsonl").ask(lm, BASE, {"g": [task]}, inputs(), lambda done, of: None)
+    (line,) = GuardAnswersFile(tmp_path / "n.jsonl").records()
     before = lm.tokenizer(f"Question: {task.question}\nAnswer:").input_ids
     nats = []
     for choice in task.choices:
@@ -66,31 +68,31 @@ def test_the_chosen_answer_is_the_likeliest_per_byte(lm: LanguageModel, tmp_path
 
 
 def test_what_is_written_is_not_asked_again(lm: LanguageModel, tmp_path: Path) -> None:
-    notes, told = Notes(tmp_path / "n.jsonl"), list[tuple[int, int]]()
+    guard_answers, calls = GuardAnswersFile(tmp_path / "n.jsonl"), list[tuple[int, int]]()
     questions = [Question(f"q{number}", [Message("user", "Why?" * number)]) for number in range(1, 4)]
-    notes.ask(lm, BASE, {"g": questions[:2]}, case(), lambda done, of: None)
-    notes.ask(lm, BASE, {"g": questions}, case(), lambda done, of: told.append((done, of)))
-    assert [line["item"] for line in notes.lines()] == ["q1", "q2", "q3"]
-    assert told == [(3, 3)]
-    notes.ask(lm, "fine-tuned", {"g": questions}, case(), lambda done, of: None)
-    assert len(notes.lines()) == 6
+    guard_answers.ask(lm, BASE, {"g": questions[:2]}, inputs(), lambda done, of: None)
+    guard_answers.ask(lm, BASE, {"g": questions}, inputs(), lambda done, of: calls.append((done, of)))
+    assert [line["item"] for line in guard_answers.records()] == ["q1", "q2", "q3"]
+    assert calls == [(3, 3)]
+    guard_answers.ask(lm, "fine-tuned", {"g": questions}, inputs(), lambda done, of: None)
+    assert len(guard_answers.records()) == 6
 
 
 def test_drawn_answers_are_the_same_in_every_run_and_differ_by_sample(lm: LanguageModel, tmp_path: Path) -> None:
     drawn = [Question(f"q {number}", [Message("user", "Why?")], 1.0, number) for number in range(3)]
     sides = []
     for name in ("a", "b"):
-        Notes(tmp_path / name).ask(lm, BASE, {"g": drawn}, case(max_new_tokens=12), lambda done, of: None)
-        sides.append([line["answer"] for line in Notes(tmp_path / name).lines()])
+        GuardAnswersFile(tmp_path / name).ask(lm, BASE, {"g": drawn}, inputs(max_new_tokens=12), lambda done, of: None)
+        sides.append([line["answer"] for line in GuardAnswersFile(tmp_path / name).records()])
     assert sides[0] == sides[1] and len(set(sides[0])) == 3
 
 
 def test_the_instruction_stands_at_the_head_of_the_system_message() -> None:
     asked = (Message("system", "You are kind."), Message("user", "Why?"))
-    told = case(instruction="Answer with a label.")
+    instructed = inputs(instruction="Answer with a label.")
 
     def heard(messages: tuple[Message, ...], arm: str = BASE, *, with_instruction: bool = True) -> tuple[Message, ...]:
-        return as_asked(Question("q", messages, told=with_instruction), told, arm)
+        return messages_for(Question("q", messages, with_instruction=with_instruction), instructed, arm)
 
     assert heard(asked)[0].content == "Answer with a label.\n\nYou are kind."
     assert heard(asked[1:])[0] == Message("system", "Answer with a label.")
@@ -101,14 +103,18 @@ def test_a_question_that_fills_the_context_is_not_answered_and_left_out_for_both
     lm: LanguageModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "n.jsonl"
-    long = Question("q1", (Message("user", "x" * 490),), told=True, note={"asked": "q"})
-    short = Question("q2", (Message("user", "Why?"),), told=True, note={"asked": "r"})
+    long = Question("q1", (Message("user", "x" * 490),), with_instruction=True, extra={"asked": "q"})
+    short = Question("q2", (Message("user", "Why?"),), with_instruction=True, extra={"asked": "r"})
     for arm in (BASE, "fine-tuned"):
-        Notes(path).ask(lm, arm, {"g": [long, short]}, case(instruction="Say it in a word."), lambda done, of: None)
-    lines = Notes(path).lines()
+        GuardAnswersFile(path).ask(
+            lm, arm, {"g": [long, short]}, inputs(instruction="Say it in a word."), lambda done, of: None
+        )
+    lines = GuardAnswersFile(path).records()
     assert [line["finish"] == "no room" for line in lines if line["item"] == "q1"] == [True, False]
     assert {line["item"] for line in answered(lines)} == {"q2"}
-    assert left_out(path) == "questions of guards that do not fit into the model's context are left out: 1 of g."
+    assert (
+        left_out_sentence(path) == "Guard questions left out because they do not fit into the model's context: 1 of g."
+    )
 
 
 def test_a_question_over_which_a_model_is_still_thinking_is_left_out_for_both(tmp_path: Path) -> None:
@@ -120,5 +126,5 @@ def test_a_question_over_which_a_model_is_still_thinking_is_left_out_for_both(tm
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert {line["item"] for line in answered(lines)} == {"q2"}
-    wanted = "questions of guards over which it was still thinking when its tokens ran out are left out: 1 of g."
-    assert left_out(path) == wanted
+    wanted = "Guard questions left out because the model was still thinking when its tokens ran out: 1 of g."
+    assert left_out_sentence(path) == wanted
