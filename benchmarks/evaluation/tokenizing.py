@@ -16,7 +16,7 @@ import record
 import records
 
 from luthier.chat import Conversation, Encoded, Message, Template
-from luthier.model.loading import load_template
+from luthier.model.reference import ModelReference
 
 HEADING = "Tokenizing rows"
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--write", action="store_true", help="rewrite this part of benchmarks/RESULTS.md")
     arguments = parser.parse_args()
-    template, _ = load_template(arguments.model)
+    template = ModelReference.of(arguments.model).template()
     asked = conversations(arguments.rows, 0)
     few = asked[: max(1, arguments.rows // 8)]
     assert [[row] for row in one_by_one(template, few)] == template.rows_of(few), "both ways give the same rows"

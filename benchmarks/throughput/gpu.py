@@ -18,7 +18,7 @@ from targets import memory, speed
 from task import Task
 
 from luthier.errors import UserError
-from luthier.model.reference import resolve
+from luthier.model.reference import find_folder
 
 NO_GPU = 4  # exit code
 SETTINGS = [
@@ -112,7 +112,7 @@ def main() -> None:
     print(f"{name}: ours and {len(SETTINGS)} settings of TRL, about 20 minutes with 1 billion parameters", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder, file = Path(temporary) / "model", Path(temporary) / "rows.json"
-        parameters = make_model(shape, folder, tokenizer=resolve("smollm2-135m"), seed=given.seed)
+        parameters = make_model(shape, folder, tokenizer=find_folder("smollm2-135m"), seed=given.seed)
         make_rows(file, folder, rows=8 * given.steps, length=given.length, seed=given.seed)
         task = Task(
             str(file),

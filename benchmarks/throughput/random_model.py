@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luthier.model.reference import resolve
+from luthier.model.reference import find_folder
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def make_rows(file: Path, folder: Path, *, rows: int, length: int, seed: int) ->
 
 
 if __name__ == "__main__":
-    make_model(TINY, Path(sys.argv[1]), tokenizer=resolve("smollm2-135m"), seed=0)
+    make_model(TINY, Path(sys.argv[1]), tokenizer=find_folder("smollm2-135m"), seed=0)

@@ -13,8 +13,7 @@ import random
 from pathlib import Path
 
 from luthier.chat import Conversation
-from luthier.model.loading import load_template
-from luthier.model.reference import resolve
+from luthier.model.reference import ModelReference, find_folder
 from luthier.train.order import Steps
 
 ORDERS = 32  # seeds whose order is written down
@@ -105,7 +104,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
-    template, _ = load_template(arguments.model)
+    template = ModelReference.of(arguments.model).template()
     rows: list[dict[str, list[int] | list[bool]]] = []
     ids: list[int] = []
     while len(rows) < arguments.train + arguments.dev:
@@ -120,7 +119,7 @@ def main() -> None:
     rows = rows[: arguments.train + arguments.dev]
     lengths = [len(row["ids"]) for row in rows[: arguments.train]]
     content = {
-        "folder": str(resolve(arguments.model)),
+        "folder": str(find_folder(arguments.model)),
         "train": rows[: arguments.train],
         "dev": rows[arguments.train :],
         "orders": [own_order(lengths, seed) for seed in range(ORDERS)],

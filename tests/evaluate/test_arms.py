@@ -10,7 +10,7 @@ from luthier.errors import UserError
 from luthier.evaluate.prompts import arms, demonstrations
 from luthier.evaluate.prompts.arms import PromptResources
 from luthier.evaluate.prompts.passages import Passage
-from luthier.model import loading
+from luthier.model.reference import ModelReference
 from luthier.recipe import Endpoint
 
 LABELS = ["refund", "invoice", "other"]
@@ -28,7 +28,7 @@ ASKED = item("q", "Ticket 7 about what?", "invoice")
 
 @pytest.fixture(scope="module")
 def template(tiny_model: Path) -> Template:
-    return loading.load_template(str(tiny_model))[0]
+    return ModelReference.of(str(tiny_model)).template()
 
 
 def made(template: Template, **changes: object) -> PromptResources:

@@ -12,6 +12,7 @@ from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
+from luthier.model.reference import ModelReference
 from luthier.model.tokenizer import template_of
 from token_rows import Row
 
@@ -129,7 +130,7 @@ def test_a_row_has_the_loss_that_it_has_alone_whatever_it_is_packed_with(
 
 def test_batched_answers_are_those_of_generate(model: torch.nn.Module, tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    lm = LanguageModel("tiny", tiny_model, model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+    lm = LanguageModel(ModelReference("tiny", tiny_model), model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
     prompts = [[5 + (7 * place + number) % 300 for place in range(4 + 9 * number)] for number in range(3)]
     for prompt, reply in zip(prompts, generate.answer(lm, prompts, max_new_tokens=12), strict=True):
         plain = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :].tolist()
@@ -138,7 +139,7 @@ def test_batched_answers_are_those_of_generate(model: torch.nn.Module, tiny_mode
 
 def test_likelihoods_are_those_of_the_model_s_own_scores(model: torch.nn.Module, tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    lm = LanguageModel("tiny", tiny_model, model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+    lm = LanguageModel(ModelReference("tiny", tiny_model), model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
     beginning = [(7 * place) % 300 + 5 for place in range(40)]
     contexts = [[9, 4, 30], [9, 4, 30], [*beginning, 8], [*beginning, 11], [6]]
     choices = [[12, 7, 20], [13], [50, 51], [50, 52, 53], [5, 5]]
@@ -154,7 +155,7 @@ def test_likelihoods_are_those_of_the_model_s_own_scores(model: torch.nn.Module,
 
 def embodied(model: torch.nn.Module, folder: Path) -> LanguageModel:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return LanguageModel("tiny", folder, model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+    return LanguageModel(ModelReference("tiny", folder), model, tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

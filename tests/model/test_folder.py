@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from luthier.errors import UserError
 from luthier.model import folder as folders
 from luthier.model import loading
+from luthier.model.reference import ModelReference
 
 Change = Callable[[Path], object]
 SUPPORTED = "Luthier works with language models that write from left to right"
@@ -110,7 +111,7 @@ def test_the_same_is_said_before_anything_is_trained(copy: Path, kind: str) -> N
     change, told = UNUSABLE[kind]
     change(copy)
     with pytest.raises(UserError, match=told):
-        loading.load_template(str(copy))
+        ModelReference.of(str(copy)).template()
 
 
 def test_weights_in_4_bits_need_their_package(copy: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_model_without_a_limit_is_given_one() -> None:
 
 def test_a_loaded_model_knows_the_context_of_its_text_model(mamba: Any, tiny_model: Path) -> None:
     assert loading.load(str(tiny_model)).context == 512
-    assert loading.load_template(str(tiny_model))[1] == 512
+    assert ModelReference.of(str(tiny_model)).context == 512
 
 
 @pytest.mark.parametrize(("written", "ends"), [(5, {5}), ([5, 2], {2, 5}), (None, set()), ("x", set())])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 
 from luthier.errors import UserError
 from luthier.model import gguf, loading
-from luthier.model.reference import resolve
+from luthier.model.reference import find_folder
 
 TOKENS = torch.tensor([[3, 5, 9, 17, 200, 41]])
 SIZES: dict[str, Any] = {
@@ -169,7 +169,7 @@ def test_text_is_cut_as_the_file_says(pre: str, text: str, wanted: list[str]) ->
 def test_a_file_with_more_or_less_than_is_read_is_refused(write: Callable[..., Path], change: Any, told: str) -> None:
     file = write(model_of(LlamaConfig(**SIZES)), change=change)
     with pytest.raises(UserError, match=told) as caught:
-        resolve(str(file))
+        find_folder(str(file))
     assert str(file) in str(caught.value)
 
 
@@ -177,13 +177,13 @@ def test_a_tokenizer_that_cuts_in_an_unknown_way_is_refused(write: Callable[...,
     with pytest.raises(
         UserError, match=r'cuts text as "jais" \(tokenizer.ggml.pre\); Luthier knows gpt2 with gpt-2, smollm, llama'
     ):
-        resolve(str(write(model_of(LlamaConfig(**SIZES)), pre="jais")))
+        find_folder(str(write(model_of(LlamaConfig(**SIZES)), pre="jais")))
 
 
 def test_other_files_and_other_architectures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.gguf").write_bytes(b"version https://git-lfs")
     with pytest.raises(UserError, match=r"no.gguf: not a whole GGUF file"):
-        resolve(str(tmp_path / "no.gguf"))
+        find_folder(str(tmp_path / "no.gguf"))
     writer = GGUFWriter(tmp_path / "it.gguf", "gemma3")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -191,13 +191,13 @@ def test_other_files_and_other_architectures_are_refused(tmp_path: Path) -> None
     with pytest.raises(
         UserError, match="a GGUF file of the architecture gemma3; those of llama, qwen2, qwen3 are read"
     ):
-        resolve(str(tmp_path / "it.gguf"))
+        find_folder(str(tmp_path / "it.gguf"))
 
 
 def test_a_file_is_unpacked_once_for_each_state_of_it(write: Callable[..., Path]) -> None:
-    first = resolve(str(write(model_of(LlamaConfig(**SIZES)))))
-    assert resolve(str(first.parent.parent.parent / "it.gguf")) == first
-    assert resolve(str(write(model_of(LlamaConfig(**SIZES)), pre="smollm"))) != first
+    first = find_folder(str(write(model_of(LlamaConfig(**SIZES)))))
+    assert find_folder(str(first.parent.parent.parent / "it.gguf")) == first
+    assert find_folder(str(write(model_of(LlamaConfig(**SIZES)), pre="smollm"))) != first
 
 
 @pytest.mark.slow
@@ -212,6 +212,6 @@ def test_the_model_that_comes_in_a_package_has_smollm2_s_tokenizer() -> None:
         " 12:30\r\n": [216, 33, 34, 42, 35, 32, 2738],
         "a  b   c1d2": [81, 216, 278, 256, 265, 33, 84, 34],
     }  # fmt: skip
-    coder = Tokenizer.from_file(str(resolve("smollm2-135m") / "tokenizer.json"))
+    coder = Tokenizer.from_file(str(find_folder("smollm2-135m") / "tokenizer.json"))
     for text, ids in held.items():
         assert coder.encode(text, add_special_tokens=False).ids == ids, text

@@ -10,6 +10,7 @@ from luthier.model import likelihood, loading, prefix_tree
 from luthier.model.likelihood import Likelihood, continuations, windows
 from luthier.model.loading import LanguageModel
 from luthier.model.prefix_tree import Question, Row
+from luthier.model.reference import ModelReference
 from luthier.model.tokenizer import template_of
 
 Pair = tuple[list[int], list[int]]
@@ -151,7 +152,7 @@ def test_adapters_count_on_the_head_too(lm: LanguageModel, tiny_model: Path) -> 
         for name, weight in adapted.named_parameters():
             if "lora_" in name:
                 weight.fill_(0.1)
-    tuned = LanguageModel("tiny", tiny_model, adapted, base.tokenizer, base.template)  # type: ignore[arg-type]
+    tuned = LanguageModel(ModelReference("tiny", tiny_model), adapted, base.tokenizer, base.template)  # type: ignore[arg-type]
     found = continuations(tuned, PAIRS)
     for pair, ours in zip(PAIRS, found, strict=True):
         assert ours.logprob == pytest.approx(plain(tuned, *pair).logprob, abs=1e-4)
@@ -159,7 +160,7 @@ def test_adapters_count_on_the_head_too(lm: LanguageModel, tiny_model: Path) -> 
 
 def test_a_model_with_a_state_is_given_plain_rows(mamba: torch.nn.Module, tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = LanguageModel("tiny", tiny_model, mamba.eval(), tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
+    model = LanguageModel(ModelReference("tiny", tiny_model), mamba.eval(), tokenizer, template_of(tokenizer))  # type: ignore[arg-type]
     assert not likelihood.takes_trees(model)
     for pair, ours in zip(PAIRS, continuations(model, PAIRS), strict=True):
         assert ours.logprob == pytest.approx(plain(model, *pair).logprob, rel=1e-4, abs=1e-3)

@@ -15,6 +15,7 @@ from luthier.model import attention, generate, loading, methods, recomputation
 from luthier.model.head import decoder, summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
+from luthier.model.reference import ModelReference
 from luthier.recipe import Train
 from luthier.train.optimizer import MasterOptimizer
 from token_rows import Row
@@ -165,8 +166,8 @@ def test_saved_adapters_answer_alike_in_plain_peft(tuned: Callable[..., Path], t
 
 def test_a_merged_adapter_gives_the_same_tokens(tuned: Callable[..., Path], tmp_path: Path, method: str) -> None:
     folder = tuned(method, "a")
-    loading.merge(str(folder), tmp_path / "whole")
-    assert not loading.is_adapter(str(tmp_path / "whole"))
+    loading.merge(ModelReference.of(str(folder)), tmp_path / "whole")
+    assert not ModelReference.of(str(tmp_path / "whole")).is_adapter
     whole = loading.load(str(tmp_path / "whole"))
     assert not any(weight.dtype == torch.uint8 for weight in whole.model.parameters())
     assert tokens(whole) == tokens(loading.load(str(folder)))
@@ -194,7 +195,7 @@ def test_an_adapter_of_another_base_is_refused(tuned: Callable[..., Path], tiny_
     with torch.no_grad():
         next(other.model.parameters()).add_(0.1)
     loading.save(other.model, other.tokenizer, other.template, tmp_path / "other", {})
-    with pytest.raises(UserError, match=r"this adapter learnt beside another base, not beside"):
+    with pytest.raises(UserError, match=r"this adapter was trained on another base, not on"):
         loading.load_adapters(str(tmp_path / "other"), [str(tuned("lora", "a"))])
 
 
@@ -202,7 +203,7 @@ def test_a_whole_model_is_no_adapter(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a whole model, not an adapter"):
         loading.load_adapters(str(tiny_model), [str(tiny_model)])
     with pytest.raises(UserError, match="there is nothing to merge"):
-        loading.merge(str(tiny_model), tmp_path / "whole")
+        loading.merge(ModelReference.of(str(tiny_model)), tmp_path / "whole")
 
 
 def test_an_unknown_method_names_the_nearest() -> None:

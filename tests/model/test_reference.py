@@ -13,7 +13,7 @@ from luthier.chat import Message
 from luthier.errors import MachineError, UserError
 from luthier.model import loading
 from luthier.model.folder import check
-from luthier.model.reference import absolute, resolve
+from luthier.model.reference import ModelReference, absolute, find_folder
 
 
 @pytest.fixture
@@ -22,19 +22,19 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_a_local_folder_is_itself(tiny_model: Path) -> None:
-    assert resolve(str(tiny_model)) == tiny_model
+    assert find_folder(str(tiny_model)) == tiny_model
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:
     with pytest.raises(
         UserError, match=r'model: unknown model "smolm2-135m", did you mean "smollm2-135m"\? .*org/model'
     ):
-        resolve("smolm2-135m")
+        find_folder("smolm2-135m")
 
 
 def test_a_hub_name_without_network_is_one_clear_message() -> None:
     with pytest.raises(MachineError, match="nobody/nothing: cannot get the model from the hub") as caught:
-        resolve("nobody/nothing")
+        find_folder("nobody/nothing")
     assert caught.value.exit_code == 4
     assert "model=smollm2-135m" in str(caught.value)
 
@@ -42,7 +42,7 @@ def test_a_hub_name_without_network_is_one_clear_message() -> None:
 def test_a_relative_place_is_the_same_from_everywhere(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_model.parent)
     for name in ("tiny", "./tiny", "tiny/", f"../{tiny_model.parent.name}/tiny"):
-        assert resolve(name) == tiny_model
+        assert find_folder(name) == tiny_model
         assert absolute(name) == str(tiny_model)
     assert absolute("smollm2-135m") == "smollm2-135m"
     assert absolute("org/model") == "org/model"
@@ -76,7 +76,7 @@ def test_a_path_is_never_taken_for_a_name_on_the_hub(
     (tmp_path / "note.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=told):
-        resolve(name)
+        find_folder(name)
 
 
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/nobody"])
@@ -88,7 +88,7 @@ def test_a_home_that_cannot_be_written_is_told_of_another_place(
     monkeypatch.setenv("HOME", home)
     (tmp_path / "it.gguf").write_bytes(b"GGUF")
     with pytest.raises(MachineError, match=rf"cannot write to {home}/.cache/luthier/models, .*folder in LUTHIER_CACHE"):
-        resolve(str(tmp_path / "it.gguf"))
+        find_folder(str(tmp_path / "it.gguf"))
 
 
 def test_pickled_weights_are_refused_with_the_reason(folder: Path) -> None:
@@ -179,13 +179,13 @@ def test_a_saved_model_stops_elsewhere_where_it_stops_here(folder: Path, tmp_pat
 def test_the_ends_of_generation_config_end_answers(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
     assert loading.load(str(folder)).template.stop_ids == {0, 2}
-    assert loading.load_template(str(folder))[0].stop_ids == {0, 2}
+    assert ModelReference.of(str(folder)).template().stop_ids == {0, 2}
 
 
 def test_variables_and_the_date_reach_the_template(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ strftime_now('%Y') }} {{ mood }} " + QWEN)
     seen = {"variables": {"mood": "calm"}, "today": date(2031, 5, 4)}
-    for template in (loading.load(str(folder), **seen).template, loading.load_template(str(folder), **seen)[0]):
+    for template in (loading.load(str(folder), **seen).template, ModelReference.of(str(folder)).template(**seen)):
         assert template.tokenizer.decode(template.prompt((Message("user", "Why?"),))).startswith("2031 calm ")
 
 

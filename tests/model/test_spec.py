@@ -12,6 +12,7 @@ from luthier.errors import UserError
 from luthier.model import attention, loading, recomputation, reference
 from luthier.model.head import states
 from luthier.model.packed import Packed, pack
+from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from token_rows import Row
 
@@ -46,7 +47,7 @@ def test_pythia_has_the_published_sizes(
 
 
 def test_tied_tables_count_once_and_are_multiplied(tiny_model: Path) -> None:
-    spec, lm = loading.spec_of(str(tiny_model)), loading.load(str(tiny_model))
+    spec, lm = ModelReference.of(str(tiny_model), weights=False).spec, loading.load(str(tiny_model))
     assert spec.parameters == sum(weight.numel() for weight in lm.model.parameters())
     assert (spec.embedding_parameters, spec.matmul_parameters) == (0, spec.parameters)
 
@@ -55,7 +56,9 @@ def test_adapters_are_counted_as_peft_makes_them(tiny_model: Path) -> None:
     for magnitudes in (False, True):
         model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0, dora=magnitudes)
         made = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        assert loading.spec_of(str(tiny_model)).adapter_parameters(4, magnitudes=magnitudes) == made
+        assert (
+            ModelReference.of(str(tiny_model), weights=False).spec.adapter_parameters(4, magnitudes=magnitudes) == made
+        )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -84,6 +87,6 @@ def test_what_a_forward_pass_saves_is_estimated_to_the_byte(tiny_model: Path, ch
 
 def test_a_configuration_is_enough(tmp_path: Path) -> None:
     pythia(64, 1, 2, 100).save_pretrained(tmp_path)
-    assert loading.spec_of(str(tmp_path)).num_layers == 1
+    assert ModelReference.of(str(tmp_path), weights=False).spec.num_layers == 1
     with pytest.raises(UserError, match="found no weights"):
-        reference.resolve(str(tmp_path))
+        reference.find_folder(str(tmp_path))

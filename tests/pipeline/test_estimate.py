@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from luthier import recipe as recipes
+from luthier.model import loading, reference
 from luthier.pipeline import estimate
 from luthier.recipe import Recipe
 from luthier.train import loop
@@ -34,3 +35,27 @@ def test_a_plan_tries_steps_of_two_batches_and_no_more_rows_than_these_take(
     found = estimate.outlook(recipes.replace(Recipe(), values))
     assert tried["step"] == 256 and tried["tokens"] < 3 * 256 + 32 and tried["looked_at"] < 2 * 128 + 32
     assert found.rehearsal and found.rehearsal.forecast.updating > 0 and found.rehearsal.forecast.looking > 0
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_planning_and_trying_steps_look_a_model_up_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: bool
+) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(f'{{"question": "{n}?", "answer": "{n}."}}\n' for n in range(60)))
+    if adapter:
+        base = loading.load(str(tiny_model))
+        adapted = loading.add_adapters(base.model, rank=2, alpha=4, seed=0)
+        loading.save(adapted, base.tokenizer, base.template, tmp_path / "adapter", {})
+    name = str(tmp_path / "adapter" if adapter else tiny_model)
+    looked_up: list[str] = []
+    find_folder = reference.find_folder
+
+    def counted(name: str, **how: bool) -> Path:
+        looked_up.append(name)
+        return find_folder(name, **how)
+
+    monkeypatch.setattr(reference, "find_folder", counted)
+    monkeypatch.chdir(tmp_path)
+    values = {"model": name, "data.path": tmp_path / "d.jsonl", "train.precision": "fp32", "evaluate.guards": []}
+    assert estimate.outlook(recipes.replace(Recipe(), values)).rehearsal
+    assert looked_up == ([name, str(tiny_model)] if adapter else [name])

@@ -140,7 +140,7 @@ def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current = prepared(asked, tmp_path / "r")
-    monkeypatch.setattr(pipeline.reference, "resolve", lambda name: None)
+    monkeypatch.setattr(pipeline.reference, "find_folder", lambda name: None)
     monkeypatch.setattr(pipeline.benchmarks, "sit", lambda *arguments: pytest.fail("it was sat"))
     with current.held(), pytest.raises(MachineError, match="the run is in use by process"):
         pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))

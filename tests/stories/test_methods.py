@@ -8,7 +8,7 @@ import pytest
 
 import luthier as package
 from luthier.errors import UserError
-from luthier.model import loading
+from luthier.model.reference import ModelReference
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 
@@ -124,7 +124,7 @@ def test_a_run_is_merged_into_a_whole_model(luthier: Command, data: Path, quick:
     names = (tmp_path / "r", tmp_path / "whole")
     answers = [luthier("compare", asked, name, "--max-new-tokens", 12).out for name in names]
     assert answers[0].splitlines()[1:] == answers[1].splitlines()[1:]
-    assert not loading.is_adapter(str(tmp_path / "whole"))
+    assert not ModelReference.of(str(tmp_path / "whole")).is_adapter
 
 
 def test_what_cannot_be_merged_is_said(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:

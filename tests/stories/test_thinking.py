@@ -15,7 +15,8 @@ import thinking
 from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.chat import Conversation, Message
-from luthier.model import loading, tuned
+from luthier.model import tuned
+from luthier.model.reference import ModelReference
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 
@@ -103,7 +104,7 @@ def test_prompts_are_equal_in_the_run_and_wherever_its_model_goes(
     sent = tuned.starting_model(Run(tmp_path / "r"), recipe).template.prompt([Message("user", "The hat?")])
     for folder in (tmp_path / "r" / "model", tmp_path / "whole"):
         assert prompt_elsewhere(folder, "The hat?") == sent
-        assert loading.load_template(str(folder))[0].prompt([Message("user", "The hat?")]) == sent
+        assert ModelReference.of(str(folder)).template().prompt([Message("user", "The hat?")]) == sent
     text = AutoTokenizer.from_pretrained(tmp_path / "whole").decode(sent)
     assert "Today is 28 November 2026." in text
     assert text.endswith("<think>\n\n</think>\n\n") is off
@@ -188,7 +189,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
             file.write(json.dumps({"messages": [{"role": "user", "content": question}, reply]}) + "\n")
     words = ["data.test_items=4", "data.dev_items=2", "evaluate.guards=[]"]
     told = pipeline.plan(recipes.load(None, [f"model={knowing}", *words], data=path))
-    template, _ = loading.load_template(str(knowing))
+    template = ModelReference.of(str(knowing)).template()
     for item, row in told.rows["train"]:
         learnt = [token for token, learn in zip(row.ids, row.learn, strict=True) if learn]
         reply_text = template.read(learnt)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, GPTNeoXConfig
 
-from luthier.model import loading
+from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.train import memory_estimate
@@ -46,7 +46,7 @@ def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
 
 def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: Path) -> None:
     """Two to compute with and two that make them a master, eight for its moments; in fp32 it is its own master."""
-    spec = loading.spec_of(str(tiny_model))
+    spec = ModelReference.of(str(tiny_model), weights=False).spec
     wide, narrow = (
         memory_estimate.memory(spec, train(precision=precision), Load((10,), 1), GPU).parts
         for precision in ("fp32", "bf16")
@@ -57,7 +57,7 @@ def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: 
 
 
 def test_memory_grows_with_the_batch_and_not_with_the_data(tiny_model: Path) -> None:
-    spec = loading.spec_of(str(tiny_model))
+    spec = ModelReference.of(str(tiny_model), weights=False).spec
     few, many = (Load.of([100] * rows, train()) for rows in (20, 20_000))
     assert few == many
     kept = [
@@ -89,7 +89,7 @@ def test_all_ways_together_need_a_fraction() -> None:
 
 
 def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: Path) -> None:
-    spec = loading.spec_of(str(tiny_model))
+    spec = ModelReference.of(str(tiny_model), weights=False).spec
     told = memory_estimate.disk(spec, train(max_steps=100, check_every=10))
     assert list(told.values()) == [4 * 12 * spec.parameters, 4 * spec.parameters]
 
@@ -144,7 +144,7 @@ def test_a_batch_of_rows_of_all_lengths_is_looked_at_besides_the_longest() -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_model: Path, precision: str) -> None:
     """512 tokens beside fifty rows of 10 kept 4.4 times as much as twice 506."""
-    spec = loading.spec_of(str(tiny_model))
+    spec = ModelReference.of(str(tiny_model), weights=False).spec
     like, unlike = (spec.saved_activations(lengths, precision) for lengths in ((506, 506), (512, *[10] * 50)))  # type: ignore[arg-type]
     assert unlike < 1.2 * like
     load = Load((506, 506), 1, mixture=(512, *[10] * 50))

@@ -40,10 +40,12 @@ def template(
     """Tell what a model's chat template does, and check rows and prompts against transformers; exit code 1 if one differs."""
     from luthier.cli.main import load_recipe
     from luthier.cli.screen import console
-    from luthier.model import conformance, loading
+    from luthier.model import conformance
+    from luthier.model.reference import ModelReference
 
     asked = load_recipe([*(words or []), f"model={model}"], None)
-    found, _ = loading.load_template(model, variables=asked.chat.variables, today=asked.chat.date, weights=False)
+    reference = ModelReference.of(model, weights=False)
+    found = reference.template(variables=asked.chat.variables, today=asked.chat.date)
     result = conformance.examine(found)
     shown = _shown(found, show, asked.data) if show is not None else []
     if as_json:

@@ -1,4 +1,4 @@
-"""A model with its tokenizer and template, ready to answer; and how it is saved."""
+"""A model's weights with its tokenizer and template, ready to answer or to be trained; and how it is saved."""
 
 import json
 import warnings
@@ -22,28 +22,34 @@ from luthier.model import folder as folders
 from luthier.model import identity, memory, weights
 from luthier.model.device import pick_device
 from luthier.model.head import CausalModel
-from luthier.model.reference import resolve
-from luthier.model.spec import ModelSpec
-from luthier.model.tokenizer import template_of
-from luthier.runs import Run
-from luthier.runs.durable import digest, system_errors, whole_folder, write_atomic
+from luthier.model.reference import ModelReference
+from luthier.runs.durable import system_errors, whole_folder, write_atomic
 
-BASE_BITS = "base_quantization_config.json"  # beside an adapter: in what form its base was read when it learnt
+BASE_BITS = "base_quantization_config.json"
+"""Beside an adapter that was trained on a base in 4 bits: how the base is to be read."""
 BF16_KERNEL = "support_avx512bf16_for_cpu"
 """bitsandbytes' switch for a kernel on processors that rounds answers to bf16 and after which weights pass no gradient."""
 
 
 @dataclass(eq=False)
 class LanguageModel:
-    """A loaded model. `folder` is where its files are; of an adapter, the adapter's."""
+    """A loaded model with its tokenizer and its chat template."""
 
-    name: str
-    folder: Path
+    reference: ModelReference
     model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     template: Template
     notes: tuple[str, ...] = ()
-    """What is worth telling about its files: names that were mended, weights that nothing uses."""
+    """What is worth knowing about its files: names that were repaired, weights that nothing uses."""
+
+    @property
+    def name(self) -> str:
+        return self.reference.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are; of an adapter, the adapter's."""
+        return self.reference.folder
 
     @property
     def context(self) -> int:
@@ -56,7 +62,7 @@ class LanguageModel:
 
 
 def load(
-    name: str,
+    reference: ModelReference | str,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
@@ -65,37 +71,36 @@ def load(
     variables: Mapping[str, object] | None = None,
     today: date | None = None,
 ) -> LanguageModel:
-    """The model of this name on the device, in evaluation mode; its chat template sees these variables and this date.
+    """The model on the device, in evaluation mode; its chat template sees these variables and this date.
 
-    `quantised` reads a whole model's matrices in 4 bits (NF4); an adapter's base is read as it was when the adapter learnt.
-    `merged` makes one whole model of an adapter and its base.
+    `quantised` reads a whole model's matrices in 4 bits (NF4); an adapter's base is read as it was when the adapter was
+    trained. `merged` makes one whole model of an adapter and its base.
 
-    Answers are computed in fp32 unless the caller asks otherwise: then a question gets the same answer alone, in any batch and
-    in plain transformers, which bf16's rounding does not give.
+    Answers are computed in fp32 unless the caller asks otherwise. Its rounding is too small to decide between two tokens but
+    where they are as good as equal, so that a greedy answer is the same alone, in any batch and in plain transformers; in
+    bf16 it often is not.
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    folder = resolve(name)
-    device = device or pick_device()
+    if isinstance(reference, str):
+        reference = ModelReference.of(reference)
+    name, folder, device = reference.name, reference.folder, device or pick_device()
     with memory.errors(f"to load the model {name}"):
-        base = _base_of(folder, name) if folders.is_adapter(folder) else folder
-        if base != folder:
+        if reference.is_adapter:
             in_bits = (folder / BASE_BITS).is_file()
-            plain, notes = _whole(base, name, dtype, device, quantised=in_bits)
+            base, notes = _whole(reference.base.folder, name, dtype, device, quantised=in_bits)
             if merged and in_bits:
-                plain = plain.dequantize(dtype)
-            adapted, more = weights.adapt(plain, folder, name)
+                base = base.dequantize(dtype)
+            adapted, more = weights.adapt(base, folder, name)
             notes += more
-            weights.expect_numbers(adapted, name)
+            weights.expect_finite(adapted, name)
             model: CausalModel = adapted.merge_and_unload() if merged else adapted
         else:
             model, notes = _whole(folder, name, dtype, device, quantised=quantised)
-            weights.expect_numbers(model, name)
-        tokenizer = folders.read_tokenizer(folder, name)
+            weights.expect_finite(model, name)
     model.eval()
-    template = template_of(tokenizer, variables=variables, today=today, ends=_ends(folder, base))
-    folders.expect_room(tokenizer, template.source, model.config, name)
-    return LanguageModel(name, folder, model, tokenizer, template, tuple(notes))
+    template = reference.template(variables=variables, today=today)
+    return LanguageModel(reference, model, reference.tokenizer, template, tuple(notes))
 
 
 def _whole(
@@ -118,67 +123,42 @@ def _whole(
 
 
 def load_adapters(
-    name: str, adapters: Sequence[str], *, variables: Mapping[str, object] | None = None, today: date | None = None
+    base: str, adapters: Sequence[str], *, variables: Mapping[str, object] | None = None, today: date | None = None
 ) -> tuple[LanguageModel, list[str]]:
     """One base model with several adapters beside it, and peft's names for them in their order.
 
-    Refuses an adapter that learnt beside another base, or beside this one in another form.
+    Refuses an adapter that was trained on another base, or on this one in another form.
     """
-    places = {adapter: resolve(adapter) for adapter in adapters}
-    for adapter, folder in places.items():
-        if not folders.is_adapter(folder):
+    references = [ModelReference.of(adapter) for adapter in adapters]
+    for adapter in references:
+        if not adapter.is_adapter:
             raise UserError(
-                "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter
+                "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter.name
             )
-    bits = {adapter: (folder / BASE_BITS).is_file() for adapter, folder in places.items()}
-    lm = load(name, quantised=any(bits.values()), variables=variables, today=today)
+    in_bits = [(adapter.folder / BASE_BITS).is_file() for adapter in references]
+    lm = load(base, quantised=any(in_bits), variables=variables, today=today)
     wanted = identity.fingerprint(lm.folder)
-    for adapter, folder in places.items():
-        if identity.fingerprint(_base_of(folder, adapter)) != wanted or bits[adapter] != any(bits.values()):
-            how = " in 4 bits" if bits[adapter] else ""
-            raise UserError(f"this adapter learnt beside another base{how}, not beside {name}.", where=adapter)
-    names = [f"adapter{number}" for number in range(len(adapters))]
-    for adapter, own_name in zip(adapters, names, strict=True):
-        model, notes = weights.adapt(lm.model, places[adapter], adapter, adapter=own_name)
-        weights.expect_numbers(model, adapter)
+    for adapter, bits in zip(references, in_bits, strict=True):
+        if identity.fingerprint(adapter.base.folder) != wanted or bits != any(in_bits):
+            how = " in 4 bits" if bits else ""
+            raise UserError(f"this adapter was trained on another base{how}, not on {base}.", where=adapter.name)
+    names = [f"adapter{number}" for number in range(len(references))]
+    for adapter, own_name in zip(references, names, strict=True):
+        model, notes = weights.adapt(lm.model, adapter.folder, adapter.name, adapter=own_name)
+        weights.expect_finite(model, adapter.name)
         model.set_adapter(names[0])
         lm = replace(lm, model=model.eval(), notes=(*lm.notes, *notes))
     return lm, names
 
 
-def merge(name: str, folder: Path, *, variables: Mapping[str, object] | None = None, today: date | None = None) -> None:
+def merge(
+    adapter: ModelReference, folder: Path, *, variables: Mapping[str, object] | None = None, today: date | None = None
+) -> None:
     """Write the whole model that an adapter and its base make together, in fp32."""
-    if not is_adapter(name):
-        raise UserError("there is nothing to merge: this is a whole model, not an adapter.", where=name)
-    lm = load(name, merged=True, device=torch.device("cpu"), variables=variables, today=today)
+    if not adapter.is_adapter:
+        raise UserError("there is nothing to merge: this is a whole model, not an adapter.", where=adapter.name)
+    lm = load(adapter, merged=True, device=torch.device("cpu"), variables=variables, today=today)
     save(lm.model, lm.tokenizer, lm.template, folder, {})
-
-
-def is_adapter(name: str) -> bool:
-    """Whether a model is an adapter beside a base, and not whole."""
-    return folders.is_adapter(resolve(name))
-
-
-def load_template(
-    name: str, *, variables: Mapping[str, object] | None = None, today: date | None = None, weights: bool = True
-) -> tuple[Template, int]:
-    """A model's template and context length; without `weights`, of a folder that need not have any."""
-    folder = resolve(name, weights=weights)
-    base = _base_of(folder, name) if folders.is_adapter(folder) else folder
-    config, tokenizer = folders.read_config(base, name), folders.read_tokenizer(folder, name)
-    template = template_of(tokenizer, variables=variables, today=today, ends=_ends(folder, base))
-    folders.expect_room(tokenizer, template.source, config, name)
-    return template, folders.context_of(config)
-
-
-def spec_of(name: str) -> ModelSpec:
-    """What a model is made of, for which its configuration is enough; of an adapter, what its base is made of."""
-    folder = resolve(name, weights=False)
-    if folders.is_adapter(folder):
-        folder = _base_of(folder, name)
-    config = folders.read_config(folder, name)
-    with folders.readable("the configuration", name):
-        return ModelSpec.of(config)
 
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:
@@ -217,9 +197,8 @@ def save(
 
     Its generation_config.json names every token that ends an answer, so that other programs stop where ours do.
     """
-    tokenizer.chat_template = template.portable_source
     generation = _generation(model, template)
-    with whole_folder(folder) as unborn:
+    with whole_folder(folder) as unborn, _chat_template(tokenizer, template.portable_source):
         with torch.no_grad():
             if not isinstance(model, PeftModel):
                 nn.Module.to(model, torch.float32)
@@ -232,6 +211,17 @@ def save(
                 _note_base(model, unborn, folder)
             tokenizer.save_pretrained(unborn)
         write_atomic(unborn / folders.GENERATION, json.dumps(generation, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> Iterator[None]:
+    """Inside, the tokenizer has this chat template."""
+    own = tokenizer.chat_template
+    tokenizer.chat_template = source
+    try:
+        yield
+    finally:
+        tokenizer.chat_template = own
 
 
 @contextmanager
@@ -248,22 +238,8 @@ def _generation(model: CausalModel, template: Template) -> dict[str, Any]:
     known = model.generation_config
     assert isinstance(known, GenerationConfig)
     ends = known.eos_token_id if isinstance(known.eos_token_id, list) else [known.eos_token_id]
-    told: dict[str, Any] = known.to_diff_dict()
-    return told | {"eos_token_id": sorted({*template.stop_ids, *(end for end in ends if isinstance(end, int))})}
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that makes a model; of an adapter, its base's too."""
-    found = {path.name: digest(path) for path in identity.files(folder)}
-    if folders.is_adapter(folder):
-        base = _base_of(folder, str(folder))
-        found |= {str(base / name): value for name, value in digests(base).items()}
-    return found
-
-
-def _ends(folder: Path, base: Path) -> frozenset[int]:
-    """The end tokens of a model's generation_config.json; of an adapter without one, its base's."""
-    return folders.end_ids(folder) or folders.end_ids(base)
+    settings: dict[str, Any] = known.to_diff_dict()
+    return settings | {"eos_token_id": sorted({*template.stop_ids, *(end for end in ends if isinstance(end, int))})}
 
 
 def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
@@ -278,21 +254,3 @@ def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
     if bits is not None:
         text = json.dumps({**bits.to_dict(), "bnb_4bit_compute_dtype": "float32"}, indent=2)
         write_atomic(temporary / BASE_BITS, text + "\n")
-
-
-def _base_of(folder: Path, name: str) -> Path:
-    """The base model's folder of an adapter; of a run's adapter, if it is still the base that it learnt beside."""
-    settings: dict[str, Any] = json.loads((folder / folders.ADAPTER).read_text(encoding="utf-8"))
-    told = str(settings["base_model_name_or_path"])
-    noted = Run(folder.parent).record_file.get("base") if (folder.parent / "run.json").is_file() else None
-    if (folder / told).is_dir() and (told.startswith("../") or not Path(told).is_dir()):
-        told = str(folder / told)
-    elif noted and not Path(told).is_dir():
-        told = str(noted["name"])  # its copy in a cache is gone, and can be made again
-    try:
-        base = resolve(told)
-    except UserError as error:
-        raise type(error)(f"the adapter's base model cannot be used: {error}", where=name) from None
-    if noted:
-        identity.expect_same(base, noted, where=name)
-    return base

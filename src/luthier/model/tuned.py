@@ -15,6 +15,7 @@ from luthier.data.prepared import Prepared
 from luthier.errors import CorruptedState, UserError, choose
 from luthier.model import identity, loading, methods
 from luthier.model.loading import LanguageModel
+from luthier.model.reference import ModelReference
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -25,13 +26,14 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
     An adapter is merged into its base first; the result is kept in the run, since its own adapter will need it.
     """
     name, folder = recipe.model, current.folder / "base"
-    if not folder.is_dir() and loading.is_adapter(name):
-        loading.merge(name, folder)
+    reference = ModelReference.of(str(folder) if folder.is_dir() else name)
+    if reference.is_adapter:
+        loading.merge(reference, folder)
+        reference = ModelReference.of(str(folder))
     if (Path(name) / "run.json").is_file() and "lineage" not in current.record_file:
         current.update(lineage=_lineage(Run(Path(name))))
-    source = str(folder) if folder.is_dir() else name
     quantised = methods.resolve(recipe.train.method or "full").quantised
-    return loading.load(source, quantised=quantised, variables=recipe.chat.variables, today=recipe.chat.date)
+    return loading.load(reference, quantised=quantised, variables=recipe.chat.variables, today=recipe.chat.date)
 
 
 def learnt_before(name: str, split: str) -> Iterator[Item]:
@@ -89,7 +91,7 @@ def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = 
     templates: dict[str | None, Template] = {}
     for name, recipe in asked.items():
         chat = recipe.chat
-        templates[name], _ = loading.load_template(base, variables=chat.variables, today=chat.date)
+        templates[name] = lm.reference.template(variables=chat.variables, today=chat.date)
         expect_template(runs[name], templates[name])
     templates[None] = templates[next(iter(asked))]
     systems = {name: recipe.data.system for name, recipe in asked.items()}
@@ -106,10 +108,11 @@ def merge(run: Run, folder: Path) -> None:
         raise UserError("there is no such folder to write to; make it first.", where=str(folder.absolute().parent))
     if not (run.folder / "model").is_dir():
         raise no_model(run)
-    if not loading.is_adapter(str(run.folder)):
+    tuned = ModelReference.of(str(run.folder))
+    if not tuned.is_adapter:
         told = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
         raise UserError(told, where=str(run.folder))
-    loading.merge(str(run.folder), folder)
+    loading.merge(tuned, folder)
 
 
 def no_model(current: Run) -> UserError:
@@ -131,7 +134,7 @@ def expect_template(current: Run, template: Template) -> None:
 
 def same_model(current: Run, base: LanguageModel) -> None:
     """Note the base model's hashes; a run that is continued must find the same ones."""
-    files = loading.digests(base.folder)
+    files = base.reference.digests()
     hashes = {"base_model": identity.fingerprint_of(files), "template": base.template.sha256}
     known = current.record_file.get("hashes", {})
     before: Mapping[str, str] = current.record_file.get("base", {}).get("files", files)

@@ -49,7 +49,7 @@ def read_encoder(folder: Path, name: str) -> PreTrainedModel:
     _expect_shapes(info["mismatched_keys"], name)
     if missing := sorted(each for each in info["missing_keys"] if not each.startswith("pooler.")):
         raise _lacking(missing, sorted(info["unexpected_keys"]), name, "the model")
-    expect_numbers(model, name)
+    expect_finite(model, name)
     return model
 
 
@@ -75,7 +75,7 @@ def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default"
     return adapted, notes
 
 
-def expect_numbers(model: nn.Module, name: str) -> None:
+def expect_finite(model: nn.Module, name: str) -> None:
     """Refuses weights that are not all finite numbers."""
     bad = [
         each

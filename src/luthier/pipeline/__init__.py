@@ -34,7 +34,7 @@ from luthier.evaluate.prompts import passages
 from luthier.evaluate.verdict import contamination
 from luthier.model import conformance, device, identity, loading, memory, methods, reference, tuned
 from luthier.model.loading import LanguageModel
-from luthier.model.spec import ModelSpec
+from luthier.model.reference import ModelReference
 from luthier.pipeline import defaults, resume
 from luthier.pipeline.defaults import Settled
 from luthier.recipe import Recipe
@@ -184,8 +184,8 @@ class Plan:
     """A recipe with every value set and why, what it needs, and the rows that it will use."""
 
     settled: Settled
+    model: ModelReference
     template: Template
-    spec: ModelSpec
     dataset: Dataset
     splits: Splits
     rows: dict[str, list[tuple[Item, Encoded]]]
@@ -214,13 +214,12 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
     material = guards.check_settings(asked.evaluate)
     error_analysis.own_categories(asked.evaluate.errors)
     check.words(asked.train)
-    reference.resolve(asked.model)
+    model = ModelReference.of(asked.model)
     data, held_out = held_out_files.load(asked.data)
     check.rows(asked.train, data, held_out.dev)
     day = asked.chat.date or (date.fromisoformat(kept["chat.date"][0]) if kept and "chat.date" in kept else today())
-    template, context = loading.load_template(asked.model, variables=asked.chat.variables, today=day)
-    spec = loading.spec_of(asked.model)
-    limit, _ = defaults.longest_row(asked, context)
+    template = model.template(variables=asked.chat.variables, today=day)
+    limit, _ = defaults.longest_row(asked, model.context)
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
     only_asked = {item.place for item in held_out.test or ()}
     everything = [*data.items, *held_out.items]
@@ -248,8 +247,8 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
             where=str(asked.data.path),
         )
     facts = defaults.Facts(
-        spec=spec,
-        context=context,
+        spec=model.spec,
+        context=model.context,
         lengths=[piece.tokens for _, piece in rows["train"]],
         answer_lengths=[piece.learnt for _, piece in rows["train"]],
         replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
@@ -260,10 +259,10 @@ def plan(asked: Recipe, kept: Mapping[str, tuple[Any, str]] | None = None) -> Pl
         pairs=rows["train"][0][0].conversation.rejected is not None,
     )
     settled = defaults.settle(asked, data, splits, facts, memory.available(device.pick_device()), kept)
-    methods.check(settled.recipe.train, spec.config)
+    methods.check(settled.recipe.train, model.config)
     optimizer.try_own(settled.recipe.train)
-    prompt_checks.try_prompts(settled.recipe, template, context, splits, stages.arms_of(asked), material)
-    return Plan(settled, template, spec, data, splits, rows, material)
+    prompt_checks.try_prompts(settled.recipe, template, model.context, splits, stages.arms_of(asked), material)
+    return Plan(settled, model, template, data, splits, rows, material)
 
 
 def prepare(current: Run, planned: Plan | None) -> Recipe:
@@ -357,7 +356,7 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
         exam = replace(exam, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
         arms_asked |= {"base": settings.model} if base is not False else {}
     for model in arms_asked.values():
-        reference.resolve(model)
+        reference.find_folder(model)
 
     def load(arm: str) -> LanguageModel:
         speaker = inference.load_base(current) if current and arm == "base" else inference.load_model(arms_asked[arm])
@@ -385,7 +384,7 @@ def _tell_needs(current: Run, planned: Plan) -> None:
     needed, available = planned.settled.memory, planned.settled.available
     current.record(
         "needs", training=needed.training, answering=needed.answering, parts=needed.parts, available=available,
-        disk=memory_estimate.disk(planned.spec, planned.recipe.train),
+        disk=memory_estimate.disk(planned.model.spec, planned.recipe.train),
     )  # fmt: skip
     if needed.training > available:
         told = f"training needs about {size(needed.training)} of memory, and {size(available)} are there"

@@ -15,6 +15,7 @@ from luthier import pipeline
 from luthier.data import prepared
 from luthier.data.prepared import Prepared, Row
 from luthier.model import device, loading, memory, methods
+from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.pipeline import Plan, defaults
 from luthier.recipe import Recipe, Train
@@ -78,7 +79,7 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
     not fit, nor where the model's weights are not here.
     """
     plan = pipeline.plan(asked) if asked.data.path is not None else None
-    spec = plan.spec if plan else loading.spec_of(asked.model)
+    spec = plan.model.spec if plan else ModelReference.of(asked.model, weights=False).spec
     where = torch.device("cuda") if memory_bytes else device.pick_device()
     train = plan.recipe.train if plan else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
@@ -161,7 +162,7 @@ def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
         with memory.errors("to try three steps", memory.to_train_with_less(settings)):
             method = methods.resolve(settings.method or "full")
             lm = loading.load(
-                asked.model, quantised=method.quantised, merged=loading.is_adapter(asked.model),
+                plan.model, quantised=method.quantised, merged=plan.model.is_adapter,
                 variables=plan.recipe.chat.variables, today=plan.recipe.chat.date,
             )  # fmt: skip
             loop.train(

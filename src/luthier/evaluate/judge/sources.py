@@ -47,7 +47,7 @@ def check(name: str) -> None:
     if ":" in name:
         resolve(name)
     else:
-        reference.resolve(name)
+        reference.find_folder(name)
 
 
 def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
