@@ -291,7 +291,8 @@ def _nurse() -> None:
     import torch
 
     import luthier.cli.main
-    import luthier.cli.run
+    import luthier.cli.screens.run
+    import luthier.pipeline
     import luthier.runs.verify  # noqa: F401
     import scenarios  # noqa: F401
     from luthier.evaluate.error_analysis import spelling

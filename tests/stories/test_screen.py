@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.cli.screen import Screen
+from luthier.cli.screens.run import RunScreen
 
 STEP = {"kind": "step", "step": 5, "steps": 10, "loss": 0.9, "tokens": 100, "tokens_per_second": 50.0}
 
@@ -14,7 +14,7 @@ STEP = {"kind": "step", "step": 5, "steps": 10, "loss": 0.9, "tokens": 100, "tok
 def test_a_dev_loss_above_the_base_model_s_is_not_called_best_without_saying_so(
     capsys: pytest.CaptureFixture[str], first: float | None, told: str
 ) -> None:
-    screen = Screen()
+    screen = RunScreen()
     screen({"kind": "dev", "step": 5, "loss": 1.2, "best": True, "first_loss": first})
     screen(STEP)
     assert told in capsys.readouterr().err
@@ -27,6 +27,6 @@ def test_a_dev_loss_above_the_base_model_s_is_not_called_best_without_saying_so(
 
 
 def test_the_self_test_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen()({"kind": "selftest", "rows": 8, "learnt": 1, "ends": False, "apart": False, "seconds": 0.1})
+    RunScreen()({"kind": "selftest", "rows": 8, "learnt": 1, "ends": False, "apart": False, "seconds": 0.1})
     told = "1 marked token of the first 8 rows are what is learnt; there is no end token to look for; packed rows mix"
     assert capsys.readouterr().err == f"Checked   {told}\n"

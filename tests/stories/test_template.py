@@ -47,7 +47,7 @@ def test_a_row_as_json_is_shown_for_programs(luthier: Command, without_weights: 
     assert (told["clean"], shown["text"]) == (
         True, "<|im_start|>user\nA?<|im_end|>\n<|im_start|>assistant\n«B.<|im_end|>»",
     )  # fmt: skip
-    assert [token["kind"] for token in shown["tokens"]][-3:] == ["learnt", "learnt", "end"]
+    assert [token["kind"] for token in shown["tokens"]][-3:] == ["loss", "loss", "end"]
     assert [check["faults"] for check in told["checks"]] == [[], [], [], []]
 
 
@@ -93,7 +93,8 @@ def test_a_template_that_takes_no_conversation_is_refused(luthier: Command, with
     screen = luthier("template", without_weights)
     assert screen.code == 2
     assert (
-        "no conversation can be learnt with it: the chat template refuses" in screen.err and "Not today" in screen.err
+        "it makes no training row of a conversation: the chat template refuses" in screen.err
+        and "Not today" in screen.err
     )
 
 

@@ -1,74 +1,53 @@
-"""The screen of `luthier benchmark`: a table of scores, the base model's beside them."""
+"""The command that measures a model on public benchmarks."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from luthier import pipeline
-from luthier.cli.screen import COLOURS, Screen, console
-from luthier.evaluate.benchmark import Exam
-from luthier.evaluate.statistics import p_in_words
-
-POINTS = ("acc", "exact_match", "f1", "em", "mcc", "pass@")
-"""Beginnings of the names of metrics that go from 0 to 1, and are shown in hundredths."""
+from luthier.cli.arguments import Quiet, RunOrModel, comma_separated
 
 
-def measure(name: str, exam: Exam, *, base: bool | None, quiet: bool) -> None:
-    """Run the benchmarks and print what came out."""
-    screen = Screen()
+def benchmark(
+    run: RunOrModel,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="A,B",
+            help="Names of lm-eval's tasks, its task files (.yaml), or files of questions (.jsonl, .csv).",
+        ),
+    ],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first items of each task.")] = None,
+    task_folder: Annotated[
+        Path | None, typer.Option("--task-folder", help="Folder with task files of your own, to be named by --tasks.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Ask with the model's chat template instead of plain text.")
+    ] = False,
+    base: Annotated[
+        bool | None,
+        typer.Option("--base/--no-base", help="Measure the base model too, and compare.  [default: for a run]"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run's model on benchmarks with EleutherAI's lm-eval, beside its base model."""
+    from luthier import pipeline
+    from luthier.cli.screens.benchmark import show_scores
+    from luthier.cli.screens.run import RunScreen
+    from luthier.evaluate.benchmark import Exam
+
+    exam = Exam(comma_separated(tasks, "--tasks"), task_folder, limit, chat)
+    screen = RunScreen()
     try:
-        found = pipeline.benchmark(name, exam, base=base, listen=None if quiet else screen)
+        results = pipeline.benchmark(run, exam, base=base, listen=None if quiet else screen)
     finally:
         screen.close()
-    show(found)
-    written = Path(name) / "evaluation" / "benchmarks.json"
-    if (Path(name) / "run.json").is_file():
-        console().print(f"[dim]Written to {escape(str(written))}[/]")
+    show_scores(results)
+    if (Path(run) / "run.json").is_file():
+        print(f"Written to {Path(run) / 'evaluation' / 'benchmarks.json'}")
 
 
-def show(found: Mapping[str, Any]) -> None:
-    """A line for each task and metric."""
-    out = console()
-    paired = len(found["arms"]) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    titles = ["task", "items", "metric", found["arms"][0]]
-    for title in titles + (["base", "difference", "95 % interval", "p", "fixed", "broken", ""] if paired else []):
-        table.add_column(title, justify="left" if title in ("task", "metric", "") else "right", overflow="fold")
-    for task in found["tasks"]:
-        for metric in task["metrics"]:
-            cells = [
-                escape(task["task"]),
-                f"{task['items']:,}",
-                escape(metric["metric"]),
-                _number(metric, metric["value"]),
-            ]
-            table.add_row(*cells, *(_beside(metric) if paired else ()))
-    out.print(table)
-    for note in found["notes"]:
-        out.print(f"[yellow]Note[/]  {escape(note)}.")
-    comparisons = sum("word" in metric for task in found["tasks"] for metric in task["metrics"])
-    if comparisons > 3:
-        out.print(f"[dim]{comparisons} comparisons: one in twenty looks like a difference where there is none.[/]")
-
-
-def _beside(metric: Mapping[str, Any]) -> list[str]:
-    """The base model's score, and what the pairs of answers say about the difference."""
-    if "base" not in metric:
-        return [""] * 7
-    cells = [_number(metric, metric["base"]), _number(metric, metric["difference"], sign=True)]
-    if "word" not in metric:
-        return [*cells, "", "", "", "", ""]
-    low, high = metric["interval"]
-    word = f"[{COLOURS[metric['word']]}]{metric['word']}[/]"
-    interval = f"{_number(metric, low, sign=True)} – {_number(metric, high, sign=True)}"
-    p_value = p_in_words(metric["p_value"]).removeprefix("p ").removeprefix("= ")
-    return [*cells, interval, p_value, str(metric["fixed"]), str(metric["broken"]), word]
-
-
-def _number(metric: Mapping[str, Any], value: float, *, sign: bool = False) -> str:
-    """In points of a hundred for accuracies and the like."""
-    hundredths = str(metric["metric"]).startswith(POINTS)
-    return f"{value * (100 if hundredths else 1):{'+' if sign else ''}.{1 if hundredths else 3}f}"
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(benchmark)

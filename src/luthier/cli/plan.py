@@ -1,158 +1,53 @@
-"""The plan on the terminal: what a training needs, whether it fits, how long it will take."""
+"""Commands that show what a run would do: its recipe, and what it needs. Nothing is changed."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import Annotated
 
 import typer
 
+from luthier.cli.arguments import RecipeFile, Words, load_recipe
 from luthier.errors import MachineError
 
-if TYPE_CHECKING:
-    from rich.table import Table
 
-    from luthier.pipeline.estimate import Outlook
+def recipe(
+    words: Words = None,
+    recipe: RecipeFile = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema instead.")] = False,
+) -> None:
+    """Print the recipe that a run on this data would use, each value with its reason."""
+    from luthier import recipe as recipes
 
-SHOWN = (
-    "method",
-    "learning_rate",
-    "tokens_per_step",
-    "tokens_per_batch",
-    "precision",
-    "gradient_checkpointing",
-    "max_steps",
-)
+    if schema:
+        print(recipes.schema())
+        return
+    asked = load_recipe(words, recipe)
+    from luthier import pipeline
+
+    plan = pipeline.plan(asked)
+    print(f"# {plan.dataset.choice.sentence()}", file=sys.stderr)
+    print(recipes.render(plan.recipe, plan.reasons), end="")
 
 
 def plan(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="DATA|KEY=VALUE", help="Data file or folder if there is one, then settings."),
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")] = None,
+    words: Words = None,
+    recipe: RecipeFile = None,
     memory: Annotated[
         float | None, typer.Option("--memory", min=0.1, help="Plan for a GPU with so many GiB instead of this machine.")
     ] = None,
-    probe: Annotated[bool, typer.Option(help="Make three steps to tell the time.")] = True,
+    probe: Annotated[bool, typer.Option(help="Make three steps to measure the time.")] = True,
 ) -> None:
-    """Tell what a training will need: memory by part, disk, time; whether it fits, and what would make it fit."""
-    from luthier.cli.main import load_recipe
-    from luthier.cli.screen import console, print_whole
+    """Estimate what a training needs: memory by part, disk, time; whether it fits, and what would make it fit."""
+    from luthier.cli.screens.plan import show_plan
     from luthier.pipeline import estimate
 
-    asked = load_recipe(words or [], recipe)
+    asked = load_recipe(words, recipe)
     found = estimate.outlook(asked, memory_bytes=round(memory * 2**30) if memory else None, rehearse=probe)
-    out = console()
-    for part in (_model(found), _plan(found), _memory(found), _disk(found), _time(found, probe=probe)):
-        for line in part:
-            out.print(line, markup=False)
-    out.print()
-    print_whole(out, _ways(found))
+    show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)
 
 
-def _model(found: "Outlook") -> list[str]:
-    spec, step = found.spec, found.train.tokens_per_step or 0
-    operations = spec.flops_per_token(trains="full")
-    lines = [
-        f"Model    {found.model}: {spec.parameters:,} parameters, {spec.num_layers} layers of width {spec.hidden_size:,}"
-    ]
-    looked_up = (
-        f", without {spec.embedding_parameters:,} in tables that are only looked up"
-        if spec.embedding_parameters
-        else ""
-    )
-    lines += [
-        f"         {spec.matmul_parameters:,} of them multiply each token{looked_up}",
-        f"FLOPs    6 × {spec.matmul_parameters:,} = {operations:,} for each token where all weights learn",
-        f"         {_exact(operations * step)} GFLOPs for a step of {step:,} tokens",
-    ]
-    return lines
-
-
-def _exact(operations: int) -> str:
-    """Billions, to the last digit."""
-    whole, rest = divmod(operations, 10**9)
-    return f"{whole:,}.{rest:09}".rstrip("0").rstrip(".")
-
-
-def _plan(found: "Outlook") -> list[str]:
-    """The settings that the plan chose, with their reasons."""
-    if found.plan is None:
-        return ["Data     none: rows of 128 tokens are assumed"]
-    reasons, rows = found.plan.reasons, found.plan.rows["train"]
-    tokens = sum(row.tokens for _, row in rows)
-    lines = [
-        f"Data     {found.plan.dataset.choice.sentence()}",
-        f"         {len(rows):,} rows to learn, {tokens:,} tokens",
-    ]
-    for head, name in zip(["Plan", *[""] * len(SHOWN)], SHOWN, strict=False):
-        lines.append(
-            f"{head:<8} train.{name} = {getattr(found.train, name)}  ({reasons.get(f'train.{name}', 'as asked')})"
-        )
-    batches = f"{found.load.batches} batches" if found.load.batches > 1 else "one batch"
-    return [*lines, f"         {batches} a step; the result does not depend on it"]
-
-
-def _memory(found: "Outlook") -> list[str]:
-    from luthier.runs.durable import size
-
-    needed, available = found.memory.training, found.available
-    head = f"Memory   {size(needed)} to train, {size(available)} available: {'fits' if found.fits else 'DOES NOT FIT'}"
-    lines = [head, *(f"         {size(part):>9}  {name}" for name, part in found.memory.parts.items())]
-    for change, saved in found.remedies:
-        told = " ".join(f"train.{name}={value}".replace("True", "true") for name, value in change.items())
-        lines.append(f"         {told}: {size(saved)}{', fits' if saved <= available else ''}")
-    if found.memory.answering > available:
-        told = f"The questions before and after it need {size(found.memory.answering)}, in fp32: they do not fit"
-        lines.append(
-            f"         {told}{'' if found.train.method == 'qlora' else '; with train.method=qlora they need less'}."
-        )
-    if not found.fits and (not found.remedies or found.remedies[-1][1] > available):
-        lines.append("         Nothing of this makes it fit: take a smaller model, or shorter rows (train.max_tokens).")
-    return lines
-
-
-def _disk(found: "Outlook") -> list[str]:
-    from luthier.runs.durable import size
-
-    if found.plan is None:
-        return []
-    needed = sum(found.disk.values())
-    fits = "fits" if needed <= found.free else "DOES NOT FIT"
-    parts = "; ".join(
-        f"{name}, {size(part)} in all" if ":" in name else f"{name} {size(part)}" for name, part in found.disk.items()
-    )
-    return [f"Disk     {size(needed)} at most, {size(found.free)} free: {fits} ({parts})"]
-
-
-def _time(found: "Outlook", *, probe: bool) -> list[str]:
-    from luthier.cli.screen import duration
-    from luthier.runs.durable import size
-
-    if found.rehearsal is None:
-        why = "not asked" if not probe else "no data" if found.plan is None else "nothing was tried here"
-        return [f"Time     not known: {why}"]
-    told, peak = found.rehearsal.forecast, found.rehearsal.peak
-    held = f"; at most {size(peak)} of memory were held" if peak else ""
-    pace = f"{found.train.max_steps:,} steps at {found.rehearsal.tokens_per_second:,.0f} tokens/s"
-    return [
-        f"Time     about {duration(told.seconds)} to train, by three steps of this training{held}",
-        f"         {duration(told.updating)} for {pace}, {duration(told.looking)} for looks at dev, "
-        f"{duration(told.saving)} for checkpoints",
-        "         The questions before and after it are not in this.",
-    ]
-
-
-def _ways(found: "Outlook") -> "Table":
-    from rich.table import Table
-
-    from luthier.runs.durable import size
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("what this model takes")
-    table.add_column("memory", justify="right")
-    table.add_column(f"fits into {size(found.available)}")
-    for way in found.ways:
-        table.add_row(way.name, size(way.needed), "yes" if way.needed <= found.available else "no")
-    return table
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (recipe, plan):
+        app.command()(command)

@@ -1,20 +1,17 @@
 """What people decide: blind review sheets out and marks in, and ratings from votes."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from luthier.evaluate.judge.ratings import Rating
-    from luthier.review import Result
+from luthier.cli.arguments import RunFolder
 
 
 def review(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     export: Annotated[
         Path | None, typer.Option("--export", help="Write a blind sheet here: a CSV, and an HTML page beside it.")
     ] = None,
@@ -25,6 +22,7 @@ def review(
 ) -> None:
     """Let people judge: export a blind sheet (best prompt against fine-tuned), import the marks, see who is preferred."""
     from luthier import review as reviews
+    from luthier.cli.screens.review import show_marks
     from luthier.errors import UserError
     from luthier.review import page, result
     from luthier.runs import Run
@@ -43,7 +41,7 @@ def review(
         print("Give reviewers these files only. The run's folder has the key that tells whose answer is whose.")
         print(f"Then: luthier review {run} --import MARKS.csv")
     if marks:
-        show_result(reviews.take_in(current, marks))
+        show_marks(reviews.take_in(current, marks))
         print(f"Result  {run / result.FILE}")
     if export is None and not marks:
         path = run / result.FILE
@@ -62,6 +60,7 @@ def ratings(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the ratings here as JSON too.")] = None,
 ) -> None:
     """Rate models or runs on Elo's scale from votes between pairs, whatever the order of the votes."""
+    from luthier.cli.screens.review import show_ratings
     from luthier.evaluate.judge import ratings as rated
     from luthier.review import votes
     from luthier.runs.durable import write_atomic
@@ -70,42 +69,6 @@ def ratings(
     show_ratings(found)
     if output is not None:
         write_atomic(output, json.dumps([asdict(rating) for rating in found], indent=2, ensure_ascii=False) + "\n")
-
-
-def show_result(result: "Result") -> None:
-    """The marks by what was chosen, then the sentence."""
-    from rich.table import Table
-
-    from luthier.cli.screen import console, print_whole
-
-    out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("marks for")
-    table.add_column("", justify="right")
-    for name, count in result.counts.items():
-        table.add_row(name, f"{count:,}")
-    print_whole(out, table)
-    out.print()
-    print(result.sentence)
-
-
-def show_ratings(found: "Sequence[Rating]") -> None:
-    """A line per player, the best first."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from luthier.cli.screen import console, print_whole
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("player")
-    for title in ("rating", "95 % interval", "votes", "won"):
-        table.add_column(title, justify="right")
-    for rating in found:
-        low, high = rating.interval
-        won = f"{100 * rating.wins / rating.votes:.0f} %"
-        table.add_row(escape(rating.name), f"{rating.rating:.0f}", f"{low:.0f} – {high:.0f}", f"{rating.votes:,}", won)
-    print_whole(console(), table)
-    print("\nBradley–Terry ratings on Elo's scale, mean 1000: 400 points more are odds of 10 to 1. Ties count half.")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,44 +1,132 @@
-"""A run on the terminal: its progress, its result, and how to go on where it stopped."""
+"""Commands that make a run, go on with it, or evaluate it again; each shows the verdict in the end."""
 
 import contextlib
-import json
 import shlex
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from luthier import pipeline
-from luthier.cli.screen import Screen
-from luthier.errors import FolderGone, Interrupted, MachineError, StoppedAtOnce
-from luthier.recipe import Recipe
-from luthier.runs import Run
+import typer
+
+from luthier.cli.arguments import Quiet, RecipeFile, RunFolder, Words, command_line, load_recipe
+from luthier.errors import FolderGone, Interrupted, MachineError, StoppedAtOnce, UserError
+
+if TYPE_CHECKING:
+    from luthier.recipe import Recipe
 
 
-def carry_out(asked: Recipe, folder: Path | None, *, quiet: bool, command: str) -> None:
-    """Do the run, or what is left of it, and show the verdict; a stop says with which command it goes on."""
-    screen = Screen()
-    folder = folder or pipeline.default_folder(asked)
+class Required(StrEnum):
+    """What a verdict can be required to be."""
+
+    better = "better"
+
+
+class RequirementNotMet(UserError):
+    """The verdict is not the one that --require asks for: exit code 1."""
+
+    exit_code = 1
+
+
+def run(
+    words: Words = None,
+    recipe: RecipeFile = None,
+    folder: Annotated[
+        Path | None, typer.Option("--run", help="The run's folder; an unfinished run in it is continued.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
+    _run(load_recipe(words, recipe), folder, quiet=quiet)
+
+
+def resume(
+    run: RunFolder,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Only train.tokens_per_batch may change, when memory was short."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a run where it stopped; what is there already is not done again."""
+    from luthier.pipeline import resume as resuming
+    from luthier.recipe import Recipe
+    from luthier.runs import Run
+
+    current = Run(run)
+    if words:
+        resuming.change(current, words)
+    _run(Recipe(), run, quiet=quiet)
+
+
+def evaluate(
+    run: RunFolder,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Settings of evaluate, such as evaluate.arms=zero-shot,rag,fine-tuned."
+        ),
+    ] = None,
+    require: Annotated[
+        Required | None, typer.Option("--require", help="Exit with code 1 unless the verdict is this.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate a run again: missing answers are asked for, and what differs from the frozen plan is named."""
+    from luthier import pipeline
+    from luthier.cli.screens.run import RunScreen, read_verdict, show_result
+
+    screen = RunScreen()
     try:
-        with stops(lambda: f"Continue with: luthier resume {shlex.quote(str(folder))}" if _interrupted(folder) else ""):
-            current = pipeline.run(asked, folder, listen=None if quiet else screen, command=command)
+        with _says_how_to_continue(lambda: "The same command continues."):
+            pipeline.evaluate(run, settings or [], listen=None if quiet else screen)
     finally:
         screen.close()
-    verdict = json.loads((current.folder / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
-    screen.result(verdict, current.folder / "report.html", current.folder)
+    verdict = read_verdict(run)
+    show_result(verdict, run)
+    if require and verdict["verdict"] != require.value.upper():
+        raise RequirementNotMet(f"required {require.value.upper()}, found {verdict['verdict']}.")
+
+
+def _run(asked: "Recipe", folder: Path | None, *, quiet: bool) -> None:
+    """Do the run, or what is left of it, and show the verdict."""
+    from luthier import pipeline
+    from luthier.cli.screens.run import RunScreen, read_verdict, show_result
+
+    screen = RunScreen()
+    folder = folder or pipeline.default_folder(asked)
+    try:
+        with _says_how_to_continue(lambda: _resume_command(folder)):
+            pipeline.run(asked, folder, listen=None if quiet else screen, command=command_line())
+    finally:
+        screen.close()
+    show_result(read_verdict(folder), folder)
 
 
 @contextlib.contextmanager
-def stops(go_on: Callable[[], str]) -> Iterator[None]:
-    """Adds to whatever stopped the body how it can go on."""
+def _says_how_to_continue(advice: Callable[[], str]) -> Iterator[None]:
+    """Adds to the message of whatever stopped the body how to continue."""
     try:
         yield
-    except FolderGone:  # what is in its place may be another run, which is not to go on
+    except FolderGone:  # what is in its place may be another run, which is not to be continued
         raise
     except (Interrupted, MachineError) as stop:
-        raise type(stop)(f"{stop} {go_on()}".strip()) from stop
+        raise type(stop)(f"{stop} {advice()}".strip()) from stop
     except KeyboardInterrupt:
-        told = "stopped at once; whatever was complete before is kept."
-        raise StoppedAtOnce(f"{told} {go_on()}".strip()) from None
+        message = "stopped at once; whatever was complete before is kept."
+        raise StoppedAtOnce(f"{message} {advice()}".strip()) from None
 
 
-def _interrupted(folder: Path) -> bool:
-    return (folder / "run.json").exists() and Run(folder).state == "interrupted"
+def _resume_command(folder: Path) -> str:
+    """The sentence with the command that continues the run; empty where there is nothing to continue."""
+    from luthier.runs import Run
+
+    if not (folder / "run.json").exists() or Run(folder).state != "interrupted":
+        return ""
+    return f"Continue with: luthier resume {shlex.quote(str(folder))}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, resume, evaluate):
+        app.command()(command)

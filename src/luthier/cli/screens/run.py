@@ -1,39 +1,24 @@
 """Draws a run's events on a terminal: progress and decisions to stderr, the result to stdout."""
 
-import sys
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from luthier.cli.screens.terminal import COLOURS, console, count, duration, print_whole
+
 Event = Mapping[str, Any]
-COLOURS = {"BETTER": "green", "WORSE": "red", "EQUIVALENT": "cyan", "NOT SHOWN": "yellow", "WITHHELD": "magenta"}
-PLACES_SHOWN = 4
+LOCATIONS_SHOWN = 4
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A terminal as wide as it is; a pipe wide enough for any table of ours, since nobody folds lines there."""
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else 1000)
-
-
-def print_whole(out: Console, table: Table) -> None:
-    """A table as wide as its content: a narrow terminal folds its lines, where fitting it in would lose names and numbers."""
-    needed = Measurement.get(out, out.options.update(max_width=1000), table).maximum
-    out.width = max(out.width, needed)
-    out.print(table)
-
-
-class Screen:
+class RunScreen:
     """Listens to a run. On a terminal it keeps one progress line; in a pipe it prints a plain line now and then."""
 
     def __init__(self) -> None:
-        self.out = console()
         self.err = console(stderr=True)
         self._moves = self.err.is_terminal and not self.err.is_dumb_terminal  # a line can be drawn again in its place
         columns = (TextColumn("{task.description:<9}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
@@ -41,7 +26,7 @@ class Screen:
         self._task = self._bar.add_task("", total=1, text="", visible=False)
         self._speed = 0.0
         self._dev = ""
-        self._told: tuple[object, ...] = ()
+        self._last_mark: tuple[object, ...] = ()
         self._draw: dict[str, Callable[[Event], None]] = {
             "start": self._start,
             "data": self._data,
@@ -88,22 +73,6 @@ class Screen:
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def result(self, verdict: Mapping[str, Any], report: Path, folder: Path) -> None:
-        """The verdict, the table of arms and where to read on."""
-        self.close()
-        self.out.print()
-        print_whole(self.out, arms_table(verdict))
-        self.out.print(f"* the best prompt, as chosen on {verdict['chosen_on']}\n")
-        word = verdict["verdict"]
-        self.out.print(escape(verdict["sentence"]).replace(word, f"[bold {COLOURS[word]}]{word}[/]", 1))
-        for note in verdict.get("notes", ()):
-            self.out.print(escape(note))
-        for excluded in verdict.get("excluded", ()):
-            self.out.print(escape(f"Left out: {excluded['arm']}, since {excluded['why']}."))
-        if plan := verdict.get("plan"):
-            self.out.print(escape(_planned(plan)))
-        self.out.print(f"\nReport  {report}\nTalk    luthier chat {folder}")
-
     def _line(self, head: str, text: str, *, style: str = "bold") -> None:
         self.err.print(f"[{style}]{head:<9}[/] {escape(text)}")
 
@@ -116,8 +85,8 @@ class Screen:
                 self._bar.update(self._task, visible=False)
             return
         mark = (head, text.split("·")[0].strip().rstrip("0123456789/ "), int(10 * done / max(1, of)))
-        if mark != self._told and done:
-            self._told = mark
+        if mark != self._last_mark and done:
+            self._last_mark = mark
             self._line(head, text)
 
     def _start(self, event: Event) -> None:
@@ -127,20 +96,19 @@ class Screen:
             self._line("Kept", f"{', '.join(event['kept'])}; not done again")
 
     def _data(self, event: Event) -> None:
-        dropped = {reason: places for reason, places in event["dropped"].items() if places}
-        reasons = ", ".join(f"{len(places)} {reason}" for reason, places in dropped.items())
-        count = sum(map(len, dropped.values()))
+        dropped = {reason: where for reason, where in event["dropped"].items() if where}
+        reasons = ", ".join(f"{len(where)} {reason}" for reason, where in dropped.items())
+        number = sum(map(len, dropped.values()))
         self._line("Data", f"{event['sentence']}")
         self._line(
             "",
-            f"{event['read']:,} rows read = {event['kept']:,} kept + {count:,} dropped"
+            f"{event['read']:,} rows read = {event['kept']:,} kept + {number:,} dropped"
             + (f" ({reasons})" if reasons else ""),
         )
-        for reason, places in (
-            dropped | {f"kept, but {name}": at for name, at in event["notes"].items() if at}
-        ).items():
-            more = f" and {len(places) - PLACES_SHOWN} more" if len(places) > PLACES_SHOWN else ""
-            self._line("", f"  {reason}: {', '.join(places[:PLACES_SHOWN])}{more}")
+        noted = {f"kept, but {note}": where for note, where in event["notes"].items() if where}
+        for reason, where in (dropped | noted).items():
+            more = f" and {len(where) - LOCATIONS_SHOWN} more" if len(where) > LOCATIONS_SHOWN else ""
+            self._line("", f"  {reason}: {', '.join(where[:LOCATIONS_SHOWN])}{more}")
         self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
 
     def _leakage(self, event: Event) -> None:
@@ -170,10 +138,10 @@ class Screen:
 
     def _choice(self, event: Event) -> None:
         if event["arm"] == "few-shot":
-            what = f"{_count(event['shots'], 'example')} (set {event['set']})"
-            tried = _count(len(event["candidates"]), "candidate")
+            what = f"{count(event['shots'], 'example')} (set {event['set']})"
+            candidates = count(len(event["candidates"]), "candidate")
             cost = f"{event['questions']} dev questions, about {event['tokens']:,} tokens"
-            self._line("Few-shot", f"{what}, the best of {tried} on {cost}")
+            self._line("Few-shot", f"{what}, the best of {candidates} on {cost}")
         else:
             gain = f"mean score {event['start_mean']:.3f} → {event['mean']:.3f} on training questions"
             self._line("Prompt", f"instruction optimised with {event['answers']} answers: {gain}")
@@ -192,8 +160,8 @@ class Screen:
         self._line("Plan", f"{event['sha256'][:12]}…, frozen: {against}; {sees}")
 
     def _selftest(self, event: Event) -> None:
-        marked = _count(event["learnt"], "marked token")
-        found = [f"{marked} of the first {_count(event['rows'], 'row')} are what is learnt"]
+        marked = count(event["learnt"], "marked token")
+        found = [f"{marked} of the first {count(event['rows'], 'row')} are what is learnt"]
         found.append("each row ends with an end token" if event["ends"] else "there is no end token to look for")
         found.append(f"packed rows {'leave each other alone' if event['apart'] else 'mix'}")
         self._line("Checked", "; ".join(found))
@@ -221,6 +189,29 @@ class Screen:
             f"{event['step']} steps in {duration(event['seconds'])} ({event['reason']}); "
             f"best dev loss {event['best_loss']:.3f} at step {event['best_step']}{_unless_base(event, event['best_loss'])}",
         )
+
+
+def read_verdict(folder: Path) -> dict[str, Any]:
+    """The verdict of a run, as evaluation/verdict.json has it."""
+    verdict: dict[str, Any] = json.loads((folder / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
+    return verdict
+
+
+def show_result(verdict: Mapping[str, Any], folder: Path) -> None:
+    """The table of arms, the verdict, and where to read on."""
+    out = console()
+    out.print()
+    print_whole(out, arms_table(verdict))
+    out.print(f"* the best prompt, as chosen on {verdict['chosen_on']}\n")
+    word = verdict["verdict"]
+    out.print(escape(verdict["sentence"]).replace(word, f"[bold {COLOURS[word]}]{word}[/]", 1))
+    for note in verdict.get("notes", ()):
+        out.print(escape(note))
+    for excluded in verdict.get("excluded", ()):
+        out.print(escape(f"Left out: {excluded['arm']}, since {excluded['why']}."))
+    if plan := verdict.get("plan"):
+        out.print(escape(_plan_summary(plan)))
+    out.print(f"\nReport  {folder / 'report.html'}\nTalk    luthier chat {folder}")
 
 
 def arms_table(verdict: Mapping[str, Any]) -> Table:
@@ -253,31 +244,16 @@ def _unless_base(event: Event, loss: float) -> str:
     return f", but {first:.3f} before training" if first is not None and first <= loss else ""
 
 
-def _planned(plan: Mapping[str, Any]) -> str:
+def _plan_summary(plan: Mapping[str, Any]) -> str:
     """The plan, how often test was opened, and what was done otherwise."""
     opened, departures = plan["test_opened"], plan["deviations"]
     frozen = plan["frozen"][:16].replace("T", " ")
-    head = f"Plan {plan['sha256'][:12]}…, frozen {frozen} UTC; test opened {_count(opened, 'time')}"
+    head = f"Plan {plan['sha256'][:12]}…, frozen {frozen} UTC; test opened {count(opened, 'time')}"
     if not departures:
         return f"{head}; done as planned."
-    told = "".join(f"\n  {departure['sentence']}" for departure in departures)
-    return f"{head}; {_count(len(departures), 'departure')} from the plan:{told}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    sentences = "".join(f"\n  {departure['sentence']}" for departure in departures)
+    return f"{head}; {count(len(departures), 'departure')} from the plan:{sentences}"
 
 
 def _short(value: object) -> str:
     return str(value) if len(str(value)) < 60 else str(value)[:57] + "…"
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def interactive() -> bool:
-    """Whether a person sits at both ends."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
