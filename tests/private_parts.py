@@ -76,7 +76,7 @@ def adapter_layers(_: Path) -> None:
     assert type(layer) is lora.Linear
     states, names = torch.randn(3, 16), list(model.state_dict())
     wanted = layer(states)
-    assert adapters.use(model) == 2, (
+    assert adapters.fuse_lora(model) == 2, (
         "peft's layers are no longer taken for plain ones, so that all of them compute slowly"
     )
     assert type(layer) is adapters.LoraLinear
@@ -202,7 +202,7 @@ def names_that_are_saved_back(place: Path) -> None:
 
 def norms_and_feed_forwards(_: Path) -> None:
     model = wide()
-    found, wanted = recomputation.use(model), 3 * model.config.num_hidden_layers + 1
+    found, wanted = recomputation.replace_norms_and_mlps(model), 3 * model.config.num_hidden_layers + 1
     assert found == wanted, "norms or feed-forwards name their parts otherwise, and training takes a third more memory"
 
 

@@ -1,4 +1,4 @@
-"""The lean LoRA layer is peft's in numbers and names, and steps aside for every other kind of adapter."""
+"""The fused LoRA layer is peft's in numbers and names, and steps aside for every other kind of adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,27 +42,27 @@ def gradients(parent: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return {name: tensor.double() for name, tensor in found.items() if tensor is not None}
 
 
-def leaned(parent: nn.Module) -> nn.Module:
-    assert adapters.use(parent) == 1
+def fused(parent: nn.Module) -> nn.Module:
+    assert adapters.fuse_lora(parent) == 1
     return parent
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_those_of_peft_and_none_is_made_for_frozen_weights(bias: bool) -> None:
-    exact, ours = gradients(layer(bias=bias), torch.float64), gradients(leaned(layer(bias=bias)), torch.float32)
+    exact, ours = gradients(layer(bias=bias), torch.float64), gradients(fused(layer(bias=bias)), torch.float32)
     assert ours.keys() == exact.keys() == {"output", "states", "it.lora_A.default.weight", "it.lora_B.default.weight"}
     for name, wanted in exact.items():
         torch.testing.assert_close(ours[name], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_in_bf16_gradients_are_as_near_to_the_exact_ones_as_peft_s() -> None:
-    theirs, ours = gradients(layer(), torch.bfloat16), gradients(leaned(layer()), torch.bfloat16)
+    theirs, ours = gradients(layer(), torch.bfloat16), gradients(fused(layer()), torch.bfloat16)
     for name, wanted in gradients(layer().to(torch.bfloat16), torch.float64).items():
         assert (ours[name] - wanted).norm() <= 1.2 * (theirs[name] - wanted).norm(), name
 
 
 def test_the_gradient_agrees_with_finite_differences() -> None:
-    parent = leaned(layer()).double()
+    parent = fused(layer()).double()
     states = torch.randn(3, WIDTH, dtype=torch.float64, requires_grad=True)
     down, up = (weight for weight in parent.parameters() if weight.requires_grad)
 
@@ -79,10 +79,10 @@ def test_every_linear_layer_of_a_model_is_exchanged_and_names_stay(tiny_model: P
     model = get_peft_model(plain, LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False))
     tokens = torch.arange(12)[None]
     before, names = model(tokens).logits, list(model.state_dict())
-    assert adapters.use(model) == 7 * plain.config.num_hidden_layers
+    assert adapters.fuse_lora(model) == 7 * plain.config.num_hidden_layers
     torch.testing.assert_close(model(tokens).logits, before)
     assert list(model.state_dict()) == names
-    assert adapters.use(model) == 0
+    assert adapters.fuse_lora(model) == 0
 
 
 def two_adapters(layer: Any) -> None:
@@ -102,12 +102,12 @@ CHANGES: list[Callable[[Any], None]] = [
 def test_a_layer_that_is_more_or_less_than_one_adapter_on_a_frozen_matrix_stays(change: Callable[[Any], None]) -> None:
     parent = layer()
     change(parent.it)
-    assert adapters.use(parent) == 0
+    assert adapters.fuse_lora(parent) == 0
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_adapters_can_be_added_switched_off_and_merged_as_before(change: Callable[[Any], None]) -> None:
-    theirs, ours = layer(), leaned(layer())
+    theirs, ours = layer(), fused(layer())
     states = torch.randn(5, WIDTH)
     for parent in (theirs, ours):
         torch.manual_seed(4)
@@ -117,17 +117,17 @@ def test_adapters_can_be_added_switched_off_and_merged_as_before(change: Callabl
 
 @pytest.mark.parametrize("more", [{"use_dora": True}, {"lora_dropout": 0.1}, {"lora_bias": True}])
 def test_other_kinds_of_adapters_stay(more: dict[str, Any]) -> None:
-    assert adapters.use(layer(**more)) == 0
+    assert adapters.fuse_lora(layer(**more)) == 0
 
 
 def test_a_layer_of_peft_that_computes_otherwise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     real = lora.Linear.forward
     monkeypatch.setattr(lora.Linear, "forward", lambda self, states: 1.01 * real(self, states))
-    assert adapters.use(layer()) == 0
+    assert adapters.fuse_lora(layer()) == 0
 
 
 def test_what_a_layer_remembers_is_its_input_and_a_few_numbers_a_token() -> None:
-    parent = leaned(layer(bias=False).to(torch.bfloat16))
+    parent = fused(layer(bias=False).to(torch.bfloat16))
     states = torch.randn(16, WIDTH, dtype=torch.bfloat16, requires_grad=True)
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):

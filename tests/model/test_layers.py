@@ -23,29 +23,34 @@ def batches() -> Iterator[Packed]:
         yield pack(rows, torch.device("cpu"))
 
 
-def learnt(folder: Path, *, again: bool = False, compiled: bool = False) -> tuple[CausalModel, list[torch.Tensor]]:
+def trained(
+    folder: Path, *, checkpointing: bool = False, compiled: bool = False
+) -> tuple[CausalModel, list[torch.Tensor]]:
     """A model after the backward passes of two batches, and its gradients."""
     model = loading.load(str(folder)).model.train()
     attention.use(model)
-    recomputation.use(model)
-    layers.use(model, again=again, compiled=compiled)
+    recomputation.replace_norms_and_mlps(model)
+    if checkpointing:
+        layers.enable_checkpointing(model)
+    if compiled:
+        layers.compile_layers(model)
     for batch in batches():
         summed_loss(model, batch).backward()
-    layers.release(model)
+    layers.restore(model)
     return model, [weight.grad.clone() for weight in model.parameters()]
 
 
 def test_layers_computed_again_give_the_same_gradients(tiny_model: Path) -> None:
-    (_, plain), (_, again) = learnt(tiny_model), learnt(tiny_model, again=True)
+    (_, plain), (_, again) = trained(tiny_model), trained(tiny_model, checkpointing=True)
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
 
 
 def test_a_model_with_adapters_computes_its_layers_again(tiny_model: Path) -> None:
     model = loading.add_adapters(loading.load(str(tiny_model)).model, rank=4, alpha=8, seed=0).train()
-    layers.use(model, again=True, compiled=False)
+    layers.enable_checkpointing(model)
     summed_loss(model, next(batches())).backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
-    layers.release(model)
+    layers.restore(model)
 
 
 @pytest.mark.slow
@@ -55,7 +60,7 @@ def test_compiled_layers_give_the_same_gradients_but_for_rounding(tiny_model: Pa
         "import sys, torch, test_layers as t\n"
         "from pathlib import Path\n"
         "folder = Path(sys.argv[1])\n"
-        "(_, plain), (model, compiled) = t.learnt(folder), t.learnt(folder, compiled=True)\n"
+        "(_, plain), (model, compiled) = t.trained(folder), t.trained(folder, compiled=True)\n"
         "for one, other in zip(plain, compiled, strict=True):\n"
         "    assert torch.allclose(one, other, rtol=1e-4, atol=1e-6), (one - other).abs().max()\n"
         "assert not any(layer._compiled_call_impl for layer in model.modules())\n"

@@ -83,7 +83,7 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
     model = methods.resolve(method).prepare(base_for(method, tiny_model).model, config)
     frozen = {name: weight.clone() for name, weight in model.named_parameters() if not weight.requires_grad}
     attention.use(model)
-    recomputation.use(model)
+    recomputation.replace_norms_and_mlps(model)
     optimizer = MasterOptimizer(model, config)
     asks: list[bool] = []
     lowest = decoder(model)
@@ -108,7 +108,7 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
 def test_adapters_that_computed_in_bf16_are_saved_as_their_fp32_masters(tiny_model: Path, tmp_path: Path) -> None:
     lm, config = base_for("lora", tiny_model), settings("lora", "bf16")
     model = methods.resolve("lora").prepare(lm.model, config)
-    recomputation.use(model)
+    recomputation.replace_norms_and_mlps(model)
     optimizer = MasterOptimizer(model, config)
     loss_of(model).backward()
     optimizer.finish(1, 1.0)

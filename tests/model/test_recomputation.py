@@ -32,9 +32,9 @@ def feed_forward() -> torch.nn.Module:
     return Qwen2MLP(Qwen2Config(hidden_size=WIDTH, intermediate_size=40, hidden_act="silu"))
 
 
-def leaned(module: torch.nn.Module) -> torch.nn.Module:
+def replaced(module: torch.nn.Module) -> torch.nn.Module:
     parent = torch.nn.ModuleDict({"it": module})
-    assert recomputation.use(parent) == 1
+    assert recomputation.replace_norms_and_mlps(parent) == 1
     return parent["it"]
 
 
@@ -52,7 +52,7 @@ def gradients(module: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Te
 
 @pytest.mark.parametrize("make", [norm, feed_forward])
 def test_gradients_are_those_of_autograd(make: Callable[[], torch.nn.Module]) -> None:
-    exact, ours = gradients(make(), torch.float64), gradients(leaned(make()), torch.float32)
+    exact, ours = gradients(make(), torch.float64), gradients(replaced(make()), torch.float32)
     assert ours.keys() == exact.keys()
     for name, wanted in exact.items():
         torch.testing.assert_close(ours[name], wanted, rtol=1e-4, atol=1e-5)
@@ -60,7 +60,7 @@ def test_gradients_are_those_of_autograd(make: Callable[[], torch.nn.Module]) ->
 
 @pytest.mark.parametrize("make", [norm, feed_forward])
 def test_in_bf16_gradients_are_as_near_to_the_exact_ones_as_before(make: Callable[[], torch.nn.Module]) -> None:
-    theirs, ours = gradients(make(), torch.bfloat16), gradients(leaned(make()), torch.bfloat16)
+    theirs, ours = gradients(make(), torch.bfloat16), gradients(replaced(make()), torch.bfloat16)
     exact = gradients(make().to(torch.bfloat16), torch.float64)
     assert torch.equal(ours["output"], theirs["output"])
     for name, wanted in exact.items():
@@ -71,10 +71,12 @@ def test_a_model_says_the_same_with_them_and_its_weights_keep_their_names(model:
     tokens = torch.arange(12)[None]
     before, names = model(tokens).logits, list(model.state_dict())
     layers = model.config.num_hidden_layers
-    assert recomputation.use(model) == 3 * layers + 1  # two norms and a feed-forward in each, and the last norm
+    assert (
+        recomputation.replace_norms_and_mlps(model) == 3 * layers + 1
+    )  # two norms and a feed-forward in each, and the last norm
     assert torch.equal(model(tokens).logits, before)
     assert list(model.state_dict()) == names
-    assert recomputation.use(model) == 0
+    assert recomputation.replace_norms_and_mlps(model) == 0
 
 
 def test_what_training_remembers_shrinks_by_a_third(model: PreTrainedModel) -> None:
@@ -96,7 +98,7 @@ def test_what_training_remembers_shrinks_by_a_third(model: PreTrainedModel) -> N
 
     model.to(torch.bfloat16)
     before = remembered()
-    recomputation.use(model)
+    recomputation.replace_norms_and_mlps(model)
     assert remembered() < 0.67 * before
 
 
@@ -105,20 +107,22 @@ def test_a_norm_or_a_feed_forward_of_another_kind_stays() -> None:
         vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8,
     )  # fmt: skip
-    assert recomputation.use(Gemma2ForCausalLM(config)) == 0  # it multiplies by 1 + weight, and its activation is GELU
+    assert (
+        recomputation.replace_norms_and_mlps(Gemma2ForCausalLM(config)) == 0
+    )  # it multiplies by 1 + weight, and its activation is GELU
 
 
 def test_adapters_inside_a_feed_forward_learn(model: PreTrainedModel) -> None:
     adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     tokens = torch.arange(12)[None]
     before = adapted(tokens).logits
-    recomputation.use(adapted)
+    recomputation.replace_norms_and_mlps(adapted)
     after = adapted(tokens).logits
     assert torch.equal(after, before)
     after.sum().backward()
-    learnt = [name for name, weight in adapted.named_parameters() if weight.grad is not None]
-    assert any("down_proj.lora_B" in name for name in learnt) and any("gate_proj.lora_B" in name for name in learnt)
-    assert all("lora" in name for name in learnt)
+    trained = [name for name, weight in adapted.named_parameters() if weight.grad is not None]
+    assert any("down_proj.lora_B" in name for name in trained) and any("gate_proj.lora_B" in name for name in trained)
+    assert all("lora" in name for name in trained)
 
 
 @pytest.mark.parametrize("family", ["olmo2", "olmo3", "gpt_oss", "llama", "glm4", "exaone4", "smollm3"])
@@ -131,7 +135,7 @@ def test_a_norm_is_exchanged_only_for_one_that_rounds_alike_in_the_format_of_the
     for weight in model.parameters():
         torch.nn.init.normal_(weight, mean=1.0, std=0.2, generator=torch.Generator().manual_seed(1))
     original = copy.deepcopy(model.model.norm).to(torch.bfloat16)
-    assert recomputation.use(model, torch.bfloat16) > 0
+    assert recomputation.replace_norms_and_mlps(model, torch.bfloat16) > 0
     assert model.dtype == torch.float32  # the format comes later
     states = torch.randn(9, 7, 32, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
     assert isinstance(model.model.norm, recomputation.RmsNorm)

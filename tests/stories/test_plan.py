@@ -93,7 +93,7 @@ def test_a_run_takes_the_smallest_change_that_fits(
     luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the program, which is the most of so small a model: a batch of half the size is enough."""
-    monkeypatch.setattr(memory_estimate, "held", lambda: 0)
+    monkeypatch.setattr(memory_estimate, "rss", lambda: 0)
     whole = pipeline.plan(recipe.load(None, quick, data=data)).settled
     monkeypatch.setattr(memory, "available", lambda device: int(0.99 * whole.memory.training / memory_estimate.SPARE))
     screen = luthier("recipe", data, *quick)

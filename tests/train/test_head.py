@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from luthier.model import attention, head, memory
+from luthier.model import allocator, attention, head
 from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.loading import add_adapters
 from luthier.model.packed import pack
@@ -115,7 +115,7 @@ def test_gradients_in_two_threads_are_those_of_one(tiny_model: Path) -> None:
 
     def gradients(start: int) -> list[torch.Tensor]:
         model, found = models[start - 1], []
-        with memory.reused():
+        with allocator.MemoryPool().in_use():
             for number in range(15):
                 row = Row((start + 7 * np.arange(90) + number) % 300 + 5, np.ones(90, dtype=bool))
                 summed_loss(model, pack([row], torch.device("cpu"))).backward()

@@ -71,6 +71,13 @@ def test_the_largest_batch_holds_the_longest_rows() -> None:
     assert Load.of([3000, 10], train()) == Load((3000,), 1)
 
 
+def test_where_memory_ran_out_the_smallest_change_is_named_first() -> None:
+    advice = memory_estimate.advice(Train(tokens_per_batch=1024, max_tokens=2048, method="full"))
+    wanted = ["train.tokens_per_batch=512", "train.max_tokens=1024", "train.method=lora", "name a smaller model"]
+    assert sorted(wanted, key=advice.index) == wanted
+    assert "lora" not in memory_estimate.advice(Train(tokens_per_batch=1024, method="lora"))
+
+
 def test_the_smallest_change_comes_first() -> None:
     ways = list(memory_estimate.ways_to_fit(train()))
     assert ways[:4] == [

@@ -1,7 +1,7 @@
 """LoRA beside frozen matrices as one function: W·x + s·B·(A·x), and a backward pass that makes nothing for W.
 
 As peft writes it, a layer is six functions, each of which reads and writes a whole activation. Here it adds in place, and
-keeps for the backward pass its input as it came and the few numbers of A·x. It stays peft's layer in all but the way it
+saves for the backward pass its input as it came and the few numbers of A·x. It stays peft's layer in all but the way it
 computes, so that adapters are saved, continued, switched off and merged as before.
 """
 
@@ -13,22 +13,29 @@ from jaxtyping import Float
 from peft.tuners import lora
 from torch import Tensor, nn
 
-RANDOM = 0.02  # spread of the adapter that both layers are tried with; a fresh one adds nothing
+RANDOM = 0.02  # spread of the adapter that both layers are compared with; a fresh one adds nothing
 ROUNDING = 1e-5  # relative difference of two fp32 outputs that say the same
 
 
 class Adapter(NamedTuple):
     """A frozen matrix and what is added to it: `up @ down`, times `scale`."""
 
-    weight: Float[Tensor, "to width"]
-    bias: Float[Tensor, " to"] | None
-    down: Float[Tensor, "rank width"]
-    up: Float[Tensor, "to rank"]
+    weight: Float[Tensor, "outputs inputs"]
+    bias: Float[Tensor, " outputs"] | None
+    down: Float[Tensor, "rank inputs"]
+    up: Float[Tensor, "outputs rank"]
     scale: float
 
 
 class LoraLinear(lora.Linear):
-    """peft's linear layer with a LoRA adapter (Hu et al. 2021), which computes as one function while that one is on."""
+    """peft's linear layer with a LoRA adapter (Hu et al. 2021), which computes as one function while that adapter is on."""
+
+    @classmethod
+    def of(cls, layer: lora.Linear) -> "LoraLinear":
+        """A layer of this kind with the weights, adapters and state of peft's; it takes that one's place in a model."""
+        fused = cls.__new__(cls)
+        fused.__dict__.update(layer.__dict__)
+        return fused
 
     @property
     def adapter(self) -> Adapter | None:
@@ -47,20 +54,24 @@ class LoraLinear(lora.Linear):
         return cast(Tensor, _Adapted.apply(x, *adapter))  # type: ignore[no-untyped-call]
 
 
-def use(model: nn.Module) -> int:
-    """Let peft's layers compute as `LoraLinear` where that gives the same numbers; returns how many do from now on."""
+def fuse_lora(model: nn.Module) -> int:
+    """Replace peft's layers, for good, by `LoraLinear` where that gives the same numbers; returns how many were replaced.
+
+    Weights and their names stay.
+    """
     kinds: dict[tuple[bool, float], bool] = {}  # was the first of its kind equal?
-    changed = 0
-    for module in model.modules():
-        if type(module) is not lora.Linear or not _is_plain(module):
-            continue
-        kind = (module.base_layer.bias is None, *module.scaling.values())
-        if kind not in kinds:
-            kinds[kind] = _equal(module)
-        if kinds[kind]:
-            module.__class__ = LoraLinear
-            changed += 1
-    return changed
+    replaced = 0
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if type(module) is not lora.Linear or not _is_plain(module):
+                continue
+            kind = (module.base_layer.bias is None, *module.scaling.values())
+            if kind not in kinds:
+                kinds[kind] = _equal(module)
+            if kinds[kind]:
+                setattr(parent, name, LoraLinear.of(module))
+                replaced += 1
+    return replaced
 
 
 def _is_plain(module: lora.Linear) -> bool:
@@ -77,19 +88,18 @@ def _is_plain(module: lora.Linear) -> bool:
 
 @torch.no_grad()
 def _equal(module: lora.Linear) -> bool:
-    """Are the numbers the same but for rounding? Tried on a copy whose adapter is not fresh."""
-    tried = copy.deepcopy(module).float()
+    """Are the numbers the same but for rounding? Asked of a copy whose adapter is not fresh."""
+    trial = copy.deepcopy(module).float()
     generator = torch.Generator().manual_seed(0)
-    for half in (*tried.lora_A.parameters(), *tried.lora_B.parameters()):
+    for half in (*trial.lora_A.parameters(), *trial.lora_B.parameters()):
         half.copy_(RANDOM * torch.randn(half.shape, generator=generator))
-    weight = cast(nn.Linear, tried.base_layer).weight
+    weight = cast(nn.Linear, trial.base_layer).weight
     states = torch.randn(2, 3, weight.shape[1], generator=generator).to(weight.device)
-    wanted = tried(states)
-    tried.__class__ = LoraLinear
-    return bool((tried(states) - wanted).abs().max() <= ROUNDING * wanted.abs().max())
+    expected = trial(states)
+    return bool((LoraLinear.of(trial)(states) - expected).abs().max() <= ROUNDING * expected.abs().max())
 
 
-def product(states: Float[Tensor, "tokens width"], adapter: Adapter) -> tuple[Tensor, Tensor]:
+def lora_forward(states: Float[Tensor, "tokens inputs"], adapter: Adapter) -> tuple[Tensor, Tensor]:
     """Outputs of the layer, and s·A·x."""
     low = states @ adapter.down.T  # tokens rank
     if adapter.scale != 1.0:
@@ -97,8 +107,8 @@ def product(states: Float[Tensor, "tokens width"], adapter: Adapter) -> tuple[Te
     return nn.functional.linear(states, adapter.weight, adapter.bias).addmm_(low, adapter.up.T), low
 
 
-def backward(
-    grad: Float[Tensor, "tokens to"], states: Float[Tensor, "tokens width"], low: Float[Tensor, "tokens rank"],
+def lora_backward(
+    grad: Float[Tensor, "tokens outputs"], states: Float[Tensor, "tokens inputs"], low: Float[Tensor, "tokens rank"],
     adapter: Adapter, *, need_states: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, A and B. With g = s·Bᵀ·dy: dx = Wᵀ·dy + Aᵀ·g, dA = g·xᵀ and dB = dy·(s·A·x)ᵀ."""
@@ -116,7 +126,7 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        output, low = product(states.flatten(0, -2), Adapter(weight, bias, down, up, scale))
+        output, low = lora_forward(states.flatten(0, -2), Adapter(weight, bias, down, up, scale))
         ctx.save_for_backward(states, weight, down, up, low)
         ctx.scale = scale
         return output.view(*states.shape[:-1], -1)
@@ -124,7 +134,7 @@ class _Adapted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, down, up, low = ctx.saved_tensors
-        grad_states, grad_down, grad_up = backward(
+        grad_states, grad_down, grad_up = lora_backward(
             grads[0].flatten(0, -2), states.flatten(0, -2), low, Adapter(weight, None, down, up, ctx.scale),
             need_states=ctx.needs_input_grad[0],
         )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from luthier.model import attention, memory, probes
+from luthier.model import allocator, attention, probes
 from luthier.model.packed import Packed
 from luthier.model.probes import CausalModel, bend, decoder
 
@@ -34,7 +34,7 @@ class _HeadLoss(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight and not len(hidden) else None
         size = positions_at_once(len(weight) * weight.element_size())
-        buffer = memory.place(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
+        buffer = allocator.buffer(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
             scores = torch.mm(block, weight.T, out=buffer[: len(block)])
@@ -138,7 +138,7 @@ class _EachLoss(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
         size = positions_at_once(len(weight) * weight.element_size())
-        buffer = memory.place(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
+        buffer = allocator.buffer(min(size, len(hidden)), len(weight), weight.dtype, weight.device)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])

@@ -1,4 +1,4 @@
-"""How the layers of a model are computed while it trains: as they are, a second time in the backward pass, or compiled."""
+"""How the layers of a model compute while it trains: as they are, with activation checkpointing, or compiled."""
 
 import warnings
 
@@ -10,27 +10,26 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from luthier.model.head import CausalModel
 
 
-def use(model: CausalModel, *, again: bool, compiled: bool) -> None:
-    """With `again`, keep a layer's input only and compute the rest once more in the backward pass (Chen et al. 2016).
+def enable_checkpointing(model: CausalModel) -> None:
+    """Activation checkpointing: save a layer's input only, and compute the rest again when going back (Chen et al. 2016)."""
+    _base_model(model).activation_checkpointing_enable({"use_reentrant": False})
 
-    With `compiled`, let torch.compile fuse what it can in each layer; names of weights stay.
-    """
-    if again:
-        _whole(model).activation_checkpointing_enable({"use_reentrant": False})
-    if compiled:
-        warnings.filterwarnings("ignore", message=".*functools.lru_cache")  # a mask is computed anew in each graph
-    for layer in _layers(model) if compiled else ():
+
+def compile_layers(model: CausalModel) -> None:
+    """Let torch.compile fuse what it can in each layer; names of weights stay."""
+    warnings.filterwarnings("ignore", message=".*functools.lru_cache")  # a mask is computed anew in each graph
+    for layer in _layers(model):
         layer.compile(dynamic=True)
 
 
-def release(model: CausalModel) -> None:
-    """The layers as they were."""
-    _whole(model).activation_checkpointing_disable()
+def restore(model: CausalModel) -> None:
+    """Layers without checkpointing and not compiled, as they were."""
+    _base_model(model).activation_checkpointing_disable()
     for layer in _layers(model):
         layer._compiled_call_impl = None
 
 
-def _whole(model: CausalModel) -> PreTrainedModel:
+def _base_model(model: CausalModel) -> PreTrainedModel:
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, PreTrainedModel)
     return inner

@@ -85,7 +85,7 @@ def load(
     if isinstance(reference, str):
         reference = ModelReference.of(reference)
     name, folder, device = reference.name, reference.folder, device or pick_device()
-    with memory.errors(f"to load the model {name}"):
+    with memory.explain_out_of_memory(f"to load the model {name}"):
         if reference.is_adapter:
             in_bits = (folder / BASE_BITS).is_file()
             base, notes = _whole(reference.base.folder, name, dtype, device, quantised=in_bits)

@@ -1,10 +1,10 @@
-"""Norms and gated feed-forwards that keep their inputs for the backward pass and compute the rest again.
+"""Norms and gated MLPs that save their inputs for the backward pass and compute the rest again.
 
-As the model libraries write them, a norm keeps its input in fp32 and its result besides, and a gated feed-forward keeps four
-tensors of its wide layer. Here a norm keeps what came in, and a feed-forward its two products: a third less memory for what
-training remembers, and fewer passes over it. Outputs are the same to the last bit in the
-number format that is trained in, gradients but for rounding; a module for which outputs are not stays as it is. Adapters are
-exchanged first (`luthier.model.adapters`), so that feed-forwards are lean with them too.
+As transformers writes them, a norm saves its input in fp32 and its result besides, and a gated MLP saves four tensors of its
+intermediate size. Here a norm saves what came in, and an MLP the outputs of its gate and up projections: a third less memory
+for saved activations, and fewer passes over it. Outputs are the same to the last bit in the dtype that is trained in, gradients
+but for rounding; a module whose outputs would differ stays as it is. LoRA layers are replaced first
+(`luthier.model.adapters`), so that MLPs with adapters are covered too.
 """
 
 import copy
@@ -18,18 +18,17 @@ from luthier.model import adapters
 from luthier.model.adapters import Adapter, LoraLinear
 
 
-def use(model: nn.Module, dtype: torch.dtype | None = None) -> int:
-    """Put lean modules in the place of those that they equal; weights and their names stay. Returns how many were replaced.
+def replace_norms_and_mlps(model: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Replace, for good, the norms, gated MLPs and LoRA layers that ours equal; returns how many were replaced.
 
-    `dtype` is what the model will compute in, where that is not the number format it has now.
+    Weights and their names stay. `dtype` is what the model will compute in, where that is not what it has now.
     """
-    kinds: dict[
-        tuple[type[nn.Module], float | None], int | None
-    ] = {}  # which candidate the first of its kind is equal to
-    replaced = adapters.use(model)
+    # which candidate the first module of its kind is equal to
+    kinds: dict[tuple[type[nn.Module], float | None], int | None] = {}
+    replaced = adapters.fuse_lora(model)
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            candidates = _lean(module)
+            candidates = _candidates(module)
             if not candidates:
                 continue
             kind = (type(module), getattr(candidates[0], "eps", None))
@@ -54,7 +53,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
         self.rounds_last = rounds_last
 
-    def forward(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+    def forward(self, states: Float[Tensor, "... hidden"]) -> Float[Tensor, "... hidden"]:
         return cast(Tensor, _Norm.apply(states, self.weight, self.eps, self.rounds_last))  # type: ignore[no-untyped-call]
 
 
@@ -67,7 +66,7 @@ class GatedMlp(nn.Module):
         self.up_proj = up
         self.down_proj = down
 
-    def forward(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+    def forward(self, states: Float[Tensor, "... hidden"]) -> Float[Tensor, "... hidden"]:
         gate, up, down = self.gate_proj(states), self.up_proj(states), self.down_proj
         if type(down) is nn.Linear and down.bias is None:
             return cast(Tensor, _GatedDown.apply(gate, up, down.weight))
@@ -76,8 +75,8 @@ class GatedMlp(nn.Module):
         return cast(Tensor, down(_Gated.apply(gate, up)))  # type: ignore[no-untyped-call]
 
 
-def _lean(module: nn.Module) -> list[nn.Module]:
-    """The lean modules one of which may stand for this one."""
+def _candidates(module: nn.Module) -> list[nn.Module]:
+    """The modules of ours one of which may replace this one."""
     if isinstance(module, (RmsNorm, GatedMlp)):
         return []
     parts = dict(module.named_children())
@@ -92,15 +91,15 @@ def _lean(module: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _equal(module: nn.Module, lean: nn.Module, dtype: torch.dtype | None) -> bool:
-    """Does the lean module give the same numbers, in this number format?"""
-    first = next(lean.parameters())
+def _equal(module: nn.Module, ours: nn.Module, dtype: torch.dtype | None) -> bool:
+    """Does our module give the same numbers, in this dtype?"""
+    first = next(ours.parameters())
     if dtype not in (None, first.dtype):
-        module, lean = (copy.deepcopy(one).to(dtype) for one in (module, lean))
+        module, ours = (copy.deepcopy(one).to(dtype) for one in (module, ours))
     states = torch.randn(2, 3, first.shape[-1], generator=torch.Generator().manual_seed(0))
     states = states.to(first.device, dtype or first.dtype)
     try:
-        return torch.equal(module(states), lean(states))
+        return torch.equal(module(states), ours(states))
     except (RuntimeError, TypeError):  # it takes other inputs
         return False
 
@@ -110,12 +109,12 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float, rounds_last: bool) -> Tensor:
-        wide = states.float()
-        root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        exact = states.float()
+        root = torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(states, weight, root)
         if rounds_last:
-            return (weight * (wide * root)).to(states.dtype)
-        return weight * (wide * root).to(states.dtype)
+            return (weight * (exact * root)).to(states.dtype)
+        return weight * (exact * root).to(states.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -145,7 +144,7 @@ class _Gated(torch.autograd.Function):
 
 
 class _GatedDown(torch.autograd.Function):
-    """(silu(gate) · up) · weightᵀ; what goes into the product is computed again when its gradient is asked for."""
+    """(silu(gate) · up) · weightᵀ; the matmul's input is computed again when its gradient is asked for."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
@@ -164,12 +163,12 @@ class _GatedDown(torch.autograd.Function):
 
 
 class _GatedAdapted(torch.autograd.Function):
-    """The same where the product's matrix is frozen and has an adapter."""
+    """The same where the down projection is frozen and has an adapter."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, *adapter: Any) -> Tensor:
         active = nn.functional.silu(gate).mul_(up)
-        output, low = adapters.product(active.flatten(0, -2), Adapter(*adapter))
+        output, low = adapters.lora_forward(active.flatten(0, -2), Adapter(*adapter))
         ctx.save_for_backward(gate, up, low, *adapter[:-1])
         ctx.scale = adapter[-1]
         return output.view(*gate.shape[:-1], -1)
@@ -178,12 +177,12 @@ class _GatedAdapted(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, low, weight, bias, *halves = ctx.saved_tensors
         active = nn.functional.silu(gate)
-        grad, *learnt = adapters.backward(
+        grad, *grad_halves = adapters.lora_backward(
             grads[0].flatten(0, -2), (active * up).flatten(0, -2), low,
             Adapter(weight, bias, halves[0], halves[1], ctx.scale), need_states=True,
         )  # fmt: skip
         assert grad is not None
-        return *_gated_backward(grad.view(gate.shape), gate, active, up), None, None, *learnt, None
+        return *_gated_backward(grad.view(gate.shape), gate, active, up), None, None, *grad_halves, None
 
 
 def _gated_backward(grad: Tensor, gate: Tensor, active: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,14 +80,14 @@ def run(
             current, own_test_file=recipe.data.test_path is not None, earlier=partial(tuned.learnt_before, recipe.model)
         )
         resume.pause(stop, "after the data was prepared")
-        with memory.errors("to answer the questions"):
+        with memory.explain_out_of_memory("to answer the questions"):
             base = stages.ask_base(current, recipe, stop)
         resume.pause(stop, "after the base model had answered")
         train(current, recipe, base, stop)
         del base
         gc.collect()
         resume.pause(stop, "after training")
-        with memory.errors("to answer the questions"):
+        with memory.explain_out_of_memory("to answer the questions"):
             stages.ask_tuned(current, recipe, stop)
         stages.give_verdict(current, recipe)
         judging.ask_judge(current, recipe, stop)
@@ -121,7 +121,7 @@ def evaluate(
         current.record("start", folder=str(folder), state=before, kept=[])
         current.expect_whole("evaluation", "model")  # other data is a departure from the plan
         current.unseal("evaluation")
-        with memory.errors("to answer the questions"):
+        with memory.explain_out_of_memory("to answer the questions"):
             stages.evaluate_again(current, recipe, stop)
         _seal_evaluation(current)
     return current
@@ -323,7 +323,7 @@ def train(current: Run, recipe: Recipe, base: LanguageModel, stop: Callable[[], 
             _note_model(current)
         return
     settings = recipe.train
-    with memory.errors("to train", memory.to_train_with_less(settings)):
+    with memory.explain_out_of_memory("to train", memory_estimate.advice(settings)):
         model = methods.resolve(settings.method or "full").prepare(base.model, settings)
         rows, dev = (Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
         outcome = loop.train(

@@ -134,7 +134,7 @@ def _settled(
     changed = recipes.replace(recipe, {f"train.{name}": value for name, value in change.items()})
     recipe, reasons = _every_value(changed, dataset, splits, facts)
     load = memory_estimate.Load.of(facts.lengths, recipe.train)
-    with memory.errors("to train", memory.to_train_with_less(recipe.train)):
+    with memory.explain_out_of_memory("to train", memory_estimate.advice(recipe.train)):
         needed = memory_estimate.memory(facts.spec, recipe.train, load, device.pick_device())
     return Settled(recipe, reasons, needed, available)
 

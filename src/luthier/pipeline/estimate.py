@@ -159,7 +159,7 @@ def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
         first = (row for step in steps for batch in step.batches for row in batch)
         learnt = _Some.of(rows, first, STEPS_WATCHED * tried)
         looked_at = _Some.of(dev, range(len(dev)), LOOKED_AT * settings.tokens_per_batch)
-        with memory.errors("to try three steps", memory.to_train_with_less(settings)):
+        with memory.explain_out_of_memory("to try three steps", memory_estimate.advice(settings)):
             method = methods.resolve(settings.method or "full")
             lm = loading.load(
                 plan.model, quantised=method.quantised, merged=plan.model.is_adapter,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from luthier.errors import CorruptedState, Interrupted, UserError
-from luthier.model import attention, layers, memory, recomputation
+from luthier.model import allocator, attention, layers, memory, recomputation
 from luthier.model.device import DTYPES
 from luthier.model.head import CausalModel
 from luthier.recipe import Train
@@ -66,7 +66,6 @@ class Outcome:
     reason: str
 
 
-@memory.reused()
 def train(
     model: CausalModel,
     rows: TokenRows,
@@ -84,12 +83,29 @@ def train(
     `Interrupted` raised. `ends` are the tokens one of which ends what is learnt of a row, where there are such. Raises
     NonFiniteLoss before the update whose loss or gradient is not finite, and where the dev loss is not.
     """
+    with allocator.MemoryPool().in_use():
+        return _train(model, rows, dev, settings, checkpoints, record, stop, ends)
+
+
+def _train(
+    model: CausalModel,
+    rows: TokenRows,
+    dev: TokenRows,
+    settings: Train,
+    checkpoints: Path,
+    record: Record,
+    stop: Callable[[], bool],
+    ends: Collection[int],
+) -> Outcome:
     attention.use(model)
-    recomputation.use(model, DTYPES[settings.precision or "fp32"])
+    recomputation.replace_norms_and_mlps(model, DTYPES[settings.precision or "fp32"])
     peak = memory.Peak(model.device)
     settings = _tried(model, rows, dev, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
-    layers.use(model, again=bool(settings.gradient_checkpointing), compiled=settings.compile)
+    if settings.gradient_checkpointing:
+        layers.enable_checkpointing(model)
+    if settings.compile:
+        layers.compile_layers(model)
     objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
     rows, dev = (_seen(objective, *one, record, stop) for one in ((rows, "train"), (dev, "dev")))
     lengths = rows.lengths
@@ -136,7 +152,7 @@ def train(
             _save(optimizer, progress, checkpoints, settings, record)
         if stopping:
             raise Interrupted(f"stopped after step {progress.step} of {len(steps)}; its checkpoint is saved.")
-    layers.release(model)
+    layers.restore(model)
     record("trained", **asdict(progress), reason=reason, peak_bytes=peak.bytes())
     best = checkpoint.verify(manifest.path(checkpoints, progress.best_step))
     return Outcome(optimizer.weights_of(best.tensors()), progress, reason)
@@ -245,7 +261,7 @@ def _update(
     )
     optimizer.step(rate)
     if number % TIDIED == 0:
-        memory.give_back()
+        allocator.give_back_free_memory()
     return {
         **means,
         "learning_rate": rate,

@@ -17,7 +17,7 @@ from luthier.model import methods
 from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
 from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
-from luthier.model.memory import held
+from luthier.model.memory import GENERAL_ADVICE, rss
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.runs.durable import size
@@ -93,7 +93,7 @@ def memory(spec: ModelSpec, settings: Train, load: Load, device: torch.device) -
     updated = 2 * MASTER * learns if at_once else 0 if summed else UPDATED
     coming = max(gradients, updated) - kept - head
     on_processor = device.type == "cpu"
-    program = held() if on_processor else 0
+    program = rss() if on_processor else 0
     gaps = round(HELD_BACK * (kept + head + summed + max(0, coming))) if on_processor else 0
     parts = {
         "the program": program,
@@ -112,7 +112,7 @@ def memory(spec: ModelSpec, settings: Train, load: Load, device: torch.device) -
 def answering(spec: ModelSpec, settings: Train, device: torch.device) -> int:
     """Bytes while questions are answered in fp32: the weights, and the most that keys and values may take."""
     weights = _in_four_bits(spec, MASTER) if settings.method == "qlora" else MASTER * spec.parameters
-    return (held() if device.type == "cpu" else 0) + weights + CACHE_BYTES
+    return (rss() if device.type == "cpu" else 0) + weights + CACHE_BYTES
 
 
 def disk(spec: ModelSpec, settings: Train) -> dict[str, int]:
@@ -148,6 +148,21 @@ def ways_to_fit(settings: Train) -> Iterator[Change]:
         yield {**taken, "method": "lora"}
     if settings.method in ("full", "lora", "dora"):
         yield {**taken, "method": "qlora"}
+
+
+def advice(settings: Train) -> str:
+    """What to change where a training with these settings ran out of memory, the smallest change first."""
+    changes = []
+    if settings.tokens_per_batch and settings.tokens_per_batch > 64:
+        changes.append(
+            f"continue with train.tokens_per_batch={settings.tokens_per_batch // 2} (it is {settings.tokens_per_batch:,}; "
+            "the result is the same but for rounding)"
+        )
+    if settings.max_tokens and settings.max_tokens > 256:
+        changes.append(f"start anew with train.max_tokens={settings.max_tokens // 2}, which drops longer rows")
+    if settings.method == "full":
+        changes.append("start anew with train.method=lora, which keeps optimizer state for few weights")
+    return ", or ".join([*changes, GENERAL_ADVICE])
 
 
 @lru_cache(maxsize=64)

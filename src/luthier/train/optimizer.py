@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from luthier.errors import UserError, entry, optional
-from luthier.model import memory, methods
+from luthier.model import allocator, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.train.checkpoint import Numbers
@@ -133,7 +133,7 @@ class MasterOptimizer:
         compute = DTYPES[settings.precision or "fp32"]
         wide = compute == torch.float32 or methods.resolve(settings.method or "full").wide
         self.masters: dict[str, Master] = {}
-        with memory.lasting():
+        with allocator.long_lived():
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
                     self.masters[name] = Master(parameter, torch.float32 if wide else compute)
@@ -205,7 +205,7 @@ class MasterOptimizer:
             master.join(self.space, rows)
             master.whole.grad = slope.mul_(self.scale)
         for optimizer in self.optimizers:
-            with memory.lasting():  # what it remembers from now on
+            with allocator.long_lived():  # what it remembers from now on
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for master, _ in found:

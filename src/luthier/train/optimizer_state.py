@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from luthier.errors import UserError
-from luthier.model import memory
+from luthier.model import allocator
 from luthier.train.checkpoint import DTYPES
 
 REST = "rest/optimizers"  # the name of the tensor with all that is no tensor
@@ -65,7 +65,7 @@ class Remembered:
         for optimizer, (state, groups, beside) in zip(self.optimizers, rest, strict=True):
             weights = {name: weight for weight, name in self._weights(optimizer)}
             numbers = {name: number for number, name in enumerate(weights)}
-            with memory.lasting():
+            with allocator.long_lived():
                 found = {name: _read(value, tensors) for name, value in state}
                 kept = [_read(group, tensors) for group in groups]
             content = optimizer.state_dict()
