@@ -5,12 +5,25 @@ from typing import Any
 
 import pytest
 
+from luthier import recipe as recipes
 from luthier.pipeline import defaults
+from luthier.pipeline.defaults import Settings
+from luthier.recipe import Recipe
 
 
 def interval(*, steps: int, method: str = "full", speed: float = 1e12) -> int:
-    values: dict[str, Any] = {"train.method": method, "train.epochs": 3, "train.tokens_per_step": 1024}
-    return defaults.check_interval(values, steps=steps, products_per_second=speed)[0]
+    settings = Settings(Recipe())
+    for key, value in {"train.method": method, "train.epochs": 3, "train.tokens_per_step": 1024}.items():
+        settings.set(key, value, "for this test")
+    return defaults.check_interval(settings, steps=steps, products_per_second=speed)[0]
+
+
+def test_what_was_asked_for_stays_and_the_rest_is_set_with_its_reason() -> None:
+    settings = Settings(recipes.replace(Recipe(), {"train.epochs": 5}))
+    for key, value in {"train.epochs": 3, "train.method": "lora"}.items():
+        settings.set(key, value, "usual")
+    assert settings.reasons == {"train.epochs": "as asked", "train.method": "usual"}
+    assert (settings["train.epochs"], settings.recipe().train.epochs, settings.recipe().train.method) == (5, 5, "lora")
 
 
 def test_saving_stays_below_three_percent_of_the_time() -> None:
@@ -45,5 +58,8 @@ def test_models_that_think_get_room_for_it_and_others_none() -> None:
         128, "the chat template lets the model think before it answers; a quarter of the model's context",
     )  # fmt: skip
     assert room(switch="enable_thinking")[1].endswith("; chat.variables.enable_thinking=false lets it answer at once")
-    assert room(learnt=3000) == (3752, "99 % of the learnt thoughts have at most 3,000 tokens; a quarter more")
+    assert room(learnt=3000) == (
+        3752,
+        "99 % of the thoughts in the training answers have at most 3,000 tokens; a quarter more",
+    )
     assert room(context=4096, learnt=3000)[0] == 2048  # half the context: a question must fit before

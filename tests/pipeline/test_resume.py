@@ -15,7 +15,7 @@ from luthier.evaluate import stages
 from luthier.evaluate.benchmark import Exam
 from luthier.evaluate.context import Context
 from luthier.model import machine, memory
-from luthier.pipeline import resume
+from luthier.pipeline import benchmarks, preparation, resume
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -37,8 +37,9 @@ def asked(tiny_model: Path, tmp_path: Path) -> Recipe:
 
 
 def prepared(asked: Recipe, folder: Path) -> Run:
-    current, planned = pipeline.open_run(asked, folder, command="luthier run")
-    pipeline.prepare(current, planned)
+    current, made = pipeline.open_run(asked, folder, command="luthier run")
+    assert made
+    preparation.write(current, made)
     return current
 
 
@@ -46,9 +47,9 @@ def test_a_run_with_files_to_test_and_to_choose_by_is_repeated_by_its_own_comman
     asked: Recipe, tmp_path: Path
 ) -> None:
     prepared(asked, tmp_path / "r")
-    again, planned = pipeline.open_run(asked, tmp_path / "r", command="luthier run")
-    assert planned is None
-    resume.warn(again)
+    again, made = pipeline.open_run(asked, tmp_path / "r", command="luthier run")
+    assert made is None
+    resume.warn_of_changes(again)
     assert not again.events("warning")
 
 
@@ -57,7 +58,7 @@ def test_a_test_file_that_has_changed_is_named_with_its_rows(asked: Recipe, tmp_
     exam = write(tmp_path / "t.jsonl", range(100, 111))
     with pytest.raises(UserError, match=rf"{exam} was \d+ bytes.*; 1 rows new \({exam}:11\)\. Continue with"):
         pipeline.open_run(asked, tmp_path / "r", command="luthier run")
-    resume.warn(current := Run(tmp_path / "r"))
+    resume.warn_of_changes(current := Run(tmp_path / "r"))
     assert "t.jsonl was" in current.events("warning")[0]["message"]
 
 
@@ -74,17 +75,17 @@ def test_a_setting_is_changed_only_by_who_holds_the_lock(asked: Recipe, tmp_path
     before = (tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()
     with current.held():
         with pytest.raises(MachineError, match="the run is in use by process"):
-            resume.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
+            resume.change_settings(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
         assert ((tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()) == before
-    resume.change(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
+    resume.change_settings(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
     assert "tokens_per_batch = 64" in (tmp_path / "r" / "recipe.toml").read_text()
     assert Run(tmp_path / "r").damage("recipe.toml") is None
 
 
 def test_a_number_beyond_what_there_is_becomes_what_there_is(asked: Recipe) -> None:
     wide = {"train.max_tokens": 100_000, "data.test_items": 300, "data.dev_items": 3}
-    planned = pipeline.plan(recipes.replace(asked, wide))
-    told = {key: (recipes.get(planned.recipe, key), planned.reasons[key]) for key in wide}
+    made = pipeline.prepare(recipes.replace(asked, wide))
+    told = {key: (recipes.get(made.recipe, key), made.reasons[key]) for key in wide}
     assert told == {
         "train.max_tokens": (512, "the model's context; 100,000 were asked for"),
         "data.test_items": (10, f"of {asked.data.test_path}, where 300 were asked for"),
@@ -92,38 +93,39 @@ def test_a_number_beyond_what_there_is_becomes_what_there_is(asked: Recipe) -> N
     }
 
 
-def test_the_rows_of_the_plan_are_let_go_once_they_are_on_the_disk(
+def test_the_rows_in_memory_are_let_go_once_they_are_on_the_disk(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans: list[weakref.ref[pipeline.Plan]] = []
-    plan = pipeline.plan
+    prepared: list[weakref.ref[pipeline.Preparation]] = []
+    prepare = preparation.prepare
 
-    def watched(one: Recipe) -> pipeline.Plan:
-        made = plan(one)
-        plans.append(weakref.ref(made))
+    def watched(one: Recipe) -> pipeline.Preparation:
+        made = prepare(one)
+        prepared.append(weakref.ref(made))
         return made
 
     def stop(*arguments: object) -> None:
         gc.collect()
-        raise Interrupted(f"{sum(one() is not None for one in plans)} of {len(plans)} plans are held")
+        raise Interrupted(f"{sum(one() is not None for one in prepared)} of {len(prepared)} are held")
 
-    monkeypatch.setattr(pipeline, "plan", watched)
+    monkeypatch.setattr(preparation, "prepare", watched)
     monkeypatch.setattr(stages, "ask_base", stop)
-    with pytest.raises(Interrupted, match="0 of 1 plans are held"):
+    with pytest.raises(Interrupted, match="0 of 1 are held"):
         pipeline.run(asked, tmp_path / "r")
 
 
-def test_a_run_that_was_not_prepared_keeps_what_its_first_plan_took_from_the_moment(
+def test_a_run_that_was_not_prepared_keeps_its_first_choices(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = recipes.replace(asked, {"train.precision": None})
     monkeypatch.setattr(machine, "precision", lambda device: ("bf16", "1.4 times as fast"))
-    _, planned = pipeline.open_run(free, tmp_path / "r", command="luthier run")
-    assert planned and planned.settled.recipe.train.method == "full"
+    _, made = pipeline.open_run(free, tmp_path / "r", command="luthier run")
+    assert made and made.recipe.train.method == "full"
     monkeypatch.setattr(machine, "precision", lambda device: ("fp32", "1.2 times as fast"))
     monkeypatch.setattr(memory, "available", lambda device: 1_000)
-    recipe = pipeline.prepare(current := Run(tmp_path / "r"), None)
-    assert recipe.train == planned.recipe.train
+    current = Run(tmp_path / "r")
+    preparation.write(current, preparation.prepare_again(current))
+    assert recipes.load(tmp_path / "r" / "recipe.toml").train == made.recipe.train
     assert current.events("recipe")[0]["settings"]["train.precision"] == ["bf16", "1.4 times as fast"]
 
 
@@ -140,7 +142,7 @@ def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current = prepared(asked, tmp_path / "r")
-    monkeypatch.setattr(pipeline.reference, "find_folder", lambda name: None)
-    monkeypatch.setattr(pipeline.benchmarks, "sit", lambda *arguments: pytest.fail("it was sat"))
+    monkeypatch.setattr(benchmarks.reference, "find_folder", lambda name: None)
+    monkeypatch.setattr(benchmarks.exams, "sit", lambda *arguments: pytest.fail("it was sat"))
     with current.held(), pytest.raises(MachineError, match="the run is in use by process"):
         pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))

@@ -1,4 +1,4 @@
-"""A sweep's points are planned once, answer the same questions, and are written by one process."""
+"""A sweep's points are prepared once, answer the same questions, and are written by one process."""
 
 import itertools
 import json
@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 import thinking
-from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.errors import MachineError
 from luthier.evaluate.statistics import Interval
 from luthier.evaluate.statistics.scaling import Doubling, Word
 from luthier.model import machine
-from luthier.pipeline import sweep
+from luthier.pipeline import preparation, sweep
 from luthier.pipeline.sweep.results import in_words
 from luthier.recipe import Recipe
 from luthier.report.wording import POINTS
@@ -37,18 +36,18 @@ def asked(tiny_model: Path, tmp_path: Path) -> Recipe:
     return recipes.replace(Recipe(), values)
 
 
-def test_a_sweep_with_a_test_file_plans_each_point_once(
+def test_a_sweep_with_a_test_file_prepares_each_point_once(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned: list[Recipe] = []
-    plan = pipeline.plan
-    monkeypatch.setattr(pipeline, "plan", lambda one, *kept: planned.append(one) or plan(one, *kept))
+    asked_for: list[Recipe] = []
+    prepare = preparation.prepare
+    monkeypatch.setattr(preparation, "prepare", lambda one, *first: asked_for.append(one) or prepare(one, *first))
     answers = itertools.cycle([("fp32", "slower"), ("bf16", "faster")])
     monkeypatch.setattr(machine, "precision", lambda device: next(answers))
     folder = sweep.run(asked, tmp_path / "s", amounts=[50, 100])
     record: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
     assert [(each["amount"], each["rows"]) for each in record["results"]] == [(100, 27), (50, 13)]
-    assert len(planned) == 3, "once for what all points share, once for each point"
+    assert len(asked_for) == 3, "once for what all points share, once for each point"
     assert Run(folder / "points" / "50pct").events("borrowed")[0]["of"] == "100pct"
     recipes_of = [recipes.load(folder / "points" / name / "recipe.toml") for name in ("100pct", "50pct")]
     assert [one.train.precision for one in recipes_of] == ["fp32", "fp32"], "they share what one timing said"
@@ -100,7 +99,7 @@ def test_points_of_one_model_have_the_same_room_for_thoughts_and_all_the_same_da
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = itertools.chain([date(2026, 11, 28)], itertools.repeat(date(2026, 11, 29)))
-    monkeypatch.setattr(pipeline, "today", lambda: next(days))
+    monkeypatch.setattr(preparation, "today", lambda: next(days))
     model = thinking.make(tmp_path / "m", ["0? 1? 2. 3."], template=thinking.DATED)
     folder = sweep.run(recipes.replace(asked, {"model": str(model)}), tmp_path / "s", amounts=[50, 100])
     made = [recipes.load(folder / "points" / name / "recipe.toml") for name in ("100pct", "50pct")]

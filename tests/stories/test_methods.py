@@ -83,7 +83,7 @@ def test_pairs_serve_as_answers_too_and_the_screen_says_so(
     luthier: Command, preferences: Path, quick: list[str]
 ) -> None:
     screen = luthier("recipe", preferences, *quick)
-    assert 'objective = "sft"  # the chosen answers are learnt; train.objective=dpo learns to prefer them' in screen.out
+    assert 'objective = "sft"  # trains on the chosen answers; train.objective=dpo trains to prefer them' in screen.out
 
 
 def test_pairs_that_teach_nothing_are_accounted_for(luthier: Command, preferences: Path, quick: list[str]) -> None:

@@ -68,8 +68,8 @@ def test_without_data_the_number_format_is_the_one_that_a_run_would_take(
 ) -> None:
     monkeypatch.setattr(device, "pick_precision", lambda where: (fast, "measured"))
     asked = recipe.load(overrides=[f"model={pythia}"])
-    assert estimate.outlook(asked).train.precision == fast
-    assert estimate.outlook(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
+    assert estimate.estimate(asked).train.precision == fast
+    assert estimate.estimate(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
 
 
 def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_run_takes_the_smallest_change_that_fits(
 ) -> None:
     """Without the program, which is the most of so small a model: a batch of half the size is enough."""
     monkeypatch.setattr(memory_estimate, "rss", lambda: 0)
-    whole = pipeline.plan(recipe.load(None, quick, data=data)).settled
+    whole = pipeline.prepare(recipe.load(None, quick, data=data)).resolved
     monkeypatch.setattr(memory, "available", lambda device: int(0.99 * whole.memory.training / memory_estimate.SPARE))
     screen = luthier("recipe", data, *quick)
     assert "tokens_per_batch = 512  # " in screen.out and "of memory would be needed otherwise" in screen.out

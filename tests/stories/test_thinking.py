@@ -17,6 +17,7 @@ from luthier import recipe as recipes
 from luthier.chat import Conversation, Message
 from luthier.model import tuned
 from luthier.model.reference import ModelReference
+from luthier.pipeline import preparation
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 
@@ -55,7 +56,7 @@ def run(luthier: Command, rows: Path, knowing: Path, monkeypatch: pytest.MonkeyP
     """A run of seconds on the given day; gives its verdict."""
 
     def do(folder: Path, *more: str, day: date = DAY) -> dict[str, Any]:
-        monkeypatch.setattr(pipeline, "today", lambda: day)
+        monkeypatch.setattr(preparation, "today", lambda: day)
         screen = luthier(
             "run", rows, f"model={knowing}", "train.max_steps=4", "train.check_every=2", "train.learning_rate=1e-6",
             "data.test_items=4", "data.dev_items=2", "evaluate.guards=[]", "evaluate.arms=zero-shot,fine-tuned",
@@ -133,10 +134,10 @@ def test_a_run_that_was_stopped_before_it_had_a_recipe_keeps_its_day(
     asked = recipes.load(
         None, [f"model={knowing}", "data.test_items=4", "data.dev_items=2", "evaluate.guards=[]"], data=rows
     )
-    monkeypatch.setattr(pipeline, "today", lambda: DAY)
+    monkeypatch.setattr(preparation, "today", lambda: DAY)
     current, first = pipeline.open_run(asked, tmp_path / "r", command="")
-    monkeypatch.setattr(pipeline, "today", lambda: NEXT_DAY)
-    again = pipeline.prepare(Run(current.folder), None)
+    monkeypatch.setattr(preparation, "today", lambda: NEXT_DAY)
+    again = preparation.prepare_again(current)
     assert first is not None and again.chat.date == first.recipe.chat.date == DAY
 
 
@@ -188,7 +189,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
             reply = {"role": "assistant", "content": answer, "reasoning_content": THOUGHTS[question]}
             file.write(json.dumps({"messages": [{"role": "user", "content": question}, reply]}) + "\n")
     words = ["data.test_items=4", "data.dev_items=2", "evaluate.guards=[]"]
-    told = pipeline.plan(recipes.load(None, [f"model={knowing}", *words], data=path))
+    told = pipeline.prepare(recipes.load(None, [f"model={knowing}", *words], data=path))
     template = ModelReference.of(str(knowing)).template()
     for item, row in told.rows["train"]:
         learnt = [token for token, learn in zip(row.ids, row.learn, strict=True) if learn]
@@ -198,7 +199,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
             THOUGHTS[item.conversation.question],
         )
     for words_off in ([f"model={knowing}", OFF], [f"model={tiny_model}"]):
-        plain = pipeline.plan(recipes.load(None, [*words_off, *words], data=path))
+        plain = pipeline.prepare(recipes.load(None, [*words_off, *words], data=path))
         ledger = plain.dataset.ledger
         (note,) = ledger.notes
         assert note.startswith("thoughts not learnt") and len(ledger.notes[note]) == ledger.kept == 12

@@ -23,9 +23,9 @@ def recipe(
     asked = load_recipe(words, recipe)
     from luthier import pipeline
 
-    plan = pipeline.plan(asked)
-    print(f"# {plan.dataset.choice.sentence()}", file=sys.stderr)
-    print(recipes.render(plan.recipe, plan.reasons), end="")
+    prepared = pipeline.prepare(asked)
+    print(f"# {prepared.dataset.choice.sentence()}", file=sys.stderr)
+    print(recipes.render(prepared.recipe, prepared.reasons), end="")
 
 
 def plan(
@@ -41,7 +41,7 @@ def plan(
     from luthier.pipeline import estimate
 
     asked = load_recipe(words, recipe)
-    found = estimate.outlook(asked, memory_bytes=round(memory * 2**30) if memory else None, rehearse=probe)
+    found = estimate.estimate(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
     show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)

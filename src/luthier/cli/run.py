@@ -55,7 +55,7 @@ def resume(
 
     current = Run(run)
     if words:
-        resuming.change(current, words)
+        resuming.change_settings(current, words)
     _run(Recipe(), run, quiet=quiet)
 
 

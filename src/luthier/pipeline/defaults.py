@@ -28,6 +28,8 @@ SMALLER = 500_000_000  # parameters below which weights take a higher learning r
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
 
+FirstChoices = Mapping[str, tuple[Any, str]]
+"""Settings that an earlier preparation of the same run took from day, machine and memory: value and reason."""
 
 OF_THE_MOMENT = (
     "chat.date",
@@ -48,7 +50,7 @@ class Facts:
     lengths: Sequence[int]
     """Tokens of each training row."""
     answer_lengths: Sequence[int]
-    """Learnt tokens of each training row."""
+    """Loss tokens of each training row."""
     replies: Sequence[tuple[int, int]] = ()
     """Of each training row, the tokens of its longest thoughts and of its longest answer."""
     thinks: bool = False
@@ -67,8 +69,8 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A recipe with every value set, the reason for each, and the memory that it needs, with what there is (bytes)."""
+class Resolved:
+    """A recipe with every value set, the reason for each, and the memory that it needs, with what is available (bytes)."""
 
     recipe: Recipe
     reasons: dict[str, str]
@@ -77,14 +79,42 @@ class Settled:
 
     @property
     def fits(self) -> bool:
-        """Whether the training does; a rest is left for what no plan knows."""
+        """Whether the training needs no more memory than is available."""
+        return self.memory.training <= self.available
+
+    @property
+    def has_headroom(self) -> bool:
+        """Whether it also leaves what no estimate knows of; defaults are chosen so."""
         return self.memory.training <= memory_estimate.SPARE * self.available
 
     @property
-    def of_the_moment(self) -> dict[str, tuple[Any, str]]:
+    def first_choices(self) -> dict[str, tuple[Any, str]]:
         """The settings that would perhaps be others a minute later, with their reasons."""
         plain = self.recipe.model_dump(mode="json")
         return {key: (recipes.get(plain, key), self.reasons[key]) for key in OF_THE_MOMENT if key in self.reasons}
+
+
+class Settings:
+    """The settings of a recipe by their dotted names, each with its reason: what was asked for, else what is `set`."""
+
+    def __init__(self, asked: Recipe) -> None:
+        self.asked = asked
+        self.reasons: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def set(self, key: str, value: object, reason: str) -> None:
+        """The value of a setting that nobody asked for; one that was asked for stays, with the reason "as asked"."""
+        asked = recipes.get(self.asked, key)
+        is_open = asked in (None, {})
+        self._values[key], self.reasons[key] = (value, reason) if is_open else (asked, "as asked")
+
+    def __getitem__(self, key: str) -> Any:
+        """The value of a setting that has one by now."""
+        return self._values[key]
+
+    def recipe(self) -> Recipe:
+        """The recipe with these values."""
+        return recipes.replace(self.asked, self._values)
 
 
 def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
@@ -97,89 +127,65 @@ def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
     return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
 
 
-def settle(
+def resolve(
     recipe: Recipe,
     dataset: Dataset,
     splits: Splits,
     facts: Facts,
     available: int,
-    kept: Mapping[str, tuple[Any, str]] | None = None,
-) -> Settled:
+    first: FirstChoices | None = None,
+) -> Resolved:
     """The recipe with every value set, and why; a value that was asked for stays, with the reason "as asked".
 
     Where that does not fit into the memory that is available, the smallest change among what nobody asked for that makes it
-    fit is taken, if there is one. Of settings that were `kept` from an earlier time, value and reason are those.
+    fit is taken, if there is one. The `first` choices of an earlier time stay, with their reasons.
     """
-    if kept:
-        kept = {key: pair for key, pair in kept.items() if recipes.get(recipe, key) is None}
-        again = recipes.replace(recipe, {key: value for key, (value, _) in kept.items()})
-        settled = _settled(again, dataset, splits, facts, available, {})
-        return replace(settled, reasons=settled.reasons | {key: why for key, (_, why) in kept.items()})
-    first = _settled(recipe, dataset, splits, facts, available, {})
-    if first.fits:
-        return first
-    for change in memory_estimate.ways_to_fit(first.recipe.train):
+    if first:
+        first = {key: pair for key, pair in first.items() if recipes.get(recipe, key) is None}
+        again = recipes.replace(recipe, {key: value for key, (value, _) in first.items()})
+        resolved = _resolve_with(again, dataset, splits, facts, available, {})
+        return replace(resolved, reasons=resolved.reasons | {key: why for key, (_, why) in first.items()})
+    plain = _resolve_with(recipe, dataset, splits, facts, available, {})
+    if plain.has_headroom:
+        return plain
+    for change in memory_estimate.ways_to_fit(plain.recipe.train):
         if all(getattr(recipe.train, name) is None for name in change):
-            other = _settled(recipe, dataset, splits, facts, available, change)
-            if other.fits:
-                why = f"{size(first.memory.training)} of memory would be needed otherwise, {size(available)} are there"
+            other = _resolve_with(recipe, dataset, splits, facts, available, change)
+            if other.has_headroom:
+                why = f"{size(plain.memory.training)} of memory would be needed otherwise, {size(available)} are available"
                 return replace(other, reasons=other.reasons | {f"train.{name}": why for name in change})
-    return first
+    return plain
 
 
-def _settled(
+def _resolve_with(
     recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts, available: int, change: memory_estimate.Change
-) -> Settled:
+) -> Resolved:
     """The recipe with this change and every other value set."""
     changed = recipes.replace(recipe, {f"train.{name}": value for name, value in change.items()})
     recipe, reasons = _every_value(changed, dataset, splits, facts)
     load = memory_estimate.Load.of(facts.lengths, recipe.train)
     with memory.explain_out_of_memory("to train", memory_estimate.advice(recipe.train)):
         needed = memory_estimate.memory(facts.spec, recipe.train, load, device.pick_device())
-    return Settled(recipe, reasons, needed, available)
+    return Resolved(recipe, reasons, needed, available)
 
 
 def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with every value set, and why; of a number beyond what there is, as many as there are."""
+    """The recipe with every value set, and why; of a number beyond what the data has, as many as it has."""
     limit = longest_row(recipe, facts.context)
     counts = {name: _item_count(recipe.data, name, len(getattr(splits, name))) for name in ("test", "dev")}
     possible = {"train.max_tokens": limit, **{f"data.{name}_items": count for name, count in counts.items()}}
-    recipe = recipes.replace(
-        recipe, {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
-    )
-    reasons: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    beyond = {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
+    settings = Settings(recipes.replace(recipe, beyond))
 
-    def decide(key: str, value: object, reason: str) -> None:
-        asked = recipes.get(recipe, key)
-        if asked in (None, {}):
-            values[key] = value
-            reasons[key] = reason
-        else:
-            values[key] = asked
-            reasons[key] = "as asked"
-
-    documents = splits.train[0].conversation.is_document
-    references = [item.conversation.answer for item in splits.train]
-    decide("data.format", dataset.choice.format, "recognised from the columns")
-    decide("data.columns", dataset.choice.columns, "recognised from the columns")
+    settings.set("data.format", dataset.choice.format, "recognised from the columns")
+    settings.set("data.columns", dataset.choice.columns, "recognised from the columns")
     for key, (value, reason) in possible.items():
-        decide(key, value, reason)
+        settings.set(key, value, reason)
     if facts.day:
-        decide("chat.date", facts.day, "the day of this run; the chat template writes it into every prompt")
-    _settle_training(recipe, facts, decide, values)
-    if documents:
-        decide("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
-    else:
-        chosen = metrics.choose_metric(references, where=str(recipe.data.path))
-        decide("evaluate.metric", chosen.name, chosen.reason)
-    _settle_prompts(facts, splits, decide, values, asked_shots=recipe.evaluate.shots)
-    words = None if documents else instruction.of_form(references)
-    if words:
-        decide("evaluate.instruction", words, "the form that the training answers share")
-    case = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed)
-    decide("evaluate.guards", list(guards.active_guards(case)), "all that apply to this data")
-    return recipes.replace(recipe, values), reasons
+        settings.set("chat.date", facts.day, "the day of this run; the chat template writes it into every prompt")
+    _resolve_training(settings, facts)
+    _resolve_evaluation(settings, facts, splits)
+    return settings.recipe(), settings.reasons
 
 
 def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
@@ -196,40 +202,56 @@ def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
     return count, f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"
 
 
-def _settle_prompts(
-    facts: Facts, splits: Splits, decide: Any, values: dict[str, Any], *, asked_shots: int | None
-) -> None:
+def _resolve_evaluation(settings: Settings, facts: Facts, splits: Splits) -> None:
+    """The settings of `evaluate`: how answers are scored, what prompts say and cost, what is watched besides."""
+    asked = settings.asked
+    documents = splits.train[0].conversation.is_document
+    references = [item.conversation.answer for item in splits.train]
+    if documents:
+        settings.set("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
+    else:
+        chosen = metrics.choose_metric(references, where=str(asked.data.path))
+        settings.set("evaluate.metric", chosen.name, chosen.reason)
+    _resolve_prompts(settings, facts, splits)
+    words = None if documents else instruction.of_form(references)
+    if words:
+        settings.set("evaluate.instruction", words, "the form that the training answers share")
+    case = guards.GuardInputs(splits.test, splits.train, asked.evaluate, asked.data.system, asked.train.seed)
+    settings.set("evaluate.guards", list(guards.active_guards(case)), "all that apply to this data")
+
+
+def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
     """How long answers and prompts may be, and what choosing among prompts may cost."""
     longest = _longest([answer for _, answer in facts.replies] or facts.answer_lengths)
-    decide(
+    settings.set(
         "evaluate.max_new_tokens",
         min(512, max(16, _quarter_more(longest))),
         f"99 % of the answers have at most {longest} tokens; a quarter more",
     )
-    decide("evaluate.thinking_tokens", *_room_for_thoughts(facts))
-    room = Room(values["evaluate.max_new_tokens"], values["evaluate.thinking_tokens"])
+    settings.set("evaluate.thinking_tokens", *_room_for_thoughts(facts))
+    room = Room(settings["evaluate.max_new_tokens"], settings["evaluate.thinking_tokens"])
     if room.thinking and room.tokens >= facts.context:
-        told = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
+        sizes = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
         raise UserError(
-            f"{told}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
+            f"{sizes}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
         )
     costs = demonstration_selection.TokenCosts.of(facts.lengths, facts.answer_lengths, room.tokens)
     most = min(FEW_SHOT_TOKENS, facts.context / 2)
     shots = next((count for count in (8, 4, 2) if count * costs.demonstration <= most), 1)
     why = f"examples of about {costs.demonstration:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"
-    decide("evaluate.shots", min(shots, len(splits.train)), why)
+    settings.set("evaluate.shots", min(shots, len(splits.train)), why)
     fitting = [
         count
         for count in demonstration_selection.SHOT_COUNTS
         if count * costs.demonstration <= most and count <= len(splits.train)
     ]
-    if asked_shots:
-        decide("evaluate.shots_tried", [min(asked_shots, len(splits.train))], "evaluate.shots as asked")
+    if asked_shots := settings.asked.evaluate.shots:
+        settings.set("evaluate.shots_tried", [min(asked_shots, len(splits.train))], "evaluate.shots as asked")
     else:
-        decide("evaluate.shots_tried", fitting or [1], why)
+        settings.set("evaluate.shots_tried", fitting or [1], why)
     questions = min(demonstration_selection.DEV_QUESTIONS, len(splits.dev))
-    ways = [costs.tokens_to_ask(questions, values["evaluate.shots"], shared=shared) for shared in (True, False)]
-    decide(
+    ways = [costs.tokens_to_ask(questions, settings["evaluate.shots"], shared=shared) for shared in (True, False)]
+    settings.set(
         "evaluate.dev_budget",
         sum(ways),
         f"one few-shot prompt on {questions} dev questions, and for the choice as much again as the retrieved arm costs",
@@ -246,15 +268,15 @@ def _quarter_more(tokens: int) -> int:
 
 
 def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
-    """`evaluate.thinking_tokens`, with its reason: as much as the learnt thoughts take, at least what is usual."""
+    """`evaluate.thinking_tokens`, with its reason: as much as the thoughts in training answers take, at least what is usual."""
     if not facts.thinks:
         return 0, "no thoughts come before the answers under this chat template"
     usual, longest = (
         usual_thinking(facts.context),
         _longest([thoughts for thoughts, _ in facts.replies] or [0]),
     )
-    if (learnt := min(_quarter_more(longest), facts.context // 2)) > usual:
-        return learnt, f"99 % of the learnt thoughts have at most {longest:,} tokens; a quarter more"
+    if (trained := min(_quarter_more(longest), facts.context // 2)) > usual:
+        return trained, f"99 % of the thoughts in the training answers have at most {longest:,} tokens; a quarter more"
     why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"
     way = f"; chat.variables.{facts.thinking_switch}=false lets it answer at once" if facts.thinking_switch else ""
     return usual, f"the chat template lets the model think before it answers; {why}{way}"
@@ -263,9 +285,9 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
 def _objective(facts: Facts) -> tuple[str, str]:
     """`train.objective`, with its reason."""
     if facts.documents:
-        return "text", "the rows are texts, every token of which is learnt"
+        return "text", "the rows are texts: every token counts in the loss"
     if facts.pairs:
-        return "sft", "the chosen answers are learnt; train.objective=dpo learns to prefer them to the rejected ones"
+        return "sft", "trains on the chosen answers; train.objective=dpo trains to prefer them to the rejected ones"
     return "sft", "the rows are questions with answers"
 
 
@@ -285,63 +307,63 @@ def _rate(method: str, objective: str, parameters: int) -> tuple[float, str]:
     return rate, f"usual for {method} tuning {size}"
 
 
-def _settle_training(recipe: Recipe, facts: Facts, decide: Any, values: dict[str, Any]) -> None:
+def _resolve_training(settings: Settings, facts: Facts) -> None:
     """The settings of `train`: later ones build on earlier ones."""
     rows, tokens = len(facts.lengths), sum(facts.lengths)
     small = facts.parameters <= SMALL_MODEL
-    decide(
+    settings.set(
         "train.method",
         "full" if small else "lora",
         f"{facts.parameters / 1e6:,.0f} M parameters; all weights up to 1,000 M",
     )
-    decide("train.objective", *_objective(facts))
-    decide("train.epochs", 3 if rows < 2_000 else 2 if rows < 10_000 else 1, f"{rows:,} training rows")
-    decide("train.learning_rate", *_rate(values["train.method"], values["train.objective"], facts.parameters))
-    wanted = tokens * values["train.epochs"] / STEPS_WANTED
+    settings.set("train.objective", *_objective(facts))
+    settings.set("train.epochs", 3 if rows < 2_000 else 2 if rows < 10_000 else 1, f"{rows:,} training rows")
+    settings.set("train.learning_rate", *_rate(settings["train.method"], settings["train.objective"], facts.parameters))
+    wanted = tokens * settings["train.epochs"] / STEPS_WANTED
     step = min(16_384, max(1_024, 2 ** round(math.log2(max(1, wanted)))))
-    decide(
+    settings.set(
         "train.tokens_per_step",
         step,
         f"about {STEPS_WANTED} steps from {tokens:,} training tokens an epoch, from 1,024 to 16,384",
     )
-    decide(
+    settings.set(
         "train.tokens_per_batch",
-        min(1_024, values["train.tokens_per_step"]),
+        min(1_024, settings["train.tokens_per_step"]),
         "bounds memory; does not change the result",
     )
-    decide("train.gradient_checkpointing", False, "not needed: what a forward pass keeps fits into memory")
-    if recipe.train.precision is None:
-        decide("train.precision", *machine.precision(device.pick_device()))
+    settings.set("train.gradient_checkpointing", False, "not needed: what a forward pass keeps fits into memory")
+    if settings.asked.train.precision is None:
+        settings.set("train.precision", *machine.precision(device.pick_device()))
     else:
-        decide("train.precision", None, "")
+        settings.set("train.precision", None, "")
     steps = len(
         order.Steps(
             facts.lengths,
-            epochs=values["train.epochs"],
-            max_steps=recipe.train.max_steps,
-            seed=recipe.train.seed,
-            tokens_per_step=values["train.tokens_per_step"],
-            tokens_per_batch=values["train.tokens_per_batch"],
+            epochs=settings["train.epochs"],
+            max_steps=settings.asked.train.max_steps,
+            seed=settings.asked.train.seed,
+            tokens_per_step=settings["train.tokens_per_step"],
+            tokens_per_batch=settings["train.tokens_per_batch"],
         )
     )
-    decide("train.max_steps", steps, f"{values['train.epochs']} × {rows:,} rows")
-    decide("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
-    speed = machine.products_per_second(values["train.precision"], device.pick_device())
-    decide("train.check_every", *check_interval(values, steps=steps, products_per_second=speed))
+    settings.set("train.max_steps", steps, f"{settings['train.epochs']} × {rows:,} rows")
+    settings.set("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
+    speed = machine.products_per_second(settings["train.precision"], device.pick_device())
+    settings.set("train.check_every", *check_interval(settings, steps=steps, products_per_second=speed))
 
 
-def check_interval(values: Mapping[str, Any], *, steps: int, products_per_second: float) -> tuple[int, str]:
+def check_interval(settings: Settings, *, steps: int, products_per_second: float) -> tuple[int, str]:
     """`train.check_every`: four looks an epoch, but so far apart that saving stays below 3 % of the time.
 
     A checkpoint of full fine-tuning has 12 bytes for each weight (masters and two moments), and a step takes 6 operations for
     each weight and token, so the size of the model cancels out. Adapters are small; saving them costs next to nothing.
     """
-    often = max(10, math.ceil(steps / values["train.epochs"] / 4))
-    told = "four times an epoch, no more often than every 10 steps"
-    if values["train.method"] == "full":
-        step_seconds = 6 * values["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
+    often = max(10, math.ceil(steps / settings["train.epochs"] / 4))
+    why = "four times an epoch, no more often than every 10 steps"
+    if settings["train.method"] == "full":
+        step_seconds = 6 * settings["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
         apart = math.ceil(12 / SAVED_PER_SECOND / (SAVING_SHARE * step_seconds))
         apart = min(apart, math.ceil(steps / 3))
         if apart > often:
             return apart, "so far apart that saving checkpoints stays below 3 % of the time, three times at least"
-    return often, told
+    return often, why

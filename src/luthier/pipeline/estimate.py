@@ -1,4 +1,4 @@
-"""The plan of a training before it starts: does it fit, how long will it take, and what would make it fit.
+"""What a training will need, before it starts: does it fit, how long will it take, and what would make it fit.
 
 Sizes come from the model's configuration, memory from counting and from one layer of the model, time from three steps that are
 really made, on the user's rows, in a folder that is thrown away.
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from luthier import pipeline
 from luthier.data import prepared
 from luthier.data.prepared import Prepared, Row
 from luthier.model import device, loading, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
-from luthier.pipeline import Plan, defaults
+from luthier.pipeline import defaults, opening, preparation
+from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
 from luthier.train import loop, memory_estimate
@@ -25,23 +25,23 @@ from luthier.train.memory_estimate import Load, Memory
 from luthier.train.order import Steps
 from luthier.train.throughput import STEPS_WATCHED, Forecast, Pace
 
-ASSUMED_ROW = 128  # tokens of a row where there is no data to look at
+ASSUMED_ROW = 128  # tokens of a row where no data is named
 ASSUMED_STEP = 1024  # tokens of a step then
-BATCHES_TRIED = 2  # of a step, where it has as many: then gradients are summed as they will be, and time goes by tokens
-LOOKED_AT = 2  # batches of dev tokens that the rehearsal looks at; the time of a look at all of them follows from it
+TRIAL_BATCHES = 2  # of a step, where it has as many: then gradients are summed as they will be, and time goes by tokens
+TRIAL_DEV_BATCHES = 2  # batches of dev tokens in the three steps; the time of a whole validation follows from them
 
 
 @dataclass(frozen=True)
-class Way:
-    """Something else that could be done with the model, and the memory for it."""
+class Alternative:
+    """Something else that could be done with the model, and the memory for it (bytes)."""
 
     name: str
     needed: int
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What three steps showed: the time of the whole training, tokens per second, and the most memory that was held."""
+class Measured:
+    """What three steps showed: the time of the whole training, tokens per second, and the highest memory in use (bytes)."""
 
     forecast: Forecast
     tokens_per_second: float
@@ -49,7 +49,7 @@ class Rehearsal:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Estimate:
     """All that is known of a training before it starts; memory and disk in bytes."""
 
     model: str
@@ -60,11 +60,11 @@ class Outlook:
     available: int
     disk: dict[str, int]
     free: int
-    ways: list[Way]
+    alternatives: list[Alternative]
     remedies: list[tuple[memory_estimate.Change, int]]
     """Where it does not fit: changes that save memory, the smallest first, up to the first that is enough."""
-    plan: Plan | None = None
-    rehearsal: Rehearsal | None = None
+    preparation: Preparation | None = None
+    measured: Measured | None = None
 
     @property
     def fits(self) -> bool:
@@ -72,21 +72,21 @@ class Outlook:
         return self.memory.training <= self.available
 
 
-def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = True) -> Outlook:
-    """The plan for this recipe; without data, for rows of 128 tokens.
+def estimate(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool = True) -> Estimate:
+    """The estimate for this recipe; without data, for rows of 128 tokens.
 
-    `memory_bytes` asks about a GPU with so much memory instead of this machine; nothing is rehearsed then, nor where it does
-    not fit, nor where the model's weights are not here.
+    `memory_bytes` asks about a GPU with so much memory instead of this machine; no steps are tried then, nor where the
+    training does not fit, nor where the model's weights are not here.
     """
-    plan = pipeline.plan(asked) if asked.data.path is not None else None
-    spec = plan.model.spec if plan else ModelReference.of(asked.model, weights=False).spec
+    made = preparation.prepare(asked) if asked.data.path is not None else None
+    spec = made.model.spec if made else ModelReference.of(asked.model, weights=False).spec
     where = torch.device("cuda") if memory_bytes else device.pick_device()
-    train = plan.recipe.train if plan else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
+    train = made.recipe.train if made else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
-    lengths = [row.tokens for _, row in plan.rows["train"]] if plan else [ASSUMED_ROW] * ASSUMED_STEP
+    lengths = [row.tokens for _, row in made.rows["train"]] if made else [ASSUMED_ROW] * ASSUMED_STEP
     load = Load.of(lengths, train)
     needed = memory_estimate.memory(spec, train, load, where)
-    found = Outlook(
+    found = Estimate(
         model=asked.model,
         spec=spec,
         train=train,
@@ -94,18 +94,18 @@ def outlook(asked: Recipe, *, memory_bytes: int | None = None, rehearse: bool = 
         memory=needed,
         available=available,
         disk=memory_estimate.disk(spec, train),
-        free=durable.free_space(pipeline.default_folder(asked)),
-        ways=list(_ways(spec, train, lengths, where)),
+        free=durable.free_space(opening.default_folder(asked)),
+        alternatives=list(_alternatives(spec, train, lengths, where)),
         remedies=[] if needed.training <= available else list(_remedies(spec, train, lengths, where, available)),
-        plan=plan,
+        preparation=made,
     )
-    if plan and rehearse and found.fits and not memory_bytes:
-        return replace(found, rehearsal=_rehearse(asked, plan))
+    if made and try_steps and found.fits and not memory_bytes:
+        return replace(found, measured=_try_three_steps(asked, made))
     return found
 
 
 def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) -> Train:
-    """What can be settled without data; by default in the number format that a run here would take."""
+    """The settings without data; by default in the dtype that a run here would take."""
     small = spec.parameters <= defaults.SMALL_MODEL
     step = asked.tokens_per_step or ASSUMED_STEP
     return asked.model_copy(
@@ -118,14 +118,16 @@ def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) 
     )
 
 
-def _ways(spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Way]:
-    """Training by each method, and answering in either number format."""
+def _alternatives(spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Alternative]:
+    """Training by each method, and answering in either dtype."""
     for method in ("full", "lora", "qlora"):
         other = train.model_copy(update={"method": method})
-        yield Way(f"train, {method}", memory_estimate.memory(spec, other, Load.of(lengths, other), where).training)
+        yield Alternative(
+            f"train, {method}", memory_estimate.memory(spec, other, Load.of(lengths, other), where).training
+        )
     answering = memory_estimate.answering(spec, train.model_copy(update={"method": "full"}), where)
-    yield Way("answer in fp32, as Luthier does", answering)
-    yield Way("answer in bf16, elsewhere", answering - 2 * spec.parameters)
+    yield Alternative("answer in fp32, as Luthier does", answering)
+    yield Alternative("answer in bf16, elsewhere", answering - 2 * spec.parameters)
 
 
 def _remedies(
@@ -142,55 +144,60 @@ def _remedies(
             return
 
 
-def _rehearse(asked: Recipe, plan: Plan) -> Rehearsal:
+def _try_three_steps(asked: Recipe, made: Preparation) -> Measured:
     """Three small steps and a checkpoint as the run will make them, in a folder beside its own."""
-    settings = plan.recipe.train
+    settings = made.recipe.train
     assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every
-    tried = min(settings.tokens_per_step, BATCHES_TRIED * settings.tokens_per_batch)
-    changes = {"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED, "tokens_per_step": tried}
+    tokens = min(settings.tokens_per_step, TRIAL_BATCHES * settings.tokens_per_batch)
+    changes = {"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED, "tokens_per_step": tokens}
     short = settings.model_copy(update=changes)
     events: list[dict[str, Any]] = []
-    with durable.scratch_folder(pipeline.default_folder(asked).parent) as folder:
+    with durable.scratch_folder(opening.default_folder(asked).parent) as folder:
+        # The first rows of the training and some of dev
         durable.make_folders(folder / "checkpoints")
         for split in ("train", "dev"):
-            prepared.write(folder / f"{split}.arrow", plan.rows[split])
+            prepared.write(folder / f"{split}.arrow", made.rows[split])
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
         steps = Steps.of(rows.lengths, settings)
         first = (row for step in steps for batch in step.batches for row in batch)
-        learnt = _Some.of(rows, first, STEPS_WATCHED * tried)
-        looked_at = _Some.of(dev, range(len(dev)), LOOKED_AT * settings.tokens_per_batch)
+        trial_rows = _Subset.of(rows, first, STEPS_WATCHED * tokens)
+        trial_dev = _Subset.of(dev, range(len(dev)), TRIAL_DEV_BATCHES * settings.tokens_per_batch)
+
+        # Three steps on them
         with memory.explain_out_of_memory("to try three steps", memory_estimate.advice(settings)):
             method = methods.resolve(settings.method or "full")
             lm = loading.load(
-                plan.model, quantised=method.quantised, merged=plan.model.is_adapter,
-                variables=plan.recipe.chat.variables, today=plan.recipe.chat.date,
+                made.model, quantised=method.quantised, merged=made.model.is_adapter,
+                variables=made.recipe.chat.variables, today=made.recipe.chat.date,
             )  # fmt: skip
             loop.train(
-                method.prepare(lm.model, short), learnt, looked_at, short,
+                method.prepare(lm.model, short), trial_rows, trial_dev, short,
                 checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
                 ends=() if rows.documents else lm.template.stop_ids,
             )  # fmt: skip
-    told = {event["kind"]: event for event in events}
-    share = sum(looked_at.lengths) / sum(dev.lengths)
-    pace = Pace(look=told["dev"]["seconds"] / share, save=told["checkpoint"]["seconds"])
+
+    # What they say of all the steps
+    last = {event["kind"]: event for event in events}
+    share = sum(trial_dev.lengths) / sum(dev.lengths)
+    throughput = Pace(look=last["dev"]["seconds"] / share, save=last["checkpoint"]["seconds"])
     for event in events:
         if event["kind"] == "step":
             seconds = event["tokens"] / event["tokens_per_second"]
-            pace.step(event["tokens"], seconds, update=event["update_seconds"])
+            throughput.step(event["tokens"], seconds, update=event["update_seconds"])
     checks = math.ceil(len(steps) / settings.check_every)
-    forecast = pace.forecast(steps.tokens, steps=len(steps), checks=checks)
-    return Rehearsal(forecast, steps.tokens / forecast.updating, told["trained"]["peak_bytes"])
+    forecast = throughput.forecast(steps.tokens, steps=len(steps), checks=checks)
+    return Measured(forecast, steps.tokens / forecast.updating, last["trained"]["peak_bytes"])
 
 
 @dataclass(frozen=True)
-class _Some:
+class _Subset:
     """Some rows of a split."""
 
     rows: Prepared
     numbers: list[int]
 
     @classmethod
-    def of(cls, rows: Prepared, numbers: Iterable[int], tokens: int) -> "_Some":
+    def of(cls, rows: Prepared, numbers: Iterable[int], tokens: int) -> "_Subset":
         """The first of these rows, about as many tokens as asked for."""
         lengths, taken, sum_of = rows.lengths, [], 0
         for number in numbers:

@@ -4,7 +4,7 @@ A run that has its own copy of the rows needs the user's files no more. That the
 and a refusal only where somebody names them again and means the new ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data import held_out_files
 from luthier.data.prepared import Prepared
-from luthier.errors import Interrupted, UserError
+from luthier.errors import UserError
 from luthier.model.identity import changed_hash
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -36,59 +36,66 @@ def is_prepared(current: Run) -> bool:
     return (current.folder / "recipe.toml").exists()
 
 
-def same_data(current: Run, asked: Recipe) -> None:
+def expect_same_data(current: Run, asked: Recipe) -> None:
     """Refuses data files that are no longer those the run began with."""
-    told = _data_changes(current, asked)
-    if not told:
+    changes = _data_changes(current, asked)
+    if not changes:
         return
     way = ""
     if is_prepared(current):
         current.expect_whole("data")
-        told += _row_changes(current, asked)
+        changes += _row_changes(current, asked)
         way = f"Continue with the run's own copy of the rows: luthier resume {current.folder}. "
     raise UserError(
-        f"the data has changed since this run began: {'; '.join(told)}. {way}To use the new data, start a new run.",
+        f"the data has changed since this run began: {'; '.join(changes)}. {way}To use the new data, start a new run.",
         where=str(asked.data.path),
     )
 
 
-def warn(current: Run) -> None:
-    """Tells what is not as it was and does not matter, or hardly: the data files of a run with its own copy, the libraries."""
+def expect_unchanged(current: Run) -> None:
+    """Refuses to go on with another recipe or other rows; warns of what else is not as it was."""
+    warn_of_changes(current)
+    current.expect_whole("data")
+    expect_same_recipe(current)
+
+
+def warn_of_changes(current: Run) -> None:
+    """Warns of what is not as it was and hardly matters: the data files of a run with its own copy, the libraries."""
     try:
-        told = _data_changes(current, Recipe.model_validate(current.record_file["asked"]))
+        changes = _data_changes(current, Recipe.model_validate(current.record_file["asked"]))
     except UserError:  # gone, or out of reach
-        told = []
-    if told:
+        changes = []
+    if changes:
         current.record(
-            "warning", message=f"{'; '.join(told)}. The run goes on with the copy that it made when it began."
+            "warning", message=f"{'; '.join(changes)}. The run goes on with the copy that it made when it began."
         )
     before = current.record_file.get("versions", {})
-    told = [
+    newer = [
         f"{name} was {before[name]}, now {version(name)}"
         for name in VERSIONS
         if before.get(name, version(name)) != version(name)
     ]
-    if told:
-        current.record("warning", message=f"{'; '.join(told)}: the run goes on, but perhaps not bit for bit.")
+    if newer:
+        current.record("warning", message=f"{'; '.join(newer)}: the run goes on, but perhaps not bit for bit.")
 
 
-def same_recipe(current: Run) -> Recipe:
+def expect_same_recipe(current: Run) -> Recipe:
     """The run's recipe, if recipe.toml still says what the run began with."""
     file = current.folder / "recipe.toml"
     recipe = recipes.load(file)
-    settled = current.record_file.get("settled")
-    changes = recipes.differences(Recipe.model_validate(settled), recipe) if settled else {}
+    first = current.record_file.get("settled")
+    changes = recipes.differences(Recipe.model_validate(first), recipe) if first else {}
     changes = {key: pair for key, pair in changes.items() if key not in CHANGEABLE}
     if changes:
-        told = ", ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
+        listed = ", ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
         raise UserError(
-            f"changed since this run began ({told}). Put it back, or start a new run with --recipe {file}.",
+            f"changed since this run began ({listed}). Put it back, or start a new run with --recipe {file}.",
             where=str(file),
         )
     return recipe
 
 
-def change(current: Run, words: Sequence[str]) -> None:
+def change_settings(current: Run, words: Sequence[str]) -> None:
     """Change settings of a run that has begun, of the few that may change; `words` are key=value."""
     asked = recipes.load(None, words)
     keys = [word.partition("=")[0].strip() for word in words]
@@ -102,7 +109,7 @@ def change(current: Run, words: Sequence[str]) -> None:
         before = Recipe.model_validate(current.record_file["asked"])
         current.update(asked=recipes.replace(before, values).model_dump(mode="json"))
         if is_prepared(current):
-            recipe = recipes.replace(same_recipe(current), values)
+            recipe = recipes.replace(expect_same_recipe(current), values)
             settings = next(iter(current.events("recipe")), {}).get("settings", {})
             reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
             current.update(settled=recipe.model_dump(mode="json"))
@@ -110,18 +117,7 @@ def change(current: Run, words: Sequence[str]) -> None:
             current.seal([current.folder / "recipe.toml"])
 
 
-def nothing_yet() -> None:
-    """Stops at once, while the data is read: there is no step to finish."""
-    raise Interrupted("stopped while the data was read; nothing was written yet. Start it again with the same command.")
-
-
-def pause(stop: Callable[[], bool], when: str) -> None:
-    """The place between two stages where a run stops if it was asked to."""
-    if stop():
-        raise Interrupted(f"stopped {when}; all of it is kept.")
-
-
-def kept(current: Run) -> list[str]:
+def progress_summary(current: Run) -> list[str]:
     """What a run that goes on need not do again, in words."""
     folder = current.folder
     rows = [event["train"] for event in current.events("data")] if is_prepared(current) else []
@@ -141,40 +137,41 @@ def _data_changes(current: Run, asked: Recipe) -> list[str]:
     if not before or asked.data.path is None:
         return []
     now = sources(held_out_files.files(asked.data))
-    told = [f"{name} is gone" for name in before if name not in now] + [
+    changes = [f"{name} is gone" for name in before if name not in now] + [
         f"{name} is new" for name in now if name not in before
     ]
     for name in before:
         if name in now and before[name] != now[name]:
             sizes = f"{before[name]['bytes']:,} bytes, now {now[name]['bytes']:,}"
-            told.append(f"{name} was {sizes} (SHA-256 {changed_hash(before[name]['sha256'], now[name]['sha256'])})")
-    return told
+            changes.append(f"{name} was {sizes} (SHA-256 {changed_hash(before[name]['sha256'], now[name]['sha256'])})")
+    return changes
 
 
 def _row_changes(current: Run, asked: Recipe) -> list[str]:
-    """Which rows of the run's own copy are now others or gone, and how many have come, by their places."""
+    """Which rows of the run's own copy are now others or gone, and how many have come, by where they stand (file:line)."""
     old = {
         item.place: item.id.partition(".")[0]
         for name in ("train", "dev", "test")
         for item in Prepared(current.folder / "data" / f"{name}.arrow").items()
     }
-    told = current.events("data")[-1]
-    unused = int(told["kept"]) - len(old)  # left out by data.train_share or data.test_items; their places are not known
-    for places in told["dropped"].values():
-        old |= {str(place).partition(" (")[0]: "" for place in places}
+    recorded = current.events("data")[-1]
+    # Left out by data.train_share or data.test_items; where they stand in the files is not known
+    unused = int(recorded["kept"]) - len(old)
+    for locations in recorded["dropped"].values():
+        old |= {str(location).partition(" (")[0]: "" for location in locations}
     try:
         data, held_out = held_out_files.load(asked.data)
     except UserError as error:
         return [f"it can no longer be read ({error})"]
     new = {item.place: item.id for item in (*data.items, *held_out.items)}
     groups = {
-        "changed": [place for place, id in old.items() if id and new.get(place, id) != id],
-        "gone": [place for place, id in old.items() if id and place not in new],
-        "new": [place for place in new if place not in old],
+        "changed": [location for location, id in old.items() if id and new.get(location, id) != id],
+        "gone": [location for location, id in old.items() if id and location not in new],
+        "new": [location for location in new if location not in old],
     }
     words = [
-        f"{len(places)} rows {what} ({', '.join(places[:SHOWN])}{' …' if len(places) > SHOWN else ''})"
-        for what, places in groups.items()
-        if places and not (what == "new" and unused)
+        f"{len(group)} rows {what} ({', '.join(group[:SHOWN])}{' …' if len(group) > SHOWN else ''})"
+        for what, group in groups.items()
+        if group and not (what == "new" and unused)
     ]
     return words + [f"{more} rows new" for more in [len(groups["new"]) - unused] if unused and more > 0]

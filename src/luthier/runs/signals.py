@@ -16,8 +16,17 @@ CAUGHT = [number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if numbe
 
 
 @contextlib.contextmanager
-def stopping(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether to stop. Outside the main thread nothing is caught, as Python demands."""
+def stopping(on_first: Callable[[], object], stop: Callable[[], bool] | None = None) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether to stop, and calls `on_first` when that is so for the first time.
+
+    It is the caller's `stop`, if there is one; else signals say so, in the main thread only, as Python demands.
+    """
+    if stop is not None:
+        yield _calling_once(stop, on_first)
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -29,9 +38,6 @@ def stopping(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
         asked = True
         on_first()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
     heard = [number for number in CAUGHT if number != HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}
     try:
@@ -39,3 +45,17 @@ def stopping(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _calling_once(stop: Callable[[], bool], on_first: Callable[[], object]) -> Callable[[], bool]:
+    """`stop`, which once it was true stays true."""
+    asked = False
+
+    def ask() -> bool:
+        nonlocal asked
+        if not asked and stop():
+            asked = True
+            on_first()
+        return asked
+
+    return ask

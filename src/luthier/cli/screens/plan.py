@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from luthier.cli.screens.terminal import console, duration, print_whole
-from luthier.pipeline.estimate import Outlook
+from luthier.pipeline.estimate import Estimate
 from luthier.runs.durable import size
 
 SHOWN = (
@@ -17,7 +17,7 @@ SHOWN = (
 )
 
 
-def show_plan(found: Outlook, *, probe: bool) -> None:
+def show_plan(found: Estimate, *, probe: bool) -> None:
     """The model, the settings, memory, disk and time; then each way to train and what it takes."""
     out = console()
     for part in (_model(found), _plan(found), _memory(found), _disk(found), _time(found, probe=probe)):
@@ -27,7 +27,7 @@ def show_plan(found: Outlook, *, probe: bool) -> None:
     print_whole(out, _ways(found))
 
 
-def _model(found: Outlook) -> list[str]:
+def _model(found: Estimate) -> list[str]:
     spec, step = found.spec, found.train.tokens_per_step or 0
     flops = spec.flops_per_token(trains="full")
     embedded = spec.embedding_parameters
@@ -46,14 +46,14 @@ def _exact(operations: int) -> str:
     return f"{whole:,}.{rest:09}".rstrip("0").rstrip(".")
 
 
-def _plan(found: Outlook) -> list[str]:
+def _plan(found: Estimate) -> list[str]:
     """The settings that the plan chose, with their reasons."""
-    if found.plan is None:
+    if found.preparation is None:
         return ["Data     none: rows of 128 tokens are assumed"]
-    reasons, rows = found.plan.reasons, found.plan.rows["train"]
+    reasons, rows = found.preparation.reasons, found.preparation.rows["train"]
     tokens = sum(row.tokens for _, row in rows)
     lines = [
-        f"Data     {found.plan.dataset.choice.sentence()}",
+        f"Data     {found.preparation.dataset.choice.sentence()}",
         f"         {len(rows):,} rows to learn, {tokens:,} tokens",
     ]
     for head, name in zip(["Plan", *[""] * len(SHOWN)], SHOWN, strict=False):
@@ -64,7 +64,7 @@ def _plan(found: Outlook) -> list[str]:
     return [*lines, f"         {batches} a step; the result does not depend on it"]
 
 
-def _memory(found: Outlook) -> list[str]:
+def _memory(found: Estimate) -> list[str]:
     needed, available = found.memory.training, found.available
     head = f"Memory   {size(needed)} to train, {size(available)} available: {'fits' if found.fits else 'DOES NOT FIT'}"
     lines = [head, *(f"         {size(part):>9}  {name}" for name, part in found.memory.parts.items())]
@@ -81,8 +81,8 @@ def _memory(found: Outlook) -> list[str]:
     return lines
 
 
-def _disk(found: Outlook) -> list[str]:
-    if found.plan is None:
+def _disk(found: Estimate) -> list[str]:
+    if found.preparation is None:
         return []
     needed = sum(found.disk.values())
     fits = "fits" if needed <= found.free else "DOES NOT FIT"
@@ -92,13 +92,13 @@ def _disk(found: Outlook) -> list[str]:
     return [f"Disk     {size(needed)} at most, {size(found.free)} free: {fits} ({parts})"]
 
 
-def _time(found: Outlook, *, probe: bool) -> list[str]:
-    if found.rehearsal is None:
-        why = "not asked" if not probe else "no data" if found.plan is None else "nothing was tried here"
+def _time(found: Estimate, *, probe: bool) -> list[str]:
+    if found.measured is None:
+        why = "not asked" if not probe else "no data" if found.preparation is None else "nothing was tried here"
         return [f"Time     not known: {why}"]
-    told, peak = found.rehearsal.forecast, found.rehearsal.peak
+    told, peak = found.measured.forecast, found.measured.peak
     held = f"; at most {size(peak)} of memory were held" if peak else ""
-    pace = f"{found.train.max_steps:,} steps at {found.rehearsal.tokens_per_second:,.0f} tokens/s"
+    pace = f"{found.train.max_steps:,} steps at {found.measured.tokens_per_second:,.0f} tokens/s"
     return [
         f"Time     about {duration(told.seconds)} to train, by three steps of this training{held}",
         f"         {duration(told.updating)} for {pace}, {duration(told.looking)} for looks at dev, "
@@ -107,11 +107,11 @@ def _time(found: Outlook, *, probe: bool) -> list[str]:
     ]
 
 
-def _ways(found: Outlook) -> Table:
+def _ways(found: Estimate) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("what this model takes")
     table.add_column("memory", justify="right")
     table.add_column(f"fits into {size(found.available)}")
-    for way in found.ways:
+    for way in found.alternatives:
         table.add_row(way.name, size(way.needed), "yes" if way.needed <= found.available else "no")
     return table

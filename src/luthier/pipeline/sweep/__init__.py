@@ -6,7 +6,7 @@
       points/POINT/            a run folder like any other
 
 All points answer the same dev and test questions. A smaller amount of data is a part of each larger one. The prompt arms
-are asked once for a base model, with the examples of its largest amount, and their answers are lent to its other points.
+are asked once for a base model, with the examples of its largest amount; its other points share their answers.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.errors import Interrupted, UserError
 from luthier.model import reference
+from luthier.pipeline import opening, preparation, proof
 from luthier.pipeline.sweep.points import AMOUNTS, Point, plan_points
 from luthier.pipeline.sweep.results import results
 from luthier.recipe import Recipe
@@ -52,14 +52,16 @@ def run(
     settings: Mapping[str, Sequence[Any]] | None = None,
     listen: Listener | None = None,
     command: str = "",
+    stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Run every point that is not complete yet, write the chart, and give the folder.
 
     In a folder that has a sweep already, its points are continued and those that are asked for now are added.
+    `stop` is that of `pipeline.run`.
     """
     folder = folder or _default_folder(asked)
     before = _content(folder)
-    record = _open(folder, pipeline.placed(asked), command)
+    record = _open(folder, opening.with_whole_paths(asked), command)
     models = [reference.absolute(model) for model in models]
     asked = Recipe.model_validate(record["asked"])
     known = [Point(**point) for point in record["points"]]
@@ -81,26 +83,36 @@ def run(
                 "another process has changed this sweep meanwhile; start the command again.", where=str(folder)
             )
         _write(folder, record)
-        _run_points(folder, known, record, listen, command)
+        _run_points(folder, known, record, listen=listen, command=command, stop=stop)
     return folder
 
 
 def _run_points(
-    folder: Path, points: Sequence[Point], record: dict[str, Any], listen: Listener | None, command: str
+    folder: Path,
+    points: Sequence[Point],
+    record: dict[str, Any],
+    *,
+    listen: Listener | None,
+    command: str,
+    stop: Callable[[], bool] | None,
 ) -> None:
     """Each point's run, and after it the sweep's record and chart as far as they are known."""
     asked = Recipe.model_validate(record["asked"])
     for number, point in enumerate(points, start=1):
-        place = folder / "points" / point.name
+        run_folder = folder / "points" / point.name
         if listen:
-            listen({"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(place)})
+            listen(
+                {"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(run_folder)}
+            )
         fixed = {**record["fixed"], "evaluate.thinking_tokens": record.get("thinking_tokens", {}).get(point.model)}
-        lender = next((folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None)
+        baselines = next(
+            (folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None
+        )
         try:
             recipe = point.recipe(asked, {**fixed, **_shared(record, point)})
-            pipeline.run(recipe, place, listen=listen, command=command, lender=lender)
-        except Interrupted as stop:
-            raise type(stop)(f"{stop} Continue with: luthier sweep --folder {folder}") from None
+            proof.run(recipe, run_folder, listen=listen, command=command, baselines=baselines, stop=stop)
+        except Interrupted as stopped:
+            raise type(stopped)(f"{stopped} Continue with: luthier sweep --folder {folder}") from None
         except UserError as error:
             raise type(error)(f"point {point.name}: {error}") from None
         if number > 1:
@@ -126,11 +138,11 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
             )
         return {"created": now(), "command": command, "asked": asked.model_dump(mode="json"), "fixed": {}, "points": []}
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    changes = recipes.differences(pipeline.placed(Recipe.model_validate(record["asked"])), asked)
+    changes = recipes.differences(opening.with_whole_paths(Recipe.model_validate(record["asked"])), asked)
     if asked.data.path is not None and changes:
-        told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
+        listed = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
         raise UserError(
-            f"this sweep was started with other settings ({told}). Continue it with --folder alone, or name a new folder.",
+            f"this sweep was started with other settings ({listed}). Continue it with --folder alone, or name a new folder.",
             where=str(folder),
         )
     return record
@@ -142,8 +154,8 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
     for model in dict.fromkeys(point.model for point in points):
         if model in checked:
             continue
-        planned = pipeline.plan(recipes.replace(asked, {**record["fixed"], "model": model}))
-        asked_items = {name: sorted(item.id for item in getattr(planned.splits, name)) for name in ("dev", "test")}
+        made = preparation.prepare(recipes.replace(asked, {**record["fixed"], "model": model}))
+        asked_items = {name: sorted(item.id for item in getattr(made.splits, name)) for name in ("dev", "test")}
         digest = hashlib.sha256(json.dumps(asked_items).encode()).hexdigest()
         if checked and digest not in checked.values():
             raise UserError(
@@ -153,12 +165,12 @@ def _fix(record: dict[str, Any], asked: Recipe, points: Sequence[Point]) -> None
             )
         checked[model] = digest
         record.setdefault("of_the_moment", {})[model] = {
-            key: value for key, (value, _) in planned.settled.of_the_moment.items() if recipes.get(asked, key) is None
+            key: value for key, (value, _) in made.resolved.first_choices.items() if recipes.get(asked, key) is None
         }
-        record.setdefault("thinking_tokens", {})[model] = planned.recipe.evaluate.thinking_tokens
+        record.setdefault("thinking_tokens", {})[model] = made.recipe.evaluate.thinking_tokens
         if not record["fixed"]:
-            record["fixed"] = {key: recipes.get(planned.recipe, key) for key in FIXED}
-            record["fixed"]["chat.date"] = asked.chat.date or pipeline.today()
+            record["fixed"] = {key: recipes.get(made.recipe, key) for key in FIXED}
+            record["fixed"]["chat.date"] = asked.chat.date or preparation.today()
 
 
 def _shared(record: Mapping[str, Any], point: Point) -> dict[str, Any]:
@@ -175,4 +187,4 @@ def _write(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _default_folder(asked: Recipe) -> Path:
     """sweeps/<data>-<date>-<time>."""
-    return Path("sweeps") / pipeline.default_folder(asked).name
+    return Path("sweeps") / opening.default_folder(asked).name

@@ -59,8 +59,8 @@ def _check(amounts: Sequence[float], models: Sequence[str], settings: Mapping[st
     errors = []
     for amount in amounts:
         if not 0 < amount <= 100:
-            told = f"found {amount:g}; an amount is a share of the training rows, above 0 and at most 100 per cent."
-            errors.append(UserError(told, where="--amounts"))
+            message = f"found {amount:g}; an amount is a share of the training rows, above 0 and at most 100 per cent."
+            errors.append(UserError(message, where="--amounts"))
     if amounts and max(amounts) < 1:
         share = f"{100 * max(amounts):g}"
         errors.append(
@@ -69,8 +69,8 @@ def _check(amounts: Sequence[float], models: Sequence[str], settings: Mapping[st
     for option, values in (("--amounts", amounts), ("--models", models), *settings.items()):
         twice = [value for at, value in enumerate(values) if value in values[:at]]
         if twice:
-            told = f"{twice[0]:g}" if isinstance(twice[0], float) else str(twice[0])
-            errors.append(UserError(f"{told} is named twice.", where=option))
+            value = f"{twice[0]:g}" if isinstance(twice[0], float) else str(twice[0])
+            errors.append(UserError(f"{value} is named twice.", where=option))
         if not values and option not in ("--models",):
             errors.append(UserError("no value given.", where=option))
     keys = [f"train.{name}" for name in Train.model_fields]
@@ -78,10 +78,10 @@ def _check(amounts: Sequence[float], models: Sequence[str], settings: Mapping[st
         if key not in keys:
             guess = nearest(key, keys)
             hint = f', did you mean "{guess}"?' if guess else "."
-            told = (
+            expected = (
                 f'a sweep varies settings of train, found "{key}"{hint} Data and questions are the same for all points'
             )
-            errors.append(UserError(f"{told}; models have an option of their own, --models.", where="--set"))
+            errors.append(UserError(f"{expected}; models have an option of their own, --models.", where="--set"))
     if errors:
         raise together(errors)
 

@@ -62,9 +62,8 @@ def _tuned_lines(folder: Path) -> list[dict[str, Any]]:
 
 def _outcome(folder: Path, point: Point) -> dict[str, Any]:
     """A point's numbers from its run folder; `rows` are training rows."""
-    place = folder / "points" / point.name
-    current = Run(place)
-    verdict = json.loads((place / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
+    current = Run(folder / "points" / point.name)
+    verdict = json.loads((current.folder / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
     data, model, trained = (current.events(kind)[-1] for kind in ("data", "model", "trained"))
     arm, best = verdict["arms"][TUNED_ARM], verdict["arms"][verdict["best_prompt_arm"]]
     return {

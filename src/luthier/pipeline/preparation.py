@@ -1,0 +1,219 @@
+"""From a recipe as it was asked for to everything that a run needs: rows as tokens, splits, every setting with its reason.
+
+`prepare` reads and writes nothing, so that whatever is wrong is found before a run folder exists; `write` leaves the run's own
+copy, which every later stage reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from luthier import recipe as recipes
+from luthier.chat import Encoded, Template
+from luthier.data import encoding, held_out_files, prepared
+from luthier.data.dataset import Dataset, Item, has_pairs
+from luthier.data.held_out_files import Given
+from luthier.data.splits import Splits, split
+from luthier.errors import UserError
+from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
+from luthier.evaluate.context import metric_settings
+from luthier.evaluate.judge import sources
+from luthier.evaluate.prompts import passages
+from luthier.model import conformance, device, memory, methods
+from luthier.model.reference import ModelReference
+from luthier.pipeline import defaults
+from luthier.pipeline.defaults import FirstChoices, Resolved
+from luthier.recipe import Recipe
+from luthier.runs import Run
+from luthier.runs.durable import size, write_atomic
+from luthier.train import check, memory_estimate, optimizer
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A recipe with every value set and why, the memory that it takes, and the rows that it will use."""
+
+    resolved: Resolved
+    model: ModelReference
+    template: Template
+    dataset: Dataset
+    splits: Splits
+    rows: dict[str, list[tuple[Item, Encoded]]]
+    material: guards.UserMaterial
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.resolved.recipe
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        return self.resolved.reasons
+
+
+def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
+    """Read the data, tokenize it for the model, split it and compute every default; nothing is written.
+
+    `first` are settings, with their reasons, that an earlier preparation of the same run took from day, machine and memory.
+    """
+    material = _check_words(asked)
+    model = ModelReference.of(asked.model)
+
+    # What the rows become under this model's template
+    data, held_out = held_out_files.load(asked.data)
+    check.rows(asked.train, data, held_out.dev)
+    day = _day(asked, first)
+    template = model.template(variables=asked.chat.variables, today=day)
+    limit, _ = defaults.longest_row(asked, model.context)
+    encoded = _encode(asked, data, held_out, template, limit)
+    splits = _split(asked, data, held_out, encoded, limit)
+    rows = {name: _rows(getattr(splits, name), encoded, last=name != "train") for name in SPLITS}
+    if len(rows["test"]) < 2:
+        raise UserError(
+            "found 1 test question, expected at least 2, and 300 to see differences of about 7 points. "
+            "Give more data, or set data.test_items higher.",
+            where=str(asked.data.path),
+        )
+
+    # Every setting that nobody set
+    facts = defaults.Facts(
+        spec=model.spec,
+        context=model.context,
+        lengths=[piece.tokens for _, piece in rows["train"]],
+        answer_lengths=[piece.learnt for _, piece in rows["train"]],
+        replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
+        thinks=template.thinks,
+        thinking_switch=next((name for name in ("enable_thinking", "thinking") if name in template.reads), None),
+        day=day if template.reads_date else None,
+        documents=rows["train"][0][0].conversation.is_document,
+        pairs=rows["train"][0][0].conversation.rejected is not None,
+    )
+    available = memory.available(device.pick_device())
+    resolved = defaults.resolve(asked, data, splits, facts, available, first)
+
+    # What can only be tried with all of it
+    methods.check(resolved.recipe.train, model.config)
+    optimizer.try_own(resolved.recipe.train)
+    prompt_checks.try_prompts(resolved.recipe, template, model.context, splits, stages.arms_of(asked), material)
+    return Preparation(resolved, model, template, data, splits, rows, material)
+
+
+def prepare_again(current: Run) -> Preparation:
+    """The preparation of a run that was stopped before it was written; the first choices are those of the first time."""
+    asked = Recipe.model_validate(current.record_file["asked"])
+    return prepare(asked, current.record_file.get("of_the_moment"))
+
+
+def _check_words(asked: Recipe) -> guards.UserMaterial:
+    """Raises a UserError for whatever a recipe names that is not there, before any data is read; the guards' own material."""
+    settings = asked.evaluate
+    stages.check_arms(asked, stages.arms_of(asked))
+    if settings.documents is not None:
+        passages.read(settings.documents)
+    metrics.scorers(settings.metric or "exact_match", metric_settings(asked))
+    if settings.judge:
+        sources.check(settings.judge)
+    material = guards.check_settings(settings)
+    error_analysis.own_categories(settings.errors)
+    check.words(asked.train)
+    return material
+
+
+def _day(asked: Recipe, first: FirstChoices | None) -> date:
+    """The day that a chat template with a date writes."""
+    if asked.chat.date:
+        return asked.chat.date
+    return date.fromisoformat(first["chat.date"][0]) if first and "chat.date" in first else today()
+
+
+def today() -> date:
+    """The day on which a run is made."""
+    return date.today()
+
+
+def _encode(asked: Recipe, data: Dataset, held_out: Given, template: Template, limit: int) -> dict[str, list[Encoded]]:
+    """The rows of each item, by the item's place in the files; with rejected answers where preferences are trained."""
+    pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
+    only_asked = {item.place for item in held_out.test or ()}
+    everything = [*data.items, *held_out.items]
+    with_pairs = {item.place for item in everything} - only_asked if pairs else frozenset()
+    return encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
+
+
+def _split(asked: Recipe, data: Dataset, held_out: Given, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:
+    """Train, dev and test, of the items that have a row at all; raises a UserError where there is none."""
+
+    def usable(items: Sequence[Item] | None) -> list[Item] | None:
+        return None if items is None else [item for item in items if encoded[item.place]]
+
+    items, test, dev = usable(data.items), usable(held_out.test), usable(held_out.dev)
+    if not items or [] in (test, dev):
+        raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
+    return split(
+        items, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=test, dev=dev,
+        share=asked.data.train_share,
+    )  # fmt: skip
+
+
+def _rows(items: Sequence[Item], encoded: Mapping[str, list[Encoded]], *, last: bool) -> list[tuple[Item, Encoded]]:
+    """Each item's rows; with `last` only that of its last answer."""
+    return [row for item in items for row in encoding.pieces(item, encoded[item.place], last=last)]
+
+
+def write(current: Run, preparation: Preparation) -> None:
+    """The run's own copy of rows, documents and recipe, with their checksums; recipe.toml is the last of them."""
+    for name in SPLITS:
+        prepared.write(current.folder / "data" / f"{name}.arrow", preparation.rows[name])
+    stages.copy_documents(current, preparation.recipe)
+    write_atomic(current.folder / "data" / "guards.json", preparation.material.to_json())
+    data, settings = preparation.dataset, preparation.recipe.model_dump(mode="json")
+    current.record(
+        "data",
+        format=data.choice.format,
+        columns=data.choice.columns,
+        alternatives=data.choice.alternatives,
+        sentence=data.choice.sentence(),
+        read=data.ledger.read,
+        kept=data.ledger.kept,
+        dropped=data.ledger.dropped,
+        notes=data.ledger.notes,
+        files=data.files,
+        **{name: len(getattr(preparation.splits, name)) for name in SPLITS},
+    )
+    current.update(hashes={"data": data.sha256}, settled=settings)
+    current.seal([current.folder / "data"])
+    write_atomic(current.folder / "recipe.toml", recipes.render(preparation.recipe, preparation.reasons))
+    current.seal([current.folder / "recipe.toml"])
+    current.record(
+        "recipe",
+        settings={
+            key: [recipes.get(settings, key), why] for key, why in preparation.reasons.items() if why != "as asked"
+        },
+    )
+    if not preparation.rows["train"][0][0].conversation.is_document:
+        _record_template(current, preparation)
+    _record_memory(current, preparation)
+
+
+def _record_template(current: Run, preparation: Preparation) -> None:
+    """Whether rows and prompts are those that others make of the model's template; a fault is a warning."""
+    found = conformance.examine(preparation.template)
+    current.record("template", **found.to_json())
+    if not found.clean:
+        message = f"the chat template is {found.sentence}. See luthier template {preparation.recipe.model}."
+        current.record("warning", message=message)
+
+
+def _record_memory(current: Run, preparation: Preparation) -> None:
+    """What the training will need; a warning where that is more than there is."""
+    needed, available = preparation.resolved.memory, preparation.resolved.available
+    current.record(
+        "needs", training=needed.training, answering=needed.answering, parts=needed.parts, available=available,
+        disk=memory_estimate.disk(preparation.model.spec, preparation.recipe.train),
+    )  # fmt: skip
+    if not preparation.resolved.fits:
+        figures = f"training needs about {size(needed.training)} of memory, and {size(available)} are available"
+        current.record(
+            "warning", message=f"{figures}: it will probably not fit. `luthier plan` shows what would make it fit."
+        )
