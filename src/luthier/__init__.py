@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Adapters", "Tuned", "UserError", "__version__", "finetune", "load"]
 
-_PLACES = {
+_MODULES = {
     "finetune": "luthier.api",
     "load": "luthier.api",
     "Tuned": "luthier.api",
@@ -30,9 +30,9 @@ def __getattr__(name: str) -> Any:
     """Names are loaded on first use, so that `import luthier` is quick and loads no torch."""
     if name in _RENAMED:
         raise AttributeError(f"luthier.{name} is called luthier.{_RENAMED[name]} now")
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'luthier' has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

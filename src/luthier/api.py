@@ -60,7 +60,7 @@ class Tuned:
         return self.folder / "report.html"
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> inference.ChatModel:
         return inference.load_model(str(self.folder))
 
     @overload
@@ -69,7 +69,7 @@ class Tuned:
     def ask(self, question: list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> list[str]: ...
     def ask(self, question: str | list[str] | tuple[str, ...], *, max_new_tokens: int = 512) -> str | list[str]:
         """The tuned model's answer to a question, or its answers to several, in their order."""
-        return _asked(self._model, question, max_new_tokens)
+        return _ask(self._model, question, max_new_tokens)
 
 
 class Adapters:
@@ -89,7 +89,7 @@ class Adapters:
     ) -> str | list[str]:
         """The answer with this adapter on, or without one, the base model's; of several questions, all of theirs."""
         with self._shared.switched(adapter) as system:
-            return _asked(inference.Speaker(self._shared.lm, system, self._shared.thinking), question, max_new_tokens)
+            return _ask(inference.ChatModel(self._shared.lm, system, self._shared.thinking), question, max_new_tokens)
 
 
 def finetune(
@@ -122,8 +122,10 @@ def load(run: str | Path, *, adapters: Mapping[str, str | Path] | None = None) -
     return Tuned(run) if adapters is None else Adapters(run, adapters)
 
 
-def _asked(speaker: Any, question: str | list[str] | tuple[str, ...], max_new_tokens: int) -> str | list[str]:
+def _ask(
+    model: inference.ChatModel, question: str | list[str] | tuple[str, ...], max_new_tokens: int
+) -> str | list[str]:
     questions = [question] if isinstance(question, str) else list(question)
-    prompts = [inference.question(text, speaker.system) for text in questions]
-    answers = [said.text for said in inference.ask(speaker, prompts, max_new_tokens=max_new_tokens)]
+    prompts = [inference.prompt(text, model.system) for text in questions]
+    answers = [answer.text for answer in inference.ask(model, prompts, max_new_tokens=max_new_tokens)]
     return answers[0] if isinstance(question, str) else answers

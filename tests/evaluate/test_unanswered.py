@@ -11,7 +11,7 @@ from luthier.errors import UserError
 from luthier.evaluate import metrics, verdict
 from luthier.evaluate.answers.file import AnswersFile
 from luthier.evaluate.verdict import unanswered
-from luthier.inference import Chat, Speaker
+from luthier.inference import Chat, ChatModel
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Room
@@ -102,10 +102,10 @@ def test_where_hardly_any_question_was_read_nothing_is_shown() -> None:
 
 
 def test_a_message_too_long_for_the_context_is_refused_and_forgotten(lm: LanguageModel) -> None:
-    chat = Chat(Speaker(lm), max_new_tokens=4)
+    chat = Chat(ChatModel(lm), max_new_tokens=4)
     list(chat.say("Hi"))
     before = list(chat.history)
-    with pytest.raises(UserError, match=r"the question has .* tokens; the model looks back on 512\. Shorten it"):
+    with pytest.raises(UserError, match=r"the question has .* tokens; the model's context holds 512\. Shorten it"):
         list(chat.say("x" * 900))
     assert chat.history == before
     list(chat.say("Hi again"))

@@ -9,6 +9,7 @@ import pytest
 
 from luthier import inference
 from luthier.errors import Interrupted, UserError
+from luthier.inference import question_file
 from luthier.model import generate
 from luthier.runs import durable
 from luthier.runs.durable import read_json_lines
@@ -45,7 +46,7 @@ def stop_at(line: int, monkeypatch: pytest.MonkeyPatch) -> None:
             signal.raise_signal(signal.SIGINT)
         real(path, lines)
 
-    monkeypatch.setattr(inference.durable, "append_json_lines", write)
+    monkeypatch.setattr(question_file.durable, "append_json_lines", write)
 
 
 def ask(model: Path, questions: Path, **more: Any) -> tuple[int, int]:

@@ -7,10 +7,10 @@ import pytest
 
 import thinking
 from luthier.chat import Message
-from luthier.inference import Chat, Piece, Speaker
+from luthier.inference import Chat, ChatModel, ReplyPiece
 from luthier.model import generate, loading, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room, Said
+from luthier.model.replies import Answer, Room
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def says(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 ASKED = [Message("user", "two and two?")]
 
 
-def said(lm: LanguageModel, room: Room) -> Said:
+def said(lm: LanguageModel, room: Room) -> Answer:
     return replies.ask(lm, [lm.template.prompt(ASKED)], room)[0]
 
 
@@ -106,11 +106,11 @@ def test_a_chat_tells_thoughts_from_answers_and_remembers_both(
     lm: LanguageModel, says: Callable[[str], list[int]]
 ) -> None:
     says("<think>\ntwo and two\n</think>\n\nfour, is it not?<|im_end|>")
-    chat = Chat(Speaker(lm, None, 32), 16)
+    chat = Chat(ChatModel(lm, None, 32), 16)
     pieces = list(chat.say("two and two?"))
     told = {kind: "".join(piece.text for piece in pieces if piece.thought is kind) for kind in (True, False)}
     assert told == {True: "two and two", False: "four, is it not?"}
-    assert pieces[0] == Piece("two", thought=True) or pieces[0].thought
+    assert pieces[0] == ReplyPiece("two", thought=True) or pieces[0].thought
     assert chat.history[-1] == Message("assistant", "four, is it not?", reasoning="two and two")
 
 

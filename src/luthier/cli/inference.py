@@ -30,12 +30,12 @@ def chat(
         chats = inference.shared_chats(run, adapter_folders(adapter), max_new_tokens, thinking_tokens)
         converse(chats, in_turn=True)
         return
-    speaker = inference.load_model(run, thinking_tokens, _print_note)
-    chats = {Path(run).name: inference.Chat(speaker, max_new_tokens)}
+    model = inference.load_model(run, thinking_tokens=thinking_tokens, on_note=_print_note)
+    chats = {Path(run).name: inference.Chat(model, max_new_tokens)}
     if base:
         current = Run(Path(run))
-        speaker = inference.load_base(current, thinking_tokens, _print_note)
-        chats[pipeline.base_of(current)] = inference.Chat(speaker, max_new_tokens)
+        model = inference.load_base(current, thinking_tokens=thinking_tokens, on_note=_print_note)
+        chats[pipeline.base_of(current)] = inference.Chat(model, max_new_tokens)
     converse(chats)
 
 
@@ -50,7 +50,7 @@ def compare(
     from luthier.cli.screens.inference import show_answers
 
     answers = inference.compare(
-        question, models, max_new_tokens=max_new_tokens, thinking=thinking_tokens, tell=_print_note
+        question, models, max_new_tokens=max_new_tokens, thinking_tokens=thinking_tokens, on_note=_print_note
     )
     show_answers(answers)
 
@@ -73,9 +73,9 @@ def ask(
         questions,
         output,
         max_new_tokens=max_new_tokens,
-        thinking=thinking_tokens,
+        thinking_tokens=thinking_tokens,
         adapters=adapter_folders(adapter),
-        tell=_print_note,
+        on_note=_print_note,
     )
     print(f"{count:,} answers in {output}")
     if unfinished:

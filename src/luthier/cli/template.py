@@ -55,12 +55,12 @@ def template(
 def _rows_to_show(template: "Template", asked: str, data: "Data") -> "list[Encoded]":
     """The training rows of a conversation; or the prompt of a question, which has no loss tokens."""
     from luthier.chat import Encoded
-    from luthier.inference import question
+    from luthier.inference import prompt
 
     said = _conversation(asked, data)
     if said is not None:
         return template.rows(said)
-    ids = template.prompt(question(asked, data.system))
+    ids = template.prompt(prompt(asked, data.system))
     return [Encoded(ids, [False] * len(ids))]
 
 

@@ -47,7 +47,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """What a model replied. `tokens` are all that were generated, `thought_tokens` those before the answer."""
 
     text: str
@@ -66,10 +66,10 @@ def ask(
     room: Room,
     *,
     sampling: generate.Sampling | None = None,
-    on_batch: Callable[[dict[int, Said]], None] | None = None,
-) -> list[Said]:
+    on_batch: Callable[[dict[int, Answer]], None] | None = None,
+) -> list[Answer]:
     """What the model says to each prompt, in their order; `on_batch` sees each batch as soon as it is there."""
-    said: dict[int, Said] = {}
+    said: dict[int, Answer] = {}
 
     def keep(batch: dict[int, generate.Reply]) -> None:
         done = {number: read(lm.template, reply, room) for number, reply in batch.items()}
@@ -82,7 +82,7 @@ def ask(
     return [said[number] for number in range(len(prompts))]
 
 
-def stream(lm: LanguageModel, prompt: Sequence[int], room: Room) -> Iterator[Said]:
+def stream(lm: LanguageModel, prompt: Sequence[int], room: Room) -> Iterator[Answer]:
     """What the model has said so far, after each token of its reply to one prompt; the same reply as `ask` gives."""
     start = time.perf_counter()
     ids: list[int] = []
@@ -113,7 +113,7 @@ def full(template: Template, room: Room, until: Sequence[str] = ()) -> Callable[
     return over
 
 
-def read(template: Template, reply: generate.Reply, room: Room) -> Said:
+def read(template: Template, reply: generate.Reply, room: Room) -> Answer:
     """A reply, its thoughts apart and its answer no longer than it may be."""
     ids, finish = reply.ids, reply.finish
     found = template.read(ids)
@@ -122,5 +122,5 @@ def read(template: Template, reply: generate.Reply, room: Room) -> Said:
         ids, finish = ids[: start + room.answer], "length"
         found = template.read(ids)
     if found.thinking:
-        return Said("", found.thoughts, THINKING, len(ids), len(ids), reply.seconds)
-    return Said(found.text, found.thoughts, finish, len(ids), start, reply.seconds)
+        return Answer("", found.thoughts, THINKING, len(ids), len(ids), reply.seconds)
+    return Answer(found.text, found.thoughts, finish, len(ids), start, reply.seconds)

@@ -8,7 +8,8 @@ from rich.text import Text
 from luthier.cli import streams
 from luthier.cli.screens.terminal import console, interactive
 from luthier.errors import UserError, choose
-from luthier.inference import Answer, Chat, Piece
+from luthier.inference import Chat, ModelAnswer, ReplyPiece
+from luthier.model.replies import THINKING
 
 
 def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
@@ -30,7 +31,7 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
             return
         if text == "/new":
             for chat in chats.values():
-                chat.forget()
+                chat.clear()
             continue
         if in_turn and text.split()[0] == "/use":
             try:
@@ -48,7 +49,7 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
                 out.print(escape(error.message))
 
 
-def _show_reply(pieces: Iterable[Piece], *, person: bool) -> None:
+def _show_reply(pieces: Iterable[ReplyPiece], *, person: bool) -> None:
     """A reply as it comes; its thoughts, dimmed, only where a person looks on."""
     thinking = False
     for piece in pieces:
@@ -66,13 +67,13 @@ def _show_reply(pieces: Iterable[Piece], *, person: bool) -> None:
     print("\n" if person else "", flush=True)
 
 
-def show_answers(answers: Iterable[Answer]) -> None:
+def show_answers(answers: Iterable[ModelAnswer]) -> None:
     """One answer below the other, each as soon as it is there."""
     out = console()
-    for answer in answers:
-        out.print(f"[bold]{escape(answer.model)}[/]  [dim]{answer.seconds:.1f} s[/]")
-        if answer.said.thoughts:
-            out.print(Text(f"{answer.said.thoughts}\n", style="dim"))
-        empty = "(no answer: still thinking)" if answer.said.finish == "thinking" else "(an empty answer)"
-        out.print(escape(answer.said.text or empty))
+    for each in answers:
+        out.print(f"[bold]{escape(each.model)}[/]  [dim]{each.seconds:.1f} s[/]")
+        if each.answer.thoughts:
+            out.print(Text(f"{each.answer.thoughts}\n", style="dim"))
+        empty = "(no answer: still thinking)" if each.answer.finish == THINKING else "(an empty answer)"
+        out.print(escape(each.answer.text or empty))
         out.print()

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from luthier.chat import Message
 from luthier.errors import UserError
-from luthier.model.replies import THINKING, Said
+from luthier.model.replies import THINKING, Answer
 from luthier.recipe import Endpoint as Settings
 
 AT_ONCE = 4  # requests under way: most services allow as many, and a local server batches them
@@ -37,7 +37,7 @@ class Unavailable(Exception):
 class Response:
     """One answer; token counts are the endpoint's own, 0 where it does not tell them."""
 
-    said: Said
+    said: Answer
     prompt_tokens: int
 
 
@@ -143,7 +143,7 @@ class Endpoint:
                 finish = THINKING
             thought_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
             tokens = int(usage.get("completion_tokens") or 0)
-            said = Said(text, thoughts, finish, tokens, int(thought_tokens or 0), seconds)
+            said = Answer(text, thoughts, finish, tokens, int(thought_tokens or 0), seconds)
             return Response(said, prompt_tokens=int(usage.get("prompt_tokens") or 0))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             said_instead = json.dumps(reply, ensure_ascii=False)[:120]

@@ -20,7 +20,7 @@ from luthier.model import replies
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
-from luthier.model.replies import Room, Said
+from luthier.model.replies import Answer, Room
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -58,7 +58,7 @@ class AnswersFile:
         asked = [render(arm, prompt, item, lm.template) for item in missing]
         progress(len(done), len(items))
 
-        def keep(batch: dict[int, Said]) -> None:
+        def keep(batch: dict[int, Answer]) -> None:
             records = [
                 self._record(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
                 | {"shots": shots(asked[number][0], missing[number])}
@@ -147,7 +147,7 @@ class AnswersFile:
             return dict.fromkeys(self.metrics, 0.0)
         return metrics.score(self.metrics, answer, reference, place=place)
 
-    def _record(self, item: Item, arm: str, said: Said, *, prompt_tokens: int) -> dict[str, Any]:
+    def _record(self, item: Item, arm: str, said: Answer, *, prompt_tokens: int) -> dict[str, Any]:
         reference = item.conversation.answer
         scores = self._scores(said.text, reference, said.finish, place=item.place)
         return self._common_fields(item, arm) | {

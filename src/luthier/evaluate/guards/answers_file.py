@@ -18,7 +18,7 @@ from luthier.evaluate.guards.inputs import (
 )
 from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room, Said
+from luthier.model.replies import Answer, Room
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -147,14 +147,14 @@ def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, a
         prompts = [lm.template.prompt(messages_for(task, inputs, arm)) for task in asked]
         seeds = [(inputs.seed, task.sample, *task.id.encode()) for task in asked]
 
-        def on_batch(batch: dict[int, Said], asked: Sequence[Question] = asked) -> None:
+        def on_batch(batch: dict[int, Answer], asked: Sequence[Question] = asked) -> None:
             write([(asked[number], _replied(asked[number], said)) for number, said in batch.items()])
 
         sampling = generate.Sampling(temperature, seeds) if temperature else None
         replies.ask(lm, prompts, room, sampling=sampling, on_batch=on_batch)
 
 
-def _replied(task: Question, said: Said) -> AnswerFields:
+def _replied(task: Question, said: Answer) -> AnswerFields:
     return {
         "question": next(message.content for message in reversed(task.messages) if message.role == "user"),
         "answer": said.text,

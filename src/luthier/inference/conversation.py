@@ -1,0 +1,90 @@
+"""Conversations: each remembers what was said, and the model answers piece by piece."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from luthier.chat import Message
+from luthier.errors import UserError
+from luthier.inference.question import ChatModel, expect_room
+from luthier.model import replies, tuned
+
+
+class ReplyPiece(NamedTuple):
+    """Some more of a reply, of its thoughts or of its answer."""
+
+    text: str
+    thought: bool = False
+
+
+@dataclass
+class Chat:
+    """A conversation with a model; `history` is what was said."""
+
+    model: ChatModel
+    max_new_tokens: int = 512
+    activated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    """Entered while the model answers: switches to the adapter that this conversation is with."""
+
+    def __post_init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start afresh."""
+        system = self.model.system
+        self.history: list[Message] = [Message("system", system)] if system else []
+
+    def say(self, text: str) -> Iterator[ReplyPiece]:
+        """The reply, piece by piece; the oldest turns are dropped when the context is full.
+
+        Raises a UserError for a message that does not fit even alone; the history is then as before.
+        """
+        before = list(self.history)
+        self.history.append(Message("user", text))
+        prompt = self._prompt_that_fits()
+        try:
+            expect_room(self.model.lm, prompt, text)
+        except UserError:
+            self.history = before
+            raise
+        answer = None
+        shown = {True: "", False: ""}
+        with self.activated():
+            for answer in replies.stream(self.model.lm, prompt, self.model.room(self.max_new_tokens)):
+                for thought, now in ((True, answer.thoughts or ""), (False, answer.text)):
+                    # a character may need several tokens, and blanks at the end may turn out to be outer ones
+                    if now.startswith(shown[thought]) and not now.endswith("\ufffd") and now != shown[thought]:
+                        yield ReplyPiece(now[len(shown[thought]) :], thought)
+                        shown[thought] = now
+        if answer is not None:
+            self.history.append(Message("assistant", answer.text, reasoning=answer.thoughts))
+
+    def _prompt_that_fits(self) -> list[int]:
+        """The history as tokens, its oldest turns dropped until a whole reply fits behind it or one message is left."""
+        lm, room = self.model.lm, self.model.room(self.max_new_tokens)
+        head = [message for message in self.history if message.role == "system"]
+        while len(prompt := lm.template.prompt(self.history)) + room.tokens > lm.context:
+            turns = self.history[len(head) :]
+            if len(turns) <= 1:
+                break
+            self.history = [*head, *turns[2:]]
+        return list(prompt)
+
+
+def shared_chats(
+    base: str, adapters: Mapping[str, Path], max_new_tokens: int, thinking_tokens: int | None = None
+) -> dict[str, Chat]:
+    """A conversation with each adapter and, by its own name, with the base: one model in memory, switched per question."""
+    shared = tuned.load_shared(base, adapters, thinking_tokens)
+    names: dict[str, str | None] = {Path(base).name: None, **{name: name for name in adapters}}
+    return {
+        name: Chat(
+            ChatModel(shared.lm, shared.systems.get(adapter) if adapter else None, shared.thinking),
+            max_new_tokens,
+            partial(shared.switched, adapter),
+        )
+        for name, adapter in sorted(names.items(), key=lambda pair: pair[1] is None)
+    }
