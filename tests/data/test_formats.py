@@ -354,7 +354,7 @@ def test_a_function_that_cannot_be_imported_is_told(own: str) -> None:
         "data.format: \"own_fromat:build\" cannot be imported: No module named 'own_fromat'. "
         "Expected package.module:function, with the folder that holds the package on PYTHONPATH."
     )
-    with pytest.raises(UserError, match="has no attribute 'biuld'"):
+    with pytest.raises(UserError, match='own_format has no function "biuld", did you mean "build"'):
         reader(recognise(["q"], recipe("own_format:biuld")))
 
 

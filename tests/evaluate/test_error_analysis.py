@@ -204,7 +204,7 @@ def test_own_categories_are_patterns_or_functions() -> None:
     ("errors", "message"),
     [
         ({"x": "(no"}, r'evaluate\.errors\.x: not a regular expression: .*found "\(no"'),
-        ({"x": "no_such_module:f"}, r"evaluate\.errors\.x: cannot load no_such_module:f"),
+        ({"x": "no_such_module:f"}, r"evaluate\.errors\.x: \"no_such_module:f\" cannot be imported"),
         ({"too long": "a"}, r'"too long" is a category of ours; give yours another name'),
     ],
 )

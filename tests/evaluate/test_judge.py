@@ -237,7 +237,7 @@ def test_a_users_function_and_a_local_model_judge(
     (tmp_path / "own_judge_of_a_user.py").write_text("def even(prompt): return 'VERDICT: TIE'\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert sources.resolve("own_judge_of_a_user:even").ask(["x", "y"]) == ["VERDICT: TIE"] * 2
-    with pytest.raises(UserError, match=r'evaluate\.judge: cannot load the judge "own_judge_of_a_user:odd"'):
+    with pytest.raises(UserError, match=r'evaluate\.judge: "own_judge_of_a_user:odd" cannot be imported'):
         sources.resolve("own_judge_of_a_user:odd")
     local = sources.resolve(str(tiny_model), max_new_tokens=8)
     replies = local.ask(["Which?", "A longer question?"])

@@ -155,5 +155,7 @@ def test_a_schema_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def
 
 def test_a_judge_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]
     refused(
-        run(PAIR * 5, "evaluate.judge=no_such_module:judge"), 2, 'evaluate.judge: cannot load the judge "no_such_module'
+        run(PAIR * 5, "evaluate.judge=no_such_module:judge"),
+        2,
+        'evaluate.judge: "no_such_module:judge" cannot be imported',
     )

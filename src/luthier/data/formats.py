@@ -4,7 +4,6 @@ A format names its columns and builds a conversation from their values. A row th
 the reason that the ledger shows; columns that are missing altogether are a UserError, since then the file is at fault.
 """
 
-import importlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from luthier.chat import Conversation, Message
 from luthier.data.messages import Unfit, chat
 from luthier.data.tables import shown
 from luthier.data.values import Row, Value, as_text
-from luthier.errors import UserError, choose, nearest, together, unknown
+from luthier.errors import UserError, nearest, together, unknown
+from luthier.extensions import import_function, look_up
 from luthier.recipe import Data
 
 Cells = Mapping[str, Value]
@@ -150,7 +150,7 @@ def recognise(columns: Sequence[str], data: Data) -> Choice:
         return Choice(data.format, {})
     table = FORMATS
     if data.format is not None:
-        table = {data.format: choose("data format", data.format, FORMATS, where="data.format")}
+        table = {data.format: look_up("data format", data.format, FORMATS, where="data.format")}
     _expect_known(columns, data, table)
     bound = {
         name: _bind(entry, columns, data.columns)
@@ -213,16 +213,7 @@ def missing_column(row: Row, column: str) -> UserError:
 
 def _own_reader(name: str) -> Callable[[Row], Conversation]:
     """The user's function behind "package.module:function", its results checked."""
-    module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-        function = getattr(module, function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f'"{name}" cannot be imported: {error}. Expected package.module:function, with the folder that holds '
-            "the package on PYTHONPATH.",
-            where="data.format",
-        ) from error
+    function = import_function(name, where="data.format")
 
     def read(row: Row) -> Conversation:
         try:

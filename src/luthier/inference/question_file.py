@@ -13,7 +13,8 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.chat import Message
 from luthier.data import questions as file_questions
-from luthier.errors import CorruptedState, Interrupted, UserError, choose
+from luthier.errors import CorruptedState, Interrupted, UserError
+from luthier.extensions import look_up
 from luthier.inference.question import ChatModel, OnNote, ask, ignore_notes, load_model, prompt
 from luthier.model import tuned
 from luthier.model.replies import THINKING, Answer
@@ -86,7 +87,7 @@ def _adapter_of_rows(questions: Path, adapters: Mapping[str, Path]) -> list[str 
     """The adapter that answers each row; None is the base model."""
     known: dict[str, str | None] = {"": None, **{name: name for name in adapters}}
     words = file_questions.named(questions, "adapter")
-    return [choose("adapter", word, known, where=location) for word, location in words]
+    return [look_up("adapter", word, known, where=location) for word, location in words]
 
 
 def _with_system(messages: Sequence[Message], system: str | None) -> Sequence[Message]:

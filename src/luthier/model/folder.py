@@ -18,7 +18,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from luthier.errors import UserError, nearest, optional
+from luthier.errors import UserError, nearest
+from luthier.extensions import import_optional
 
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration names no limit
@@ -220,7 +221,7 @@ def _expect_readable_numbers(settings: Mapping[str, Any], name: str) -> None:
             continue
         how = str(found.get("quant_method") if isinstance(found, dict) else found)
         if how == "bitsandbytes":
-            optional("bitsandbytes", "quantised", where=name)
+            import_optional("bitsandbytes", "quantised", where=name)
         else:
             raise UserError(
                 f"the weights are quantised ({how}). {SUPPORTED}: take the model's original weights; train.method=qlora reads "

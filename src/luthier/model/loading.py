@@ -17,7 +17,8 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from luthier.chat import Template
-from luthier.errors import UserError, optional
+from luthier.errors import UserError
+from luthier.extensions import import_optional
 from luthier.model import folder as folders
 from luthier.model import identity, memory, weights
 from luthier.model.device import pick_device
@@ -111,7 +112,7 @@ def _whole(
         model, notes = weights.read(folder, name, dtype=dtype)
         nn.Module.to(model, device)
         return model, notes
-    optional("bitsandbytes", "quantised", where=str(folder))
+    import_optional("bitsandbytes", "quantised", where=str(folder))
     bits = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )

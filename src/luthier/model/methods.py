@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from luthier.errors import UserError, entry, optional
+from luthier import extensions
+from luthier.errors import UserError
+from luthier.extensions import import_optional
 from luthier.model.head import CausalModel
 from luthier.model.loading import add_adapters
 from luthier.recipe import Train
@@ -57,11 +59,10 @@ METHODS: dict[str, Method] = {
 def resolve(word: str) -> Method:
     """The method of this name; refuses one whose package is missing."""
     if ":" in word:
-        own: Prepare = entry("method", word, {}, where="train.method")
-        return Method(own)
-    method = entry("method", word, METHODS, where="train.method")
+        return Method(extensions.import_function(word, where="train.method"))
+    method = extensions.look_up("method", word, METHODS, where="train.method")
     if method.quantised:
-        optional("bitsandbytes", "quantised", where="train.method")
+        import_optional("bitsandbytes", "quantised", where="train.method")
     return method
 
 

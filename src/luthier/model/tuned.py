@@ -12,7 +12,8 @@ from luthier import recipe as recipes
 from luthier.chat import Template
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
-from luthier.errors import CorruptedState, UserError, choose
+from luthier.errors import CorruptedState, UserError
+from luthier.extensions import look_up
 from luthier.model import identity, loading, methods
 from luthier.model.loading import LanguageModel
 from luthier.model.reference import ModelReference
@@ -76,7 +77,7 @@ class Shared:
             with self.lm.model.disable_adapter():
                 yield None
             return
-        self.lm.model.set_adapter(choose("adapter", adapter, self.names))
+        self.lm.model.set_adapter(look_up("adapter", adapter, self.names))
         self.lm.template = self.templates[adapter]
         yield self.systems[adapter]
 

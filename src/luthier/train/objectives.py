@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from luthier import extensions
 from luthier.data.prepared import Row
-from luthier.errors import UserError, entry
+from luthier.errors import UserError
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.recipe import Train
@@ -250,4 +251,4 @@ OBJECTIVES: dict[str, Make] = {"sft": Answers, "text": Texts, "dpo": Preferences
 
 def resolve(word: str) -> Make:
     """What makes the objective of this name."""
-    return entry("objective", word, OBJECTIVES, where="train.objective")
+    return extensions.resolve("objective", word, OBJECTIVES, where="train.objective")

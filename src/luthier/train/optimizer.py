@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from luthier.errors import UserError, entry, optional
+from luthier import extensions
+from luthier.errors import UserError
+from luthier.extensions import import_optional
 from luthier.model import allocator, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
@@ -32,7 +34,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 def resolve_schedule(word: str) -> Callable[[float], float]:
     """The schedule of this name."""
-    return entry("schedule", word, SCHEDULES, where="train.schedule")
+    return extensions.resolve("schedule", word, SCHEDULES, where="train.schedule")
 
 
 def learning_rate(step: int, *, highest: float, steps: int, warmup: int, schedule: str) -> float:
@@ -83,7 +85,7 @@ def adamw(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
 
 def adamw_8bit(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
     """AdamW with moments in blocks of 8-bit numbers (Dettmers et al. 2022): 2 bytes of state a weight."""
-    bitsandbytes = optional("bitsandbytes", "quantised", where="train.optimizer")
+    bitsandbytes = import_optional("bitsandbytes", "quantised", where="train.optimizer")
     return [bitsandbytes.optim.AdamW8bit(weights.groups(settings.weight_decay), lr=0.0)]
 
 
@@ -106,8 +108,8 @@ NEEDS = {"adamw-8bit": ("bitsandbytes", "quantised")}
 def resolve(word: str) -> Build:
     """What builds the optimizer of this name; refuses one whose package is missing."""
     if word in NEEDS:
-        optional(*NEEDS[word], where="train.optimizer")
-    return entry("optimizer", word, OPTIMIZERS, where="train.optimizer")
+        import_optional(*NEEDS[word], where="train.optimizer")
+    return extensions.resolve("optimizer", word, OPTIMIZERS, where="train.optimizer")
 
 
 BY_ROWS = {"adamw"}

@@ -7,7 +7,8 @@ from rich.text import Text
 
 from luthier.cli import streams
 from luthier.cli.screens.terminal import console, interactive
-from luthier.errors import UserError, choose
+from luthier.errors import UserError
+from luthier.extensions import look_up
 from luthier.inference import Chat, ModelAnswer, ReplyPiece
 from luthier.model.replies import THINKING
 
@@ -35,7 +36,7 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
             continue
         if in_turn and text.split()[0] == "/use":
             try:
-                choose("adapter", name := text.removeprefix("/use").strip(), chats)
+                look_up("adapter", name := text.removeprefix("/use").strip(), chats)
                 speaking = [name]
             except UserError as error:
                 out.print(escape(error.message))

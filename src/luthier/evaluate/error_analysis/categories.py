@@ -3,7 +3,6 @@
 `CATEGORIES` is the extension table; `evaluate.errors` adds a user's own, by a regular expression or a function.
 """
 
-import importlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import metrics, text_features
 from luthier.evaluate.error_analysis.spelling import Spelling
+from luthier.extensions import import_function, is_dotted
 from luthier.model.replies import THINKING
 
 Line = Mapping[str, Any]
@@ -248,8 +248,6 @@ CATEGORIES: dict[str, Category] = {
 }
 """Error categories by name, in the order in which they are told."""
 
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
 
 def own_categories(named: Mapping[str, str]) -> dict[str, Category]:
     """The user's categories: "module:function" as (answer, reference) → whether it is one, anything else as a regex."""
@@ -260,12 +258,8 @@ def _own(name: str, text: str) -> Category:
     where = f"evaluate.errors.{name}"
     if name in CATEGORIES:
         raise UserError(f'"{name}" is a category of ours; give yours another name.', where=where)
-    if _DOTTED.fullmatch(text):
-        module, _, function = text.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"cannot load {text}: {error}.", where=where) from None
+    if is_dotted(text):
+        found = import_function(text, where=where)
         return Category(f"by {text}", lambda line, data: _called(found, line, where), _advise_own)
     try:
         pattern = re.compile(text)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import choose
 from luthier.evaluate.guards import consistency, forgetting, format, hallucination, knowledge
 from luthier.evaluate.guards.answers_file import GuardAnswersFile, answered, messages_for, unanswered
 from luthier.evaluate.guards.check_result import CheckResult
@@ -33,6 +32,7 @@ from luthier.evaluate.guards.inputs import (
 )
 from luthier.evaluate.guards.pairs import base_arm
 from luthier.evaluate.text_features import refusal_pattern
+from luthier.extensions import look_up
 from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import THINKING
@@ -72,7 +72,7 @@ GUARDS: dict[str, Guard] = {
 def check_settings(settings: Evaluate) -> UserMaterial:
     """The user's own material; raises a UserError for an unknown guard, a bad pattern or a file that cannot be used."""
     for name in settings.guards or ():
-        choose("guard", name, GUARDS, where="evaluate.guards")
+        look_up("guard", name, GUARDS, where="evaluate.guards")
     refusal_pattern(settings.refusal)
     return read_user_material(settings)
 
@@ -80,7 +80,7 @@ def check_settings(settings: Evaluate) -> UserMaterial:
 def active_guards(inputs: GuardInputs) -> dict[str, Guard]:
     """The guards that the recipe names (all, where it names none), as far as they apply to this data."""
     names = GUARDS if inputs.settings.guards is None else inputs.settings.guards
-    table = {name: choose("guard", name, GUARDS, where="evaluate.guards") for name in names}
+    table = {name: look_up("guard", name, GUARDS, where="evaluate.guards") for name in names}
     return {name: guard for name, guard in table.items() if guard.applies(inputs)}
 
 

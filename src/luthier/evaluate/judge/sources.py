@@ -1,7 +1,6 @@
 """Where a judge comes from: an OpenAI-compatible endpoint, a model on this machine, or a user's own function."""
 
 import http.client
-import importlib
 import json
 import os
 import urllib.error
@@ -13,6 +12,7 @@ from luthier.chat import Message
 from luthier.errors import MachineError, UserError
 from luthier.evaluate.answers.endpoint import apart
 from luthier.evaluate.judge.pairwise import Judge
+from luthier.extensions import import_function
 from luthier.model import loading, reference, replies
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Room
@@ -33,12 +33,7 @@ def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
             raise UserError(f'which model of {url}? Write "{url}#its-name".', where=_WHERE)
         return endpoint(url, model, max_tokens=max_new_tokens)
     if ":" in name:
-        module_name, _, function_name = name.partition(":")
-        try:
-            function = getattr(importlib.import_module(module_name), function_name)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f'cannot load the judge "{name}": {error}.', where=_WHERE) from None
-        return Judge.of(function, name)
+        return Judge.of(import_function(name, where=_WHERE), name)
     return local(loading.load(name), max_new_tokens=max_new_tokens)
 
 

@@ -4,17 +4,17 @@ An arm builds prompts (item → messages) and says who answers them. All arms sh
 demonstrations come from the training rows only. A new arm is a function `PromptResources → Prompt` and a line in `ARMS`.
 """
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
-from luthier.errors import UserError, choose, unknown
+from luthier.errors import UserError, unknown
 from luthier.evaluate.prompts import demonstrations
 from luthier.evaluate.prompts.passages import Passage
 from luthier.evaluate.prompts.retrieval import Index
+from luthier.extensions import import_function, look_up
 from luthier.recipe import Endpoint
 
 Prompt = Callable[[Item], tuple[Message, ...]]
@@ -114,11 +114,7 @@ def resolve(name: str, endpoints: Mapping[str, Endpoint] | None = None) -> Arm:
         if name not in ARMS:
             raise unknown("arm", name, [*ARMS, f"{ENDPOINT}NAME", "package.module:function"], where="evaluate.arms")
         return ARMS[name]
-    module, _, function = name.partition(":")
-    try:
-        return Arm(getattr(importlib.import_module(module), function))
-    except (ImportError, AttributeError) as error:
-        raise UserError(f'cannot load the arm "{name}": {error}.', where="evaluate.arms") from None
+    return Arm(import_function(name, where="evaluate.arms"))
 
 
 def resolve_all(names: Iterable[str], endpoints: Mapping[str, Endpoint] | None = None) -> dict[str, Arm]:
@@ -151,10 +147,10 @@ def secondary(names: Iterable[str], *, against: str) -> list[str]:
 
 def _endpoint(name: str, endpoints: Mapping[str, Endpoint]) -> Arm:
     """The arm that sends another arm's prompts to an endpoint."""
-    settings = choose("endpoint", name.removeprefix(ENDPOINT), endpoints, where="evaluate.arms")
+    settings = look_up("endpoint", name.removeprefix(ENDPOINT), endpoints, where="evaluate.arms")
     where = f"evaluate.endpoints.{name.removeprefix(ENDPOINT)}.prompt"
     prompts = {known: arm for known, arm in ARMS.items() if arm.answered_by == "base"}
-    return Arm(choose("arm", settings.prompt, prompts, where=where).build, "endpoint")
+    return Arm(look_up("arm", settings.prompt, prompts, where=where).build, "endpoint")
 
 
 def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -> tuple[Message, ...]:
