@@ -17,9 +17,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOP, OPTIMIZER, OBJECTIVES = "train/loop.py", "train/optimizer.py", "train/objectives.py"
-REMEMBERED, ORDER, HEAD, PACKED = "train/optimizer_state.py", "train/order.py", "model/head.py", "model/packed.py"
+REMEMBERED, ORDER, PACKED = "train/optimizer_state.py", "train/order.py", "model/packed.py"
 STEP = ("tests/train/test_arithmetic.py",)
 RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
+SHARED = ("tests/train/test_shared_beginnings.py",)
 PREFERENCES = ("tests/train/test_objectives.py", "-k", "formula or texts or fresh or mixed")
 
 
@@ -194,24 +195,94 @@ MUTANTS = [
         "SeedSequence(seed)",
         "SeedSequence(seed % 2**32)",
     ),
-    Mutant("questions are learnt as well", PACKED, "return (self.learn & (self", "return ((self.learn | True) & (self"),
     Mutant(
-        "targets are scored by their own position",
-        HEAD,
-        "states(model, batch)[batch.targets - 1]",
-        "states(model, batch)[batch.targets]",
+        "questions are learnt as well",
+        PACKED,
+        "np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:])",
+        "np.flatnonzero(np.ones(len(row.learn) - 1))",
+    ),
+    Mutant("targets are scored by their own position", PACKED, "[path[before] for", "[path[before + 1] for"),
+    Mutant(
+        "a branch is predicted from what stands before it in the batch",
+        PACKED,
+        "[path[before] for",
+        "[np.maximum(path[before + 1] - 1, 0) for",
+        SHARED,
+    ),
+    Mutant(
+        "a branch counts its positions from 0",
+        PACKED,
+        "[np.arange(start, end) for start",
+        "[np.arange(end - start) for start",
+        SHARED,
+    ),
+    Mutant(
+        "a row shares one token more than it does",
+        PACKED,
+        "common(rows[before].ids, rows[row].ids), before",
+        "min(common(rows[before].ids, rows[row].ids) + 1, len(rows[row].ids), len(rows[before].ids)), before",
+        SHARED,
+    ),
+    Mutant(
+        "keys of a shared beginning learn from one row only",
+        "model/attention.py",
+        "graded=None if segments.shares else keys",
+        "graded=keys",
+        SHARED,
+    ),
+    Mutant(
+        "a shared token's gradient is that of the last one",
+        "model/gather.py",
+        "total.index_add_(0, places",
+        "total.index_copy_(0, places",
+        SHARED,
+    ),
+    Mutant(
+        "queries of a branch see what is behind them",
+        "model/attention.py",
+        "None if same else causal_lower_right(query.shape[2], key.shape[2])",
+        "None",
+        SHARED,
+    ),
+    Mutant(
+        "in bf16 queries of a branch do not see its end",
+        "model/attention.py",
+        "keys - time + end) for start, end in ends]",
+        "end) for start, end in ends]",
+        SHARED,
+    ),
+    Mutant(
+        "a window is held against the rows at hand only",
+        "model/sharing.py",
+        "share_at_least=1), longest)",
+        "share_at_least=1), 0)",
+        SHARED,
+    ),
+    Mutant(
+        "a conversation's rows are shuffled apart",
+        ORDER,
+        "Pieces.cut(self._lengths, inside, tokens_per_step, read_again=None)",
+        "Pieces.cut(self._lengths, 0 * inside, tokens_per_step, read_again=None)",
+        ("tests/train/test_order.py",),
+    ),
+    Mutant(
+        "a beginning that a batch has not counts as shared",
+        ORDER,
+        "            tokens[firsts] = lengths[firsts]\n",
+        "",
+        ("tests/train/test_order.py",),
     ),
     Mutant(
         "the loss is a mean over the batch",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt)",
-        "Measured(summed_loss(model, batch) / batch.learnt, batch.learnt, batch.learnt)",
+        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt,",
+        "Measured(summed_loss(model, batch) / batch.learnt, batch.learnt, batch.learnt,",
     ),
     Mutant(
         "the loss is divided by all tokens",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt)",
-        "Measured(summed_loss(model, batch), len(batch.tokens), batch.learnt)",
+        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt,",
+        "Measured(summed_loss(model, batch), len(batch.tokens), batch.learnt,",
     ),
     Mutant(
         "every epoch has the same order",

@@ -51,9 +51,10 @@ def test_the_gradient_of_packed_attention_agrees_with_finite_differences() -> No
 
 
 def test_a_row_is_taken_in_parts_of_about_equal_length() -> None:
-    assert attention._parts(95) == [slice(0, 95)]
-    assert attention._parts(191) == [slice(0, 64), slice(64, 128), slice(128, 191)]
-    assert [len(attention._parts(time)) for time in (512, 1024, 2048)] == [8, 8, 16]
+    assert attention._parts(95, 95) == [(slice(0, 95), 95)]
+    assert attention._parts(191, 191) == [(slice(0, 64), 64), (slice(64, 128), 128), (slice(128, 191), 191)]
+    assert attention._parts(128, 200) == [(slice(0, 64), 136), (slice(64, 128), 200)]  # the last 128 of 200 places
+    assert [len(attention._parts(time, time)) for time in (512, 1024, 2048)] == [8, 8, 16]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -123,7 +124,7 @@ def test_pairs_of_tokens_are_those_of_each_row_and_a_little_padding() -> None:
         buckets = Segments(lengths, CPU).buckets
         pairs = sum(bucket.rows * bucket.longest**2 for bucket in buckets)
         assert pairs <= sum(length**2 for length in lengths) + len(buckets) * 64**2
-        assert sorted(torch.cat([bucket.places for bucket in buckets]).tolist()) == list(range(sum(lengths)))
+        assert sorted(torch.cat([bucket.own.places for bucket in buckets]).tolist()) == list(range(sum(lengths)))
     # the reviewed batch: 512 and 50 times 10 took 51 rows of 512, 13.4 million pairs
     assert sum(bucket.rows * bucket.longest**2 for bucket in Segments((512, *[10] * 50), CPU).buckets) == 267_144
 

@@ -17,10 +17,12 @@ from token_rows import Row
 
 
 def batches() -> Iterator[Packed]:
-    """Two of them, since a compiled layer must also serve lengths that it was not compiled for."""
+    """Several, since a compiled layer must also serve lengths that it was not compiled for; rows of the last begin alike."""
     for lengths in ([9, 5], [17, 3, 8]):
         rows = [Row(np.arange(length) + 7, np.ones(length, dtype=bool)) for length in lengths]
         yield pack(rows, torch.device("cpu"))
+    rows = [Row(np.append(np.arange(9), end), np.ones(10, dtype=bool)) for end in (20, 30)]
+    yield pack(rows, torch.device("cpu"), share_at_least=9)
 
 
 def trained(

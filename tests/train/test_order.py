@@ -110,3 +110,42 @@ def test_a_step_of_a_late_epoch_needs_no_step_before_it() -> None:
     steps = Steps([10] * 8, epochs=1, max_steps=1000, seed=0, tokens_per_step=40, tokens_per_batch=40)
     assert steps[999].epoch == 500
     assert steps[-1] == steps[999]
+
+
+@given(
+    st.lists(st.tuples(st.integers(17, 300), st.booleans()), min_size=1, max_size=80), st.sampled_from([64, 256, 4096])
+)
+def test_rows_of_a_conversation_stay_together_as_far_as_they_fit(rows: list[tuple[int, bool]], batch: int) -> None:
+    lengths = [length for length, _ in rows]
+    shared = [0] + [16 if goes_on else 0 for _, goes_on in rows[1:]]  # with the row before it
+    budget: dict[str, int] = {"seed": 1, "tokens_per_step": 1024, "tokens_per_batch": batch}
+    steps = list(Steps(lengths, epochs=1, max_steps=None, shared=shared, **budget))
+    batches = [one for step in steps for one in step.batches]
+    assert Counter(row for one in batches for row in one) == Counter(range(len(rows)))
+    for step in steps:
+        assert sum(map(len, step.batches)) == 1 or sum(lengths[row] for one in step.batches for row in one) <= 1024
+    cost = {number: lengths[number] - 16 + 4 if shared[number] else lengths[number] for number in range(len(rows))}
+    where = {row: (at, place) for at, one in enumerate(batches) for place, row in enumerate(one)}
+    of_step = {row: at for at, step in enumerate(steps) for one in step.batches for row in one}
+    for one in batches:
+        computed = [cost[row] if at and one[at - 1] == row - 1 else lengths[row] for at, row in enumerate(one)]
+        assert len(one) == 1 or sum(computed) <= batch
+    for row in range(1, len(rows)):
+        if shared[row] and where[row][0] != where[row - 1][0]:  # they were cut apart, since all of them would not fit
+            first = max(number for number in range(row) if not shared[number])
+            end = next((number for number in range(row, len(rows)) if not shared[number]), len(rows))
+            whole = sum(lengths[first:end])
+            assert whole > 1024 or (
+                of_step[row] == of_step[row - 1] and sum(cost[at] for at in range(first, end)) > batch
+            )
+
+
+def test_a_conversation_is_cut_where_a_batch_is_full_and_its_beginning_counts_again_then() -> None:
+    budget: dict[str, int] = {"epochs": 1, "seed": 0, "tokens_per_step": 2000, "tokens_per_batch": 200}
+    lengths, shared = [100, 160, 220, 280], [0, 80, 140, 200]
+    (step,) = Steps(lengths, max_steps=None, shared=shared, **budget)  # type: ignore[arg-type]
+    assert step.batches == ((0, 1), (2,), (3,))  # 100 + 80 + 20 fit; 220 does not, and 220 + 80 + 50 neither
+    (step,) = Steps(lengths, max_steps=None, shared=shared, computed_once=False, **budget)  # type: ignore[arg-type]
+    assert step.batches == ((0,), (1,), (2,), (3,))
+    cut = Steps(lengths, max_steps=None, shared=shared, **(budget | {"tokens_per_step": 300}))  # type: ignore[arg-type]
+    assert sorted(step.batches for step in cut) == [((0, 1),), ((2,),), ((3,),)]

@@ -1,5 +1,8 @@
 """Attention over packed rows: each row looks back on itself only, and short rows in bf16 learn several times as fast.
 
+A beginning that rows share stands in the batch once. Its keys and values are gathered for each of these rows, and the gradients
+of what was gathered are summed; queries are those of own tokens.
+
 torch's flash kernel computes scores tile by tile and again in the backward pass, and does that slowly in bf16 on a processor.
 Matrix products over larger parts of a row, each with the keys up to its end, are up to three times as fast with rows of a
 hundred tokens, and still faster with two thousand. They keep as little: scores are computed again, too. Heads that share keys
@@ -12,7 +15,7 @@ cover: then the mask that transformers made from the position ids keeps the rows
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, cast
@@ -21,11 +24,13 @@ import torch
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from luthier.model import gather
 from luthier.model.packed import Segments
 
 NAME = "luthier"
@@ -34,6 +39,10 @@ PARTS = 64, 128  # queries of a row at a time: an eighth of it, between these
 FOREIGN = ("softcap", "s_aux", "position_bias")  # arguments of attention that is not plain softmax
 
 Rows = Float[Tensor, "batch heads time width"]
+
+
+class NotPlain(RuntimeError):
+    """Rows of a batch share a beginning, and a model attends in a way for which they must stand in it whole."""
 
 
 def use(model: PreTrainedModel | PeftModel) -> None:
@@ -66,6 +75,8 @@ def attend(
         and all(named.get(argument) is None for argument in FOREIGN)
     )
     if segments is None or not covered:
+        if segments is not None and segments.shares:
+            raise NotPlain(type(module).__name__)
         if segments is not None and attention_mask is None:  # it was left out, see `_mask`
             attention_mask = segments.mask
         attended: tuple[Tensor, None] = sdpa_attention_forward(
@@ -82,26 +93,43 @@ def _in_buckets(
     query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float, segments: Segments
 ) -> Float[Tensor, "1 tokens heads width"]:
     """Attention of packed states, computed for rows of like length at a time."""
-    layouts = zip(*(_below_each_other(part, segments) for part in (query, key, value)), strict=True)
-    return _end_to_end([_attended(one, two, three, scale, dropout) for one, two, three in layouts], segments)
+    packed = [part[0].transpose(0, 1) for part in (query, key, value)]  # tokens heads width
+    if segments.even:
+        rows, time = len(segments.lengths), segments.lengths[0]
+        query, key, value = (part.view(rows, time, *part.shape[1:]).transpose(1, 2) for part in packed)
+        return _attended(query, key, value, scale, dropout).transpose(1, 2).flatten(0, 1)[None]
+    own = [bucket.own for bucket in segments.buckets]
+    keys = [bucket.keys for bucket in segments.buckets]
+    queries = gather.pad(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
+    others = (gather.pad(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
+    attended = []
+    for parts in zip(queries, *others, strict=True):
+        one, two, three = (rows.transpose(1, 2) for rows in parts)
+        attended.append(_attended(one, two, three, scale, dropout).transpose(1, 2))
+    return gather.pack(attended, own, segments.tokens)[None]
 
 
 def _attended(query: Rows, key: Tensor, value: Tensor, scale: float, dropout: float) -> Rows:
-    """Causal attention over rows of one length, in the way that is fastest for them."""
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] <= LONGEST and not dropout:
+    """Causal attention over rows of one length, in the way that is fastest for them; the queries are those of the last keys."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= LONGEST and not dropout:
         return products(query, key, value, scale)
+    same = query.shape[2] == key.shape[2]
+    mask = None if same else causal_lower_right(query.shape[2], key.shape[2])
     return scaled_dot_product_attention(
-        query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=True
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=same, scale=scale, enable_gqa=True
     )
 
 
 def products(
     query: Rows,
-    key: Float[Tensor, "batch groups time width"],
-    value: Float[Tensor, "batch groups time width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys width"],
     scale: float,
 ) -> Rows:
-    """Causal softmax attention by matrix products; several heads of `query` may share one of `key` and `value`."""
+    """Causal softmax attention by matrix products; several heads of `query` may share one of `key` and `value`.
+
+    Where there are fewer queries than keys, they are those of the last ones.
+    """
     return cast(Tensor, _Attend.apply(query, key, value, scale))  # type: ignore[no-untyped-call]
 
 
@@ -118,9 +146,9 @@ class _Attend(torch.autograd.Function):
         ctx.scale = scale
         keys, values = _stacked(key, key.shape[1]), _stacked(value, key.shape[1])
         output = query.new_empty(_sizes(query, value.shape[3])).transpose(1, 2)
-        for part in _parts(query.shape[2]):
+        for part, seen in _parts(query.shape[2], key.shape[2]):
             weights, _ = _weights(query, keys, part, scale)
-            output[:, :, part] = torch.bmm(weights, values[:, : part.stop]).view(output[:, :, part].shape)
+            output[:, :, part] = torch.bmm(weights, values[:, :seen]).view(output[:, :, part].shape)
         return output
 
     @staticmethod
@@ -129,33 +157,38 @@ class _Attend(torch.autograd.Function):
         keys, values = _stacked(key, key.shape[1]), _stacked(value, key.shape[1])
         grad_query = query.new_empty(_sizes(query, query.shape[3])).transpose(1, 2)
         grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
-        for part in _parts(query.shape[2]):
+        for part, seen in _parts(query.shape[2], key.shape[2]):
             weights, queries = _weights(query, keys, part, ctx.scale)
             grad = _stacked(grad_output[:, :, part], key.shape[1])
-            grad_values[:, : part.stop].baddbmm_(weights.transpose(1, 2), grad)
-            grad_weights = torch.bmm(grad, values[:, : part.stop].transpose(1, 2))
+            grad_values[:, :seen].baddbmm_(weights.transpose(1, 2), grad)
+            grad_weights = torch.bmm(grad, values[:, :seen].transpose(1, 2))
             scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
-            grad_query[:, :, part] = torch.bmm(scores, keys[:, : part.stop]).view(grad_query[:, :, part].shape)
-            grad_keys[:, : part.stop].baddbmm_(scores.transpose(1, 2), queries)
+            grad_query[:, :, part] = torch.bmm(scores, keys[:, :seen]).view(grad_query[:, :, part].shape)
+            grad_keys[:, :seen].baddbmm_(scores.transpose(1, 2), queries)
         return grad_query, grad_keys.view(key.shape), grad_values.view(value.shape), None
 
 
-def _parts(time: int) -> list[slice]:
-    """A row in parts of about equal length: keys after a part's end are not seen by it, and left out."""
+def _parts(time: int, keys: int) -> list[tuple[slice, int]]:
+    """The last `time` places of a row in parts of about equal length, each with how many keys its queries see.
+
+    Keys after a part's end are not seen by it, and left out.
+    """
     least, most = PARTS
-    count = max(1, round(time / min(max(least, time / 8), most)))
+    count = max(1, round(time / min(max(least, keys / 8), most)))
     size = math.ceil(time / count)
-    return [slice(start, min(start + size, time)) for start in range(0, time, size)]
+    ends = [(start, min(start + size, time)) for start in range(0, time, size)]
+    return [(slice(start, end), keys - time + end) for start, end in ends]
 
 
 def _weights(query: Tensor, keys: Tensor, part: slice, scale: float) -> tuple[Tensor, Tensor]:
     """How much each query of a part takes of each key up to its end; and these queries, stacked."""
-    batch, heads, _, _ = query.shape
+    batch, heads, time, _ = query.shape
     together = heads * batch // len(keys)
     queries = _stacked(query[:, :, part], len(keys) // batch)
-    scores = torch.baddbmm(queries.new_empty(()), queries, keys[:, : part.stop].transpose(1, 2), beta=0, alpha=scale)
-    size = part.stop - part.start  # the keys before the part are seen by all of its queries
-    scores.view(len(keys), together, size, part.stop)[..., part.start :] += _causal(size, scores.dtype, scores.device)
+    size, seen = part.stop - part.start, keys.shape[1] - time + part.stop
+    scores = torch.baddbmm(queries.new_empty(()), queries, keys[:, :seen].transpose(1, 2), beta=0, alpha=scale)
+    # the keys before the part are seen by all of its queries
+    scores.view(len(keys), together, size, seen)[..., seen - size :] += _causal(size, scores.dtype, scores.device)
     return torch.softmax(scores, dim=-1), queries
 
 
@@ -175,68 +208,6 @@ def _sizes(rows: Rows, width: int) -> tuple[int, int, int, int]:
     """Of a tensor that has each token's heads side by side, as the layers around attention want them."""
     batch, heads, time, _ = rows.shape
     return batch, time, heads, width
-
-
-def _below_each_other(states: Float[Tensor, "1 heads tokens width"], segments: Segments) -> list[Tensor]:
-    """Packed states as rows below each other, bucket by bucket: whoever looks back only never sees what is padded."""
-    tokens = states[0].transpose(0, 1)  # tokens heads width
-    if segments.even:
-        layouts: Sequence[Tensor] = [tokens.view(len(segments.lengths), segments.longest, *tokens.shape[1:])]
-    else:
-        layouts = _Spread.apply(tokens, segments)  # type: ignore[no-untyped-call]
-    return [layout.transpose(1, 2) for layout in layouts]
-
-
-def _end_to_end(outputs: Sequence[Tensor], segments: Segments) -> Float[Tensor, "1 tokens heads width"]:
-    """The inverse: rows packed again, without what stands behind the shorter ones."""
-    layouts = [rows.transpose(1, 2) for rows in outputs]
-    if segments.even:
-        return layouts[0].flatten(0, 1)[None]
-    return cast(Tensor, _Collect.apply(segments, *layouts))[None]  # type: ignore[no-untyped-call]
-
-
-class _Spread(torch.autograd.Function):
-    """Tokens to their layouts. Each slot has one source at most, so the gradient is a plain selection."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, segments: Segments) -> tuple[Tensor, ...]:
-        ctx.segments = segments
-        return _spread(tokens, segments)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _collect(grads, ctx.segments), None
-
-
-class _Collect(torch.autograd.Function):
-    """Tokens from their layouts; what stands in no slot gets no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, segments: Segments, *layouts: Tensor) -> Tensor:
-        ctx.segments = segments
-        return _collect(layouts, segments)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *_spread(grads[0], ctx.segments)
-
-
-def _spread(tokens: Float[Tensor, "tokens heads width"], segments: Segments) -> tuple[Tensor, ...]:
-    layouts = []
-    for bucket in segments.buckets:
-        rows = tokens.index_select(0, bucket.places)
-        if bucket.slots is not None:
-            rows = rows.new_zeros(bucket.rows * bucket.longest, *rows.shape[1:]).index_copy_(0, bucket.slots, rows)
-        layouts.append(rows.view(bucket.rows, bucket.longest, *rows.shape[1:]))
-    return tuple(layouts)
-
-
-def _collect(layouts: Sequence[Tensor], segments: Segments) -> Float[Tensor, "tokens heads width"]:
-    tokens = layouts[0].new_empty(segments.tokens, *layouts[0].shape[2:])
-    for layout, bucket in zip(layouts, segments.buckets, strict=True):
-        rows = layout.flatten(0, 1)
-        tokens.index_copy_(0, bucket.places, rows if bucket.slots is None else rows.index_select(0, bucket.slots))
-    return tokens
 
 
 @contextlib.contextmanager
@@ -263,6 +234,8 @@ def _mask(*args: Any, **named: Any) -> Tensor | None:
         and named.get("attention_mask") is None
     ):
         return None
+    if segments is not None and segments.shares:
+        raise NotPlain("a mask")
     return sdpa_mask(*args, **named)
 
 

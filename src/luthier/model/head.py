@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from luthier.model import allocator, attention, probes
+from luthier.model import allocator, attention, gather, probes
 from luthier.model.packed import Packed
 from luthier.model.probes import CausalModel, bend, decoder
 
@@ -154,7 +154,7 @@ class _EachLoss(torch.autograd.Function):
 def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
     head = model.get_output_embeddings()
-    wanted = batch.tokens[batch.targets]
+    wanted = batch.wanted
     if not probes.has_plain_head(model):
         return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
@@ -167,7 +167,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
 def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]:
     """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
     head = model.get_output_embeddings()
-    wanted = batch.tokens[batch.targets]
+    wanted = batch.wanted
     if probes.has_plain_head(model):
         each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     else:
@@ -178,16 +178,18 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
 def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
+    places, which = batch.sources.unique(return_inverse=True)  # several tokens may follow one in rows that share it
     if "logits_to_keep" in inspect.signature(probes.whole(model).forward).parameters:
-        named["logits_to_keep"] = batch.targets - 1
+        named["logits_to_keep"] = places
     with attention.over(batch.segments):
         logits: Tensor = model(**named).logits[0]
-    return (logits if len(logits) == len(batch.targets) else logits[batch.targets - 1]).float()
+    kept = logits if len(logits) == len(places) else logits[places]
+    return (gather.take(kept, which) if batch.segments.shares else kept).float()
 
 
 def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
-    return states(model, batch)[batch.targets - 1]
+    return gather.take(states(model, batch), batch.sources)
 
 
 def states(model: CausalModel, batch: Packed) -> Float[Tensor, "tokens width"]:

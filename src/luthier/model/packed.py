@@ -1,19 +1,25 @@
-"""Rows of a batch laid end to end: nothing is padded, and each row attends to itself only.
+"""Rows of a batch packed one after the other: nothing is padded, and each row attends to itself only.
 
-Position ids start anew with each row. From them transformers builds a mask that keeps the rows apart, for every attention
-it knows; `luthier.model.attention` gets the rows' lengths besides and needs no mask. It lays rows of like length below each
-other, so that a long row costs what it costs alone.
+A beginning that several rows share stands in the batch once, in one of them; the others have their own tokens there, each with
+the position that it has in its row. So a batch is a forest, and a row is a path in it.
+
+Position ids tell where a token stands in its row. From them transformers builds a mask that keeps rows apart, for every
+attention it knows, as long as nothing is shared; `luthier.model.attention` gets the rows' paths besides and needs no mask. It
+pads rows of like length to one length, so that a long row costs what it costs alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from luthier.data.beginnings import common
 
 
 class TokenRow(Protocol):
@@ -29,16 +35,41 @@ PADDED = {"cpu": 64**2, "cuda": 1024**2}
 """Pairs of tokens that padding may add to a bucket: about what the calls for one bucket more cost."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The first tokens of a row that stand in another row of its batch."""
+
+    row: int
+    """The row that the last of them is an own token of."""
+    tokens: int
+
+
 @dataclass(frozen=True, eq=False)
-class Bucket:
-    """Rows of like length, which are laid below each other, zeros behind the shorter ones."""
+class Layout:
+    """Tokens of a batch as rows of one length, zeros where a row is shorter."""
 
     rows: int
-    longest: int
+    time: int
     places: Int[Tensor, " tokens"]
-    """Where its tokens lie in the batch."""
+    """Where its tokens stand in the batch."""
     slots: Int[Tensor, " tokens"] | None
-    """Where they lie in the layout, `longest` places a row; None where all rows have one length."""
+    """Where they stand in the layout, `time` slots a row; None where they fill it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Rows that attend together: keys from their beginnings on, queries from position `start` on.
+
+    The query of a shared token is computed along where another row's own tokens start earlier; nobody collects what it gives.
+    """
+
+    rows: int
+    start: int
+    longest: int
+    keys: Layout
+    queries: Layout
+    own: Layout
+    """The slots of `queries` whose tokens are the rows' own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,92 +77,165 @@ class Segments:
     """Where the rows lie in a packed batch."""
 
     lengths: tuple[int, ...]
+    """Of whole rows, shared beginnings included."""
     device: torch.device
+    shared: tuple[Shared | None, ...] = ()
+    """What each row shares with another; empty where nothing is shared."""
+    reach: int = 0
+    """The longest row that is to come, where it is longer than those of this batch: a window must not be shorter."""
 
     @property
     def longest(self) -> int:
-        return max(self.lengths)
+        return max(self.reach, *self.lengths)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The position of each row's first own token."""
+        return tuple(one.tokens if one else 0 for one in self.shared) or (0,) * len(self.lengths)
 
     @property
     def tokens(self) -> int:
-        return sum(self.lengths)
+        """Tokens that are computed."""
+        return sum(self.lengths) - sum(self.starts)
+
+    @property
+    def shares(self) -> bool:
+        return any(self.starts)
 
     @property
     def even(self) -> bool:
-        """Whether all rows have one length, so that the batch is its own layout."""
-        return len(set(self.lengths)) == 1
+        """Whether all rows have one length and share nothing, so that the batch is its own layout."""
+        return len(set(self.lengths)) == 1 and not self.shares
+
+    @cached_property
+    def paths(self) -> list[np.ndarray]:
+        """The places of each row's tokens in the batch."""
+        own = np.split(np.arange(self.tokens), np.cumsum(np.subtract(self.lengths, self.starts))[:-1])
+        if not self.shares:
+            return own
+        paths = list(own)
+        for row in sorted(
+            range(len(own)), key=self.starts.__getitem__
+        ):  # what a row shares stands in one that starts earlier
+            if one := self.shared[row]:
+                paths[row] = np.concatenate([paths[one.row][: one.tokens], own[row]])
+        return paths
 
     @cached_property
     def buckets(self) -> list[Bucket]:
-        """The rows by length, the longest first, as few buckets as padding allows."""
-        starts = np.cumsum([0, *self.lengths])
-        return [
-            self._bucket(rows, starts) for rows in alike(self.lengths, PADDED.get(self.device.type, PADDED["cuda"]))
-        ]
+        """The rows by what they share and by length, as few buckets as padding allows; a row without own tokens is in none."""
+        padded = PADDED.get(self.device.type, PADDED["cuda"])
+        return [self._bucket(rows) for rows in alike(self.lengths, padded, self.starts)]
 
     @cached_property
     def positions(self) -> Int[Tensor, "1 tokens"]:
         """Each token's place in its row, from 0."""
-        return self._spans([0] * len(self.lengths), self.lengths)[None]
+        spans = [np.arange(start, end) for start, end in zip(self.starts, self.lengths, strict=True)]
+        return self._moved(spans)[None]
 
     @cached_property
     def mask(self) -> Bool[Tensor, "1 1 tokens tokens"]:
         """Which tokens each one sees: those before it in its own row. Only for attention that needs one."""
+        assert not self.shares
         row = torch.repeat_interleave(torch.tensor(self.lengths, device=self.device))
         return (row[:, None] == row).tril()[None, None]
 
-    def _bucket(self, rows: Sequence[int], starts: np.ndarray) -> Bucket:
-        lengths = [self.lengths[row] for row in rows]
-        longest = max(lengths)
-        below = [number * longest for number in range(len(rows))]
-        slots = self._spans(below, lengths) if len(set(lengths)) > 1 else None
-        return Bucket(len(rows), longest, self._spans([int(starts[row]) for row in rows], lengths), slots)
+    def _bucket(self, rows: Sequence[int]) -> Bucket:
+        longest = max(self.lengths[row] for row in rows)
+        start = min(self.starts[row] for row in rows)
+        keys = self._layout(rows, [0] * len(rows), 0, longest)
+        queries = self._layout(rows, [start] * len(rows), start, longest) if start else keys
+        starts = [self.starts[row] for row in rows]
+        own = self._layout(rows, starts, start, longest) if max(starts) > start else queries
+        return Bucket(len(rows), start, longest, keys, queries, own)
 
-    def _spans(self, starts: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        rows = [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)]
-        return torch.from_numpy(np.concatenate(rows)).to(self.device)
+    def _layout(self, rows: Sequence[int], starts: Sequence[int], first: int, longest: int) -> Layout:
+        """The tokens of each row from its `start` on, where `first` is the position of a layout's first slot."""
+        time = longest - first
+        places = self._moved([self.paths[row][start:] for row, start in zip(rows, starts, strict=True)])
+        if len(places) == len(rows) * time:
+            return Layout(len(rows), time, places, None)
+        spans = zip(rows, starts, strict=True)
+        slots = [np.arange(start, self.lengths[row]) - first + at * time for at, (row, start) in enumerate(spans)]
+        return Layout(len(rows), time, places, self._moved(slots))
+
+    def _moved(self, spans: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(spans)).to(self.device)
 
 
-def alike(lengths: Sequence[int], padded: int) -> list[list[int]]:
-    """Numbers of rows, the longest first, together as long as padding adds at most so many pairs of tokens."""
+def alike(lengths: Sequence[int], padded: int, starts: Sequence[int] = ()) -> list[list[int]]:
+    """Numbers of rows that attend together as long as padding adds at most so many pairs of tokens.
+
+    Those that share less come first, and the longest of these. A row's pairs are its own tokens times all of its tokens.
+    """
+    starts = starts or [0] * len(lengths)
     groups: list[list[int]] = []
-    longest = added = 0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        more = longest**2 - lengths[row] ** 2
-        if not groups or added + more > padded:
+    start = longest = needed = 0
+    rows = [row for row in range(len(lengths)) if lengths[row] > starts[row]]
+    for row in sorted(rows, key=lambda row: (starts[row], -lengths[row])):
+        pairs = (lengths[row] - starts[row]) * lengths[row]
+        together = max(longest, lengths[row])
+        more = (len(groups[-1]) + 1) * (together - start) * together - needed - pairs if groups else 0
+        if not groups or more > padded:
             groups.append([])
-            longest, added, more = lengths[row], 0, 0
+            start, together, needed = starts[row], lengths[row], 0
         groups[-1].append(row)
-        added += more
+        longest, needed = together, needed + pairs
     return groups
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A batch: its rows' tokens end to end, and which of them are learnt."""
+    """A batch: its rows' tokens, a shared beginning once, and what is to be predicted, row by row.
+
+    A token that is learnt in two rows is predicted twice, so that losses are sums over rows, whatever they share.
+    """
 
     tokens: Int[Tensor, " tokens"]
-    learn: Bool[Tensor, " tokens"]
     segments: Segments
-
-    @cached_property
-    def targets(self) -> Int[Tensor, " learnt"]:
-        """Places of the tokens that a loss is taken on. A row's first token follows nothing, so it is none of them."""
-        return (self.learn & (self.segments.positions[0] > 0)).nonzero()[:, 0]
+    sources: Int[Tensor, " learnt"]
+    """The place of the token that each one is predicted from. A row's first token follows nothing, so it is never predicted."""
+    wanted: Int[Tensor, " learnt"]
+    """The tokens that are predicted."""
+    learnt_by_row: tuple[int, ...]
+    """How many of them each row has."""
 
     @property
     def learnt(self) -> int:
-        return len(self.targets)
-
-    @cached_property
-    def learnt_by_row(self) -> list[int]:
-        """How many of the targets each row has."""
-        targets = self.learn & (self.segments.positions[0] > 0)
-        return [int(row.sum()) for row in targets.split(list(self.segments.lengths))]
+        return len(self.sources)
 
 
-def pack(rows: Sequence[TokenRow], device: torch.device) -> Packed:
-    """The rows in their order, none of them empty."""
-    tokens = torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64)).to(device)
-    learn = torch.from_numpy(np.concatenate([row.learn for row in rows]).astype(bool)).to(device)
-    return Packed(tokens, learn, Segments(tuple(len(row.ids) for row in rows), device))
+def pack(rows: Sequence[TokenRow], device: torch.device, *, share_at_least: int | None = None) -> Packed:
+    """The rows in their order, none of them empty; they share beginnings of so many tokens or more, if any."""
+    shared = beginnings(rows, share_at_least) if share_at_least is not None and len(rows) > 1 else ()
+    segments = Segments(tuple(len(row.ids) for row in rows), device, shared)
+    own = [row.ids[start:] for row, start in zip(rows, segments.starts, strict=True)]
+    learnt = [np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:]) for row in rows]  # positions before the tokens
+    sources = [path[before] for path, before in zip(segments.paths, learnt, strict=True)]
+    wanted = [row.ids[before + 1] for row, before in zip(rows, learnt, strict=True)]
+
+    def moved(parts: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+
+    return Packed(moved(own), segments, moved(sources), moved(wanted), tuple(map(len, learnt)))
+
+
+def beginnings(rows: Sequence[TokenRow], at_least: int) -> tuple[Shared | None, ...]:
+    """What each row shares with the one that stands before it in the order of their tokens; empty where nothing is shared.
+
+    No other row before it has more of its tokens in common, so nothing is computed twice but beginnings that are too short.
+    """
+    texts = [np.asarray(row.ids).astype(">u4").tobytes() for row in rows]
+    order = sorted(range(len(rows)), key=texts.__getitem__)
+    found: list[Shared | None] = [None] * len(rows)
+    for before, row in pairwise(order):
+        tokens, owner = common(rows[before].ids, rows[row].ids), before
+        while (one := found[owner]) and tokens <= one.tokens:
+            owner = one.row
+        found[row] = Shared(owner, tokens) if tokens >= at_least else None
+    return tuple(found) if any(found) else ()
+
+
+def with_reach(batch: Packed, reach: int) -> Packed:
+    """The batch, computed as if a row of so many tokens might come."""
+    return replace(batch, segments=replace(batch.segments, reach=reach))

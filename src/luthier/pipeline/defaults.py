@@ -49,6 +49,8 @@ class Facts:
     context: int
     lengths: Sequence[int]
     """Tokens of each training row."""
+    shared: Sequence[int]
+    """With how many tokens each training row begins like the one before it, where both are of one conversation; else 0."""
     answer_lengths: Sequence[int]
     """Loss tokens of each training row."""
     replies: Sequence[tuple[int, int]] = ()
@@ -344,6 +346,7 @@ def _resolve_training(settings: Settings, facts: Facts) -> None:
             seed=settings.asked.train.seed,
             tokens_per_step=settings["train.tokens_per_step"],
             tokens_per_batch=settings["train.tokens_per_batch"],
+            shared=facts.shared,
         )
     )
     settings.set("train.max_steps", steps, f"{settings['train.epochs']} × {rows:,} rows")

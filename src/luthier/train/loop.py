@@ -100,7 +100,7 @@ def _train(
     attention.use(model)
     recomputation.replace_norms_and_mlps(model, DTYPES[settings.precision or "fp32"])
     peak = memory.Peak(model.device)
-    settings = _tried(model, rows, dev, ends, settings, record)
+    settings, computed_once = _tried(model, rows, dev, ends, settings, record)
     optimizer = MasterOptimizer(model, settings)
     if settings.gradient_checkpointing:
         layers.enable_checkpointing(model)
@@ -110,7 +110,7 @@ def _train(
     rows, dev = (_seen(objective, *one, record, stop) for one in ((rows, "train"), (dev, "dev")))
     lengths = rows.lengths
     assert settings.check_every
-    steps = order.Steps.of(lengths, settings)
+    steps = order.Steps.of(lengths, settings, shared=objectives.shared_beginnings(rows), computed_once=computed_once)
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
     pace = Pace(save=checkpoint.size(optimizer.state()) / SAVED_PER_SECOND)
@@ -160,8 +160,11 @@ def _train(
 
 def _tried(
     model: CausalModel, rows: TokenRows, dev: TokenRows, ends: Collection[int], settings: Train, record: Record
-) -> Train:
-    """The settings after the self-test, which is told: a model that mixes rows gets one row to a batch."""
+) -> tuple[Train, bool]:
+    """The settings after the self-test, which is told: a model that mixes rows gets one row to a batch.
+
+    And whether what rows of a batch share is computed once.
+    """
     longest = max(max(part.lengths, default=0) for part in (rows, dev))
     tried = sanity_check.run(model, rows, ends, longest=longest)
     record("selftest", **asdict(tried))
@@ -169,12 +172,15 @@ def _tried(
         told = "this kind of model makes its scores in a way of its own: those of all learnt tokens of a batch are kept at once"
         record("warning", message=f"{told}, which takes more memory.")
     if tried.apart and tried.together == longest:
-        return settings
+        if not tried.shared:
+            told = "attends in a way of its own, so a beginning that rows share is computed with each of them"
+            record("warning", message=f"this kind of model {told}.")
+        return settings, tried.shared
     told = "mixes rows that share a batch"
     if tried.apart:
         told = f"computes rows otherwise beside one of more than {tried.together:,} tokens, and there are such rows"
     record("warning", message=f"this kind of model {told}, so each row gets a batch of its own.")
-    return settings.model_copy(update={"tokens_per_batch": 1})
+    return settings.model_copy(update={"tokens_per_batch": 1}), False
 
 
 def _seen(objective: Objective, rows: TokenRows, split: str, record: Record, stop: Callable[[], bool]) -> TokenRows:
@@ -267,8 +273,15 @@ def _update(
         "learning_rate": rate,
         "gradient_norm": norm,
         "learnt": sum(part.learnt for part in found),
+        **_computed(found),
         "update_seconds": time.perf_counter() - start,
     }
+
+
+def _computed(found: Sequence[Measured]) -> dict[str, int]:
+    """The tokens that went through the model, where the objective tells them."""
+    each = [part.computed for part in found]
+    return {} if None in each else {"computed": sum(part or 0 for part in each)}
 
 
 def _drawing(seed: int, step: int) -> int:

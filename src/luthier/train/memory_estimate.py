@@ -50,7 +50,10 @@ class Load:
 
     @classmethod
     def of(cls, lengths: Sequence[int], settings: Train) -> "Load":
-        """The worst that can come: the longest rows in one batch, or rows as unlike as they are."""
+        """The worst that can come: the longest rows in one batch, or rows as unlike as they are; none begins like another.
+
+        Rows that begin alike need less, so this is an upper bound.
+        """
         budget = settings.tokens_per_batch or 1
         ordered = sorted(lengths, reverse=True)
         stride = math.ceil(sum(ordered) / budget)  # as many rows as fill a batch on average

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from torch import Tensor
 from luthier import extensions
 from luthier.data.prepared import Row
 from luthier.errors import UserError
+from luthier.model import sharing
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
-from luthier.model.packed import TokenRow, pack
+from luthier.model.packed import TokenRow
 from luthier.recipe import Train
 from luthier.runs.durable import write_atomic
 from luthier.train import order
@@ -49,6 +50,22 @@ class Measured:
     count: int
     learnt: int
     figures: Mapping[str, Tensor] = field(default_factory=dict)
+    computed: int | None = None
+    """Tokens that went through the model: fewer than its rows have where these share beginnings. None: not told."""
+
+
+@runtime_checkable
+class ConversationRows(Protocol):
+    """Rows of which several may be of one conversation, one for each of its answers."""
+
+    @property
+    def shared_beginnings(self) -> Sequence[int]:
+        """With how many tokens each row begins like the one before it, where both are of one conversation; else 0."""
+
+
+def shared_beginnings(rows: TokenRows) -> Sequence[int]:
+    """The same of any rows: where nothing is known of conversations, each row is one."""
+    return rows.shared_beginnings if isinstance(rows, ConversationRows) else [0] * len(rows)
 
 
 class Advance(Protocol):
@@ -90,8 +107,8 @@ class Answers:
         return rows
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
-        batch = pack([rows[number] for number in numbers], model.device)
-        return Measured(summed_loss(model, batch), batch.learnt, batch.learnt)
+        batch = sharing.batch(model, [rows[number] for number in numbers])
+        return Measured(summed_loss(model, batch), batch.learnt, batch.learnt, computed=len(batch.tokens))
 
 
 class Texts(Answers):
@@ -110,6 +127,10 @@ class _Whole:
     @property
     def lengths(self) -> list[int]:
         return self.rows.lengths
+
+    @property
+    def shared_beginnings(self) -> Sequence[int]:
+        return shared_beginnings(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -187,7 +208,7 @@ class Preferences:
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
         assert isinstance(rows, Pairs)
-        likelihoods, learnt = self._of(model, rows, numbers)
+        likelihoods, learnt, computed = self._of(model, rows, numbers)
         rewards = self.beta * (likelihoods - rows.reference[list(numbers)].to(model.device))  # pairs 2
         margins = rewards[:, 0] - rewards[:, 1]
         figures = {
@@ -196,7 +217,8 @@ class Preferences:
             "chosen_reward": rewards[:, 0].sum(),
         }
         total = -torch.nn.functional.logsigmoid(margins).sum()
-        return Measured(total, len(numbers), learnt, {name: figure.detach() for name, figure in figures.items()})
+        figures = {name: figure.detach() for name, figure in figures.items()}
+        return Measured(total, len(numbers), learnt, figures, computed)
 
     @torch.inference_mode()
     def _complete(self, pairs: Pairs, path: Path, advance: Advance) -> None:
@@ -218,13 +240,19 @@ class Preferences:
         _keep(path, pairs.reference)
         self.model.train(was_training)
 
-    def _of(self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]) -> tuple[Float[Tensor, "pairs 2"], int]:
-        """log p of these pairs' answers, and how many tokens they have; with a budget of 1, no two rows share a batch."""
+    def _of(
+        self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]
+    ) -> tuple[Float[Tensor, "pairs 2"], int, int]:
+        """log p of these pairs' answers, how many tokens they have, and how many were computed.
+
+        The rows of a pair share their prompt. With a budget of 1, no two rows share a batch.
+        """
         rows = [row for number in numbers for row in pairs.pair(number)]
         size = 1 if self.tokens_per_batch == 1 else len(rows)
-        batches = [pack(rows[start : start + size], model.device) for start in range(0, len(rows), size)]
+        batches = [sharing.batch(model, rows[start : start + size]) for start in range(0, len(rows), size)]
         likelihoods = torch.cat([row_likelihoods(model, batch) for batch in batches])
-        return likelihoods.view(-1, 2), sum(batch.learnt for batch in batches)
+        computed = sum(len(batch.tokens) for batch in batches)
+        return likelihoods.view(-1, 2), sum(batch.learnt for batch in batches), computed
 
 
 def _kept(path: Path, count: int) -> Float[Tensor, "pairs 2"]:

@@ -2,6 +2,9 @@
 
 Rows are shuffled and cut into steps of a number of tokens. Inside a step, rows of like length share a batch. How a step is
 cut into batches that fit into memory does not change which rows are in it.
+
+Rows of one conversation, one for each of its answers, stay together: in one step, and in one batch, as far as they fit. A step
+counts tokens of whole rows. A batch counts what it computes: of a row's shared beginning a part only.
 """
 
 from bisect import bisect_right
@@ -13,9 +16,13 @@ import numpy as np
 
 from luthier.recipe import Train
 
-VERSION = "2"  # recorded in checkpoints: another order cannot continue a run exactly
+VERSION = "3"  # recorded in checkpoints: another order cannot continue a run exactly
 
 Batch = tuple[int, ...]  # rows of one forward pass
+
+READ_AGAIN = 4
+"""A shared token counts as one in so many: its keys and values stand in memory once more for each row that shares it. They are
+two of the twelve numbers and more that a layer keeps of a computed token, per number of its width, or fewer."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +35,93 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Rows in pieces that stay together, in their order: a conversation's, or as many of them as fit into a budget."""
+
+    firsts: np.ndarray
+    """The first row of each piece."""
+    tokens: np.ndarray
+    """Of each piece."""
+    longest: np.ndarray
+    """Tokens of the longest row of each piece."""
+    count: int
+    """Rows of all pieces."""
+
+    @classmethod
+    def cut(cls, lengths: np.ndarray, shared: np.ndarray, budget: int, *, read_again: int | None) -> "Pieces":
+        """Pieces of at most `budget` tokens, unless a single row has more.
+
+        `shared` tells with how many tokens a row begins like the one before it, where both are of one conversation. They count
+        as one in `read_again` where they are in the piece already; None: wholly.
+        """
+        costs = lengths if read_again is None else lengths - shared + -(-shared // read_again)
+        firsts, tokens = np.flatnonzero(shared == 0), costs.copy()
+        ends = np.append(firsts[1:], len(lengths))
+        if len(firsts) < len(lengths):
+            further = [
+                first + end
+                for first, end in zip(firsts.tolist(), ends.tolist(), strict=True)
+                if end - first > 1
+                for end in _conversation(lengths[first:end], costs[first:end], budget)
+            ]
+            firsts = np.sort(np.concatenate([firsts, np.asarray(further, dtype=np.int64)]))
+            tokens[firsts] = lengths[firsts]
+        if not len(firsts):
+            return cls(firsts, firsts, firsts, 0)
+        return cls(firsts, np.add.reduceat(tokens, firsts), np.maximum.reduceat(lengths, firsts), len(lengths))
+
+    def rows(self, pieces: np.ndarray) -> np.ndarray:
+        """The rows of these pieces, in their order."""
+        counts = np.diff(np.append(self.firsts, self.count))[pieces]
+        starts = np.cumsum(counts) - counts
+        return np.repeat(self.firsts[pieces] - starts, counts) + np.arange(counts.sum())
+
+    def holding(self, rows: np.ndarray) -> np.ndarray:
+        """The pieces that these rows are in."""
+        return np.unique(np.searchsorted(self.firsts, rows, side="right") - 1)
+
+    def batches(self, chosen: np.ndarray, budget: int) -> tuple[Batch, ...]:
+        """Batches of these pieces, those of like length together."""
+        ordered = chosen[np.lexsort((chosen, self.longest[chosen]))]
+        ends = _ends(self.tokens[ordered], budget)
+        return tuple(tuple(self.rows(batch).tolist()) for batch in np.split(ordered, ends[:-1]))
+
+
+def _conversation(lengths: np.ndarray, costs: np.ndarray, budget: int) -> list[int]:
+    """Where a conversation's rows are cut: the first row of each further piece, which shares nothing."""
+    found, used = [], int(lengths[0])
+    for row in range(1, len(lengths)):
+        used += int(costs[row])
+        if used > budget:
+            found.append(row)
+            used = int(lengths[row])
+    return found
+
+
+@dataclass(frozen=True)
 class Epoch:
-    """One pass over all rows: their shuffled order, and where in it each step ends."""
+    """One pass over all rows: their pieces in shuffled order, and where in it each step ends."""
 
     number: int
-    rows: np.ndarray
+    pieces: np.ndarray
     ends: np.ndarray
 
     @classmethod
-    def shuffled(cls, lengths: np.ndarray, *, number: int, seed: int, tokens_per_step: int) -> "Epoch":
+    def shuffled(cls, together: Pieces, *, number: int, seed: int, tokens_per_step: int) -> "Epoch":
         """The pass of this number. No step exceeds its tokens, unless a single row does."""
-        rows = np.random.Generator(np.random.Philox(key=[seed, number])).permutation(len(lengths))
-        return cls(number, rows, _ends(lengths[rows], tokens_per_step))
+        pieces = np.random.Generator(np.random.Philox(key=[seed, number])).permutation(len(together.firsts))
+        return cls(number, pieces, _ends(together.tokens[pieces], tokens_per_step))
 
-    def step(self, index: int, lengths: np.ndarray, tokens_per_batch: int) -> Step:
-        """The batches of its step `index` (from 0); rows of like length share one."""
-        rows = self.rows[self.ends[index - 1] if index else 0 : self.ends[index]]
-        rows = rows[np.lexsort((rows, lengths[rows]))]
-        ends = _ends(lengths[rows], tokens_per_batch)
-        batches = tuple(tuple(batch.tolist()) for batch in np.split(rows, ends[:-1]))
-        return Step(self.number + (index + 1) / len(self.ends), batches)
+    def step(self, index: int) -> np.ndarray:
+        """The pieces of its step `index` (from 0)."""
+        return self.pieces[self.ends[index - 1] if index else 0 : self.ends[index]]
 
 
 class Steps(Sequence[Step]):
     """The whole training, step by step, each worked out when it is asked for.
+
+    `shared` tells with how many tokens each row begins like the one before it, where both are of one conversation; else 0. With
+    `computed_once` the model computes such a beginning once for all rows of a batch.
 
     `max_steps` wins over `epochs`, repeating the data as often as it takes. In an epoch each row comes exactly once;
     no batch and no step exceeds its tokens, unless a single row does.
@@ -69,8 +139,15 @@ class Steps(Sequence[Step]):
         seed: int,
         tokens_per_step: int,
         tokens_per_batch: int,
+        shared: Sequence[int] = (),
+        computed_once: bool = True,
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
+        inside = np.asarray(shared if len(shared) else np.zeros(len(lengths)), dtype=np.int64)
+        self._of_steps = Pieces.cut(self._lengths, inside, tokens_per_step, read_again=None)
+        inside[self._of_steps.firsts] = 0  # a batch does not reach beyond its step
+        read_again = READ_AGAIN if computed_once else None
+        self._of_batches = Pieces.cut(self._lengths, inside, tokens_per_batch, read_again=read_again)
         self._seed, self._tokens_per_step, self._tokens_per_batch = seed, tokens_per_step, tokens_per_batch
         self._firsts = [0]  # the number of each epoch's first step, as far as known
         self._epoch = self._shuffled(0)
@@ -79,7 +156,9 @@ class Steps(Sequence[Step]):
         self._steps = max_steps or self._firsts[epochs]
 
     @classmethod
-    def of(cls, lengths: Sequence[int], settings: Train) -> "Steps":
+    def of(
+        cls, lengths: Sequence[int], settings: Train, *, shared: Sequence[int] = (), computed_once: bool = True
+    ) -> "Steps":
         """The steps of a training with these settings, every one of which is set."""
         assert settings.tokens_per_step and settings.tokens_per_batch and settings.epochs
         return cls(
@@ -89,6 +168,8 @@ class Steps(Sequence[Step]):
             seed=settings.seed,
             tokens_per_step=settings.tokens_per_step,
             tokens_per_batch=settings.tokens_per_batch,
+            shared=shared,
+            computed_once=computed_once,
         )
 
     @property
@@ -114,7 +195,10 @@ class Steps(Sequence[Step]):
         epoch = bisect_right(self._firsts, number) - 1
         if self._epoch.number != epoch:
             self._epoch = self._shuffled(epoch)
-        return self._epoch.step(number - self._firsts[epoch], self._lengths, self._tokens_per_batch)
+        index = number - self._firsts[epoch]
+        rows = self._of_steps.rows(self._epoch.step(index))
+        batches = self._of_batches.batches(self._of_batches.holding(rows), self._tokens_per_batch)
+        return Step(self._epoch.number + (index + 1) / len(self._epoch.ends), batches)
 
     def _learn_next(self) -> None:
         """Work out how many steps one more epoch has."""
@@ -124,7 +208,7 @@ class Steps(Sequence[Step]):
         self._firsts.append(self._firsts[-1] + len(self._epoch.ends))
 
     def _shuffled(self, number: int) -> Epoch:
-        return Epoch.shuffled(self._lengths, number=number, seed=self._seed, tokens_per_step=self._tokens_per_step)
+        return Epoch.shuffled(self._of_steps, number=number, seed=self._seed, tokens_per_step=self._tokens_per_step)
 
 
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:

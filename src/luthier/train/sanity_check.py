@@ -1,8 +1,9 @@
 """What a run tries on its own first rows before the first step: does the loss count what the rows say, and nothing else?
 
-Three questions. Is exactly what is flagged learnt, by the model's own scores? Does each answer end with a token that ends
+Four questions. Is exactly what is flagged learnt, by the model's own scores? Does each answer end with a token that ends
 answers, so that the model learns to stop? Do rows that are packed into one batch leave each other alone? Attention keeps
-rows apart by their position ids; layers that carry a state from token to token, or count distances themselves, may not.
+rows apart by their position ids; layers that carry a state from token to token, or count distances themselves, may not. And
+are rows that share a beginning, which is then computed once, what they are alone?
 """
 
 import math
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from luthier.errors import UserError
-from luthier.model import probes
+from luthier.model import probes, sharing
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.train.objectives import TokenRows
@@ -42,6 +43,8 @@ class Found:
     """Whether the rows end with a token that ends answers; False where nothing says which tokens do."""
     apart: bool
     """Whether rows that are packed together have the losses that they have alone."""
+    shared: bool
+    """Whether a beginning that rows share can be computed once for all of them."""
     together: int
     """The longest row that leaves others in its batch as they are: the longest there is, but for few models."""
     plain_head: bool
@@ -79,9 +82,10 @@ def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = (), *, long
     model.eval()
     apart = _scored(model, pieces)
     together = probes.longest_in_company(model, max(longest, max(rows.lengths)))
+    shared = apart and sharing.takes_shared(model, max(longest, max(rows.lengths)))
     plain_head = probes.has_plain_head(model)
     model.train(was_training)
-    return Found(len(numbers), learnt, bool(ends), apart, together, plain_head, time.perf_counter() - start)
+    return Found(len(numbers), learnt, bool(ends), apart, shared, together, plain_head, time.perf_counter() - start)
 
 
 def not_finite(names: Sequence[str]) -> str:
@@ -100,10 +104,15 @@ def _counted(row: TokenRow, place: str, device: torch.device) -> int:
         raise UserError("nothing is learnt of this row: no token behind the first is marked. Take it out.", where=place)
     fewer = np.array(row.learn)
     fewer[flagged[-1]] = False
-    found = pack([row], device).targets.tolist()
-    if found != flagged or pack([Piece(row.ids, fewer, place)], device).targets.tolist() != flagged[:-1]:
+    found = _places(row, device)
+    if found != flagged or _places(Piece(row.ids, fewer, place), device) != flagged[:-1]:
         raise UserError(f"{len(flagged)} tokens of this row are marked as learnt, but {len(found)} count.", where=place)
     return len(flagged)
+
+
+def _places(row: TokenRow, device: torch.device) -> list[int]:
+    """The places of the tokens that a loss is taken on."""
+    return (pack([row], device).sources + 1).tolist()
 
 
 def _piece(row: TokenRow, place: str) -> Piece:

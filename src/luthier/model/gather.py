@@ -1,0 +1,111 @@
+"""Tokens of a packed batch as padded rows and back, and the gradients of what several rows took, added up.
+
+Sums are taken in fp32 and in one order, whatever the number of threads, so that a step gives the same bits whenever it is made.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from luthier.model.packed import Layout
+
+
+def pad(
+    tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout], *, graded: Sequence[Layout] | None
+) -> Sequence[Tensor]:
+    """The rows of each layout: rows time heads width.
+
+    Slots of `graded`, one for each token, bring gradients back; None: all do, and they are summed.
+    """
+    return cast(Sequence[Tensor], _Pad.apply(tokens, layouts, graded))  # type: ignore[no-untyped-call]
+
+
+def pack(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
+    """The inverse: each of `count` tokens from its one slot."""
+    return cast(Tensor, _Pack.apply(layouts, count, *padded))  # type: ignore[no-untyped-call]
+
+
+def take(tokens: Float[Tensor, "tokens width"], places: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
+    """Some tokens, any of them as often as asked for."""
+    return cast(Tensor, _Take.apply(tokens, places))  # type: ignore[no-untyped-call]
+
+
+class _Pad(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, layouts: Sequence[Layout], graded: Sequence[Layout] | None
+    ) -> tuple[Tensor, ...]:
+        ctx.layouts, ctx.graded, ctx.count = layouts, graded, len(tokens)
+        return _padded(tokens, layouts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.graded is not None:
+            return _packed(grads, ctx.graded, ctx.count), None, None
+        taken = zip(grads, ctx.layouts, strict=True)
+        return _summed(((_filled(grad, one), one.places) for grad, one in taken), ctx.count), None, None
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, layouts: Sequence[Layout], count: int, *padded: Tensor) -> Tensor:
+        ctx.layouts = layouts
+        return _packed(padded, layouts, count)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *_padded(grads[0], ctx.layouts)
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(tokens)
+        return tokens.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return _summed([(grads[0], places)], ctx.count), None
+
+
+def _padded(tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout]) -> tuple[Tensor, ...]:
+    padded = []
+    for layout in layouts:
+        rows = tokens.index_select(0, layout.places)
+        if layout.slots is not None:
+            rows = rows.new_zeros(layout.rows * layout.time, *rows.shape[1:]).index_copy_(0, layout.slots, rows)
+        padded.append(rows.view(layout.rows, layout.time, *rows.shape[1:]))
+    return tuple(padded)
+
+
+def _packed(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
+    tokens = padded[0].new_empty(count, *padded[0].shape[2:])
+    for rows, layout in zip(padded, layouts, strict=True):
+        tokens.index_copy_(0, layout.places, _filled(rows, layout))
+    return tokens
+
+
+def _filled(padded: Float[Tensor, "rows time heads width"], layout: Layout) -> Float[Tensor, "tokens heads width"]:
+    """The slots of a layout that hold a token."""
+    rows = padded.flatten(0, 1)
+    return rows if layout.slots is None else rows.index_select(0, layout.slots)
+
+
+def _summed(parts: Iterable[tuple[Tensor, Int[Tensor, " taken"]]], count: int) -> Tensor:
+    """For each of `count` tokens the sum of the values that stand beside its place."""
+    total: Tensor | None = None
+    for values, places in parts:
+        if total is None:
+            wide = torch.promote_types(values.dtype, torch.float32)
+            total, given = torch.zeros(count, *values.shape[1:], dtype=wide, device=values.device), values.dtype
+        if values.device.type == "cpu":
+            total.index_add_(0, places, values.to(total.dtype))
+        else:  # sorts the places first, while index_add_ would add in any order there
+            total.index_put_((places,), values.to(total.dtype), accumulate=True)
+    assert total is not None
+    return total.to(given)

@@ -1,0 +1,73 @@
+"""Batches in which a beginning that rows share is computed once, for models that compute it so: tried, not trusted.
+
+A model whose attention is not plain (a window shorter than a row, scores that are bent, a state from token to token) gets its
+rows whole.
+"""
+
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from luthier.data.beginnings import SHARED_AT_LEAST
+from luthier.model import attention, probes
+from luthier.model.head import CausalModel, row_likelihoods
+from luthier.model.packed import Packed, TokenRow, pack, with_reach
+
+NATS_APART = 1e-3  # by how much a row's fp32 sum may differ and still say the same
+
+_tried: "weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]]" = weakref.WeakKeyDictionary()
+
+
+class _Row:
+    def __init__(self, *ids: int) -> None:
+        self.ids = np.array(ids)
+        self.learn = np.ones(len(ids), dtype=bool)
+
+
+TRIED = (
+    _Row(3, 4, 5, 6, 7, 8, 9, 10, 11),
+    _Row(12, 11, 10, 9),
+    _Row(3, 4, 5, 6, 7, 8, 13, 14),
+    _Row(3, 4, 5, 6, 7, 8, 13, 9, 4, 15, 5),
+    _Row(3, 4, 5, 6),
+    _Row(3, 4, 15, 11, 5),
+    _Row(3, 4, 15, 11, 5),
+)
+"""Beginnings on three levels, a row that is the beginning of others, one that is there twice, and one that shares nothing."""
+
+
+def batch(model: CausalModel, rows: Sequence[TokenRow]) -> Packed:
+    """These rows on the model's device; what they share is in there once, if the model takes that."""
+    longest = max(len(row.ids) for row in rows)
+    least = SHARED_AT_LEAST if len(rows) > 1 and takes_shared(model, longest) else None
+    return pack(rows, model.device, share_at_least=least)
+
+
+def takes_shared(model: CausalModel, longest: int) -> bool:
+    """Whether rows of at most so many tokens are computed alike, whether they share their beginnings or stand alone."""
+    inner = probes.whole(model)
+    if model.config._attn_implementation != attention.NAME:
+        return False
+    known, takes = _tried.get(inner, (0, True))
+    if takes and longest > known:
+        takes = _alike(model, longest)
+    _tried[inner] = (max(known, longest), takes)
+    return takes
+
+
+@torch.no_grad()
+def _alike(model: CausalModel, longest: int) -> bool:
+    was_training = model.training
+    model.eval()
+    try:
+        shared = row_likelihoods(model, with_reach(pack(TRIED, model.device, share_at_least=1), longest))
+        alone = torch.cat([row_likelihoods(model, pack([row], model.device)) for row in TRIED])
+    except probes.FAILURES:  # such as `attention.NotPlain`
+        return False
+    finally:
+        model.train(was_training)
+    allowed = NATS_APART if model.dtype in probes.ROUNDING else probes.COARSE * alone.abs().max()
+    return bool((shared - alone).abs().max() <= allowed)
