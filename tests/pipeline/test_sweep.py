@@ -17,7 +17,7 @@ from luthier.model import machine
 from luthier.pipeline import preparation, sweep
 from luthier.pipeline.sweep.results import in_words
 from luthier.recipe import Recipe
-from luthier.report.wording import POINTS
+from luthier.report.score_units import POINTS
 from luthier.runs import Run, alone
 
 

@@ -1,4 +1,4 @@
-"""Forecasts are held against the facts."""
+"""Estimates are held against the facts."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ EVENTS = [
 ]
 
 
-def told(folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def estimates(folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     with (folder / "events.jsonl").open("a") as file:
         file.writelines(json.dumps({"time": "", **event}) + "\n" for event in events)
     report.write(folder)
@@ -29,26 +29,26 @@ def told(folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_training_that_ended_half_way_is_compared_with_half_the_forecast(make_run: Callable[..., Path]) -> None:
-    """Half of 80 s were foretold; 10 + 10 s of steps (the repeated one once), 20 s of looks and 10 s of saving came."""
+    """Half of 80 s were estimated; 10 + 10 s of steps (the repeated one once), 20 s of dev checks and 10 s of saving came."""
     folder = make_run(steps=2, stop_at_step=1)
     (folder / "events.jsonl").write_text("")
-    memory, time = told(folder, EVENTS)
+    memory, time = estimates(folder, EVENTS)
     assert (memory["foretold"], memory["measured"], round(memory["off"], 3)) == (3.3e9, 3e9, 0.1)
     assert (time["foretold"], time["measured"], round(time["off"], 3)) == (40.0, 50.0, -0.2)
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     assert "3.30 GB" in page and "\N{MINUS SIGN}20 %" in page
-    assert "- time: 40 s foretold (by the first three steps), 50 s measured, \N{MINUS SIGN}20 %" in text
+    assert "- time: 40 s estimated (from the first three steps), 50 s measured, \N{MINUS SIGN}20 %" in text
 
 
 def test_a_training_without_any_measured_time_is_not_compared(make_run: Callable[..., Path]) -> None:
     folder = make_run(steps=2, stop_at_step=1)
     (folder / "events.jsonl").write_text("")
     quick = [{name: value for name, value in event.items() if "second" not in name} for event in EVENTS]
-    (memory,) = told(folder, [*quick[:-1], quick[-1] | {"peak_bytes": 3_300_000_001}])
+    (memory,) = estimates(folder, [*quick[:-1], quick[-1] | {"peak_bytes": 3_300_000_001}])
     assert memory["what"] == "memory"
     assert "3.30 GB measured, 0 %" in (folder / "report.md").read_text()
 
 
 def test_nothing_is_compared_before_the_end_or_without_a_forecast(make_run: Callable[..., Path]) -> None:
-    assert told(make_run("unfinished", stop_at_step=30), EVENTS[:-1]) == []
-    assert told(make_run("older"), []) == []
+    assert estimates(make_run("unfinished", stop_at_step=30), EVENTS[:-1]) == []
+    assert estimates(make_run("older"), []) == []

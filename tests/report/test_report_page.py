@@ -79,7 +79,7 @@ def test_characters_that_act_without_being_seen_are_shown_by_their_number() -> N
 def test_losses_are_shown_before_gains_and_ten_of_each(make_run: MakeRun) -> None:
     html = report.write(make_run()).read_text(encoding="utf-8")
     worse, better = html.index('id="worse"'), html.index('id="better"')
-    assert worse < better < html.index('id="doubts"')
+    assert worse < better < html.index('id="caveats"')
     assert html.count('<div class="question">', worse, better) == html.count('<div class="question">', better) == 10
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").touch()
     text = page(tmp_path).text
     assert "It had only begun." in text and "The data has not been read" not in text
-    assert "The data ledger: the data has not been read." in text
+    assert "The data report: the data has not been read." in text
 
 
 def test_documents_have_a_page_without_examples(make_run: MakeRun) -> None:

@@ -1,4 +1,11 @@
-"""A run as one page of evidence: `write(folder)` makes report.html, report.md and report.json."""
+"""A run as one page: `write(folder)` makes report.html, report.md and report.json.
+
+run_contents.py, evaluation_details.py, training_events.py   the run folder → typed values
+text.py, arms_table.py, training_text.py, caveats.py         values → sentences and tables
+charts.py                                                    values → drawings
+page.py                                                      all of it → the three files
+sweep.py, sweep_chart.py                                     a sweep's folder → its page and chart
+"""
 
 from luthier.report.page import write
 

@@ -1,8 +1,8 @@
 """The report's drawings as inline SVG: pure functions from numbers to markup, coloured by the page's style sheet.
 
-Horizontal places are percentages of the width and curves live in a nested, stretched `<svg>`. So a drawing fills a
-phone and a sheet of paper alike while its letters and strokes keep their size, without a script. Each drawing carries a
-title and a description for those who cannot see it; nothing is told by colour alone.
+Horizontal positions are percentages of the width, and curves are in a nested, stretched `<svg>`. So a drawing fills a
+phone and a sheet of paper alike while letters and strokes keep their size, without a script. Each drawing has a title and
+a description for readers who cannot see it; nothing is shown by colour alone.
 """
 
 import math
@@ -19,7 +19,8 @@ ArmKind = Literal["prompt", "chosen", "tuned"]
 MOST_POINTS = 600
 """Points of a curve that a page can show; more are thinned, extremes kept."""
 
-FINEST = 1e-4  # between two ticks, since they are written with four digits at most
+FINEST = 1e-4
+"""Smallest distance of two ticks, since they are written with four digits at most."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Scale:
         """The tightest round range that holds all values, with about `ticks` divisions that four digits tell apart."""
         low, high = min(values), max(values)
         if high - low < ticks * FINEST:
-            reach = max(0.1 * abs(low), ticks * FINEST) if low or high else 0.5
-            low, high = low - reach, high + reach
+            half_range = max(0.1 * abs(low), ticks * FINEST) if low or high else 0.5
+            low, high = low - half_range, high + half_range
         step = _round_step((high - low) / ticks)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         marks = tuple(round(number * step, 12) for number in range(first, last + 1))
@@ -50,7 +51,7 @@ class Scale:
 
     @property
     def digits(self) -> int:
-        """Decimals that tell every tick exactly, at most 4."""
+        """Decimals that write every tick exactly, at most 4."""
         return next(digits for digits in range(5) if digits == 4 or all(round(t, digits) == t for t in self.ticks))
 
     def at(self, value: float) -> float:
@@ -64,8 +65,8 @@ def smooth(points: Sequence[Point], window: int) -> list[Point]:
     half = window // 2
     result = []
     for number, (x, _) in enumerate(points):
-        reach = min(half, number, len(points) - 1 - number)
-        result.append((x, (sums[number + reach + 1] - sums[number - reach]) / (2 * reach + 1)))
+        beside = min(half, number, len(points) - 1 - number)
+        result.append((x, (sums[number + beside + 1] - sums[number - beside]) / (2 * beside + 1)))
     return result
 
 
@@ -106,13 +107,14 @@ def loss_curves(train: Sequence[Point], dev: Sequence[Point], *, best_step: int 
         )
         if kept:
             parts.append(_callout(x.at(step), height * (1 - y.at(loss) / 100), f"best {loss:.3f}"))
-    told = (
-        [f"Training loss from {train[0][1]:.3f} to {soft[-1][1]:.3f} (smoothed) over {len(train)} steps."]
-        if train
-        else []
-    )
-    told += [f"Dev loss: {', '.join(f'{loss:.3f} at step {step:,.0f}' for step, loss in dev[-12:])}."] if dev else []
-    return _drawing("loss", "Loss while training", " ".join(told), height, parts)
+    sentences = []
+    if train:
+        sentences.append(
+            f"Training loss from {train[0][1]:.3f} to {soft[-1][1]:.3f} (smoothed) over {len(train)} steps."
+        )
+    if dev:
+        sentences.append(f"Dev loss: {', '.join(f'{loss:.3f} at step {step:,.0f}' for step, loss in dev[-12:])}.")
+    return _drawing("loss", "Loss while training", " ".join(sentences), height, parts)
 
 
 def forest_scale(arms: Sequence[tuple[float, tuple[float, float] | None]]) -> Scale:
@@ -166,8 +168,8 @@ def difference(
     Right of zero the fine-tuned model is better. `words` name low end, difference and high end.
     """
     low, high = interval
-    reach = max(abs(low), abs(high), 1.6 * (margin or 0.0)) * 1.18 or 1.0
-    scale = Scale(-reach, reach, (0.0,))
+    half_range = max(abs(low), abs(high), 1.6 * (margin or 0.0)) * 1.18 or 1.0
+    scale = Scale(-half_range, half_range, (0.0,))
     parts = []
     if margin is not None:
         left, right = scale.at(-margin), scale.at(margin)
@@ -216,8 +218,8 @@ def shares(name: str, title: str, parts: Sequence[Share]) -> Markup:
         'patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
         '<line class="hatch" y2="6" x1="1" x2="1"/></pattern></defs>'
     )
-    told = ", ".join(f"{part.label} {part.size:,}" for part in parts)
-    return _drawing(name, title, told, 22, [hatch, *drawn])
+    description = ", ".join(f"{part.label} {part.size:,}" for part in parts)
+    return _drawing(name, title, description, 22, [hatch, *drawn])
 
 
 def _round_step(step: float) -> float:
@@ -252,14 +254,14 @@ def _callout(percent: float, y: float, text: str) -> str:
 
 
 def _at(percent: float, y: str, content: str) -> str:
-    """Content whose origin is a place given in per cent: a nested SVG can be put there, a path cannot."""
+    """Content whose origin lies at a percentage of the width: a nested SVG can be put there, a path cannot."""
     return f'<svg x="{percent:.2f}%" y="{y}" overflow="visible">{content}</svg>'
 
 
 def _horizontal(scale: Scale, tick: float, height: int) -> str:
-    place = height * (1 - scale.at(tick) / 100)
-    label = _words("-8", place + 4, f"{tick:.{scale.digits}f}", anchor="end")
-    return f'<line class="grid" x1="0" x2="100%" y1="{place:.1f}" y2="{place:.1f}"/>{label}'
+    y = height * (1 - scale.at(tick) / 100)
+    label = _words("-8", y + 4, f"{tick:.{scale.digits}f}", anchor="end")
+    return f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>{label}'
 
 
 def _below(percent: float, text: str, height: int) -> str:
@@ -275,5 +277,5 @@ def _words(x: str, y: float, text: str, style: str = "", *, anchor: str) -> str:
 
 
 def _anchor(percent: float) -> str:
-    """How a label at this place must stand so that it stays inside."""
+    """The anchor with which a label at this percentage stays inside the drawing."""
     return "start" if percent < 8 else "end" if percent > 92 else "middle"

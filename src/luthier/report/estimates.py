@@ -1,67 +1,82 @@
-"""What was foretold of a training beside what it took: a forecast that is never held against the facts is worth nothing."""
+"""The memory and time that a training was estimated to take, beside what it took."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from luthier.report import fields
-from luthier.report.fields import Fields
+from luthier.report import json_fields
+from luthier.report.json_fields import JsonObject
 
 PARTS = {"step": "updating", "dev": "looking", "checkpoint": "saving"}
-"""Kinds of events that took time, and what the forecast calls it."""
+"""Kinds of events that took time → their field in the event "forecast"."""
 
 
 @dataclass(frozen=True)
-class Foresight:
-    """A quantity in bytes or seconds, foretold and measured."""
+class Estimate:
+    """A quantity in bytes or seconds, estimated and measured."""
 
     what: str
-    told_by: str
+    basis: str
+    """What the estimate was made from, and when."""
     unit: str
-    foretold: float
+    estimated: float
     measured: float
 
     @property
     def off(self) -> float:
-        """How far it was off, as a share of what was measured: 0.1 is 10 % too much."""
-        return self.foretold / self.measured - 1
+        """How far the estimate was off, as a share of what was measured: 0.1 is 10 % too high."""
+        return self.estimated / self.measured - 1
+
+    def to_json(self) -> dict[str, str | float]:
+        """As report.json holds it under "foretold"."""
+        return {
+            "what": self.what,
+            "told_by": self.basis,
+            "unit": self.unit,
+            "foretold": self.estimated,
+            "measured": self.measured,
+            "off": self.off,
+        }
 
 
-def read(events: Sequence[Fields]) -> tuple[Foresight, ...]:
-    """Memory and time of a training that has ended."""
+def read(events: Sequence[JsonObject]) -> tuple[Estimate, ...]:
+    """Memory and time of a training that has ended; nothing before that."""
     ended = _last(events, "trained")
     return tuple(found for found in (_memory(events, ended), _time(events, ended)) if found) if ended else ()
 
 
-def _memory(events: Sequence[Fields], ended: Fields) -> Foresight | None:
-    foretold, measured = fields.number(_last(events, "needs"), "training"), fields.number(ended, "peak_bytes")
-    if not foretold or not measured:
+def _memory(events: Sequence[JsonObject], ended: JsonObject) -> Estimate | None:
+    estimated, measured = (
+        json_fields.number(_last(events, "needs"), "training"),
+        json_fields.number(ended, "peak_bytes"),
+    )
+    if not estimated or not measured:
         return None
-    return Foresight("memory", "from the model's configuration, before the run", "bytes", foretold, measured)
+    return Estimate("memory", "from the model's configuration, before the run", "bytes", estimated, measured)
 
 
-def _time(events: Sequence[Fields], ended: Fields) -> Foresight | None:
-    """For the steps that were made: a training may end early. Steps that were repeated after a stop count once."""
-    forecast, made = _last(events, "forecast"), fields.count(ended, "step") or 0
+def _time(events: Sequence[JsonObject], ended: JsonObject) -> Estimate | None:
+    """The estimate for the steps that were made, as a training may end early. Steps repeated after a stop count once."""
+    forecast, made = _last(events, "forecast"), json_fields.count(ended, "step") or 0
     if not forecast or not made:
         return None
-    share = made / (fields.count(forecast, "steps") or made)
-    foretold = share * sum(fields.number(forecast, part) or 0.0 for part in PARTS.values())
+    share = made / (json_fields.count(forecast, "steps") or made)
+    estimated = share * sum(json_fields.number(forecast, part) or 0.0 for part in PARTS.values())
     seconds = {(kind, step): spent for kind, step, spent in _spent(events)}
     measured = sum(seconds.values())
-    return Foresight("time", "by the first three steps", "seconds", foretold, measured) if measured else None
+    return Estimate("time", "from the first three steps", "seconds", estimated, measured) if measured else None
 
 
-def _spent(events: Sequence[Fields]) -> Iterator[tuple[str, int, float]]:
-    """Kind, step and seconds of everything that took time."""
+def _spent(events: Sequence[JsonObject]) -> Iterator[tuple[str, int, float]]:
+    """Kind, step and seconds of every step, validation and checkpoint."""
     for event in events:
-        kind = fields.text(event, "kind")
+        kind = json_fields.text(event, "kind")
         if kind not in PARTS:
             continue
-        seconds = fields.number(event, "seconds")
-        if kind == "step" and (pace := fields.number(event, "tokens_per_second")):
-            seconds = (fields.number(event, "tokens") or 0.0) / pace
-        yield kind, fields.count(event, "step") or 0, seconds or 0.0
+        seconds = json_fields.number(event, "seconds")
+        if kind == "step" and (throughput := json_fields.number(event, "tokens_per_second")):
+            seconds = (json_fields.number(event, "tokens") or 0.0) / throughput
+        yield kind, json_fields.count(event, "step") or 0, seconds or 0.0
 
 
-def _last(events: Sequence[Fields], kind: str) -> Fields:
+def _last(events: Sequence[JsonObject], kind: str) -> JsonObject:
     return next((event for event in reversed(events) if event.get("kind") == kind), {})

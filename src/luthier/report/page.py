@@ -1,4 +1,4 @@
-"""A run folder → report.html, report.md and report.json: the evidence, its story and its drawings put into templates.
+"""A run folder → report.html, report.md and report.json: its contents, text and drawings, put into templates.
 
 The page is one file that loads nothing. Whatever a user or a model wrote is escaped by the templates and has its
 control characters made visible, so that a text can neither act on the page nor hide in it.
@@ -6,6 +6,7 @@ control characters made visible, so that a text can neither act on the page nor 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from luthier.report import charts, proof, story, wording
-from luthier.report.evidence import TUNED, Evidence, Pair, Verdict, read
-from luthier.report.figures import DASH
-from luthier.report.story import Story, Table
-from luthier.report.training import PAIR_FIGURES
-from luthier.report.wording import plural
+from luthier.report import charts
+from luthier.report.arms_table import ArmsTable
+from luthier.report.evaluation_details import leakage_sentence
+from luthier.report.formatting import DASH, moment, p_value, plural
+from luthier.report.run_contents import TUNED, AnswerPair, RunContents, Verdict, read
+from luthier.report.text import ReportText, compose, row_sum
+from luthier.report.training_events import PREFERENCE_FIELDS
 from luthier.runs.durable import write_atomic
 
 HTML_CLAMP = 320
-"""Characters of a text that the page shows before `more`."""
+"""Characters of a text that the page shows before "more"."""
 
 HIDDEN = (
     *(code for code in range(32) if chr(code) not in "\n\t"),
@@ -41,78 +43,76 @@ def write(folder: Path) -> Path:
 
     The same folder gives the same bytes. A run that stopped early gets a report too: what is missing, how to go on.
     """
-    evidence = read(folder)
-    told = story.tell(evidence)
-    write_atomic(folder / "report.json", machine_readable(evidence, told))
-    write_atomic(folder / "report.md", markdown(evidence, told))
+    run = read(folder)
+    text = compose(run)
+    write_atomic(folder / "report.json", machine_readable(run, text))
+    write_atomic(folder / "report.md", markdown(run, text))
     page = folder / "report.html"
-    write_atomic(page, html(evidence, told))
+    write_atomic(page, html(run, text))
     return page
 
 
-def html(evidence: Evidence, told: Story) -> str:
+def html(run: RunContents, text: ReportText) -> str:
     """The self-contained page."""
     template = _environment(autoescape=True).get_template("report.html.jinja")
-    return _without_surrogates(template.render(evidence=evidence, story=told, drawn=_draw(evidence, told), tuned=TUNED))
+    return _without_surrogates(template.render(run=run, text=text, drawings=_draw(run, text), tuned=TUNED))
 
 
-def markdown(evidence: Evidence, told: Story) -> str:
-    """The same story for a terminal or a merge request."""
+def markdown(run: RunContents, text: ReportText) -> str:
+    """The same text for a terminal or a merge request."""
     template = _environment(autoescape=False).get_template("report.md.jinja")
-    return _without_surrogates(
-        template.render(evidence=evidence, story=told, tuned=TUNED, best_step=evidence.best_step)
-    )
+    return _without_surrogates(template.render(run=run, text=text, tuned=TUNED, best_step=run.best_step))
 
 
-def machine_readable(evidence: Evidence, told: Story) -> str:
-    """The same story for programs: verdict.json, data, training and examples in one JSON object."""
+def machine_readable(run: RunContents, text: ReportText) -> str:
+    """The same for programs: verdict.json, data, training and examples in one JSON object."""
     checks = [
-        {key: value for key, value in asdict(check).items() if key not in PAIR_FIGURES or value is not None}
-        for check in evidence.dev
+        {key: value for key, value in asdict(check).items() if key not in PREFERENCE_FIELDS or value is not None}
+        for check in run.dev
     ]
-    first, last = (evidence.steps[0], evidence.steps[-1]) if evidence.steps else (None, None)
+    first, last = (run.steps[0], run.steps[-1]) if run.steps else (None, None)
     content = {
         "run": {
-            "name": told.title,
-            "state": evidence.state,
-            "reason": evidence.reason,
-            "created": evidence.created,
-            "luthier": evidence.version,
-            "command": evidence.command,
-            "versions": evidence.versions,
-            "hashes": evidence.hashes,
+            "name": text.title,
+            "state": run.state,
+            "reason": run.reason,
+            "created": run.created,
+            "luthier": run.version,
+            "command": run.command,
+            "versions": run.versions,
+            "hashes": run.hashes,
         },
-        "verdict": _plain(evidence.verdict_file) or None,
-        "data": asdict(evidence.data) if evidence.data else None,
-        "model": asdict(evidence.model) if evidence.model else None,
+        "verdict": _plain(run.verdict_file) or None,
+        "data": asdict(run.data) if run.data else None,
+        "model": asdict(run.model) if run.model else None,
         "training": {
             "steps": last.step if last else 0,
             "planned_steps": last.steps if last else None,
             "first_loss": first.loss if first else None,
             "last_loss": last.loss if last else None,
             "dev": checks,
-            "end": asdict(evidence.trained) if evidence.trained else None,
-            "foretold": [asdict(one) | {"off": one.off} for one in evidence.foresight],
+            "end": asdict(run.trained) if run.trained else None,
+            "foretold": [one.to_json() for one in run.estimates],
         },
         "examples": {
-            "worse": [_example(pair) for pair in told.worse],
-            "better": [_example(pair) for pair in told.better],
+            "worse": [_example(pair) for pair in text.worse],
+            "better": [_example(pair) for pair in text.better],
         },
-        "beside": _plain(asdict(evidence.proof)),
-        "doubts": [asdict(doubt) for doubt in told.doubts],
-        "missing": list(told.missing),
-        "continue": told.going_on,
+        "beside": _plain(run.evaluation.to_json()),
+        "doubts": [asdict(caveat) for caveat in text.caveats],
+        "missing": list(text.missing),
+        "continue": text.continue_command,
     }
     return _without_surrogates(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def visible(text: str) -> str:
-    """A text with nothing hidden: a character that cannot be seen but acts is shown by its number, as [U+0000]."""
+    """A text with its invisible control characters shown by their numbers, as [U+0000]."""
     return _without_surrogates(text.replace("\r\n", "\n").translate({code: f"[U+{code:04X}]" for code in HIDDEN}))
 
 
 def clamp(text: str, most: int) -> tuple[str, str]:
-    """The beginning of a text and its rest, parted between words; a rest too short to hide stays with the beginning."""
+    """The beginning of a text and its rest, cut between words; a rest too short to hide stays with the beginning."""
     text = visible(text)
     if len(text) <= most * 1.25:
         return text, ""
@@ -139,17 +139,17 @@ def inline(text: str) -> str:
 
 
 def code(text: str) -> Markup:
-    """A sentence of ours whose `words in backticks` are set as code."""
+    """One of the report's own sentences, with its `words in backticks` set as code."""
     pieces = [escape(piece) for piece in text.split("`")]
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if number % 2 else piece for number, piece in enumerate(pieces)
     )
 
 
-def table(told: Table) -> str:
+def table(arms: ArmsTable) -> str:
     """The arms as a Markdown table whose columns also line up in a terminal."""
-    lines = [["arm", "mean", "interval", *told.columns]]
-    for row in told.rows:
+    lines = [["arm", "mean", "interval", *arms.columns]]
+    for row in arms.rows:
         chosen = " (best prompt)" if row.chosen else ""
         lines.append([inline(row.label) + chosen, row.mean, row.interval or DASH, *row.cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -162,6 +162,11 @@ def table(told: Table) -> str:
         for line in [lines[0], ruler, *lines[1:]]
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
+
+
+def first_five(found: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The locations to show at once, and those to show on request."""
+    return found[:5], found[5:]
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -178,14 +183,15 @@ def _environment(*, autoescape: bool) -> Environment:
         "clamp": lambda text: clamp(text, HTML_CLAMP),
         "fenced": fenced,
         "inline": inline,
-        "places": story.places,
+        "first_five": first_five,
         "plural": plural,
-        "ledger": story.ledger,
+        "row_sum": row_sum,
         "code": code,
         "table": table,
-        "leaked": proof.leaked,
-        "moment": wording.moment,
-        "p_value": wording.p_value,
+        "times": lambda count: "once" if count == 1 else f"{count:,} times",
+        "leakage": leakage_sentence,
+        "moment": moment,
+        "p_value": p_value,
         "code_like": lambda text: text.lstrip()[:1] in ("{", "["),
     }
     return environment
@@ -206,48 +212,48 @@ class Drawings:
     axis: Markup = NOTHING
 
 
-def _draw(evidence: Evidence, told: Story) -> Drawings:
-    drawn = Drawings()
-    train = [(float(step.step), step.loss) for step in evidence.steps if step.loss is not None]
-    dev = [(float(check.step), check.loss) for check in evidence.dev if check.loss is not None]
+def _draw(run: RunContents, text: ReportText) -> Drawings:
+    drawings = Drawings()
+    train = [(float(step.step), step.loss) for step in run.steps if step.loss is not None]
+    dev = [(float(check.step), check.loss) for check in run.dev if check.loss is not None]
     if len(train) > 1 or len(dev) > 1:
-        drawn.loss = charts.loss_curves(train, dev, best_step=evidence.best_step)
-    if data := evidence.data:
+        drawings.loss = charts.loss_curves(train, dev, best_step=run.best_step)
+    if data := run.data:
         splits = (("train", "solid", data.train), ("dev", "half", data.dev), ("test", "faint", data.test))
-        drawn.splits = charts.shares("splits", "Items in each split", [charts.Share(*split) for split in splits])
-    if evidence.verdict:
-        _draw_verdict(drawn, evidence.verdict, told)
-    return drawn
+        drawings.splits = charts.shares("splits", "Items in each split", [charts.Share(*split) for split in splits])
+    if run.verdict:
+        _draw_verdict(drawings, run.verdict, text)
+    return drawings
 
 
-def _draw_verdict(drawn: Drawings, verdict: Verdict, told: Story) -> None:
-    """The drawings that need a verdict, put beside the others."""
-    unit = told.unit
+def _draw_verdict(drawings: Drawings, verdict: Verdict, text: ReportText) -> None:
+    """Adds the drawings that need a verdict."""
+    unit = text.unit
     if verdict.fixed is not None and verdict.same is not None and verdict.broken is not None:
         counts = (
             ("fixed", "solid", verdict.fixed),
             ("same", "faint", verdict.same),
             ("broken", "hatched", verdict.broken),
         )
-        drawn.counts = charts.shares(
+        drawings.counts = charts.shares(
             "counts", "Answers fixed, same and broken", [charts.Share(*count) for count in counts]
         )
     if verdict.difference is not None and verdict.interval is not None:
         low, high = verdict.interval
-        drawn.difference = charts.difference(
+        drawings.difference = charts.difference(
             verdict.difference,
             verdict.interval,
             margin=verdict.margin,
             words=(unit.signed(low), unit.signed(verdict.difference), unit.signed(high)),
-            title=f"What fine-tuning gains in {told.metric}",
-            description=f"{told.claim}: {told.particulars}",
+            title=f"What fine-tuning gains in {text.metric}",
+            description=f"{text.claim}: {text.particulars}",
         )
-    if not told.table:
+    if not text.table:
         return
     scale = charts.forest_scale([(arm.mean, arm.interval) for arm in verdict.arms])
     chosen = verdict.arm(verdict.best_prompt_arm)
-    for row in told.table.rows:
-        drawn.arms[row.arm.name] = charts.forest_row(
+    for row in text.table.rows:
+        drawings.arms[row.arm.name] = charts.forest_row(
             row.arm.mean,
             row.arm.interval,
             scale=scale,
@@ -255,13 +261,13 @@ def _draw_verdict(drawn: Drawings, verdict: Verdict, told: Story) -> None:
             kind="tuned" if row.tuned else "chosen" if row.chosen else "prompt",
             label=f"{row.label}: {row.mean}" + (f", interval {row.interval}" if row.interval else ""),
         )
-    drawn.axis = charts.forest_axis(scale, [f"{tick * unit.factor:g}" for tick in scale.ticks])
+    drawings.axis = charts.forest_axis(scale, [f"{tick * unit.factor:g}" for tick in scale.ticks])
 
 
-def _example(pair: Pair) -> dict[str, object]:
+def _example(pair: AnswerPair) -> dict[str, object]:
     return {
         "item": pair.tuned.item,
-        "place": pair.tuned.place,
+        "place": pair.tuned.location,
         "change": pair.change,
         "question": pair.tuned.question,
         "reference": pair.tuned.reference,

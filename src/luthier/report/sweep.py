@@ -1,4 +1,4 @@
-"""A sweep's folder → sweep.html and sweep.svg: the answer in words, the chart, and every point with its own report."""
+"""A sweep's folder → sweep.html and sweep.svg: the answer in words, the chart, and every point with a link to its report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from luthier.report import curve
-from luthier.report.curve import Level, Series, Spot
-from luthier.report.evidence import WHOLE_TEXT
-from luthier.report.wording import BITS, POINTS, duration, metric_name, moment, or_dash, rounded
+from luthier.report import sweep_chart
+from luthier.report.formatting import duration, moment, or_dash, rounded
+from luthier.report.run_contents import WHOLE_TEXT
+from luthier.report.score_units import BITS, POINTS, metric_name
+from luthier.report.sweep_chart import Level, Series, Spot
 from luthier.runs.durable import write_atomic
 
 
 def write(folder: Path) -> Path:
     """Write the page and the chart from sweep.json; gives the page's path."""
     record = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    drawn = draw(record)
-    write_atomic(folder / "sweep.svg", curve.standalone(drawn))
+    chart = draw(record)
+    write_atomic(folder / "sweep.svg", sweep_chart.standalone(chart))
     environment = Environment(
         loader=PackageLoader("luthier.report"),
         autoescape=True,
@@ -29,8 +30,8 @@ def write(folder: Path) -> Path:
     )
     page = environment.get_template("sweep.html.jinja").render(
         record=record,
-        drawn=drawn,
-        style=Markup(curve.STYLE + curve.DARK),
+        chart=chart,
+        style=Markup(sweep_chart.STYLE + sweep_chart.DARK),
         rows=[_row(each, record) for each in record["results"]],
         columns=_columns(record),
         metric=metric_name(record["metric"]),
@@ -46,9 +47,9 @@ def draw(record: Mapping[str, Any]) -> Markup:
     results: Sequence[Mapping[str, Any]] = record["results"]
     names = list(dict.fromkeys(each["series"] for each in results))
     members = {name: [each for each in results if each["series"] == name] for name in names}
-    ladder = all(len(each) == 1 for each in members.values())
+    categories = all(len(each) == 1 for each in members.values())
     series = [
-        Series(name, sorted((_spot(each, number, ladder) for each in members[name]), key=lambda spot: spot.at))
+        Series(name, sorted((_spot(each, number, categories) for each in members[name]), key=lambda spot: spot.at))
         for number, name in enumerate(names)
     ]
     levels: dict[str, Level] = {}
@@ -59,11 +60,11 @@ def draw(record: Mapping[str, Any]) -> Markup:
         levels.setdefault(key, Level(key, each["prompt_mean"], tuple(each["prompt_interval"])))
     bits = record["metric"] == WHOLE_TEXT
     unit = BITS if bits else POINTS
-    return curve.curve(
+    return sweep_chart.draw(
         series,
         list(levels.values()),
         y_title=metric_name(record["metric"]) + (" (lower is better)" if bits else ""),
-        x_title="base model or settings" if ladder else "training rows, each doubling equally wide",
+        x_title="base model or settings" if categories else "training rows, each doubling equally wide",
         description=" ".join(record["answers"])
         + " "
         + "; ".join(
@@ -73,9 +74,9 @@ def draw(record: Mapping[str, Any]) -> Markup:
     )
 
 
-def _spot(each: Mapping[str, Any], number: int, ladder: bool) -> Spot:
+def _spot(each: Mapping[str, Any], number: int, categories: bool) -> Spot:
     low, high = each["interval"]
-    if ladder:
+    if categories:
         return Spot(number, each["mean"], (low, high), each["series"].replace(", ", "\n"))
     return Spot(each["rows"], each["mean"], (low, high), f"{each['rows']:,}\n{each['amount']:g} %")
 
@@ -94,7 +95,7 @@ def _columns(record: Mapping[str, Any]) -> list[str]:
 
 
 def _row(each: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """A point in words."""
+    """A point's line of the table."""
     unit = BITS if record["metric"] == WHOLE_TEXT else POINTS
     low, high = each["difference_interval"]
     cells = {

@@ -11,8 +11,8 @@ from luthier.evaluate.statistics.scaling import CONFIDENCE, Doubling, doubling
 from luthier.evaluate.verdict import TUNED_ARM
 from luthier.pipeline.sweep.points import Point, short_names
 from luthier.recipe import Recipe
-from luthier.report.evidence import WHOLE_TEXT
-from luthier.report.wording import BITS, POINTS, Unit, metric_name
+from luthier.report.run_contents import WHOLE_TEXT
+from luthier.report.score_units import BITS, POINTS, Unit, metric_name
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 

@@ -1,4 +1,4 @@
-"""Values out of JSON that we wrote ourselves, perhaps an older version of us: what is missing is None or empty."""
+"""Typed values from the JSON of a run folder; a field that is missing, as in older runs, gives None or an empty value."""
 
 import json
 import math
@@ -9,16 +9,16 @@ from typing import Any
 
 from luthier.errors import CorruptedState
 
-Fields = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
-def places(values: Fields | None) -> dict[str, tuple[str, ...]]:
-    """Reason → places, without the reasons that nothing has."""
-    return {reason: tuple(map(str, places)) for reason, places in (values or {}).items() if places}
+def locations_by_reason(values: JsonObject | None) -> dict[str, tuple[str, ...]]:
+    """Reason → locations such as tickets.jsonl:118; reasons without any are left out."""
+    return {reason: tuple(map(str, found)) for reason, found in (values or {}).items() if found}
 
 
-def json_object(path: Path) -> Fields:
-    """The JSON object in a file of ours; empty where the file is not there yet."""
+def read_json_object(path: Path) -> JsonObject:
+    """The JSON object in a file of the run; empty where the file does not exist yet."""
     if not path.exists():
         return {}
     try:
@@ -31,29 +31,29 @@ def json_object(path: Path) -> Fields:
 
 
 def toml(content: str) -> dict[str, Any]:
-    """The recipe's values; empty where a hand-edited recipe is not TOML: the page still shows its text."""
+    """A recipe's values; empty where it is not TOML (the page still shows its text)."""
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError:
         return {}
 
 
-def text(values: Fields, key: str) -> str:
+def text(values: JsonObject, key: str) -> str:
     value = values.get(key)
     return "" if value is None else str(value)
 
 
-def texts(values: Fields | None) -> dict[str, str]:
+def texts(values: JsonObject | None) -> dict[str, str]:
     return {str(key): str(value) for key, value in (values or {}).items()}
 
 
-def number(values: Fields, key: str) -> float | None:
+def number(values: JsonObject, key: str) -> float | None:
     """A finite number, or None: JSON from Python may hold NaN, and a page should not."""
     value = values.get(key)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def count(values: Fields, key: str) -> int | None:
+def count(values: JsonObject, key: str) -> int | None:
     value = number(values, key)
     return None if value is None else round(value)
 

@@ -1,4 +1,4 @@
-"""Scores over amounts of data, or side by side where there is one amount: one SVG, readable alone and inside a page.
+"""A sweep's chart: scores over amounts of data, or side by side where there is one amount. One SVG, alone or in a page.
 
 Sizes are fixed and colours stand in one style block, so that the file can go into a document or a slide. Series differ by
 colour, by dash and by the shape of their marks.
@@ -14,7 +14,7 @@ from luthier.report.charts import Scale
 
 WIDTH, HEIGHT = 880, 460
 LEFT, RIGHT, TOP, BOTTOM = 62, 190, 26, 66
-GAP = 17  # least distance between two lines of labels
+GAP = 17  # pixels between two lines of labels, at least
 
 _LIGHT = ("#8a4a1c", "#27567f", "#1b6343", "#7a2f6b", "#6b5716", "#a02d1c")
 _DARK = ("#e0a06c", "#8fbde8", "#7dcb9f", "#d79fcb", "#dcc272", "#f09683")
@@ -54,7 +54,7 @@ _CIRCLE = "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z"
 
 @dataclass(frozen=True)
 class Spot:
-    """A score at a place: training rows, or for a ladder the name of what was run."""
+    """A score at a horizontal position: a number of training rows, or a column's number where there is one column a series."""
 
     at: float
     mean: float
@@ -72,14 +72,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """Something that does not depend on the data: the best prompt, with its interval."""
+    """A horizontal line: the best prompt, which does not depend on the amount of data, with its interval."""
 
     name: str
     mean: float
     interval: tuple[float, float]
 
 
-def curve(
+def draw(
     series: Sequence[Series],
     levels: Sequence[Level],
     *,
@@ -88,31 +88,31 @@ def curve(
     description: str,
     factor: float = 1.0,
 ) -> Markup:
-    """The drawing. Places are training rows on a doubling scale, or where every series has one spot, one column each."""
-    ladder = all(len(each.spots) == 1 for each in series)
+    """The chart over training rows, each doubling equally wide; where every series has one spot, a column for each series."""
+    categories = all(len(each.spots) == 1 for each in series)
     values = [value * factor for each in series for spot in each.spots for value in (spot.mean, *spot.interval)]
     values += [value * factor for level in levels for value in (level.mean, *level.interval)]
     y = _Vertical(Scale.around(values, ticks=5), factor)
-    places = _columns(series) if ladder else _doublings(series)
+    x_of = _columns(series) if categories else _doublings(series)
     parts = [f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}"/>', *_rules(y)]
     parts.append(_text(LEFT - 46, 14, y_title, anchor="start"))
     parts.append(_text(WIDTH - RIGHT, HEIGHT - 10, x_title, anchor="end"))
-    parts += _labels_below(series, places)
+    parts += _labels_below(series, x_of)
     labels = []
     for level in levels:
         parts += _level(level, y)
         labels.append((y.at(level.mean), level.name, "strong"))
     for number, each in enumerate(series):
         style = f"s{number % 6}"
-        parts.append(f'<g class="{style}">{"".join(_series(each, number, places, y))}</g>')
-        if not ladder:
+        parts.append(f'<g class="{style}">{"".join(_series(each, number, x_of, y))}</g>')
+        if not categories:
             labels.append((y.at(each.spots[-1].mean), each.name, f"name {style}"))
     parts += _at_the_right(labels)
-    told = f'<title id="curve-title">{escape(y_title)} over {escape(x_title)}</title>'
-    told += f'<desc id="curve-desc">{escape(description)}</desc>'
+    heading = f'<title id="curve-title">{escape(y_title)} over {escape(x_title)}</title>'
+    heading += f'<desc id="curve-desc">{escape(description)}</desc>'
     return Markup(
         f'<svg class="curve" xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="curve-title curve-desc" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}">{told}{"".join(parts)}</svg>'
+        f'viewBox="0 0 {WIDTH} {HEIGHT}">{heading}{"".join(parts)}</svg>'
     )
 
 
@@ -131,20 +131,21 @@ class _Vertical:
     factor: float
 
     def at(self, value: float) -> float:
-        return self.place(value * self.factor)
+        """The y of a score, in pixels."""
+        return self.at_tick(value * self.factor)
 
-    def place(self, tick: float) -> float:
+    def at_tick(self, tick: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - self.scale.at(tick) / 100)
 
 
 def _columns(series: Sequence[Series]) -> dict[float, float]:
-    """One column for each series; a ladder's spots stand at 0, 1, 2 …"""
+    """Column number (0, 1, 2 …) → x in pixels, one column for each series."""
     width = WIDTH - LEFT - RIGHT
     return {each.spots[0].at: LEFT + width * (number + 0.5) / len(series) for number, each in enumerate(series)}
 
 
 def _doublings(series: Sequence[Series]) -> dict[float, float]:
-    """Rows → pixels, each doubling equally wide."""
+    """Training rows → x in pixels, each doubling equally wide."""
     rows = sorted({spot.at for each in series for spot in each.spots})
     low, high = math.log2(rows[0]), math.log2(rows[-1])
     inner, start = WIDTH - LEFT - RIGHT - 36, LEFT + 18
@@ -154,26 +155,26 @@ def _doublings(series: Sequence[Series]) -> dict[float, float]:
 def _rules(y: _Vertical) -> list[str]:
     parts = []
     for tick in y.scale.ticks:
-        place = y.place(tick)
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>')
-        parts.append(_text(LEFT - 10, place + 4.5, f"{tick:.{y.scale.digits}f}", anchor="end"))
+        height = y.at_tick(tick)
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
+        parts.append(_text(LEFT - 10, height + 4.5, f"{tick:.{y.scale.digits}f}", anchor="end"))
     base = HEIGHT - BOTTOM
     return [*parts, f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>']
 
 
-def _labels_below(series: Sequence[Series], places: dict[float, float]) -> list[str]:
-    """The places' labels under the axis; those that would touch each other are left out, the last one never."""
+def _labels_below(series: Sequence[Series], x_of: dict[float, float]) -> list[str]:
+    """The labels under the axis. From right to left, those that would touch the one before are left out."""
     labels = {spot.at: spot.label for each in series for spot in each.spots}
     shown: list[str] = []
     free = math.inf
-    for at in sorted(places, reverse=True):
-        reach = 3.6 * max(len(line) for line in labels[at].split("\n"))
-        if places[at] + reach > free:
+    for at in sorted(x_of, reverse=True):
+        half_width = 3.6 * max(len(line) for line in labels[at].split("\n"))
+        if x_of[at] + half_width > free:
             continue
-        free = places[at] - reach - 6
+        free = x_of[at] - half_width - 6
         for number, line in enumerate(labels[at].split("\n")):
             style = "strong" if number == 0 else ""
-            shown.append(_text(places[at], HEIGHT - BOTTOM + 20 + GAP * number, line, style, anchor="middle"))
+            shown.append(_text(x_of[at], HEIGHT - BOTTOM + 20 + GAP * number, line, style, anchor="middle"))
     return shown
 
 
@@ -188,13 +189,13 @@ def _level(level: Level, y: _Vertical) -> list[str]:
     ]
 
 
-def _series(series: Series, number: int, places: dict[float, float], y: _Vertical) -> list[str]:
+def _series(series: Series, number: int, x_of: dict[float, float], y: _Vertical) -> list[str]:
     spots = sorted(series.spots, key=lambda spot: spot.at)
-    path = " ".join(f"{places[spot.at]:.1f},{y.at(spot.mean):.1f}" for spot in spots)
+    path = " ".join(f"{x_of[spot.at]:.1f},{y.at(spot.mean):.1f}" for spot in spots)
     parts = [f'<polyline class="line" points="{path}"/>'] if len(spots) > 1 else []
     mark = (_CIRCLE, *MARKS)[number % 6]
     for spot in spots:
-        x, (low, high) = places[spot.at], (y.at(end) for end in spot.interval)
+        x, (low, high) = x_of[spot.at], (y.at(end) for end in spot.interval)
         parts.append(
             f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 6:.1f} {low:.1f}h12M{x - 6:.1f} {high:.1f}h12"/>'
         )
@@ -207,10 +208,10 @@ def _series(series: Series, number: int, places: dict[float, float], y: _Vertica
 def _at_the_right(labels: Sequence[tuple[float, str, str]]) -> list[str]:
     """Names beside the ends of their lines, moved apart where they would lie on each other."""
     parts = []
-    above = -math.inf
-    for place, name, style in sorted(labels):
-        above = max(place, above + GAP)
-        parts.append(_text(WIDTH - RIGHT + 14, above + 4.5, _short(name), style, anchor="start"))
+    height = -math.inf
+    for wanted, name, style in sorted(labels):
+        height = max(wanted, height + GAP)
+        parts.append(_text(WIDTH - RIGHT + 14, height + 4.5, _short(name), style, anchor="start"))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""What the report says: doubts, stages of an unfinished run, costs and numbers."""
+"""What the report says: caveats, stages of an unfinished run, costs and numbers."""
 
 import json
 from collections.abc import Callable
@@ -7,22 +7,23 @@ from typing import Any
 
 import pytest
 
-from luthier.report import evidence, story
-from luthier.report.wording import BITS, POINTS, duration, moment, rounded
+from luthier.report import run_contents, text
+from luthier.report.formatting import duration, moment, rounded
+from luthier.report.score_units import BITS, POINTS
 
 MakeRun = Callable[..., Path]
 
 
-def told(folder: Path) -> story.Story:
-    return story.tell(evidence.read(folder))
+def report_text(folder: Path) -> text.ReportText:
+    return text.compose(run_contents.read(folder))
 
 
-def doubts(folder: Path) -> str:
-    return "\n".join(doubt.what for doubt in told(folder).doubts)
+def caveats(folder: Path) -> str:
+    return "\n".join(caveat.what for caveat in report_text(folder).caveats)
 
 
 def test_every_result_of_one_run_admits_that_variation_was_not_measured(make_run: MakeRun) -> None:
-    assert "Run-to-run variation was not measured." in doubts(make_run())
+    assert "Run-to-run variation was not measured." in caveats(make_run())
 
 
 @pytest.mark.parametrize(
@@ -30,66 +31,66 @@ def test_every_result_of_one_run_admits_that_variation_was_not_measured(make_run
     [
         ({"n": 60}, "Only 60 test items."),
         ({"groups": 18}, "Only 18 groups in the test items."),
-        ({"smallest_visible_effect": 0.049}, "Effects under 4.9 points could hide."),
-        ({"smallest_visible_effect": 1.4}, "No effect of any size could have been seen."),
+        ({"smallest_visible_effect": 0.049}, "Effects under 4.9 points could go unnoticed."),
+        ({"smallest_visible_effect": 1.4}, "No effect of any size could have been shown."),
         ({"chosen_on": "test"}, "retrieved was chosen among 3 prompt arms on the test items."),
         ({"best_prompt_arm": "few-shot"}, "On the test items retrieved scored higher than the arm chosen on dev"),
-        ({}, "Dev items chose retrieved among 3 prompt arms, and the checkpoint."),
+        ({}, "retrieved was chosen among 3 prompt arms on the dev items; so was the checkpoint."),
         ({}, "Cut at the token limit: 13 of 140 answers by zero-shot."),
     ],
 )
-def test_a_weakness_of_the_evidence_is_a_doubt(make_run: MakeRun, verdict: dict[str, Any], expected: str) -> None:
-    assert expected in doubts(make_run(verdict=verdict))
+def test_a_weakness_of_the_evidence_is_a_caveat(make_run: MakeRun, verdict: dict[str, Any], expected: str) -> None:
+    assert expected in caveats(make_run(verdict=verdict))
 
 
-def test_prompts_and_examples_that_did_not_fit_are_doubts(make_run: MakeRun) -> None:
+def test_prompts_and_examples_that_did_not_fit_are_caveats(make_run: MakeRun) -> None:
     folder = make_run(arms={"few-shot": {"who": "base", "shots": 4}})
     file = folder / "evaluation" / "verdict.json"
     verdict = json.loads(file.read_text())
     verdict["arms"]["zero-shot"]["no_room"] = 4
     verdict["arms"]["few-shot"]["shots"] = 2.25
     file.write_text(json.dumps(verdict))
-    assert "Did not fit into the model's context: 4 of 140 prompts of zero-shot." in doubts(folder)
-    assert "Fewer examples shown than chosen, on average 2.2 instead of 4 by few-shot." in doubts(folder)
+    assert "Did not fit into the model's context: 4 of 140 prompts of zero-shot." in caveats(folder)
+    assert "Fewer examples shown than chosen, on average 2.2 instead of 4 by few-shot." in caveats(folder)
 
 
-def test_answers_that_are_all_thoughts_are_a_doubt_and_thoughts_a_cost(make_run: MakeRun) -> None:
+def test_answers_that_are_all_thoughts_are_a_caveat_and_thoughts_a_cost(make_run: MakeRun) -> None:
     folder = make_run()
     file = folder / "evaluation" / "verdict.json"
     verdict = json.loads(file.read_text())
     verdict["arms"]["zero-shot"] |= {"still_thinking": 12, "answer_tokens": 230.0, "thought_tokens": 200.0}
     file.write_text(json.dumps(verdict))
-    assert "Still thinking at the token limit: 12 of 140 answers by zero-shot." in doubts(folder)
-    table = told(folder).table
+    assert "Still thinking at the token limit: 12 of 140 answers by zero-shot." in caveats(folder)
+    table = report_text(folder).table
     assert table is not None and "In brackets: how many of the answer's tokens are thoughts before it." in table.note
     costs = {row.arm.name: row.cells[table.columns.index("answer tokens")] for row in table.rows}
     assert costs["zero-shot"] == "230 (200)" and "(" not in costs["fine-tuned"]
 
 
-def test_a_large_test_raises_no_doubt_of_its_size(make_run: MakeRun) -> None:
-    assert "Only" not in doubts(make_run())
+def test_a_large_test_raises_no_caveat_of_its_size(make_run: MakeRun) -> None:
+    assert "Only" not in caveats(make_run())
 
 
-def test_a_ledger_that_does_not_add_up_is_the_first_doubt(make_run: MakeRun) -> None:
-    assert doubts(make_run(data={"kept": 1390})).startswith("The row ledger does not add up.")
+def test_a_ledger_that_does_not_add_up_is_the_first_caveat(make_run: MakeRun) -> None:
+    assert caveats(make_run(data={"kept": 1390})).startswith("The rows do not add up.")
 
 
 @pytest.mark.parametrize(
     ("best_step", "expected"),
-    [(400, "Dev loss was still falling at the end."), (40, "Dev loss was never lower than at its first check.")],
+    [(400, "Dev loss was still falling at the end."), (40, "Dev loss was lowest at its first check.")],
 )
 def test_where_the_best_checkpoint_lies_tells_of_the_training(make_run: MakeRun, best_step: int, expected: str) -> None:
     folder = make_run()
     with (folder / "events.jsonl").open("a") as events:
         events.write(f'{{"time": "", "kind": "trained", "step": 412, "best_step": {best_step}, "best_loss": 0.7}}\n')
-    assert expected in doubts(folder)
+    assert expected in caveats(folder)
 
 
-def test_training_that_never_beat_the_base_model_on_dev_is_a_doubt(make_run: MakeRun) -> None:
+def test_training_that_never_beat_the_base_model_on_dev_is_a_caveat(make_run: MakeRun) -> None:
     folder = make_run()
     with (folder / "events.jsonl").open("a") as events:
         events.write('{"time": "", "kind": "trained", "step": 412, "best_step": 400, "best_loss": 2.8}\n')
-    assert "Dev loss was 2.710 before training and never fell below it." in doubts(folder)
+    assert "Dev loss was 2.710 before training and never fell below it." in caveats(folder)
 
 
 def test_a_run_that_learnt_preferences_tells_of_its_held_out_pairs(make_run: MakeRun) -> None:
@@ -99,26 +100,24 @@ def test_a_run_that_learnt_preferences_tells_of_its_held_out_pairs(make_run: Mak
             figures = f'"accuracy": {0.5 + margin / 2:.2f}, "margin": {margin}, "chosen_reward": {reward}'
             events.write(f'{{"time": "", "kind": "dev", "step": {step}, "loss": 0.6, "best": true, {figures}}}\n')
         events.write('{"time": "", "kind": "trained", "step": 412, "best_step": 412, "best_loss": 0.6}\n')
-    expected = (
-        "prefers the chosen answer in 87 % of held-out pairs, by a mean margin of 0.731, where it was 0.000 at first"
-    )
-    assert expected in told(folder).training
-    assert "the chosen answers became less likely" in doubts(folder)
-    assert "preference was measured on dev pairs only" in doubts(folder)
+    expected = "prefers the chosen answer in 87 % of the dev pairs, by a mean margin of 0.731 (0.000 before training)"
+    assert expected in report_text(folder).training
+    assert "the chosen answers became less likely" in caveats(folder)
+    assert "preference was measured on dev pairs only" in caveats(folder)
 
 
 def test_a_stopped_run_says_why_and_how_to_go_on(make_run: MakeRun) -> None:
     folder = make_run(stop_at_step=137)
-    stopped = told(folder)
+    stopped = report_text(folder)
     assert (stopped.word, stopped.claim) == ("NO VERDICT YET", "The run stopped before there was a verdict")
     assert stopped.particulars == "Interrupted by Ctrl-C."
-    assert stopped.going_on == f"luthier resume {folder}"
-    assert stopped.missing == ("Verdict, arms and examples: no test question was asked yet.",)
+    assert stopped.continue_command == f"luthier resume {folder}"
+    assert stopped.missing == ("Verdict, arms and examples: no test question has been asked yet.",)
 
 
 def test_a_run_that_was_killed_says_how_far_it_had_come(make_run: MakeRun) -> None:
-    killed = told(make_run(stop_at_step=137, run={"state": "running", "reason": None}))
-    assert killed.particulars == "It had come to step 137 of 412 of the training."
+    killed = report_text(make_run(stop_at_step=137, run={"state": "running", "reason": None}))
+    assert killed.particulars == "Training was at step 137 of 412."
 
 
 @pytest.mark.parametrize(
@@ -130,18 +129,18 @@ def test_a_run_that_was_killed_says_how_far_it_had_come(make_run: MakeRun) -> No
     ],
 )
 def test_a_failed_run_gives_its_reason(make_run: MakeRun, reason: str, sentence: str | None) -> None:
-    failed = told(make_run(stop_at_step=9, run={"state": "failed", "reason": reason}))
+    failed = report_text(make_run(stop_at_step=9, run={"state": "failed", "reason": reason}))
     assert failed.claim == "The run failed before there was a verdict"
     assert failed.particulars == (sentence or reason)
 
 
 def test_a_folder_with_a_space_can_be_pasted_into_a_shell(make_run: MakeRun) -> None:
     folder = make_run("my run", stop_at_step=3)
-    assert told(folder).going_on == f"luthier resume '{folder}'"
+    assert report_text(folder).continue_command == f"luthier resume '{folder}'"
 
 
 def test_a_complete_run_needs_no_going_on(make_run: MakeRun) -> None:
-    assert told(make_run()).going_on is None
+    assert report_text(make_run()).continue_command is None
 
 
 def test_cost_compares_the_tuned_model_with_the_best_prompt(make_run: MakeRun) -> None:
@@ -149,24 +148,24 @@ def test_cost_compares_the_tuned_model_with_the_best_prompt(make_run: MakeRun) -
     expected = (
         "Per question, the fine-tuned model reads 93 % fewer prompt tokens than retrieved and answers 3.3 times faster."
     )
-    assert told(make_run()).cost == expected
+    assert report_text(make_run()).cost == expected
 
 
 def test_the_number_of_examples_is_the_one_that_was_chosen_on_dev(make_run: MakeRun) -> None:
     planned = {"few-shot": {"who": "base", "shots": 1}, "retrieved": {"who": "base", "shots": 8}}
-    table = told(make_run(arms=planned)).table
+    table = report_text(make_run(arms=planned)).table
     assert table is not None
     explained = {row.label: row.explanation for row in table.rows}
     assert explained["few-shot"] == "the same 1 training example before every question"
-    assert explained["retrieved"] == "the 8 training examples most like the question (BM25) before it"
+    assert explained["retrieved"] == "the 8 training examples most similar to the question (BM25) before it"
 
 
 def test_another_model_is_no_prompt_that_could_have_been_chosen(make_run: MakeRun) -> None:
     other = {"who": "endpoint", "model": "big-one", "prompt": "retrieved"}
     folder = make_run(verdict={"best_prompt_arm": "few-shot"}, arms={"retrieved": other})
-    assert "Dev items chose few-shot among 2 prompt arms" in doubts(folder)
-    assert "scored higher than the arm chosen on dev" not in doubts(folder)
-    table = told(folder).table
+    assert "few-shot was chosen among 2 prompt arms on the dev items" in caveats(folder)
+    assert "scored higher than the arm chosen on dev" not in caveats(folder)
+    table = report_text(folder).table
     assert table is not None
     assert {row.label: row.explanation for row in table.rows}["retrieved"] == (
         "big-one, another model, with the prompt of retrieved"
@@ -174,16 +173,16 @@ def test_another_model_is_no_prompt_that_could_have_been_chosen(make_run: MakeRu
 
 
 def test_a_column_that_no_arm_fills_is_left_out(make_run: MakeRun) -> None:
-    table = told(make_run(documents=True)).table
+    table = report_text(make_run(documents=True)).table
     assert table is not None
     assert table.columns == ("answer tokens",)
 
 
 def test_documents_are_told_in_bits_per_byte_not_in_points(make_run: MakeRun) -> None:
-    documents = told(make_run(documents=True))
+    documents = report_text(make_run(documents=True))
     assert documents.unit is BITS and documents.table is not None
     assert documents.no_examples.startswith("Documents are scored on their own text")
-    assert documents.table.rows[-1].mean == "0.940" and documents.table.note == "Less is better."
+    assert documents.table.rows[-1].mean == "0.940" and documents.table.note == "Lower is better."
 
 
 def test_what_costs_the_same_is_said_to_cost_the_same(make_run: MakeRun) -> None:
@@ -194,26 +193,26 @@ def test_what_costs_the_same_is_said_to_cost_the_same(make_run: MakeRun) -> None
     verdict["arms"]["fine-tuned"] |= {"prompt_tokens": best["prompt_tokens"] * 1.001, "seconds": best["seconds"] * 1.01}
     path.write_text(json.dumps(verdict))
     name = verdict["best_prompt_arm"]
-    assert told(folder).cost == (
+    assert report_text(folder).cost == (
         f"Per question, the fine-tuned model reads as many prompt tokens as {name} and answers about as fast."
     )
 
 
 @pytest.mark.parametrize(
-    ("effect", "text"), [(0.0, ""), (None, ""), (1e-6, "0.1 points"), (0.121, "12.1 points"), (1.0, "")]
+    ("effect", "shown"), [(0.0, ""), (None, ""), (1e-6, "0.1 points"), (0.121, "12.1 points"), (1.0, "")]
 )
-def test_a_visible_effect_is_never_nothing(make_run: MakeRun, effect: float | None, text: str) -> None:
+def test_a_visible_effect_is_never_nothing(make_run: MakeRun, effect: float | None, shown: str) -> None:
     folder = make_run()
     path = folder / "evaluation" / "verdict.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"smallest_visible_effect": effect}))
-    story = told(folder)
-    assert ("The smallest effect that it could have shown is " in story.numbers) == bool(text) and text in story.numbers
-    doubts = " ".join(doubt.what for doubt in story.doubts)
-    assert ("could hide" in doubts) == bool(text) and ("No effect of any size" in doubts) == (effect == 1.0)
+    test = report_text(folder).test
+    assert ("The smallest effect that it could have shown is " in test) == bool(shown) and shown in test
+    found = caveats(folder)
+    assert ("could go unnoticed" in found) == bool(shown) and ("No effect of any size" in found) == (effect == 1.0)
 
 
 @pytest.mark.parametrize(
-    ("count", "text"),
+    ("count", "written"),
     [
         (999, "999"),
         (1000, "1 k"),
@@ -223,16 +222,16 @@ def test_a_visible_effect_is_never_nothing(make_run: MakeRun, effect: float | No
         (1_235_814_400, "1.24 B"),
     ],
 )
-def test_sizes_have_three_digits(count: int, text: str) -> None:
-    assert rounded(count) == text
+def test_sizes_have_three_digits(count: int, written: str) -> None:
+    assert rounded(count) == written
 
 
 def test_the_verdict_parts_into_its_claim_and_its_particulars() -> None:
-    assert story.parted("Fine-tuning is BETTER than x: token F1 66.9") == (
+    assert text.split_sentence("Fine-tuning is BETTER than x: token F1 66.9") == (
         "Fine-tuning is BETTER than x",
         "Token F1 66.9",
     )
-    assert story.parted("Nothing to part.") == ("Nothing to part.", "")
+    assert text.split_sentence("Nothing to part.") == ("Nothing to part.", "")
 
 
 def test_scores_are_points_of_a_hundred_with_true_minus_signs() -> None:
@@ -254,13 +253,13 @@ def test_the_moment_is_told_in_utc() -> None:
     assert moment("yesterday") == "yesterday"
 
 
-def test_what_was_tried_before_the_first_step_is_told(make_run: MakeRun) -> None:
+def test_the_sanity_check_before_the_first_step_is_told(make_run: MakeRun) -> None:
     folder = make_run()
     with (folder / "events.jsonl").open("a") as events:
         events.write('{"time": "", "kind": "selftest", "rows": 8, "learnt": 312, "ends": true, "apart": true}\n')
-    assert told(folder).training.endswith(
-        "Tried before on 8 rows: 312 tokens are learnt as marked, the last of each row an end token; rows in one batch do not "
-        "notice each other."
+    assert report_text(folder).training.endswith(
+        "Sanity check on 8 rows before the first step: the loss counts exactly the 312 tokens that it should; each row ends "
+        "with an end token; rows in one batch do not see each other."
     )
 
 
@@ -270,4 +269,4 @@ def test_the_report_says_whether_rows_are_those_of_the_template(make_run: MakeRu
         events.write(
             '{"time": "", "kind": "template", "clean": true, "sentence": "rows and prompts of 9 are those of X"}\n'
         )
-    assert told(folder).training.endswith(" Chat template: rows and prompts of 9 are those of X.")
+    assert report_text(folder).training.endswith(" Chat template: rows and prompts of 9 are those of X.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier import report
-from luthier.report.proof import leaked
+from luthier.report.evaluation_details import leakage_sentence
 
 MakeRun = Callable[..., Path]
 
@@ -57,20 +57,20 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-def with_proof(make_run: MakeRun, **verdict: Any) -> Path:
+def with_details(make_run: MakeRun, **verdict: Any) -> Path:
     folder = make_run(verdict={"plan": PLAN, "secondary": SECONDARY, **verdict})
     for name, content in (("guards", {"guards": [*GUARDS, FORMAT]}), ("errors", ERRORS), ("benchmarks", BENCHMARKS)):
         (folder / "evaluation" / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
-def told(folder: Path) -> tuple[str, str]:
+def written(folder: Path) -> tuple[str, str]:
     page = report.write(folder)
     return page.read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_guards_stand_with_before_after_and_a_mark(make_run: MakeRun) -> None:
-    html, markdown = told(with_proof(make_run))
+    html, markdown = written(with_details(make_run))
     assert "1.162" in html and "+0.2 % [−0.3, +0.8]" in html and "&lt;b&gt;Mars?&lt;/b&gt;" in html
     assert "0.0 % [0.0, 6.0]" in html and "−68.3 %<" in html  # the interval of a limit is that of the value after
     assert "- ✗ Answers what it should (WORSE): It refuses 9 of 100 questions." in markdown
@@ -78,37 +78,39 @@ def test_guards_stand_with_before_after_and_a_mark(make_run: MakeRun) -> None:
 
 
 def test_the_other_comparisons_give_the_adjusted_p_value(make_run: MakeRun) -> None:
-    html, markdown = told(with_proof(make_run, excluded=[{"arm": "endpoint:big", "why": "it gave no answer"}]))
+    html, markdown = written(with_details(make_run, excluded=[{"arm": "endpoint:big", "why": "it gave no answer"}]))
     assert "against few-shot: +8.1 [+3.0, +13.0], p after Holm's correction 0.0021: BETTER" in markdown
     assert "endpoint:big was left out: it gave no answer." in markdown and "p (Holm)" in html
 
 
 def test_errors_are_counted_and_end_in_advice(make_run: MakeRun) -> None:
-    html, markdown = told(with_proof(make_run))
+    html, markdown = written(with_details(make_run))
     assert "repetitive: says the same again" in html and "t.jsonl:3" in html and "Shorten the answers" in markdown
     assert "refusal" not in markdown
 
 
 def test_benchmarks_stand_with_their_items(make_run: MakeRun) -> None:
-    _, markdown = told(with_proof(make_run))
+    _, markdown = written(with_details(make_run))
     assert "arc_easy, acc, 2376 items: 0.5670 before, 0.5710 after, +0.0040 [−0.0100, +0.0200] (NOT SHOWN)" in markdown
 
 
-def test_the_plan_s_seal_and_every_departure_are_told(make_run: MakeRun) -> None:
+def test_the_plan_s_hash_and_every_departure_are_told(make_run: MakeRun) -> None:
     departures = [{"sentence": "alpha: planned 0.05, done 0.1"}]
-    _, markdown = told(with_proof(make_run, plan=PLAN | {"deviations": departures}))
-    assert "SHA-256 9f3a9f3a9f3a…" in markdown and "opened 2 times; 1 deviation from the plan:" in markdown
+    _, markdown = written(with_details(make_run, plan=PLAN | {"deviations": departures}))
+    assert "SHA-256 9f3a9f3a9f3a…" in markdown and "opened 2 times, with 1 deviation from the plan:" in markdown
     assert "- alpha: planned 0.05, done 0.1" in markdown
 
 
 def test_rows_that_training_has_seen_are_not_called_held_out(make_run: MakeRun) -> None:
     leakage = {"exact": 1, "question": 0, "near": 2, "group": 0, "of": 140, "held_out": False}
-    html, markdown = told(with_proof(make_run, leakage=leakage))
+    html, markdown = written(with_details(make_run, leakage=leakage))
     assert "not held out: training has seen some of them" in html
-    assert "Of 140 test rows, training or choosing has seen 1 copied whole, 2 nearly the same." in markdown
-    assert leaked(leakage | {"exact": 0, "near": 0}).startswith("None of 140 test rows has a copy")
+    assert (
+        "Of 140 test rows, these have a relative in train or dev: 1 with an exact copy, 2 with a near copy." in markdown
+    )
+    assert leakage_sentence(leakage | {"exact": 0, "near": 0}).startswith("None of 140 test rows has a copy")
 
 
 def test_a_run_without_any_of_it_says_nothing_about_it(make_run: MakeRun) -> None:
-    html, markdown = told(make_run())
+    html, markdown = written(make_run())
     assert "Guards" not in markdown and "Holm" not in html and "plan was frozen" not in markdown
