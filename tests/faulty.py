@@ -82,11 +82,11 @@ def _write_half(name: str, arguments: tuple[Any, ...]) -> None:
 @contextlib.contextmanager
 def disk(other: Disk) -> Iterator[Disk]:
     """Puts another disk in place of the real one."""
-    real, durable.disk = durable.disk, other
+    real, durable.disk.current = durable.disk.current, other
     try:
         yield other
     finally:
-        durable.disk = real
+        durable.disk.current = real
 
 
 def weights_hash(weights: dict[str, Any]) -> str:
@@ -173,8 +173,8 @@ def _await_blow(*, at: str, do: str, number: int = 0, folder: str = "") -> None:
             if "checkpoints" in str(arguments[0]):
                 strike()
 
-        durable.disk = FaultyDisk(None, fault, ("flush",))
-        durable.disk.meet = lambda name, arguments: fault(name, arguments) if name == "flush" else None  # type: ignore[attr-defined]
+        durable.disk.current = FaultyDisk(None, fault, ("flush",))
+        durable.disk.current.meet = lambda name, arguments: fault(name, arguments) if name == "flush" else None  # type: ignore[attr-defined]
 
 
 def _signal(*numbers: signal.Signals) -> Callable[[str], None]:

@@ -111,7 +111,7 @@ def some_answers(folder: Path) -> None:
 
 
 def check_answers(folder: Path, done: bool) -> None:
-    durable.mend(folder / "answers.jsonl")
+    durable.repair(folder / "answers.jsonl")
     items = [line["item"] for line in durable.read_json_lines(folder / "answers.jsonl")]
     assert items == list(range(len(items))) and len(items) >= 3
     assert not done or len(items) == 43
@@ -186,7 +186,7 @@ def fill_folder(folder: Path, content: bytes) -> None:
 
 def check_folder(folder: Path, done: bool) -> None:
     """The old or the new; a kill between the two renames is put right by the next start."""
-    durable.sweep(folder)
+    durable.remove_leftovers(folder)
     content = (folder / "filled" / "x").read_bytes()
     assert content == b"new" if done else content in (b"old", b"new")
     assert [path.name for path in folder.iterdir()] == ["filled"]

@@ -169,7 +169,7 @@ def test_a_training_whose_disk_fails_at_any_call_goes_on_to_the_same_weights(
         folder = tmp_path / f"failed{at}"
         with disk(FaultyDisk(at, fault)), pytest.raises(MachineError, match="cannot write"):  # type: ignore[arg-type]
             train(folder, tiny_model, **SHORT)
-        durable.sweep(folder)
+        durable.remove_leftovers(folder)
         assert weights_hash(train(folder, tiny_model, **SHORT).weights) == wanted
         tally.add(f"trainings whose disk failed with {'ENOSPC' if fault is FULL else 'EIO'}")
 

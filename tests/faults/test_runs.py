@@ -38,8 +38,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in files.items() if name != ".lock"}
 
 
-def damage(folder: Path) -> list[str]:
-    return [finding.name for finding in verify.verify(Run(folder)) if finding.damage]
+def problems(folder: Path) -> list[str]:
+    return [finding.name for finding in verify.verify(Run(folder)) if finding.problem]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def calm(
     folder = tmp_path_factory.mktemp("calm") / "run"
     ended = nursery.do("command", words=["run", str(data), *words, "--run", str(folder)])
     assert ended.code == 0, ended.said
-    assert damage(folder) == []
+    assert problems(folder) == []
     return folder, ended.seconds
 
 
@@ -81,13 +81,13 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(
             assert ended.code == -signal.SIGKILL, ended.said
             done += 1
             if (folder / "run.json").exists():
-                assert damage(folder) == []
+                assert problems(folder) == []
         if ended and ended.code:
             begin = ["resume"] if (folder / "run.json").exists() else ["run", str(data), *words, "--run"]
             ended = nursery.do("command", words=[*begin, str(folder)])
         assert ended and ended.code == 0, ended
         assert outcome(folder) == outcome(whole)
-        assert damage(folder) == []
+        assert problems(folder) == []
         shutil.rmtree(folder)
     tally.add("kill -9 of a run at a random moment", done)
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     if at in ("step", "save"):
         step = re.search(r"stopped after step (\d+) of 20; its checkpoint is saved", ended.said)
         assert step and (folder / "checkpoints" / f"step-{int(step[1]):08d}").is_dir()
-    assert Run(folder).state == "interrupted" and damage(folder) == []
+    assert Run(folder).state == "interrupted" and problems(folder) == []
     ended = nursery.do("command", words=["resume", str(folder)])
     assert ended.code == 0, ended.said
     assert outcome(folder) == outcome(calm[0])
@@ -152,7 +152,7 @@ def test_a_second_signal_stops_at_once(
     assert (
         f"stopped at once; whatever was complete before is kept. Continue with: luthier resume {folder}" in ended.said
     )
-    assert Run(folder).state == "interrupted" and damage(folder) == []
+    assert Run(folder).state == "interrupted" and problems(folder) == []
     assert nursery.do("command", words=["resume", str(folder)]).code == 0
     assert outcome(folder) == outcome(calm[0])
     tally.add("double signals")
@@ -259,7 +259,7 @@ def test_a_run_that_wakes_up_in_the_folder_of_a_later_one_leaves_that_alone(
     ended = nursery.wait(sleeper)
     assert ended.code == 4 and "another folder stands in its place" in ended.said and "Traceback" not in ended.said
     assert contents(folder) == before
-    assert outcome(folder) == outcome(calm[0]) and damage(folder) == []
+    assert outcome(folder) == outcome(calm[0]) and problems(folder) == []
     tally.add("folders replaced under a run")
 
 
@@ -272,9 +272,9 @@ def test_a_second_verdict_that_is_disturbed_leaves_a_run_that_can_give_it_again(
     shutil.copytree(calm[0], folder)
     again = ["evaluate", str(folder), "evaluate.alpha=0.1"]
     assert nursery.do("command", words=again, blow={"at": at, "number": number, "do": do}).code in (-9, 0, 3)
-    assert damage(folder) == []
+    assert problems(folder) == []
     assert nursery.do("command", words=again).code == 0
-    assert Run(folder).state == "complete" and damage(folder) == []
+    assert Run(folder).state == "complete" and problems(folder) == []
     assert outcome(folder)[:2] == outcome(calm[0])[:2]
     tally.add("second verdicts disturbed")
 
@@ -315,13 +315,13 @@ def test_verify_names_every_damaged_file(
         name = file.relative_to(folder).as_posix()
         part = "/".join(name.split("/")[:2]) if name.startswith("checkpoints/") else name
         try:
-            found = damage(folder)
+            found = problems(folder)
         except CorruptedState as error:  # run.json itself
             found = ["run.json"] if "run.json" in str(error) else []
         assert found == [part] or (name == "events.jsonl" and found in ([], [name])), name
         file.write_bytes(content)
         tally.add("files of a run with a bit turned")
-    assert damage(folder) == []
+    assert problems(folder) == []
 
 
 def test_verify_prints_a_line_for_each_part_and_exits_with_5(
@@ -341,7 +341,7 @@ def test_verify_prints_a_line_for_each_part_and_exits_with_5(
     assert "1 of " in ill.said and "Remove model/ and have it made again" in ill.said
     shutil.rmtree(folder / "model")
     assert nursery.do("command", words=["resume", str(folder)]).code == 0
-    assert outcome(folder) == outcome(calm[0]) and damage(folder) == []
+    assert outcome(folder) == outcome(calm[0]) and problems(folder) == []
 
 
 def test_resume_says_what_is_kept_and_from_which_step_it_goes_on(nursery: Nursery, begun: Path) -> None:
@@ -352,7 +352,7 @@ def test_resume_says_what_is_kept_and_from_which_step_it_goes_on(nursery: Nurser
     assert "continues after step 6, from a verified checkpoint" in said
 
 
-def test_a_line_cut_short_and_a_file_half_written_are_mended_and_told(
+def test_a_line_cut_short_and_a_file_half_written_are_repaired_and_recorded(
     nursery: Nursery, begun: Path, calm: tuple[Path, float]
 ) -> None:
     with (begun / "evaluation" / "answers.jsonl").open("a") as file:

@@ -53,7 +53,7 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(
         ended = nursery.do("scenario", name=name, folder=str(folder), at=at, model=str(tiny_model))
         assert ended.code == -signal.SIGKILL, ended.said
         scenario.check(folder, False)
-        durable.sweep(folder)
+        durable.remove_leftovers(folder)
         scenario.check(folder, False)
         shutil.rmtree(folder)
         tally.add("kills at a write, flush or rename")

@@ -73,13 +73,13 @@ def test_rows_that_a_run_left_out_are_not_told_as_new(asked: Recipe, tmp_path: P
 def test_a_setting_is_changed_only_by_who_holds_the_lock(asked: Recipe, tmp_path: Path) -> None:
     current = prepared(asked, tmp_path / "r")
     before = (tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()
-    with current.held():
+    with current.lock():
         with pytest.raises(MachineError, match="the run is in use by process"):
             resume.change_settings(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
         assert ((tmp_path / "r" / "recipe.toml").read_bytes(), (tmp_path / "r" / "run.json").read_bytes()) == before
     resume.change_settings(Run(tmp_path / "r"), ["train.tokens_per_batch=64"])
     assert "tokens_per_batch = 64" in (tmp_path / "r" / "recipe.toml").read_text()
-    assert Run(tmp_path / "r").damage("recipe.toml") is None
+    assert Run(tmp_path / "r").mismatch("recipe.toml") is None
 
 
 def test_a_number_beyond_what_there_is_becomes_what_there_is(asked: Recipe) -> None:
@@ -144,5 +144,5 @@ def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
     current = prepared(asked, tmp_path / "r")
     monkeypatch.setattr(benchmarks.reference, "find_folder", lambda name: None)
     monkeypatch.setattr(benchmarks.exams, "sit", lambda *arguments: pytest.fail("it was sat"))
-    with current.held(), pytest.raises(MachineError, match="the run is in use by process"):
+    with current.lock(), pytest.raises(MachineError, match="the run is in use by process"):
         pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))

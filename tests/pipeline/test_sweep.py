@@ -18,7 +18,7 @@ from luthier.pipeline import preparation, sweep
 from luthier.pipeline.sweep.results import in_words
 from luthier.recipe import Recipe
 from luthier.report.score_units import POINTS
-from luthier.runs import Run, alone
+from luthier.runs import Run, lock
 
 
 def write(path: Path, numbers: range) -> Path:
@@ -56,7 +56,7 @@ def test_a_sweep_with_a_test_file_prepares_each_point_once(
 def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     with (
-        alone(tmp_path / "s"),
+        lock(tmp_path / "s"),
         pytest.raises(MachineError, match=r"in use by process \d+ .* another folder with --folder"),
     ):
         sweep.run(asked, tmp_path / "s", amounts=[50, 100])

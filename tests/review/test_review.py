@@ -200,7 +200,7 @@ def test_sheets_and_marks_are_written_only_by_who_holds_the_lock(make_run: MakeR
     run = make_run()
     marks = fill(export(run, tmp_path / "s.csv", 5), tmp_path / "m.csv", likes("finetuned"))
     before = {file: file.read_bytes() for file in (run.folder / "review").iterdir()}
-    with Run(run.folder).held():
+    with Run(run.folder).lock():
         for write in (lambda: review.make(run, 9), lambda: review.take_in(run, [marks])):
             with pytest.raises(MachineError, match="the run is in use by process"):
                 write()

@@ -30,19 +30,19 @@ from luthier.runs import durable
         ("", 0),
     ],
 )
-def test_mending_keeps_the_whole_lines(tmp_path: Path, content: str, left: int) -> None:
+def test_repairing_keeps_the_whole_lines(tmp_path: Path, content: str, left: int) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text(content)
     kept = "".join(content.splitlines(keepends=True)[:left])
-    assert durable.mend(file) == len(content) - len(kept)
+    assert durable.repair(file) == len(content) - len(kept)
     assert file.read_text() == kept
-    assert durable.mend(file) == 0
+    assert durable.repair(file) == 0
 
 
-def test_damage_in_the_middle_is_not_mended_away(tmp_path: Path) -> None:
+def test_a_line_in_the_middle_that_is_no_json_is_not_repaired_away(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": 1}\nrubbish\n{"a": 3}\n')
-    assert durable.mend(file) == 0
+    assert durable.repair(file) == 0
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=8))
@@ -73,13 +73,13 @@ def test_a_folder_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path: 
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["f", "f/new"]
 
 
-def test_what_is_half_written_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+def test_what_is_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "inner" / ".model.7.new.tmp").mkdir(parents=True)
     (tmp_path / "inner" / ".model.7.new.tmp" / "x").write_text("x")
     (tmp_path / ".run.json.7.new.tmp").write_text("{")
     (tmp_path / "keep.tmp").write_text("mine")
     told = "left by an interrupted write, is removed."
-    assert durable.sweep(tmp_path) == [f".run.json.7.new.tmp, {told}", f"inner/.model.7.new.tmp, {told}"]
+    assert durable.remove_leftovers(tmp_path) == [f".run.json.7.new.tmp, {told}", f"inner/.model.7.new.tmp, {told}"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner", "keep.tmp"]
 
 
@@ -114,18 +114,18 @@ def test_a_symbolic_link_is_not_written_through(tmp_path: Path) -> None:
         lambda folder: durable.write_atomic(folder / "x", "new"),
         lambda folder: durable.make_folders(folder / "a" / "b"),
         lambda folder: durable.remove(folder / "theirs"),
-        lambda folder: durable.sweep(folder),
+        lambda folder: durable.remove_leftovers(folder),
         lambda folder: durable.whole_folder(folder / "f").__enter__(),
     ],
-    ids=["append", "file", "folders", "remove", "sweep", "folder"],
+    ids=["append", "file", "folders", "remove", "leftovers", "folder"],
 )
 @pytest.mark.parametrize("replaced", [True, False])
-def test_nothing_is_written_once_a_held_folder_is_gone_or_another_stands_in_its_place(
+def test_nothing_is_written_once_a_pinned_folder_is_gone_or_another_stands_in_its_place(
     tmp_path: Path, write: Callable[[Path], object], replaced: bool
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with durable.held(folder):
+    with durable.pinned(folder):
         durable.write_atomic(folder / "mine", "mine")
         shutil.rmtree(folder)
         told = "the folder is gone"
@@ -138,20 +138,20 @@ def test_nothing_is_written_once_a_held_folder_is_gone_or_another_stands_in_its_
         assert [path.name for path in folder.rglob("*")] == (["theirs"] if replaced else [])
 
 
-def test_a_held_folder_may_move_when_a_link_leads_to_it(tmp_path: Path) -> None:
+def test_a_pinned_folder_may_move_when_a_link_leads_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with durable.held(folder):
+    with durable.pinned(folder):
         folder.rename(tmp_path / "larger-disk")
         folder.symlink_to(tmp_path / "larger-disk")
         durable.write_atomic(folder / "x", "new")
     assert (tmp_path / "larger-disk" / "x").read_text() == "new"
 
 
-def test_a_folder_is_free_again_when_nobody_holds_it(tmp_path: Path) -> None:
+def test_a_folder_that_is_pinned_no_more_may_be_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with durable.held(folder):
+    with durable.pinned(folder):
         pass
     shutil.rmtree(folder)
     folder.mkdir()
@@ -159,7 +159,7 @@ def test_a_folder_is_free_again_when_nobody_holds_it(tmp_path: Path) -> None:
     assert (folder / "x").read_text() == "new"
 
 
-def test_folders_may_be_held_and_let_go_by_other_threads_while_one_writes(tmp_path: Path) -> None:
+def test_folders_may_be_pinned_and_released_by_other_threads_while_one_writes(tmp_path: Path) -> None:
     folders = [tmp_path / f"folder-{number}" for number in range(12)]
     for folder in folders:
         folder.mkdir()
@@ -167,7 +167,7 @@ def test_folders_may_be_held_and_let_go_by_other_threads_while_one_writes(tmp_pa
 
     def come_and_go(folder: Path) -> None:
         while not done.is_set():
-            with durable.held(folder):
+            with durable.pinned(folder):
                 pass
 
     threads = [threading.Thread(target=come_and_go, args=(folder,)) for folder in folders[:2]]
@@ -176,7 +176,7 @@ def test_folders_may_be_held_and_let_go_by_other_threads_while_one_writes(tmp_pa
     try:
         with contextlib.ExitStack() as stack:
             for folder in folders[2:]:
-                stack.enter_context(durable.held(folder))
+                stack.enter_context(durable.pinned(folder))
             for thread in threads:
                 thread.start()
             for number in range(1000):
@@ -190,7 +190,7 @@ def test_folders_may_be_held_and_let_go_by_other_threads_while_one_writes(tmp_pa
 
 def test_two_holders_of_a_folder_may_let_go_in_any_order(tmp_path: Path) -> None:
     """As where a second one holds it just to learn that the run is locked."""
-    first, second = durable.held(tmp_path), durable.held(tmp_path)
+    first, second = durable.pinned(tmp_path), durable.pinned(tmp_path)
     for holder in (first, second):
         holder.__enter__()
     for holder in (first, second):
@@ -214,9 +214,10 @@ def test_room_is_asked_for_before(tmp_path: Path) -> None:
         durable.require_space(tmp_path / "not" / "there", 1e18, "a checkpoint needs")
 
 
-def test_no_other_module_changes_a_disk() -> None:
+def test_no_other_room_changes_a_disk() -> None:
     """Save libraries' own writers, into a folder that `whole_folder` gives; and neither /proc nor /dev/null is a disk."""
-    source = Path(durable.__file__).parent.parent
+    room = Path(durable.__file__).parent
+    source = room.parent.parent
     changing = re.compile(
         r"\.(?:write_text|write_bytes|mkdir|unlink|rmdir|touch|symlink_to|hardlink_to|makedirs|truncate)\(|"
         r"\b(?:os\.(?:replace|rename|remove|write|open)|shutil\.(?!which|disk_usage)\w+|tempfile\.\w+)\(|"
@@ -225,7 +226,7 @@ def test_no_other_module_changes_a_disk() -> None:
     found = {
         f"{file.relative_to(source)}: {match[0]}"
         for file in source.rglob("*.py")
-        if file != Path(durable.__file__)
+        if file.parent != room
         for match in changing.finditer(file.read_text(encoding="utf-8"))
     }
     assert found == {'model/memory.py: open("/proc/self/clear_refs", "r+b"', "cli/streams.py: os.open("}
@@ -235,4 +236,4 @@ def test_no_other_module_changes_a_disk() -> None:
     ("number", "words"), [(12, "12 bytes"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (1.61e9, "1.6 GB")]
 )
 def test_sizes_in_words(number: float, words: str) -> None:
-    assert durable.size(number) == words
+    assert durable.format_bytes(number) == words

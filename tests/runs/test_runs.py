@@ -168,7 +168,7 @@ def test_listeners_hear_what_is_recorded(run: Run) -> None:
     assert heard == ["data"]
 
 
-def test_appending_mends_a_torn_line_first(tmp_path: Path) -> None:
+def test_appending_cuts_a_torn_line_away_first(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text('{"a": 1}\n{"a": 2')
     durable.append_json_lines(path, [{"a": 3}])

@@ -154,7 +154,7 @@ def test_require_better_is_an_exit_code(luthier: Command, done: Path) -> None:
     answers = done / "evaluation" / "answers.jsonl"
     lines = [{**line, "score": float(line["arm"] == "fine-tuned")} for line in read_json_lines(answers)]
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    Run(done).seal([answers])
+    Run(done).record_checksums([answers])
     screen = luthier("evaluate", done, "--require", "better", "--quiet")
     assert (screen.code, json.loads(verdict.read_text())["verdict"]) == (0, "BETTER")
 

@@ -33,7 +33,7 @@ def report(run: RunFolder) -> None:
     from luthier.runs import Run
 
     current = Run(run)
-    with current.held():
+    with current.lock():
         path = reports.write(current.folder)
     if (run / "evaluation" / "verdict.json").exists():
         show_result(read_verdict(run), run)
@@ -46,14 +46,14 @@ def verify(run: RunFolder) -> None:
     from luthier.cli.screens.runs import show_finding
     from luthier.runs import Run
     from luthier.runs import verify as integrity
-    from luthier.runs.durable import size
+    from luthier.runs.durable import format_bytes
 
     current = Run(run)
     findings = []
     for finding in integrity.verify(current):
         show_finding(finding)
         findings.append(finding)
-    damaged = [finding.name for finding in findings if finding.damage]
+    damaged = [finding.name for finding in findings if finding.problem]
     if damaged:
         advice = " ".join(dict.fromkeys(ADVICE.get(name.partition("/")[0], RESTORE) for name in damaged))
         raise CorruptedState(
@@ -61,7 +61,7 @@ def verify(run: RunFolder) -> None:
             f"{advice.format(run=shlex.quote(str(run)))}",
             where=str(run),
         )
-    total = size(sum(finding.bytes for finding in findings))
+    total = format_bytes(sum(finding.bytes for finding in findings))
     print(f"All {len(findings)} parts are whole, {total}; the run is {current.state}.")
 
 

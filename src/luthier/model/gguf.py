@@ -29,7 +29,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from luthier.errors import UserError
-from luthier.runs.durable import make_folders, sweep, system_errors, whole_folder
+from luthier.runs.durable import make_folders, remove_leftovers, system_errors, whole_folder
 
 ELSEWHERE = "Take the model's folder with safetensors instead."
 FREQUENCIES = "rope_freqs.weight"
@@ -94,7 +94,7 @@ def unpack(file: Path, target: Path) -> None:
     with FileLock(target.with_name(f".{target.name}.lock")):  # a second process waits, and finds it done
         if target.is_dir():
             return
-        sweep(target.parent)
+        remove_leftovers(target.parent)
         transformers_logging.disable_progress_bar()
         model, tokenizer = read(file)
         with whole_folder(target) as unborn, system_errors():

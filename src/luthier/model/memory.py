@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from luthier.errors import MachineError
-from luthier.runs.durable import size
+from luthier.runs.durable import format_bytes
 
 GENERAL_ADVICE = "name a smaller model, or end other programs"
 _CGROUP = Path("/sys/fs/cgroup")
@@ -80,13 +80,13 @@ def _amounts(error: BaseException) -> str:
     """The numbers: what was asked for, what this process holds, what is available."""
     parts = []
     if asked := re.search(r"you tried to allocate (\d+) bytes", str(error)):
-        parts.append(f"{size(int(asked[1]))} more were asked for")
+        parts.append(f"{format_bytes(int(asked[1]))} more were asked for")
     elif asked := re.search(r"Tried to allocate ([\d.]+ [GMK]iB)", str(error)):
         parts.append(f"{asked[1]} more were asked for")
     elif text := str(error).strip():
         parts.append(text.splitlines()[0].rstrip("."))
-    parts.append(f"this process holds {size(rss())}")
-    parts.append(f"the machine has {size(available(torch.device('cpu')))} left")
+    parts.append(f"this process holds {format_bytes(rss())}")
+    parts.append(f"the machine has {format_bytes(available(torch.device('cpu')))} left")
     return ", ".join(parts)
 
 

@@ -50,7 +50,7 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
 
         return report
 
-    with current.held() if current else nullcontext():
+    with current.lock() if current else nullcontext():
         results, notes = exams.sit(exam, [partial(load, arm) for arm in models], progress)
         card = exams.record(dict(zip(models, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha)
         if current:

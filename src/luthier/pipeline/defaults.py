@@ -16,7 +16,7 @@ from luthier.model import device, machine, memory
 from luthier.model.replies import THINKING_TOKENS, Room, usual_thinking
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Data, Recipe
-from luthier.runs.durable import size
+from luthier.runs.durable import format_bytes
 from luthier.train import memory_estimate, order
 from luthier.train.memory_estimate import Memory
 from luthier.train.throughput import SAVED_PER_SECOND
@@ -154,7 +154,8 @@ def resolve(
         if all(getattr(recipe.train, name) is None for name in change):
             other = _resolve_with(recipe, dataset, splits, facts, available, change)
             if other.has_headroom:
-                why = f"{size(plain.memory.training)} of memory would be needed otherwise, {size(available)} are available"
+                needed, free = format_bytes(plain.memory.training), format_bytes(available)
+                why = f"{needed} of memory would be needed otherwise, {free} are available"
                 return replace(other, reasons=other.reasons | {f"train.{name}": why for name in change})
     return plain
 

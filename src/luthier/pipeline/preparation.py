@@ -25,7 +25,7 @@ from luthier.pipeline import defaults
 from luthier.pipeline.defaults import FirstChoices, Resolved
 from luthier.recipe import Recipe
 from luthier.runs import Run
-from luthier.runs.durable import size, write_atomic
+from luthier.runs.durable import format_bytes, write_atomic
 from luthier.train import check, memory_estimate, optimizer
 
 SPLITS = ("train", "dev", "test")
@@ -185,9 +185,9 @@ def write(current: Run, preparation: Preparation) -> None:
         **{name: len(getattr(preparation.splits, name)) for name in SPLITS},
     )
     current.update(hashes={"data": data.sha256}, settled=settings)
-    current.seal([current.folder / "data"])
+    current.record_checksums([current.folder / "data"])
     write_atomic(current.folder / "recipe.toml", recipes.render(preparation.recipe, preparation.reasons))
-    current.seal([current.folder / "recipe.toml"])
+    current.record_checksums([current.folder / "recipe.toml"])
     current.record(
         "recipe",
         settings={
@@ -216,7 +216,7 @@ def _record_memory(current: Run, preparation: Preparation) -> None:
         disk=memory_estimate.disk(preparation.model.spec, preparation.recipe.train),
     )  # fmt: skip
     if not preparation.resolved.fits:
-        figures = f"training needs about {size(needed.training)} of memory, and {size(available)} are available"
+        figures = f"training needs about {format_bytes(needed.training)} of memory, and {format_bytes(available)} are available"
         current.record(
             "warning", message=f"{figures}: it will probably not fit. `luthier plan` shows what would make it fit."
         )

@@ -83,7 +83,7 @@ def run(
     state = current.state
     results = (current.folder / "evaluation" / "verdict.json", current.folder / "model")
     if state == "complete" and all(path.exists() for path in results):
-        current.tell("start", folder=str(current.folder), state=state, kept=[])
+        current.emit("start", folder=str(current.folder), state=state, kept=[])
         return current
     with (
         current.working(partial(_write_report, current)),
@@ -91,7 +91,7 @@ def run(
     ):
         done = [] if state == "new" else resume.progress_summary(current)
         current.record("start", folder=str(current.folder), state=state, kept=done)
-        current.unseal("evaluation")
+        current.forget_checksums("evaluation")
         if baselines is not None and not current.events("borrowed"):
             shared_baselines.share(baselines, current.folder)
             current.record("borrowed", what="the prompt arms' answers", of=baselines.name)
@@ -128,7 +128,7 @@ def evaluate(
     with current.working(at_end), stopping(lambda: current.record("stopping"), stop) as stopped:
         current.record("start", folder=str(folder), state=before, kept=[])
         current.expect_whole("evaluation", "model")  # other data is a departure from the plan
-        current.unseal("evaluation")
+        current.forget_checksums("evaluation")
         with memory.explain_out_of_memory("to answer the questions"):
             evaluation.evaluate_again(current, recipe, stopped)
         _record_evaluation(current)
@@ -185,7 +185,7 @@ def _train(job: Job) -> None:
                 ends=() if rows.documents else base.template.stop_ids,
             )  # fmt: skip
             loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
-    job.run.seal([folder])
+    job.run.record_checksums([folder])
     job.run.update(hashes={**job.run.record_file["hashes"], "model": identity.fingerprint(folder)})
 
 
@@ -210,7 +210,7 @@ def _judge(job: Job) -> None:
 def _record_evaluation(current: Run) -> None:
     """The checksums of answers and verdict. Benchmarks may be added to a run at any time, so they are left out."""
     files = (current.folder / "evaluation").iterdir()
-    current.seal(sorted(file for file in files if not file.name.startswith(("benchmark", "."))))
+    current.record_checksums(sorted(file for file in files if not file.name.startswith(("benchmark", "."))))
 
 
 def _never(job: Job) -> bool:

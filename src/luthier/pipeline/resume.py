@@ -105,7 +105,7 @@ def change_settings(current: Run, words: Sequence[str]) -> None:
             where="command line",
         )
     values = {key: recipes.get(asked, key) for key in keys}
-    with current.held():
+    with current.lock():
         before = Recipe.model_validate(current.record_file["asked"])
         current.update(asked=recipes.replace(before, values).model_dump(mode="json"))
         if is_prepared(current):
@@ -114,7 +114,7 @@ def change_settings(current: Run, words: Sequence[str]) -> None:
             reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
             current.update(settled=recipe.model_dump(mode="json"))
             write_atomic(current.folder / "recipe.toml", recipes.render(recipe, reasons))
-            current.seal([current.folder / "recipe.toml"])
+            current.record_checksums([current.folder / "recipe.toml"])
 
 
 def progress_summary(current: Run) -> list[str]:

@@ -18,11 +18,11 @@ __all__ = ["Result", "Sheet", "make", "take_in", "write"]
 
 def make(run: Run, items: int) -> Sheet:
     """The run's blind sheet with at most so many questions; the key is made, or extended, in the run's folder."""
-    with run.held():
+    with run.lock():
         return sheet.make(run, items)
 
 
 def take_in(run: Run, files: Sequence[Path]) -> Result:
     """Enter files of marks, and draw the result of all marks that the run has; both stay in the run's folder."""
-    with run.held():
+    with run.lock():
         return result.draw(run, *marks.take_in(run, files))

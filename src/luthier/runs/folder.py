@@ -12,41 +12,32 @@ and of itself.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock, Timeout
-
 from luthier.errors import CorruptedState, MachineError, UserError
-from luthier.runs import durable
-from luthier.runs.durable import append_json_lines, disk_errors, write_atomic
+from luthier.runs import durable, events
+from luthier.runs.durable import append_json_lines, write_atomic
+from luthier.runs.events import Event, EventLog, now
+from luthier.runs.locking import is_locked, lock
 
 FORMAT = 1  # of a run folder; a newer one is refused
 FOLDERS = ("data", "checkpoints", "evaluation")
-PASSING = ("step", "arm", "reference")  # events so frequent that they are flushed with the next one of another kind
 State = Literal["new", "running", "interrupted", "complete", "failed"]
 
 
-def now() -> str:
-    """The time as events tell it: UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
 class Run:
-    """A run folder that exists: its record, its events, its places."""
+    """A run folder that exists: run.json, its events, the checksums of its files, its lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record_file = _read(folder)
-        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.log = EventLog(folder / "events.jsonl")
+        self.listeners: list[Callable[[Event], None]] = []
 
     @classmethod
     def create(cls, folder: Path, **fields: object) -> "Run":
@@ -55,13 +46,14 @@ class Run:
             raise UserError("already exists and is not a run folder; choose another with --run.", where=str(folder))
         for name in FOLDERS:
             durable.make_folders(folder / name)
-        with alone(folder):
+        with lock(folder):
             if (folder / "run.json").exists():
-                told = "another process has begun a run here meanwhile; the same command continues it."
-                raise MachineError(told, where=str(folder))
+                raise MachineError(
+                    "another process has begun a run here meanwhile; the same command continues it.", where=str(folder)
+                )
             record = {"format": FORMAT, "state": "new", "reason": None, "created": now(), **fields}
             append_json_lines(folder / "events.jsonl", [])
-            write_atomic(folder / "run.json", _sealed(record))  # last: from here on it is a run
+            write_atomic(folder / "run.json", _with_checksum(record))  # last: from here on it is a run
         return cls(folder)
 
     @property
@@ -73,46 +65,39 @@ class Run:
         """What run.json says, save that a `running` whose lock nobody holds was interrupted."""
         state = self.record_file["state"]
         assert state in get_args(State), state
-        if state == "running" and not self.locked:
+        if state == "running" and not self.is_locked:
             return "interrupted"
         return state  # type: ignore[no-any-return]
 
     @property
-    def locked(self) -> bool:
-        """Whether a process holds the run's lock at this moment, as far as we are allowed to see: else what run.json says."""
-        try:
-            with open(self.folder / ".lock", "rb") as file:  # a shared lock: who only looks needs no right to write
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-        except (BlockingIOError, PermissionError):
-            return True
-        except OSError:
-            return False
+    def is_locked(self) -> bool:
+        """Whether a process holds the run's lock at this moment, as far as we are allowed to see."""
+        return is_locked(self.folder)
 
     def update(self, **fields: object) -> None:
         """Change fields of run.json."""
         self.record_file.update(fields)
-        write_atomic(self.folder / "run.json", _sealed(self.record_file))
+        write_atomic(self.folder / "run.json", _with_checksum(self.record_file))
 
-    def seal(self, files: Iterable[Path]) -> None:
-        """Remember the SHA-256 of finished files, those of a folder one by one, so that `damage` can find a change."""
+    def record_checksums(self, files: Iterable[Path]) -> None:
+        """Note the SHA-256 of finished files, those of a folder one by one, so that `mismatch` can find a change."""
         named = {path.relative_to(self.folder).as_posix(): durable.digest(path) for path in _files(files)}
-        self.update(files={**self.sealed, **named})
+        self.update(files={**self.checksums, **named})
 
-    def unseal(self, folder: str) -> None:
+    def forget_checksums(self, folder: str) -> None:
         """Forget the SHA-256 of a folder's files, which are about to change."""
-        kept = {name: digest for name, digest in self.sealed.items() if not name.startswith(f"{folder}/")}
-        if kept != self.sealed:
-            self.update(files=kept)
+        others = {name: digest for name, digest in self.checksums.items() if not name.startswith(f"{folder}/")}
+        if others != self.checksums:
+            self.update(files=others)
 
     @property
-    def sealed(self) -> dict[str, str]:
+    def checksums(self) -> dict[str, str]:
         """SHA-256 of each finished file, by its path in the folder."""
         return dict(self.record_file.get("files", {}))
 
-    def damage(self, name: str) -> str | None:
-        """What is wrong with a sealed file, in words, or None."""
-        wanted = self.sealed[name]
+    def mismatch(self, name: str) -> str | None:
+        """How a finished file differs from what was recorded, in words, or None."""
+        wanted = self.checksums[name]
         try:
             found = durable.digest(self.folder / name)
         except FileNotFoundError:
@@ -122,30 +107,30 @@ class Run:
         return None if found == wanted else f"its SHA-256 is {found[:12]}…, when it was written it was {wanted[:12]}…"
 
     def expect_whole(self, *folders: str) -> None:
-        """Raises CorruptedState if a sealed file in one of these folders, or of this name, is not as it was written."""
+        """Raises CorruptedState if a finished file in one of these folders, or of this name, is not as it was written."""
         names = [
             name
-            for name in self.sealed
+            for name in self.checksums
             if name.startswith(tuple(f"{folder}/" for folder in folders)) or name in folders
         ]
-        wrong = [f"{name}: {damage}" for name in names if (damage := self.damage(name))]
+        wrong = [f"{name}: {mismatch}" for name in names if (mismatch := self.mismatch(name))]
         if wrong:
             raise CorruptedState(
                 f"{'; '.join(wrong)}. Restore it from a copy, or start a new run.", where=str(self.folder)
             )
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
-        with alone(self.folder):
+        with lock(self.folder):
             self.record_file = _read(self.folder)  # another process may have worked until now
-            self._mend()
+            self._repair()
             yield
 
     @contextlib.contextmanager
     def working(self, at_end: Callable[[], object] = lambda: None) -> Iterator[None]:
         """Hold the lock while the body runs, and leave the state that its end means; `at_end` comes last, whatever that is."""
-        with self.held():
+        with self.lock():
             self.update(state="running", reason=None)
             try:
                 yield
@@ -156,7 +141,7 @@ class Run:
                         state="interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__
                     )
                     at_end()
-                except Exception as second:  # what stopped the run is the thing to tell
+                except Exception as second:  # what stopped the run is the thing to report
                     self._note(f"what comes at a run's end could not be done: {type(second).__name__}: {second}")
                 raise
             self.update(state="complete", reason=None)
@@ -168,41 +153,37 @@ class Run:
             self.record("warning", message=message)
 
     def record(self, kind: str, **fields: object) -> None:
-        """Append an event, and tell it to the listeners; every screen and page is drawn from these."""
-        event = {"time": now(), "kind": kind, **fields}
-        append_json_lines(self.folder / "events.jsonl", [event], flush=kind not in PASSING)
-        self._tell(event)
+        """Append an event, and emit it; every screen and page is drawn from these."""
+        event = events.new(kind, **fields)
+        self.log.append(event)
+        self._emit(event)
 
-    def tell(self, kind: str, **fields: object) -> None:
-        """Tell an event to the listeners without writing it down."""
-        self._tell({"time": now(), "kind": kind, **fields})
+    def emit(self, kind: str, **fields: object) -> None:
+        """Pass an event to the listeners without writing it down."""
+        self._emit(events.new(kind, **fields))
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _emit(self, event: Event) -> None:
         for listener in list(self.listeners):
             try:
                 listener(event)
             except OSError:  # the terminal is gone; the run is not
                 self.listeners.remove(listener)
 
-    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The events so far, or those of one kind; a line torn by a crash is passed over."""
-        events = []
-        for line in (self.folder / "events.jsonl").read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if kind is None or event["kind"] == kind:
-                    events.append(event)
-        return events
+    def events(self, kind: str | None = None) -> list[Event]:
+        """The events so far, or those of one kind."""
+        found, _ = self.log.tail()
+        return [event for event in found if kind is None or event["kind"] == kind]
 
-    def _mend(self) -> None:
-        """Put right what a crash left behind, and tell it: half-written files, a line cut short."""
-        for told in durable.sweep(self.folder):
-            self.record("mended", message=told)
-        for path in [self.folder / "events.jsonl", *sorted((self.folder / "evaluation").glob("*.jsonl"))]:
+    def _repair(self) -> None:
+        """Put right what a crash left behind, and record it: half-written files, a line cut short."""
+        for sentence in durable.remove_leftovers(self.folder):
+            self.record("mended", message=sentence)
+        for path in [self.log.path, *sorted((self.folder / "evaluation").glob("*.jsonl"))]:
             name = path.relative_to(self.folder).as_posix()
-            if path.exists() and name not in self.sealed and (cut := durable.mend(path)):
-                told = f"{name} ended in a line that a crash cut short; its {cut} bytes are removed."
-                self.record("mended", message=told)
+            if path.exists() and name not in self.checksums and (cut := durable.repair(path)):
+                self.record(
+                    "mended", message=f"{name} ended in a line that a crash cut short; its {cut} bytes are removed."
+                )
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -212,10 +193,9 @@ def _read(folder: Path) -> dict[str, Any]:
         if not isinstance(record, dict):
             raise ValueError("not an object")
     except FileNotFoundError:
-        there = folder.exists()
         hint = (
             "`luthier runs` lists the runs here."
-            if there
+            if folder.exists()
             else "There is no such folder; `luthier runs` lists the runs."
         )
         raise UserError(f"not a run folder: it has no run.json. {hint}", where=str(folder)) from None
@@ -225,7 +205,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise CorruptedState(
             "not valid JSON; restore the file or start a new run.", where=str(folder / "run.json")
         ) from None
-    if {"format", "sha256"} & record.keys() and record.get("sha256") != _seal(record):
+    if {"format", "sha256"} & record.keys() and record.get("sha256") != _checksum(record):
         raise CorruptedState(
             "its own SHA-256 does not hold; restore the file from a copy, or start a new run.",
             where=str(folder / "run.json"),
@@ -237,7 +217,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _unused(folder: Path) -> bool:
-    """Whether nothing is there, or only what a crash left of a run that had not begun."""
+    """Whether the folder is missing or empty, or has only what a crash left of a run that had not begun."""
     if not folder.exists():
         return True
     return folder.is_dir() and all(
@@ -252,67 +232,16 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
 
 
-def _seal(record: dict[str, Any]) -> str:
+def _checksum(record: dict[str, Any]) -> str:
     """SHA-256 over run.json without its own field "sha256"."""
     rest = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _sealed(record: dict[str, Any]) -> str:
+def _with_checksum(record: dict[str, Any]) -> str:
     """run.json as text, its own hash in it."""
-    record["sha256"] = _seal(record)
+    record["sha256"] = _checksum(record)
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-
-
-@contextlib.contextmanager
-def alone(folder: Path, *, option: str = "--run") -> Iterator[None]:
-    """Hold a folder's lock while the body runs: no other process writes there, nor does this one once the folder is another.
-
-    `option` is the command line's word for another folder.
-    """
-    holder = folder / ".lock-holder.json"
-    with durable.held(folder), _lock(folder, holder, option):
-        durable.expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
-        write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
-        try:
-            yield
-        except Exception:
-            durable.expect_same_folder(holder)  # what went wrong may be no more than that files are missing
-            raise
-        if holder.exists():
-            durable.remove(holder)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
-    """The operating system's lock, which goes with its process."""
-    lock = FileLock(folder / ".lock")
-    try:
-        with disk_errors(folder):
-            lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
-    except Timeout:
-        raise MachineError(_in_use(holder, option), where=str(folder)) from None
-    except (NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        raise MachineError(
-            f"this disk cannot lock files, so two processes could spoil the run; put it on a local disk with {option}.",
-            where=str(folder),
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _in_use(holder: Path, option: str) -> str:
-    """Who works in the folder, as far as the holder's note tells."""
-    try:
-        note = json.loads(holder.read_text(encoding="utf-8"))
-        who = f"process {note['pid']} on {note['host']} since {note['since'][:16].replace('T', ' ')} UTC"
-    except (OSError, ValueError, KeyError):
-        who = "another process"
-    return f"the run is in use by {who}; wait for it, or name another folder with {option}."
 
 
 def find(root: Path) -> tuple[list[Run], list[UserError]]:

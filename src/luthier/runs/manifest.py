@@ -53,10 +53,10 @@ def verify(folder: Path) -> int:
             raise CorruptedState(f"this is the checkpoint of step {manifest['step']}.", where=str(folder))
         json.loads((folder / "state.json").read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = (
+        reason = (
             f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         )
-        raise CorruptedState(f"not a whole checkpoint ({told}).", where=str(folder)) from None
+        raise CorruptedState(f"not a whole checkpoint ({reason}).", where=str(folder)) from None
     return int(manifest["step"])
 
 

@@ -1,7 +1,7 @@
 """Whether a run folder is still what Luthier wrote: every checkpoint, the model, the prepared data, answers and records.
 
 Reads and changes nothing. What a crash may leave (a last line cut short, a file half written under a hidden name) is no
-damage: it is noted, and put right when the run goes on.
+fault: it is noted, and put right when the run goes on.
 """
 
 import json
@@ -19,38 +19,38 @@ class Finding:
 
     name: str
     bytes: int = 0
-    damage: str | None = None
+    problem: str | None = None
     note: str | None = None
 
 
 def verify(current: Run) -> Iterator[Finding]:
     """Every part of the run in turn; hashing takes about a second per gigabyte."""
-    if current.locked:
+    if current.is_locked:
         raise MachineError("a process is at work in it; verify it when that has ended.", where=str(current.folder))
     yield Finding("run.json", _size(current.folder / "run.json"))  # its own hash is checked whenever it is read
-    for name in sorted(current.sealed):
-        yield Finding(name, _size(current.folder / name), current.damage(name))
+    for name in sorted(current.checksums):
+        yield Finding(name, _size(current.folder / name), current.mismatch(name))
     yield from _checkpoints(current.folder / "checkpoints")
     yield from _growing(current)
-    yield from _unsealed(current)
+    yield from _without_checksum(current)
     yield from _outside(current)
 
 
 def _checkpoints(root: Path) -> Iterator[Finding]:
     for folder in reversed(manifest.folders(root)):
-        damage = None
+        problem = None
         try:
             manifest.verify(folder)
         except UserError as error:
-            damage = str(error)
-        yield Finding(f"checkpoints/{folder.name}", sum(_size(file) for file in folder.iterdir()), damage)
+            problem = str(error)
+        yield Finding(f"checkpoints/{folder.name}", sum(_size(file) for file in folder.iterdir()), problem)
 
 
 def _growing(current: Run) -> Iterator[Finding]:
     """Files of lines that may still grow: each line is whole, save perhaps the last."""
     for file in [current.folder / "events.jsonl", *sorted((current.folder / "evaluation").glob("*.jsonl"))]:
         name = file.relative_to(current.folder).as_posix()
-        if name in current.sealed:
+        if name in current.checksums:
             continue
         if not file.exists():
             yield Finding(name, 0, "is missing")
@@ -80,13 +80,13 @@ def _lines(file: Path) -> tuple[int, bool]:
     return bad, not good_after
 
 
-def _unsealed(current: Run) -> Iterator[Finding]:
+def _without_checksum(current: Run) -> Iterator[Finding]:
     """What no hash is kept of yet, because the run has not come so far; JSON must at least be JSON."""
     for file in sorted(current.folder.rglob("*")):
         name = file.relative_to(current.folder).as_posix()
         if file.name.endswith(".tmp"):
             yield Finding(name, note="left by an interrupted write; removed when the run goes on")
-        elif any(part.endswith(".tmp") for part in file.parts) or not file.is_file() or name in current.sealed:
+        elif any(part.endswith(".tmp") for part in file.parts) or not file.is_file() or name in current.checksums:
             continue
         elif name.startswith(("evaluation/", "review/")) and file.suffix == ".json":
             yield Finding(name, _size(file), None if _is_json(file) else "not valid JSON")
@@ -104,17 +104,19 @@ def _outside(current: Run) -> Iterator[Finding]:
             for name, wanted in base["files"].items()
             if (found := _digest(Path(base["folder"]) / name)) and found != wanted
         ]
-        told = f"changed since the run began: {', '.join(changed)}" if changed else None
+        change = f"changed since the run began: {', '.join(changed)}" if changed else None
         gone = None if Path(base["folder"]).is_dir() else f"{base['folder']} is not on this machine"
         size = sum(_size(Path(base["folder"]) / name) for name in base["files"])
-        yield Finding(f"base model {base['name']}", size, told if needed else None, gone or (None if needed else told))
+        yield Finding(
+            f"base model {base['name']}", size, change if needed else None, gone or (None if needed else change)
+        )
     for name, source in current.record_file.get("sources", {}).items():
         found = _digest(Path(name))
-        told = "is not here" if found is None else "has changed since the run began"
+        change = "is not here" if found is None else "has changed since the run began"
         yield Finding(
             f"data file {name}",
             _size(Path(name)),
-            note=None if found == source["sha256"] else f"{told}; the run has its own copy",
+            note=None if found == source["sha256"] else f"{change}; the run has its own copy",
         )
 
 

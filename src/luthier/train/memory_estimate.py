@@ -20,7 +20,7 @@ from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
 from luthier.model.memory import GENERAL_ADVICE, rss
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
-from luthier.runs.durable import size
+from luthier.runs.durable import format_bytes
 from luthier.train import checkpoint, optimizer
 
 MASTER = 4  # bytes of a master weight, and of a weight in the model that is saved
@@ -124,7 +124,7 @@ def disk(spec: ModelSpec, settings: Train) -> dict[str, int]:
     one = MASTER * learns + _moments(spec, settings, learns)
     checks = math.ceil((settings.max_steps or 1) / (settings.check_every or 1))
     kept = min(checks, checkpoint.KEPT + 2)  # the newest, the best, and the one that is being written
-    return {f"checkpoints: {kept} of {size(one)}": kept * one, "the model": MASTER * learns}
+    return {f"checkpoints: {kept} of {format_bytes(one)}": kept * one, "the model": MASTER * learns}
 
 
 def learning(spec: ModelSpec, settings: Train) -> int:

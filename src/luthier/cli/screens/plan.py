@@ -4,7 +4,7 @@ from rich.table import Table
 
 from luthier.cli.screens.terminal import console, duration, print_whole
 from luthier.pipeline.estimate import Estimate
-from luthier.runs.durable import size
+from luthier.runs.durable import format_bytes
 
 SHOWN = (
     "method",
@@ -66,13 +66,16 @@ def _plan(found: Estimate) -> list[str]:
 
 def _memory(found: Estimate) -> list[str]:
     needed, available = found.memory.training, found.available
-    head = f"Memory   {size(needed)} to train, {size(available)} available: {'fits' if found.fits else 'DOES NOT FIT'}"
-    lines = [head, *(f"         {size(part):>9}  {name}" for name, part in found.memory.parts.items())]
+    fits = "fits" if found.fits else "DOES NOT FIT"
+    head = f"Memory   {format_bytes(needed)} to train, {format_bytes(available)} available: {fits}"
+    lines = [head, *(f"         {format_bytes(part):>9}  {name}" for name, part in found.memory.parts.items())]
     for change, saved in found.remedies:
         told = " ".join(f"train.{name}={value}".replace("True", "true") for name, value in change.items())
-        lines.append(f"         {told}: {size(saved)}{', fits' if saved <= available else ''}")
+        lines.append(f"         {told}: {format_bytes(saved)}{', fits' if saved <= available else ''}")
     if found.memory.answering > available:
-        told = f"The questions before and after it need {size(found.memory.answering)}, in fp32: they do not fit"
+        told = (
+            f"The questions before and after it need {format_bytes(found.memory.answering)}, in fp32: they do not fit"
+        )
         lines.append(
             f"         {told}{'' if found.train.method == 'qlora' else '; with train.method=qlora they need less'}."
         )
@@ -87,9 +90,10 @@ def _disk(found: Estimate) -> list[str]:
     needed = sum(found.disk.values())
     fits = "fits" if needed <= found.free else "DOES NOT FIT"
     parts = "; ".join(
-        f"{name}, {size(part)} in all" if ":" in name else f"{name} {size(part)}" for name, part in found.disk.items()
+        f"{name}, {format_bytes(part)} in all" if ":" in name else f"{name} {format_bytes(part)}"
+        for name, part in found.disk.items()
     )
-    return [f"Disk     {size(needed)} at most, {size(found.free)} free: {fits} ({parts})"]
+    return [f"Disk     {format_bytes(needed)} at most, {format_bytes(found.free)} free: {fits} ({parts})"]
 
 
 def _time(found: Estimate, *, probe: bool) -> list[str]:
@@ -97,7 +101,7 @@ def _time(found: Estimate, *, probe: bool) -> list[str]:
         why = "not asked" if not probe else "no data" if found.preparation is None else "nothing was tried here"
         return [f"Time     not known: {why}"]
     told, peak = found.measured.forecast, found.measured.peak
-    held = f"; at most {size(peak)} of memory were held" if peak else ""
+    held = f"; at most {format_bytes(peak)} of memory were held" if peak else ""
     pace = f"{found.train.max_steps:,} steps at {found.measured.tokens_per_second:,.0f} tokens/s"
     return [
         f"Time     about {duration(told.seconds)} to train, by three steps of this training{held}",
@@ -111,7 +115,7 @@ def _ways(found: Estimate) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("what this model takes")
     table.add_column("memory", justify="right")
-    table.add_column(f"fits into {size(found.available)}")
+    table.add_column(f"fits into {format_bytes(found.available)}")
     for way in found.alternatives:
-        table.add_row(way.name, size(way.needed), "yes" if way.needed <= found.available else "no")
+        table.add_row(way.name, format_bytes(way.needed), "yes" if way.needed <= found.available else "no")
     return table

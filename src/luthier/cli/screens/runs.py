@@ -10,15 +10,15 @@ from rich.table import Table
 from luthier.cli.screens.terminal import COLOURS, console
 from luthier.errors import UserError
 from luthier.runs import Run
-from luthier.runs.durable import size
+from luthier.runs.durable import format_bytes
 from luthier.runs.verify import Finding
 
 
 def show_finding(finding: Finding) -> None:
     """A part of a run: whole, or damaged and how."""
-    word = "[red]damaged[/]" if finding.damage else "[yellow]note   [/]" if finding.note else "[green]ok     [/]"
-    remark = finding.damage or finding.note
-    line = f"{word}  {escape(finding.name)}  [dim]{size(finding.bytes)}[/]"
+    word = "[red]damaged[/]" if finding.problem else "[yellow]note   [/]" if finding.note else "[green]ok     [/]"
+    remark = finding.problem or finding.note
+    line = f"{word}  {escape(finding.name)}  [dim]{format_bytes(finding.bytes)}[/]"
     console().print(line + (f"  {escape(remark)}" if remark else ""))
 
 

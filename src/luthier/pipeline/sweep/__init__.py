@@ -24,7 +24,7 @@ from luthier.pipeline.sweep.points import AMOUNTS, Point, plan_points
 from luthier.pipeline.sweep.results import results
 from luthier.recipe import Recipe
 from luthier.report import sweep as page
-from luthier.runs import alone, now
+from luthier.runs import lock, now
 from luthier.runs.durable import make_folders, write_atomic
 
 __all__ = ["AMOUNTS", "FILE", "Point", "plan_points", "run"]
@@ -77,7 +77,7 @@ def run(
     _fix(record, asked, known)
     record["points"] = [asdict(point) for point in known]
     make_folders(folder / "points")
-    with alone(folder, option="--folder"):
+    with lock(folder, option="--folder"):
         if _content(folder) != before:
             raise UserError(
                 "another process has changed this sweep meanwhile; start the command again.", where=str(folder)
