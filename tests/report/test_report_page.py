@@ -88,7 +88,7 @@ def test_the_ledger_of_the_page_adds_up(make_run: MakeRun) -> None:
     assert "1,439 rows read = 1,394 kept + 45 dropped" in html
     rows = re.search(r'<table class="ledger".*?</table>', html, re.DOTALL)
     assert rows is not None
-    counts = [int(count) for count in re.findall(r'class="number">([\d,]+)</td>', rows[0])]
+    counts = [int(count) for count in re.findall(r'class="number" data-label="rows">([\d,]+)</td>', rows[0])]
     assert counts == [37, 1, 5, 2] and sum(counts) == 45
     assert set(re.findall(r"tickets\.jsonl:(2\d\d)\b", rows[0])) == {str(line) for line in range(201, 238)}
 

@@ -72,7 +72,7 @@ def test_preferences_are_learnt_and_the_margin_rises_on_dev_pairs(
     checks = Run(tmp_path / "r").events("dev")
     assert abs(checks[0]["margin"]) < 0.01 < checks[-1]["margin"]
     assert checks[-1]["accuracy"] > 0.9
-    assert "of held-out pairs, by a mean margin of" in (tmp_path / "r" / "report.md").read_text()
+    assert "of the dev pairs, by a mean margin of" in (tmp_path / "r" / "report.md").read_text()
     answers = read_json_lines(tmp_path / "r" / "evaluation" / "answers.jsonl")
     assert all(
         line["reference"].endswith(("red.", "green.", "blue.", "yellow.", "black.", "white.")) for line in answers
