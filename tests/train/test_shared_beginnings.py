@@ -60,12 +60,13 @@ def model_of(folder: Path, method: str, *, again: bool = False, dtype: torch.dty
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(1))
     attention.use(model)
-    recomputation.use(model, dtype)
+    recomputation.replace_norms_and_mlps(model, dtype)
     model = methods.resolve(method).prepare(model, Train(method=method, lora_rank=4))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(2))
-    layers.use(model, again=again, compiled=False)
+    if again:
+        layers.enable_checkpointing(model)
     return model.train()
 
 
