@@ -31,7 +31,7 @@ def test_arms_are_a_list_of_words() -> None:
     assert recipe.load(None, ["evaluate.arms=zero-shot,fine-tuned"]).evaluate.arms == ("zero-shot", "fine-tuned")
 
 
-def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
+def test_all_errors_come_at_once_each_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text('[train]\nepochs = 0\nlerning_rate = 3\n[data]\ntest_items = "ten"\n')
     with pytest.raises(UserError) as caught:
@@ -60,6 +60,23 @@ def test_all_mistakes_come_at_once_each_with_its_line(tmp_path: Path) -> None:
 def test_the_words_of_training_are_those_of_the_tables(section: str, table: Any, words: tuple[str, ...]) -> None:
     assert tuple(table) == words
     assert recipe.get(recipe.load(None, [f"train.{section}=mine.code:do"]), f"train.{section}") == "mine.code:do"
+
+
+def test_the_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipe.RENAMED, "train.passes", "train.epochs")
+    (tmp_path / "r.toml").write_text("[train]\npasses = 3\n")
+    told = r"train\.passes is called train\.epochs now; write it so\."
+    with pytest.raises(UserError, match=rf"r\.toml:2: {told}"):
+        recipe.load(tmp_path / "r.toml")
+    with pytest.raises(UserError, match=f"command line: {told}"):
+        recipe.load(None, ["train.passes=3"])
+    with pytest.raises(UserError, match=f"settings: {told}"):
+        recipe.replace(Recipe(), {"train.passes": 3})
+
+
+def test_every_new_name_of_a_setting_is_a_setting() -> None:
+    known = set(recipe.keys())
+    assert set(recipe.RENAMED.values()) <= known and not known & recipe.RENAMED.keys()
 
 
 def test_a_word_without_equals_sign_is_refused() -> None:

@@ -138,7 +138,7 @@ def test_a_run_that_was_stopped_before_it_had_a_recipe_keeps_its_day(
     current, first = pipeline.open_run(asked, tmp_path / "r", command="")
     monkeypatch.setattr(preparation, "today", lambda: NEXT_DAY)
     again = preparation.prepare_again(current)
-    assert first is not None and again.chat.date == first.recipe.chat.date == DAY
+    assert first is not None and again.recipe.chat.date == first.recipe.chat.date == DAY
 
 
 def test_answers_that_end_while_thinking_count_as_none_and_are_told(

@@ -1,4 +1,4 @@
-"""TOML as recipes use it: values with the place where each stands, and values in its notation."""
+"""TOML as recipes use it: values with the line where each stands, and values in its notation."""
 
 import datetime
 import json
@@ -25,22 +25,22 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
-        place = f"{file}:{line.group(1)}" if line else str(file)
+        where = f"{file}:{line.group(1)}" if line else str(file)
         raise UserError(
-            f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=place
+            f'not valid TOML: {error}. Texts stand in quotes: model = "smollm2-135m".', where=where
         ) from None
-    places: dict[str, str] = {}
+    locations: dict[str, str] = {}
     section = ""
     for number, line_text in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[([\w.\-\s]+)\]", line_text):
             section = header.group(1).strip() + "."
-            places[section[:-1]] = f"{file}:{number}"
+            locations[section[:-1]] = f"{file}:{number}"
         elif key := re.match(r"\s*([\w.\-]+)\s*=", line_text):
-            places[section + key.group(1)] = f"{file}:{number}"
-    return values, places
+            locations[section + key.group(1)] = f"{file}:{number}"
+    return values, locations
 
 
-def written(value: object) -> str:
+def rendered(value: object) -> str:
     """A value in TOML's notation."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -49,8 +49,8 @@ def written(value: object) -> str:
     if isinstance(value, int | datetime.date):
         return str(value)
     if isinstance(value, Mapping):
-        items = (f"{json.dumps(name, ensure_ascii=False)} = {written(item)}" for name, item in value.items())
+        items = (f"{json.dumps(name, ensure_ascii=False)} = {rendered(item)}" for name, item in value.items())
         return "{ " + ", ".join(items) + " }"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(written(item) for item in value) + "]"
+        return "[" + ", ".join(rendered(item) for item in value) + "]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
