@@ -6,7 +6,7 @@ import pytest
 
 from luthier.data.leakage import KINDS
 from luthier.evaluate import verdict
-from luthier.evaluate.verdict.contamination import weigh
+from luthier.evaluate.verdict.contamination import adjust_verdict
 
 Result = dict[str, Any]
 
@@ -43,7 +43,7 @@ def judged(tuned: list[float], prompt: list[float], found: Result | None) -> Res
     answers = lines(tuned, prompt)
     dev = [line for line in answers if line["arm"] == "few-shot"]
     result = verdict.assemble(answers, dev, metric="accuracy", metric_reason="", seed=0)
-    return weigh(result, answers, found, seed=0)
+    return adjust_verdict(result, answers, found, seed=0)
 
 
 LEARNT = [1.0] * 40 + [0.0, 1.0] * 20, [0.0] * 40 + [0.0, 1.0] * 20

@@ -16,14 +16,14 @@ HELLO = [Message("system", "Be brief."), Message("user", "Hello?")]
 
 def endpoint(url: str, **settings: Any) -> Endpoint:
     made = Endpoint.of("big", Settings(url=url, model="m", **settings))
-    made.pause = 0.001
+    made.pause_seconds = 0.001
     return made
 
 
 def test_an_answer_comes_with_its_cost() -> None:
     with serving(lambda body, number: completion(" Hi. ", "length")) as server:
         response = endpoint(server.url).ask(HELLO, max_new_tokens=7)
-    assert (response.said.text, response.said.finish, response.prompt_tokens, response.said.tokens) == (
+    assert (response.answer.text, response.answer.finish, response.prompt_tokens, response.answer.tokens) == (
         "Hi.", "length", 11, 3,
     )  # fmt: skip
     (asked,) = server.asked
@@ -53,7 +53,7 @@ def test_a_busy_endpoint_is_asked_again() -> None:
         return completion("At last.") if number == 2 else ((429, 503)[number], {"error": {"message": "busy"}})
 
     with serving(reply) as server:
-        assert endpoint(server.url).ask(HELLO, max_new_tokens=7).said.text == "At last."
+        assert endpoint(server.url).ask(HELLO, max_new_tokens=7).answer.text == "At last."
 
 
 def test_an_endpoint_that_stays_busy_is_given_up() -> None:
@@ -91,7 +91,7 @@ def test_the_newer_name_of_the_token_limit_is_found() -> None:
 
     with serving(reply) as server:
         big = endpoint(server.url)
-        assert [big.ask(HELLO, max_new_tokens=7).said.text for _ in range(2)] == ["Hi.", "Hi."]
+        assert [big.ask(HELLO, max_new_tokens=7).answer.text for _ in range(2)] == ["Hi.", "Hi."]
         assert len(server.asked) == 3
 
 
@@ -99,7 +99,7 @@ def test_many_questions_keep_their_numbers() -> None:
     prompts = [[Message("user", str(number))] for number in range(20)]
     with serving(lambda body, number: completion(f"<{body['messages'][0]['content']}>")) as server:
         found = dict(endpoint(server.url).answers(prompts, max_new_tokens=7))
-    assert {number: response.said.text for number, response in found.items()} == {n: f"<{n}>" for n in range(20)}
+    assert {number: response.answer.text for number, response in found.items()} == {n: f"<{n}>" for n in range(20)}
 
 
 def test_an_endpoint_that_gives_out_keeps_what_came_before() -> None:
@@ -129,6 +129,6 @@ def test_thoughts_are_no_part_of_an_answer(message: dict[str, Any], finish: str,
     usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
     reply = {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
     with serving(lambda body, number: (200, reply)) as server:
-        said = endpoint(server.url).ask(HELLO, max_new_tokens=9).said
+        said = endpoint(server.url).ask(HELLO, max_new_tokens=9).answer
     assert (said.text, said.thoughts, said.finish) == wanted
     assert (said.tokens, said.thought_tokens) == (9, 6)

@@ -46,7 +46,7 @@ class Task:
 
 def search(task: Task, folder: Path, budget: int = 60) -> optimization.OptimizedPrompt:
     return optimization.optimize_prompt(
-        TRAIN, start="Answer.", answers=task.answers, reflect=task.reflect, budget=budget, seed=0, folder=folder
+        TRAIN, start="Answer.", ask=task.answers, reflect=task.reflect, budget=budget, seed=0, folder=folder
     )
 
 

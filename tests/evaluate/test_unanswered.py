@@ -1,4 +1,4 @@
-"""Prompts that do not fit into the context: unanswered in their arm alone, told, and no ground for a claim."""
+"""Prompts that do not fit into the context: unanswered in their arm alone, warned of, and no ground for a claim."""
 
 from pathlib import Path
 from typing import Any
@@ -43,35 +43,41 @@ def lines(arm: str, scores: list[float], *, unread: int = 0, finish: str = "no r
 def judged(tuned: list[dict[str, Any]], prompt: list[dict[str, Any]]) -> dict[str, Any]:
     answers = [*tuned, *prompt]
     result = verdict.assemble(answers, prompt, metric="accuracy", metric_reason="", seed=0)
-    return unanswered.weigh(result, answers, seed=0)
+    return unanswered.adjust_verdict(result, answers, seed=0)
 
 
 def test_a_prompt_that_does_not_fit_is_unanswered_in_its_arm_alone(lm: LanguageModel, tmp_path: Path) -> None:
     items = [item(1, "Where is it?"), item(2, "x" * (lm.context - 30)), item(3, "And now?")]
     answers_file = AnswersFile(tmp_path / "answers.jsonl", metrics.scorers("exact_match", metrics.PLAIN))
 
-    def told(one: Item) -> tuple[Message, ...]:
+    def long_prompt(one: Item) -> tuple[Message, ...]:
         return (Message("system", HEAD), *one.conversation.prompt)
 
-    for arm, prompt in {"zero-shot": told, "fine-tuned": lambda one: one.conversation.prompt}.items():
-        answers_file.ask(lm, items, arm=arm, prompt=prompt, room=Room(8), progress=lambda done, of: None)
+    for arm, prompt in {"zero-shot": long_prompt, "fine-tuned": lambda one: one.conversation.prompt}.items():
+        answers_file.ask(lm, items, arm=arm, prompt=prompt, budget=Room(8), progress=lambda done, of: None)
     finishes = {
         arm: [line["finish"] for line in answers_file.records_of(arm, items)] for arm in ("zero-shot", "fine-tuned")
     }
     assert [finish == "no room" for finish in finishes["zero-shot"]] == [False, True, False]
     assert "no room" not in finishes["fine-tuned"]
-    (warning,) = unanswered.told(answers_file.records_of("zero-shot", items), "zero-shot", "test", lm.context)
+    (warning,) = unanswered.warnings(
+        answers_file.records_of("zero-shot", items), "zero-shot", "test", context_tokens=lm.context
+    )
     assert warning.startswith(
         "zero-shot: 1 of 3 test prompts do not fit into the model's context of 512 tokens and count"
     )
     assert "(the first: a.jsonl:2;" in warning
-    assert not list(unanswered.told(answers_file.records_of("fine-tuned", items), "fine-tuned", "test", lm.context))
+    assert not list(
+        unanswered.warnings(
+            answers_file.records_of("fine-tuned", items), "fine-tuned", "test", context_tokens=lm.context
+        )
+    )
 
 
-def test_examples_that_had_no_room_are_told() -> None:
+def test_demonstrations_that_did_not_fit_are_warned_of() -> None:
     shown = [{**line, "shots": shots} for line, shots in zip(lines("few-shot", [1.0] * 3), (4, 2, 4), strict=True)]
-    (told,) = unanswered.told(shown, "few-shot", "dev", 512)
-    assert told == "few-shot: 1 of 3 dev prompts have room for fewer than 4 examples, the longest for 2."
+    (message,) = unanswered.warnings(shown, "few-shot", "dev", context_tokens=512)
+    assert message == "few-shot: 1 of 3 dev prompts have room for fewer than 4 examples, the longest for 2."
 
 
 def test_unread_prompts_alone_show_nothing() -> None:
@@ -123,9 +129,11 @@ def test_a_claim_that_rests_on_thoughts_that_never_ended_is_not_made() -> None:
 
 
 def test_thoughts_without_an_end_are_warned_of() -> None:
-    (told,) = unanswered.told(lines("zero-shot", [0.0] * 60, unread=12, finish="thinking"), "zero-shot", "test", 512)
-    assert told.startswith("zero-shot: 12 of 60 test answers ended while thinking and count as not answered")
-    assert told.endswith("Raise evaluate.thinking_tokens in a new run.")
+    (message,) = unanswered.warnings(
+        lines("zero-shot", [0.0] * 60, unread=12, finish="thinking"), "zero-shot", "test", context_tokens=512
+    )
+    assert message.startswith("zero-shot: 12 of 60 test answers ended while thinking and count as not answered")
+    assert message.endswith("Raise evaluate.thinking_tokens in a new run.")
 
 
 def test_no_answer_scores_nothing_whatever_the_metric_says_of_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where questions are put and answers written down: a run's items, its answer files, its models."""
+"""What every stage of the evaluation works with: a run, its recipe, its questions, its answer files, its models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,24 +23,25 @@ from luthier.runs import Run
 
 @dataclass(frozen=True)
 class Context:
-    """A run, its recipe, and whether to stop: what every stage of the proof works with."""
+    """A run and its recipe; `stop` says whether the user has asked to stop."""
 
     run: Run
     recipe: Recipe
     stop: Callable[[], bool] = lambda: False
-    _read: dict[str, list[Item]] = field(default_factory=dict, repr=False, compare=False)
+    _items: dict[str, list[Item]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: str) -> Prepared:
+        """The split's rows as tokens."""
         return Prepared(self.run.folder / "data" / f"{split}.arrow")
 
     def items(self, split: str) -> list[Item]:
         """The split's rows as conversations, read once for a stage."""
-        if split not in self._read:
-            self._read[split] = self.rows(split).items()
-        return self._read[split]
+        if split not in self._items:
+            self._items[split] = self.rows(split).items()
+        return self._items[split]
 
     def dev_items(self) -> list[Item]:
-        """The dev questions that prompts are chosen by, in an order that has nothing to do with the file's."""
+        """The dev questions that prompts are selected by, in an order that has nothing to do with the file's."""
         return sorted(self.items("dev"), key=lambda item: item.id)[:DEV_QUESTIONS]
 
     @property
@@ -49,61 +50,56 @@ class Context:
         return self.rows("test").documents
 
     @property
-    def room(self) -> Room:
-        """How many tokens a reply may have, thoughts and answer."""
+    def token_budget(self) -> Room:
+        """How many tokens a reply may have, for thoughts and answer."""
         settings = self.recipe.evaluate
         assert settings.max_new_tokens, "a run's own recipe has every value"
         return Room(settings.max_new_tokens, settings.thinking_tokens or 0)
 
     def answers_file(self, name: str) -> AnswersFile:
-        """A file of answers, scored by the metric that decides and by those shown beside it."""
-        scored = metrics.scorers(str(self.recipe.evaluate.metric), metric_settings(self.recipe))
-        return AnswersFile(self.run.folder / "evaluation" / f"{name}.jsonl", scored)
+        """evaluation/NAME.jsonl, scored by the metric that decides and by those shown beside it."""
+        scorers = metrics.scorers(str(self.recipe.evaluate.metric), metric_settings(self.recipe))
+        return AnswersFile(self.run.folder / "evaluation" / f"{name}.jsonl", scorers)
 
     def ask(
         self, lm: LanguageModel, items: Sequence[Item], arm: str, prompt: Prompt, *, split: str, file: str
     ) -> list[AnswerRecord]:
-        """The arm's answers to these items, in their order; tells what of its prompts did not fit into the context."""
+        """The arm's answers to these items, in their order; records a warning for each kind of question without an answer."""
         answers_file = self.answers_file(file)
-        known = answers_file.has_answered(arm, items)
+        asked_before = answers_file.has_answered(arm, items)
         records = answers_file.ask(
-            lm,
-            items,
-            arm=arm,
-            prompt=prompt,
-            room=self.room,
-            progress=self.progress(arm, split),
+            lm, items, arm=arm, prompt=prompt, budget=self.token_budget, progress=self.progress(arm, split)
         )
-        if not known:
-            self.tell_unanswered(records, arm, split, lm)
+        if not asked_before:
+            self.warn_of_unanswered(records, arm, split, lm)
         return records
 
-    def tell_unanswered(self, records: Sequence[AnswerRecord], arm: str, split: str, lm: LanguageModel) -> None:
-        """Warn of questions to which an arm has no answer, and of prompts with fewer examples than others."""
-        for told in unanswered.told(records, arm, split, lm.context):
-            self.run.record("warning", message=told)
+    def warn_of_unanswered(self, records: Sequence[AnswerRecord], arm: str, split: str, lm: LanguageModel) -> None:
+        """Record a warning of questions to which an arm has no answer, and of prompts with fewer demonstrations than others."""
+        for message in unanswered.warnings(records, arm, split, context_tokens=lm.context):
+            self.run.record("warning", message=message)
 
     def score_documents(self, lm: LanguageModel, arm: str) -> None:
         """An arm's scores on the test documents."""
-        answers_file = self.answers_file("answers")
-        answers_file.score_documents(lm, self.rows("test"), arm=arm, progress=self.progress(arm, "test"))
+        progress = self.progress(arm, "test")
+        self.answers_file("answers").score_documents(lm, self.rows("test"), arm=arm, progress=progress)
 
     def progress(self, arm: str, split: str) -> Callable[[int, int], None]:
-        """Records how far an arm is, and stops between two batches when asked to."""
+        """What to call after each batch: records how far the arm is, and raises Interrupted where the user asked to stop."""
 
-        def tell(done: int, of: int) -> None:
+        def record_progress(done: int, of: int) -> None:
             self.run.record("arm", arm=arm, split=split, done=done, of=of)
             if self.stop():
                 raise Interrupted(f"stopped while {arm} answered the {split} questions; {done} of {of} are kept.")
 
-        return tell
+        return record_progress
 
-    def leave_out(self, arm: str, why: str) -> None:
-        """Note that an arm cannot be compared, and why."""
-        self.run.record("excluded", arm=arm, why=why)
-        self.run.record("warning", message=f"{arm} is left out of the comparison: {why}.")
+    def exclude_arm(self, arm: str, reason: str) -> None:
+        """Record that an arm cannot be compared, and why."""
+        self.run.record("excluded", arm=arm, why=reason)
+        self.run.record("warning", message=f"{arm} is left out of the comparison: {reason}.")
 
-    def left_out(self) -> dict[str, str]:
+    def excluded_arms(self) -> dict[str, str]:
         """Arms that could not be compared, each with the latest reason."""
         return {event["arm"]: event["why"] for event in self.run.events("excluded")}
 
@@ -121,12 +117,12 @@ def load_base(context: Context) -> LanguageModel:
     return base
 
 
-def load_tuned(current: Run) -> LanguageModel:
+def load_tuned(run: Run) -> LanguageModel:
     """The run's model, if it is still used with the template that it was trained with."""
-    if not (current.folder / "model").is_dir():
-        raise no_model(current)
-    tuned = loading.load(str(current.folder / "model"))
-    expect_template(current, tuned.template)
+    if not (run.folder / "model").is_dir():
+        raise no_model(run)
+    tuned = loading.load(str(run.folder / "model"))
+    expect_template(run, tuned.template)
     return tuned
 
 

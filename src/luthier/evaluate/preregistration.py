@@ -1,4 +1,4 @@
-"""A run's plan: what it fixes, when the test split was opened, and what was done otherwise."""
+"""A run's analysis plan: what it fixes, when the test split was opened, and what was done otherwise."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,91 +9,99 @@ from typing import Any
 from luthier.errors import CorruptedState, UserError
 from luthier.evaluate import metrics, verdict
 from luthier.evaluate.context import Context
-from luthier.evaluate.prompt_selection import Chosen
+from luthier.evaluate.prompt_selection import PromptSelection
 from luthier.evaluate.prompts import arms
 from luthier.evaluate.verdict import analysis_plan
-from luthier.evaluate.verdict.analysis_plan import Plan
+from luthier.evaluate.verdict.analysis_plan import AnalysisPlan
 from luthier.runs import Run
 
 DOCUMENT_ARMS = ("zero-shot", arms.TUNED)
 """Nothing is asked of documents, so there are no other arms."""
 
 
-def freeze(context: Context, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str]) -> Plan:
+def freeze_plan(
+    context: Context, names: Sequence[str], selection: PromptSelection, excluded: Mapping[str, str]
+) -> AnalysisPlan:
     """The plan, frozen before any test question is asked; where there is one already, that one holds."""
-    if (known := frozen(context.run)) is not None and "plan" in context.run.record_file["hashes"]:
+    run = context.run
+    if (known := frozen_plan(run)) is not None and "plan" in run.record_file["hashes"]:
         return known
     if context.answers_file("answers").records():
-        told = "test questions were answered before there was a plan; start a new run."
-        raise UserError(told, where=str(context.run.folder))
-    kept = [name for name in names if name not in left_out]
+        raise UserError("test questions were answered before there was a plan; start a new run.", where=str(run.folder))
+    kept = [name for name in names if name not in excluded]
     dev = context.answers_file("dev-answers").records()
     against, means = verdict.best_prompt_arm(dev) if dev else (DOCUMENT_ARMS[0], {})
-    content = of(context, kept, chosen, left_out, against=against, n=len(context.items("test")))
-    made = analysis_plan.freeze(content, context.run.folder / "evaluation" / "plan.json")
+    content = plan_content(context, kept, selection, excluded, against=against, n=len(context.items("test")))
+    plan = analysis_plan.freeze(content, run.folder / "evaluation" / "plan.json")
     effect = analysis_plan.visible_effect(content["n"], content["alpha"])
-    context.run.record(
-        "plan", sha256=made.sha256, frozen=made.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
+    run.record(
+        "plan", sha256=plan.sha256, frozen=plan.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
         visible_effect=effect,
     )  # fmt: skip
-    context.run.update(hashes={**context.run.record_file["hashes"], "plan": made.sha256})
-    return made
+    run.update(hashes={**run.record_file["hashes"], "plan": plan.sha256})
+    return plan
 
 
-def frozen(current: Run) -> Plan | None:
-    """The run's plan, if it is still the one whose hash was noted when it was frozen."""
-    path = current.folder / "evaluation" / "plan.json"
-    found, noted = analysis_plan.read(path), current.record_file.get("hashes", {}).get("plan")
-    if noted is not None and (found is None or found.sha256 != noted):
+def frozen_plan(run: Run) -> AnalysisPlan | None:
+    """The run's plan, or None; raises CorruptedState where its hash is not the one that run.json has."""
+    path = run.folder / "evaluation" / "plan.json"
+    plan, expected_sha256 = analysis_plan.read(path), run.record_file.get("hashes", {}).get("plan")
+    if expected_sha256 is not None and (plan is None or plan.sha256 != expected_sha256):
         raise CorruptedState(
             "the plan is not the one that was frozen; restore the file, or start a new run.", where=str(path)
         )
-    return found
+    return plan
 
 
-def expected(current: Run) -> Plan:
-    """The run's plan; a run without one proves nothing."""
-    found = frozen(current)
-    if found is None:
-        told = "this run has no plan, so its verdict would prove nothing; start a new run."
-        raise UserError(told, where=str(current.folder))
-    return found
+def required_plan(run: Run) -> AnalysisPlan:
+    """The run's plan; a UserError where there is none, since a verdict without one proves nothing."""
+    plan = frozen_plan(run)
+    if plan is None:
+        raise UserError(
+            "this run has no plan, so its verdict would prove nothing; start a new run.", where=str(run.folder)
+        )
+    return plan
 
 
-def open_test(current: Run, *, by: str) -> None:
+def open_test(run: Run, *, by: str) -> None:
     """Count an opening of the test split in the run's events. A run that is continued has opened it already."""
-    opened = current.events("test-opened")
+    opened = run.events("test-opened")
     if by == "run" and opened:
         return
-    current.record("test-opened", by=by, number=len(opened) + 1)
+    run.record("test-opened", by=by, number=len(opened) + 1)
 
 
-def summary(context: Context, made: Plan, done: Mapping[str, Any]) -> dict[str, Any]:
-    """What verdict.json says about the plan."""
+def plan_summary(context: Context, plan: AnalysisPlan, actual: Mapping[str, Any]) -> dict[str, Any]:
+    """What verdict.json says about the plan; `actual` is the content that a plan would have now."""
     return {
-        "sha256": made.sha256,
-        "frozen": made.frozen,
-        "deviations": [deviation.to_json() for deviation in analysis_plan.deviations(made.content, done)],
+        "sha256": plan.sha256,
+        "frozen": plan.frozen,
+        "deviations": [deviation.to_json() for deviation in analysis_plan.deviations(plan.content, actual)],
         "test_opened": len(context.run.events("test-opened")),
-        "answers_sha256": _hash(context.run.folder / "evaluation" / "answers.jsonl"),
+        "answers_sha256": _sha256(context.run.folder / "evaluation" / "answers.jsonl"),
     }
 
 
-def of(
-    context: Context, names: Sequence[str], chosen: Chosen, left_out: Mapping[str, str], *, against: str, n: int
+def plan_content(
+    context: Context,
+    names: Sequence[str],
+    selection: PromptSelection,
+    excluded: Mapping[str, str],
+    *,
+    against: str,
+    n: int,
 ) -> dict[str, Any]:
     """What a plan fixes, from the recipe and the files as they are now."""
-    settings, hashes = context.recipe.evaluate, context.run.record_file["hashes"]
+    recipe, settings, hashes = context.recipe, context.recipe.evaluate, context.run.record_file["hashes"]
     metric = str(settings.metric)
-    files = [
-        context.run.folder / "data" / name for name in ("train.arrow", "dev.arrow", "test.arrow", "passages.jsonl")
-    ]
+    names_of_data = ("train.arrow", "dev.arrow", "test.arrow", "passages.jsonl")
+    files = [context.run.folder / "data" / name for name in names_of_data]
     return {
         "luthier": version("luthier"),
-        "data": {"rows": hashes["data"], "format": context.recipe.data.format}
-        | {file.name: _hash(file) for file in files if file.exists()},
-        "model": {"name": context.recipe.model, "sha256": hashes["base_model"], "template": hashes["template"]},
-        "train": context.recipe.train.model_dump(mode="json"),
+        "data": {"rows": hashes["data"], "format": recipe.data.format}
+        | {file.name: _sha256(file) for file in files if file.exists()},
+        "model": {"name": recipe.model, "sha256": hashes["base_model"], "template": hashes["template"]},
+        "train": recipe.train.model_dump(mode="json"),
         "metric": {"name": metric, "beside": list(metrics.ALSO.get(metric, ()))},
         "decoding": {
             "method": "greedy",
@@ -106,8 +114,8 @@ def of(
             else {}
         ),
         "instruction": settings.instruction,
-        "arms": {name: _settings(context, name, chosen) for name in names}
-        | {name: f"left out: {why}" for name, why in left_out.items()},
+        "arms": {name: _arm_settings(context, name, selection) for name in names}
+        | {name: f"left out: {reason}" for name, reason in excluded.items()},
         "primary": {
             "arm": arms.TUNED,
             "against": against,
@@ -119,29 +127,29 @@ def of(
         "margin": settings.margin,
         "n": n,
         "dev_budget": settings.dev_budget,
-        "chosen": chosen.to_json(),
+        "chosen": selection.to_json(),
     }
 
 
-def _settings(context: Context, name: str, chosen: Chosen) -> dict[str, Any]:
+def _arm_settings(context: Context, name: str, selection: PromptSelection) -> dict[str, Any]:
     """What is particular to an arm."""
     settings = context.recipe.evaluate
     arm = arms.resolve(name, settings.endpoints)
-    told: dict[str, Any] = {"who": arm.answered_by}
+    found: dict[str, Any] = {"who": arm.answered_by}
     if arm.answered_by == "endpoint":
-        there = settings.endpoints[name.removeprefix(arms.ENDPOINT)]
-        told |= {"url": there.url, "model": there.model, "prompt": there.prompt}
-    if arm.build is arms.few_shot and chosen.few_shot:
-        told |= {"shots": chosen.few_shot["shots"], "set": chosen.few_shot["set"]}
+        endpoint = settings.endpoints[name.removeprefix(arms.ENDPOINT)]
+        found |= {"url": endpoint.url, "model": endpoint.model, "prompt": endpoint.prompt}
+    if arm.build is arms.few_shot and selection.few_shot:
+        found |= {"shots": selection.few_shot["shots"], "set": selection.few_shot["set"]}
     elif arm.build is arms.retrieved:
-        told |= {"shots": settings.shots}
+        found |= {"shots": settings.shots}
     elif arm.build is arms.rag:
-        told |= {"passages": settings.passages}
-    elif arm.build is arms.optimised and chosen.optimised:
-        told |= {"instruction": chosen.optimised["instruction"]}
-    return told
+        found |= {"passages": settings.passages}
+    elif arm.build is arms.optimised and selection.optimised:
+        found |= {"instruction": selection.optimised["instruction"]}
+    return found
 
 
-def _hash(file: Path) -> str:
+def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Every kind of prompt that a run will need, tried on real items before anything is asked or trained.
 
-A chat template may refuse what an arm or a guard puts together: a system message, examples as earlier turns. That is told with
-the template's own words before the base model has answered hundreds of questions.
+A chat template may refuse what an arm or a guard puts together: a system message, demonstrations as earlier turns. The user
+reads its own words before the base model has answered hundreds of questions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,19 @@ def try_prompts(
     if not splits.test[0].conversation.is_document:
         resources = _prompt_resources(recipe, template, context_tokens, splits.train)
         for name, arm in wanted.items():
-            for count in _counts(recipe, arm):
+            for count in _shot_counts(recipe, arm):
                 prompt = arm.build(replace(resources, demonstrations=demonstrations.fixed_set(splits.train, count)))
-                for item in _one_of_each([*splits.dev, *splits.test]):
+                for item in _one_of_each_pattern([*splits.dev, *splits.test]):
                     arms.render(name, prompt, item, template)
-    case = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
-    for name, guard in guards.active_guards(case).items():
-        _try_guard(name, guard, case, template)
+    inputs = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
+    for name, guard in guards.active_guards(inputs).items():
+        _try_guard(name, guard, inputs, template)
 
 
 def _prompt_resources(
     recipe: Recipe, template: Template, context_tokens: int, train: Sequence[Item]
 ) -> PromptResources:
-    """What the arms may use, as far as it is known before anything is chosen."""
+    """What the arms may use, as far as it is known before anything is selected."""
     settings = recipe.evaluate
     assert settings.max_new_tokens, "every value is set"
     return PromptResources(
@@ -57,29 +57,29 @@ def _prompt_resources(
     )
 
 
-def _counts(recipe: Recipe, arm: Arm) -> set[int]:
-    """Numbers of examples to try an arm with: of a fixed prompt, the fewest and the most that it may have."""
-    tried = recipe.evaluate.shots_tried or (1,)
-    return {min(tried), max(tried)} if arm.build is arms.few_shot else {max(tried)}
+def _shot_counts(recipe: Recipe, arm: Arm) -> set[int]:
+    """Numbers of demonstrations to try an arm with: of a fixed prompt, the fewest and the most that it may have."""
+    counts = recipe.evaluate.shots_tried or (1,)
+    return {min(counts), max(counts)} if arm.build is arms.few_shot else {max(counts)}
 
 
-def _try_guard(name: str, guard: guards.Guard, case: guards.GuardInputs, template: Template) -> None:
+def _try_guard(name: str, guard: guards.Guard, inputs: guards.GuardInputs, template: Template) -> None:
     """All its questions as both models get them: they are few, and some are made by rule from real ones."""
-    places = {item.id: item.place for item in case.test}
-    for task in (task for task in guard.make_tasks(case) if isinstance(task, guards.Question)):
-        for messages in dict.fromkeys(guards.messages_for(task, case, arm) for arm in (guards.BASE, guards.TUNED)):
+    locations = {item.id: item.place for item in inputs.test}
+    for task in (task for task in guard.make_tasks(inputs) if isinstance(task, guards.Question)):
+        for messages in dict.fromkeys(guards.messages_for(task, inputs, arm) for arm in (guards.BASE, guards.TUNED)):
             try:
                 template.text(messages)
             except UserError as error:
-                rest = ",".join(other for other in guards.active_guards(case) if other != name)
-                told = f'{error.message} This is a question of the guard "{name}"'
+                rest = ",".join(other for other in guards.active_guards(inputs) if other != name)
+                refusal = f'{error.message} This is a question of the guard "{name}"'
                 raise UserError(
-                    f"{told}; leave it out with evaluate.guards={rest or '[]'}, or use another model.",
-                    where=places.get(str(task.extra.get("asked"))) or f'"{messages[-1].content}"',
+                    f"{refusal}; leave it out with evaluate.guards={rest or '[]'}, or use another model.",
+                    where=locations.get(str(task.extra.get("asked"))) or f'"{messages[-1].content}"',
                 ) from None
 
 
-def _one_of_each(items: Sequence[Item]) -> list[Item]:
+def _one_of_each_pattern(items: Sequence[Item]) -> list[Item]:
     """The first item of each pattern of roles: what a template refuses, it refuses for its roles."""
     found: dict[tuple[str, ...], Item] = {}
     for item in items:

@@ -14,6 +14,7 @@ from luthier.evaluate.answers.endpoint import Unavailable
 from luthier.evaluate.context import Context, endpoint_of
 from luthier.evaluate.prompts import arms, demonstration_selection, demonstrations, optimization, passages
 from luthier.evaluate.prompts.arms import Arm, Prompt, PromptResources
+from luthier.evaluate.prompts.demonstration_selection import Candidate, TokenCosts
 from luthier.model import replies
 from luthier.model.loading import LanguageModel
 
@@ -21,11 +22,11 @@ REFLECTION_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PromptSelection:
     """What was found for the prompts: goes into the plan, and is taken from there afterwards."""
 
     few_shot: dict[str, Any] | None = None
-    """`shots`, `set`, the ids of the `examples`, and the standings of all candidates."""
+    """`shots`, `set`, the ids of the `examples`, and the ranking of all candidates."""
     optimised: dict[str, Any] | None = None
     """The instruction that was found, with its scores and its cost."""
 
@@ -43,7 +44,7 @@ def uses(wanted: Mapping[str, Arm], build: object) -> bool:
     return any(arm.build is build for arm in wanted.values())
 
 
-def prompt_resources(context: Context, lm: LanguageModel, chosen: Chosen) -> PromptResources:
+def prompt_resources(context: Context, lm: LanguageModel, selection: PromptSelection) -> PromptResources:
     """What the arms may use."""
     settings = context.recipe.evaluate
     train = context.items("train")
@@ -52,118 +53,125 @@ def prompt_resources(context: Context, lm: LanguageModel, chosen: Chosen) -> Pro
         train=train,
         template=lm.template,
         shots=settings.shots or 1,
-        max_prompt_tokens=lm.context - context.room.tokens,
+        max_prompt_tokens=lm.context - context.token_budget.tokens,
         instruction=settings.instruction,
-        # a point of a sweep may learn fewer rows than its prompts, chosen once for all points, show
-        demonstrations=[by_id[name] for name in (chosen.few_shot or {}).get("examples", ()) if name in by_id],
+        # a point of a sweep may train on fewer rows than its prompts, selected once for all points, show
+        demonstrations=[by_id[name] for name in (selection.few_shot or {}).get("examples", ()) if name in by_id],
         passages=passages.load(context.run.folder / "data" / "passages.jsonl"),
         passages_shown=settings.passages,
-        optimised_instruction=(chosen.optimised or {}).get("instruction"),
+        optimised_instruction=(selection.optimised or {}).get("instruction"),
     )
 
 
-def choose(context: Context, wanted: Mapping[str, Arm], base: LanguageModel) -> tuple[Chosen, dict[str, str]]:
-    """What these arms need to know, and the arms that had to be left out, with the reason.
+def select_prompts(
+    context: Context, wanted: Mapping[str, Arm], base: LanguageModel
+) -> tuple[PromptSelection, dict[str, str]]:
+    """What these arms need to know, and the arms that had to be excluded, with the reason.
 
     The prompts on the base model then answer the dev questions, to find the best of them.
     """
-    few_shot = _choose_examples(context, base, kept="few-shot" in wanted) if uses(wanted, arms.few_shot) else None
-    optimised, left_out = None, {}
+    few_shot, optimised, excluded = None, None, {}
+    if uses(wanted, arms.few_shot):
+        few_shot = _select_demonstrations(context, base, keep_answers="few-shot" in wanted)
     if uses(wanted, arms.optimised):
         try:
-            optimised = _optimise(context, base)
-        except Unavailable as trouble:
+            optimised = _optimize_instruction(context, base)
+        except Unavailable as error:
             for name in (name for name, arm in wanted.items() if arm.build is arms.optimised):
-                left_out[name] = f"the reflecting model gave no answer: {trouble}"
-                context.leave_out(name, left_out[name])
-    chosen = Chosen(few_shot, optimised)
-    resources = prompt_resources(context, base, chosen)
+                excluded[name] = f"the reflecting model gave no answer: {error}"
+                context.exclude_arm(name, excluded[name])
+    selection = PromptSelection(few_shot, optimised)
+    resources = prompt_resources(context, base, selection)
     for name, arm in wanted.items():
-        if arm.answered_by == "base" and name not in left_out:
+        if arm.answered_by == "base" and name not in excluded:
             context.ask(base, context.dev_items(), name, arm.build(resources), split="dev", file="dev-answers")
-    return chosen, left_out
+    return selection, excluded
 
 
-def _choose_examples(context: Context, base: LanguageModel, *, kept: bool) -> dict[str, Any]:
-    """How many examples the fixed few-shot prompt has, and which: the best of some candidates on dev.
+def _select_demonstrations(context: Context, base: LanguageModel, *, keep_answers: bool) -> dict[str, Any]:
+    """How many demonstrations the fixed few-shot prompt has, and which: the best of some candidates on dev.
 
-    `kept`: the best one's answers are those of the arm few-shot.
+    `keep_answers`: the best candidate's answers become those of the arm few-shot.
     """
-    settings, items, rows = context.recipe.evaluate, context.dev_items(), context.rows("train")
+    settings, items, train = context.recipe.evaluate, context.dev_items(), context.items("train")
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
-    train = context.items("train")
-    learnt = [int(rows[number].learn.sum()) for number in range(len(rows))]
-    costs = demonstration_selection.TokenCosts.of(rows.lengths, learnt, context.room.tokens)
     candidates, tokens = demonstration_selection.affordable_candidates(
-        settings.shots_tried, len(items), costs, settings.dev_budget
+        settings.shots_tried, len(items), _token_costs(context), settings.dev_budget
     )
-    resources = prompt_resources(context, base, Chosen())
+    resources = prompt_resources(context, base, PromptSelection())
     most = max(candidate.shots for candidate in candidates)
-    sets = {
-        draw: demonstrations.fixed_set(train, most, draw=draw) for draw in {candidate.draw for candidate in candidates}
-    }
+    draws = {candidate.draw for candidate in candidates}
+    sets = {draw: demonstrations.fixed_set(train, most, draw=draw) for draw in draws}
 
-    def shown(candidate: demonstration_selection.Candidate) -> list[Item]:
+    def shown(candidate: Candidate) -> list[Item]:
         return sets[candidate.draw][: candidate.shots]
 
-    def prompt(candidate: demonstration_selection.Candidate) -> Prompt:
+    def prompt(candidate: Candidate) -> Prompt:
         return arms.few_shot(replace(resources, demonstrations=shown(candidate)))
 
-    def ask(candidate: demonstration_selection.Candidate, questions: int) -> float:
+    def mean_score(candidate: Candidate, questions: int) -> float:
         asked, build = items[:questions], prompt(candidate)
         records = context.ask(base, asked, candidate.name, build, split="dev", file="choice-answers")
         return fsum(record["score"] for record in records) / len(records)
 
-    standings = demonstration_selection.successive_halving(candidates, len(items), ask)
-    best = standings[0].candidate
-    if kept:
+    ranking = demonstration_selection.successive_halving(candidates, len(items), mean_score)
+    best = ranking[0].candidate
+    if keep_answers:
         records = context.answers_file("choice-answers").records_of(best.name, items)
         context.answers_file("dev-answers").copy_records(records, arm="few-shot")
-    chosen = {
+    selected = {
         "shots": best.shots,
         "set": best.draw + 1,
         "examples": [item.id for item in shown(best)],
         "questions": len(items),
         "tokens": tokens,
         "candidates": [
-            {"shots": at.candidate.shots, "set": at.candidate.draw + 1, "questions": at.questions, "mean": at.mean}
-            for at in standings
+            {"shots": of.candidate.shots, "set": of.candidate.draw + 1, "questions": of.questions, "mean": of.mean}
+            for of in ranking
         ],
     }
-    context.run.record("choice", arm="few-shot", **chosen)
-    return chosen
+    context.run.record("choice", arm="few-shot", **selected)
+    return selected
 
 
-def _optimise(context: Context, base: LanguageModel) -> dict[str, Any]:
+def _token_costs(context: Context) -> TokenCosts:
+    """What asking costs, from the lengths of the training rows and of their answers."""
+    rows = context.rows("train")
+    answer_lengths = [int(rows[number].learn.sum()) for number in range(len(rows))]
+    return TokenCosts.of(rows.lengths, answer_lengths, context.token_budget.tokens)
+
+
+def _optimize_instruction(context: Context, base: LanguageModel) -> dict[str, Any]:
     """A better instruction, searched for on training rows."""
     settings = context.recipe.evaluate
-    resources = prompt_resources(context, base, Chosen())
+    resources = prompt_resources(context, base, PromptSelection())
 
-    def answers(instruction: str, items: Sequence[Item]) -> list[AnswerRecord]:
+    def ask(instruction: str, items: Sequence[Item]) -> list[AnswerRecord]:
         name = f"optimised {hashlib.sha256(instruction.encode()).hexdigest()[:12]}"
         prompt = arms.optimised(replace(resources, optimised_instruction=instruction))
         return context.ask(base, items, name, prompt, split="train", file="choice-answers")
 
-    written = count(1)
+    numbers = count(1)
 
     def reflect(prompt: str) -> str:
-        context.run.record("reflecting", arm="optimised", instruction=next(written))
-        asked = (Message("user", prompt),)
+        context.run.record("reflecting", arm="optimised", instruction=next(numbers))
+        messages = (Message("user", prompt),)
         most = min(
             REFLECTION_TOKENS, resources.max_prompt_tokens // 2
         )  # a question must still fit behind the instruction
-        room = replace(context.room, answer=most)
+        budget = replace(context.token_budget, answer=most)
         if settings.reflection == "base":
-            ids = base.template.prompt(asked)[-(base.context - room.tokens) :]
-            return replies.ask(base, [ids], room)[0].text
-        text = endpoint_of(context.recipe, settings.reflection).ask(asked, max_new_tokens=room.tokens).said.text
+            ids = base.template.prompt(messages)[-(base.context - budget.tokens) :]
+            return replies.ask(base, [ids], budget)[0].text
+        endpoint = endpoint_of(context.recipe, settings.reflection)
+        text = endpoint.ask(messages, max_new_tokens=budget.tokens).answer.text
         tokens, _ = base.template.tokenizer.encode(text)
         return text if len(tokens) <= most else base.template.tokenizer.decode(tokens[:most])
 
     found = optimization.optimize_prompt(
         context.items("train"),
         start=settings.instruction,
-        answers=answers,
+        ask=ask,
         reflect=reflect,
         budget=settings.optimise_budget,
         seed=context.recipe.train.seed,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.evaluate.context import Context
-from luthier.evaluate.verdict import TUNED_ARM, analysis_plan
+from luthier.evaluate.prompts.arms import TUNED
+from luthier.evaluate.verdict import analysis_plan
 from luthier.runs.durable import append_json_lines, read_json_lines, write_atomic
 
 SELECTION_FILE, ANSWERS_FILE = "lent-choice.json", "lent-answers.jsonl"
@@ -23,7 +24,7 @@ def share(source: Path, target: Path) -> None:
     if plan is None or (theirs / SELECTION_FILE).exists():
         return
     for name, copy in (("dev-answers.jsonl", "dev-answers.jsonl"), ("answers.jsonl", ANSWERS_FILE)):
-        records = [record for record in read_json_lines(ours / name) if record["arm"] != TUNED_ARM]
+        records = [record for record in read_json_lines(ours / name) if record["arm"] != TUNED]
         _append_missing(records, theirs / copy)
     write_atomic(theirs / SELECTION_FILE, json.dumps(plan.content["chosen"], indent=2, ensure_ascii=False) + "\n")
 

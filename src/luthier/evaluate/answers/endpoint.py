@@ -1,6 +1,6 @@
 """Asks a model behind an OpenAI-compatible address: chat completions over HTTP, with retries, a few at a time.
 
-What cannot be mended by waiting is one `Unavailable` with the reason; the caller leaves the arm out and says so.
+What waiting does not cure is one `Unavailable` with the reason; the caller leaves the arm out and says so.
 """
 
 import http.client
@@ -21,7 +21,7 @@ from luthier.errors import UserError
 from luthier.model.replies import THINKING, Answer
 from luthier.recipe import Endpoint as Settings
 
-AT_ONCE = 4  # requests under way: most services allow as many, and a local server batches them
+CONCURRENT_REQUESTS = 4  # most services allow as many, and a local server batches them
 TRIES = 4
 TIMEOUT_SECONDS = 120.0
 FIRST_PAUSE_SECONDS = 1.0
@@ -35,9 +35,9 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """One answer; token counts are the endpoint's own, 0 where it does not tell them."""
+    """One answer; token counts are the endpoint's own, 0 where it gives none."""
 
-    said: Answer
+    answer: Answer
     prompt_tokens: int
 
 
@@ -48,11 +48,11 @@ class Endpoint:
     url: str
     model: str
     key: str | None = None
-    pause: float = FIRST_PAUSE_SECONDS
-    """Seconds before the second try; each further pause is twice as long."""
+    pause_seconds: float = FIRST_PAUSE_SECONDS
+    """Before the second try; each further pause is twice as long."""
     _limit: str = field(default="max_tokens", init=False)
     """What the endpoint calls the token limit; newer services refuse the older name."""
-    _gone: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     @classmethod
     def of(cls, name: str, settings: Settings) -> "Endpoint":
@@ -71,7 +71,7 @@ class Endpoint:
 
     def answers(self, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> Iterator[tuple[int, Response]]:
         """Each prompt's number with its answer, as they arrive; raises Unavailable at the first that cannot be had."""
-        pool = ThreadPoolExecutor(AT_ONCE)
+        pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
         waiting = {
             pool.submit(self.ask, prompt, max_new_tokens=max_new_tokens): number
             for number, prompt in enumerate(prompts)
@@ -82,33 +82,33 @@ class Endpoint:
                 for future in done:
                     yield waiting.pop(future), future.result()
         finally:
-            self._gone.set()  # those that wait between two tries give up
+            self._cancelled.set()  # those that wait between two tries give up
             pool.shutdown(cancel_futures=True)
-            self._gone.clear()
+            self._cancelled.clear()
 
     def ask(self, messages: Sequence[Message], *, max_new_tokens: int) -> Response:
         """One answer, greedy. Tries again after a pause when the endpoint is busy or out of reach."""
         start = time.perf_counter()
-        trouble = ""
+        reason = ""
         for number in range(TRIES):
             if number:
-                self._gone.wait(min(self.pause * 2 ** (number - 1), LONGEST_PAUSE_SECONDS))
-            if self._gone.is_set() and number:
+                self._cancelled.wait(min(self.pause_seconds * 2 ** (number - 1), LONGEST_PAUSE_SECONDS))
+            if self._cancelled.is_set() and number:
                 break
             try:
                 return self._response(self._post(messages, max_new_tokens), time.perf_counter() - start)
             except urllib.error.HTTPError as error:
-                said = _said(error)
-                trouble = f"it answered {error.code} ({said})"
-                if error.code == 400 and "max_completion_tokens" in said and self._limit == "max_tokens":
+                message = _error_message(error)
+                reason = f"it answered {error.code} ({message})"
+                if error.code == 400 and "max_completion_tokens" in message and self._limit == "max_tokens":
                     self._limit = "max_completion_tokens"
                 elif error.code == 429 or error.code >= 500:
-                    self._gone.wait(min(_asked_to_wait(error), LONGEST_PAUSE_SECONDS))
+                    self._cancelled.wait(min(_retry_after_seconds(error), LONGEST_PAUSE_SECONDS))
                 else:
-                    raise Unavailable(trouble) from None
+                    raise Unavailable(reason) from None
             except (OSError, http.client.HTTPException) as error:
-                trouble = f"no answer from {self.url} ({getattr(error, 'reason', None) or error})"
-        raise Unavailable(f"{trouble} after {TRIES} tries")
+                reason = f"no answer from {self.url} ({getattr(error, 'reason', None) or error})"
+        raise Unavailable(f"{reason} after {TRIES} tries")
 
     def _post(self, messages: Sequence[Message], max_new_tokens: int) -> Any:
         """The endpoint's reply, as JSON."""
@@ -123,8 +123,8 @@ class Endpoint:
         address = self.url.rstrip("/")
         address += "" if address.endswith("/chat/completions") else "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-        near = urlsplit(self.url).hostname in _LOOPBACK  # a proxy does not know this machine's own addresses
-        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if near else []))
+        local = urlsplit(self.url).hostname in _LOOPBACK  # a proxy does not know this machine's own addresses
+        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
         with opener.open(request, timeout=TIMEOUT_SECONDS) as reply:
             content = reply.read()
         try:
@@ -137,20 +137,20 @@ class Endpoint:
         try:
             choice = reply["choices"][0]
             usage = reply.get("usage") or {}
-            thoughts, text = apart(choice["message"])
+            thoughts, text = split_thoughts(choice["message"])
             finish = "length" if choice.get("finish_reason") == "length" else "stop"
             if finish == "length" and thoughts is not None and not text:
                 finish = THINKING
             thought_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
             tokens = int(usage.get("completion_tokens") or 0)
-            said = Answer(text, thoughts, finish, tokens, int(thought_tokens or 0), seconds)
-            return Response(said, prompt_tokens=int(usage.get("prompt_tokens") or 0))
+            answer = Answer(text, thoughts, finish, tokens, int(thought_tokens or 0), seconds)
+            return Response(answer, prompt_tokens=int(usage.get("prompt_tokens") or 0))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            said_instead = json.dumps(reply, ensure_ascii=False)[:120]
-            raise Unavailable(f"its reply is no chat completion: {said_instead}") from None
+            shown = json.dumps(reply, ensure_ascii=False)[:120]
+            raise Unavailable(f"its reply is no chat completion: {shown}") from None
 
 
-def apart(message: Mapping[str, Any]) -> tuple[str | None, str]:
+def split_thoughts(message: Mapping[str, Any]) -> tuple[str | None, str]:
     """The thoughts and the answer of a chat completion's message.
 
     Services give thoughts in a field of their own, under either of two names, or leave them in the text before `</think>`.
@@ -166,21 +166,21 @@ def apart(message: Mapping[str, Any]) -> tuple[str | None, str]:
     return str(thoughts).strip().removeprefix("<think>").strip(), text.strip()
 
 
-def _said(error: urllib.error.HTTPError) -> str:
+def _error_message(error: urllib.error.HTTPError) -> str:
     """What the endpoint says about an error, in short."""
     try:
         content = error.read().decode("utf-8", "replace")
     except OSError:
         return error.reason
     try:
-        told = json.loads(content)["error"]
-        content = str(told["message"] if isinstance(told, dict) else told)
+        found = json.loads(content)["error"]
+        content = str(found["message"] if isinstance(found, dict) else found)
     except (ValueError, KeyError, TypeError):
         pass
     return " ".join(content.split())[:200] or error.reason
 
 
-def _asked_to_wait(error: urllib.error.HTTPError) -> float:
+def _retry_after_seconds(error: urllib.error.HTTPError) -> float:
     """Seconds that the endpoint asks to wait beyond our own pause."""
     try:
         return max(0.0, float(error.headers.get("Retry-After") or 0))

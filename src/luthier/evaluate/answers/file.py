@@ -24,23 +24,25 @@ from luthier.model.replies import Answer, Room
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
+"""(items that are answered, of how many)"""
 
 
-def shots(messages: Sequence[Message], item: Item) -> int:
-    """How many examples stand before the question: answers that the row itself has not."""
+def count_shots(messages: Sequence[Message], item: Item) -> int:
+    """How many demonstrations stand before the question: answers that the row itself has not."""
     counts = [sum(message.role == "assistant" for message in each) for each in (messages, item.conversation.prompt)]
     return max(0, counts[0] - counts[1])
 
 
 @dataclass(frozen=True)
 class AnswersFile:
-    """A file of answers: a record per item and arm. Lines are appended batch by batch, so an interruption loses one batch."""
+    """A file of answers, a line per item and arm. Lines are appended batch by batch, so an interruption loses one batch."""
 
     path: Path
     metrics: Mapping[str, Metric]
     """The first is the one that decides; the others are reported."""
 
     def records(self) -> list[AnswerRecord]:
+        """All that is in the file."""
         return list(read_json_lines(self.path))
 
     def ask(
@@ -50,25 +52,25 @@ class AnswersFile:
         *,
         arm: str,
         prompt: Prompt,
-        room: Room,
+        budget: Room,
         progress: OnProgress,
     ) -> list[AnswerRecord]:
         """Ask the items that this arm has not answered yet; returns the arm's records in the items' order."""
         done, missing = self._remaining(arm, items)
-        asked = [render(arm, prompt, item, lm.template) for item in missing]
+        prompts = [render(arm, prompt, item, lm.template) for item in missing]
         progress(len(done), len(items))
 
-        def keep(batch: dict[int, Answer]) -> None:
+        def append(batch: dict[int, Answer]) -> None:
             records = [
-                self._record(missing[number], arm, said, prompt_tokens=len(asked[number][1]))
-                | {"shots": shots(asked[number][0], missing[number])}
-                for number, said in batch.items()
+                self._record(missing[number], arm, answer, prompt_tokens=len(prompts[number][1]))
+                | {"shots": count_shots(prompts[number][0], missing[number])}
+                for number, answer in batch.items()
             ]
             append_json_lines(self.path, records)
             done.update(record["item"] for record in records)
             progress(len(done), len(items))
 
-        replies.ask(lm, [ids for _, ids in asked], room, on_batch=keep)
+        replies.ask(lm, [ids for _, ids in prompts], budget, on_batch=append)
         return self.records_of(arm, items)
 
     def ask_endpoint(
@@ -78,14 +80,14 @@ class AnswersFile:
         *,
         arm: str,
         prompt: Prompt,
-        room: Room,
+        budget: Room,
         progress: OnProgress,
     ) -> list[AnswerRecord]:
         """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
         done, missing = self._remaining(arm, items)
         progress(len(done), len(items))
-        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=room.tokens):
-            record = self._record(missing[number], arm, response.said, prompt_tokens=response.prompt_tokens)
+        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=budget.tokens):
+            record = self._record(missing[number], arm, response.answer, prompt_tokens=response.prompt_tokens)
             append_json_lines(self.path, [record])
             done.add(record["item"])
             progress(len(done), len(items))
@@ -123,15 +125,15 @@ class AnswersFile:
         return not self._remaining(arm, items)[1]
 
     def copy_records(self, records: Sequence[AnswerRecord], *, arm: str) -> None:
-        """Take over answers that were given under another name; those that are here already stay."""
+        """Append answers that were given under another name; those that the arm has already stay."""
         known = {record["item"] for record in self.records() if record["arm"] == arm}
         append_json_lines(self.path, [{**record, "arm": arm} for record in records if record["item"] not in known])
 
     def rescored(self, records: Sequence[AnswerRecord]) -> list[AnswerRecord]:
-        """The records with their answers scored anew, for a metric that they were not written with."""
+        """The records with scores of this file's metrics, where they were written with others."""
         rescored: list[AnswerRecord] = []
         for record in records:
-            scores = self._scores(record["answer"], record["reference"], record["finish"], place=record["place"])
+            scores = self._scores(record["answer"], record["reference"], record["finish"], where=record["place"])
             rescored.append({**record, "score": next(iter(scores.values())), "scores": scores})
         return rescored
 
@@ -141,27 +143,27 @@ class AnswersFile:
         done = {record["item"] for record in self.records() if record["arm"] == arm} & wanted
         return done, [item for item in items if item.id not in done]
 
-    def _scores(self, answer: str, reference: str, finish: str, *, place: str) -> dict[str, float]:
-        """The answer's scores; all 0 where there is none, whatever a metric says of nothing."""
+    def _scores(self, answer: str, reference: str, finish: str, *, where: str) -> dict[str, float]:
+        """The answer's scores by metric; all 0 where there is no answer, whatever a metric says of nothing."""
         if finish in replies.UNANSWERED:
             return dict.fromkeys(self.metrics, 0.0)
-        return metrics.score(self.metrics, answer, reference, place=place)
+        return metrics.score(self.metrics, answer, reference, place=where)
 
-    def _record(self, item: Item, arm: str, said: Answer, *, prompt_tokens: int) -> dict[str, Any]:
+    def _record(self, item: Item, arm: str, answer: Answer, *, prompt_tokens: int) -> dict[str, Any]:
         reference = item.conversation.answer
-        scores = self._scores(said.text, reference, said.finish, place=item.place)
+        scores = self._scores(answer.text, reference, answer.finish, where=item.place)
         return self._common_fields(item, arm) | {
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
-            "answer_tokens": said.tokens,
-            **({"thought_tokens": said.thought_tokens} if said.thought_tokens else {}),
-            **({"thoughts": said.thoughts} if said.thoughts is not None else {}),
-            "answer": said.text,
+            "answer_tokens": answer.tokens,
+            **({"thought_tokens": answer.thought_tokens} if answer.thought_tokens else {}),
+            **({"thoughts": answer.thoughts} if answer.thoughts is not None else {}),
+            "answer": answer.text,
             "reference": reference,
             "score": next(iter(scores.values())),
             "scores": scores,
-            "finish": said.finish,
-            "seconds": round(said.seconds, 4),
+            "finish": answer.finish,
+            "seconds": round(answer.seconds, 4),
         }
 
     @staticmethod

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from luthier.chat import Message
 from luthier.errors import MachineError, UserError
-from luthier.evaluate.answers.endpoint import apart
+from luthier.evaluate.answers.endpoint import split_thoughts
 from luthier.evaluate.judge.pairwise import Judge
 from luthier.extensions import import_function
 from luthier.model import loading, reference, replies
@@ -76,7 +76,7 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
             with opener.open(request, timeout=seconds) as response:
-                _, reply = apart(json.load(response)["choices"][0]["message"])
+                _, reply = split_thoughts(json.load(response)["choices"][0]["message"])
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(200).decode("utf-8", "replace").strip()

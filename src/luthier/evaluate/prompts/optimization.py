@@ -23,7 +23,7 @@ REFLECTION_ROWS, VALIDATION_ROWS = 24, 24
 
 Reflect = Callable[[str], str]
 AskInstruction = Callable[[str, Sequence[Item]], Sequence[Mapping[str, Any]]]
-"""(instruction, items) → a record per item, as in the answers' file."""
+"""(instruction, items) → a record per item, as in the answers file."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ def optimize_prompt(
     train: Sequence[Item],
     *,
     start: str | None,
-    answers: AskInstruction,
+    ask: AskInstruction,
     reflect: Reflect,
     budget: int,
     seed: int,
     folder: Path,
 ) -> OptimizedPrompt:
-    """The best instruction that about `budget` answers can find. Leaves optimised.json in `folder`."""
+    """The best instruction that about `budget` answers can find. Leaves optimised.json in `folder`, and takes it from there."""
     result = folder / "optimised.json"
     if result.exists():
         return OptimizedPrompt(**json.loads(result.read_text(encoding="utf-8")))
@@ -77,7 +77,7 @@ def optimize_prompt(
         seed_candidate={COMPONENT: start or START},
         trainset=list(reflection),
         valset=list(validation),
-        adapter=_Adapter(answers),
+        adapter=_Adapter(ask),
         reflection_lm=cached_reflect,
         max_metric_calls=budget,
         seed=seed,
@@ -103,14 +103,14 @@ class _Adapter:
 
     propose_new_texts = None
 
-    def __init__(self, answers: AskInstruction) -> None:
-        self._answers = answers
+    def __init__(self, ask: AskInstruction) -> None:
+        self._ask = ask
 
     def evaluate(self, batch: list[Item], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         """The answers to these items under the candidate's instruction, with their scores."""
         from gepa.core.adapter import EvaluationBatch
 
-        records = list(self._answers(candidate[COMPONENT], batch))
+        records = list(self._ask(candidate[COMPONENT], batch))
         scores = [float(record["score"]) for record in records]
         outputs = [record["answer"] for record in records]
         return EvaluationBatch(outputs, scores, records if capture_traces else None)

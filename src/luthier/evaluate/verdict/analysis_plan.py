@@ -25,7 +25,7 @@ Content = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class AnalysisPlan:
     """A frozen plan: its content, the hash of that, and when it was frozen (UTC)."""
 
     content: dict[str, Any]
@@ -37,16 +37,16 @@ class Plan:
 class Deviation:
     """One thing that was done otherwise than planned: its dotted name, and both sides."""
 
-    what: str
-    planned: Any
-    done: Any
+    setting: str
+    expected: Any
+    actual: Any
 
     @property
     def sentence(self) -> str:
-        return f"{self.what}: planned {_short(self.planned)}, done {_short(self.done)}"
+        return f"{self.setting}: planned {_short(self.expected)}, done {_short(self.actual)}"
 
     def to_json(self) -> dict[str, Any]:
-        return {"what": self.what, "planned": self.planned, "done": self.done, "sentence": self.sentence}
+        return {"what": self.setting, "planned": self.expected, "done": self.actual, "sentence": self.sentence}
 
 
 def digest(content: Content) -> str:
@@ -55,22 +55,22 @@ def digest(content: Content) -> str:
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
-def freeze(content: Content, path: Path) -> Plan:
+def freeze(content: Content, path: Path) -> AnalysisPlan:
     """Write the plan, once: where there is one already, that one holds."""
     if (known := read(path)) is not None:
         return known
     plain = json.loads(json.dumps(content, ensure_ascii=False, default=str))
-    plan = Plan(plain, digest(plain), now())
+    plan = AnalysisPlan(plain, digest(plain), now())
     file = {"sha256": plan.sha256, "frozen": plan.frozen, "plan": plan.content}
     write_atomic(path, json.dumps(file, indent=2, ensure_ascii=False) + "\n")
     return plan
 
 
-def read(path: Path) -> Plan | None:
+def read(path: Path) -> AnalysisPlan | None:
     """The plan in this file, or None; raises CorruptedState where its content is not what was hashed."""
     try:
         file = json.loads(path.read_text(encoding="utf-8"))
-        plan = Plan(file["plan"], file["sha256"], file["frozen"])
+        plan = AnalysisPlan(file["plan"], file["sha256"], file["frozen"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -84,11 +84,11 @@ def read(path: Path) -> Plan | None:
     return plan
 
 
-def deviations(planned: Content, done: Content, prefix: str = "") -> list[Deviation]:
+def deviations(plan: Content, actual: Content, prefix: str = "") -> list[Deviation]:
     """What differs between the plan and what was done, under dotted names, in the plan's order."""
     found: list[Deviation] = []
-    for name in dict.fromkeys([*planned, *done]):
-        before, after = planned.get(name), done.get(name)
+    for name in dict.fromkeys([*plan, *actual]):
+        before, after = plan.get(name), actual.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += deviations(before, after, f"{prefix}{name}.")
         elif before != after:

@@ -1,4 +1,4 @@
-"""Test rows that were learnt: found before training, counted in the verdict, and where they matter the verdict is withheld.
+"""Test rows that training has seen: found before it, counted in the verdict, and where they matter the verdict is withheld.
 
 What a model was trained on is not held out, so a score on it proves nothing. Every verdict therefore also gives the
 comparison without such rows, the clean one. It is WITHHELD
@@ -18,9 +18,11 @@ from luthier.data import leakage
 from luthier.data.dataset import Item
 from luthier.data.leakage import KINDS, Overlap
 from luthier.data.prepared import Prepared
-from luthier.evaluate import statistics, verdict
+from luthier.evaluate import statistics
 from luthier.evaluate.answers import AnswerRecord
-from luthier.evaluate.verdict import TUNED_ARM
+from luthier.evaluate.prompts.arms import TUNED
+from luthier.evaluate.verdict.assembly import by_arm
+from luthier.evaluate.verdict.decision import decide
 from luthier.runs import Run
 from luthier.runs.durable import write_atomic
 
@@ -28,38 +30,37 @@ MOST_NEAR = 0.01
 """Share of the test rows that may have a relative in training before the verdict is in doubt."""
 
 PAIRS = {"test in train": ("test", "train"), "test in dev": ("test", "dev"), "dev in train": ("dev", "train")}
-PLACES_SHOWN = 3
+PAIRS_SHOWN = 3
 FILE = "leakage.json"
 
 
 def compare_splits(
-    current: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()
+    run: Run, *, own_test_file: bool, earlier: Callable[[str], Iterable[Item]] = lambda split: ()
 ) -> None:
     """Compare the run's splits, once: evaluation/leakage.json and an event.
 
     `earlier` gives the train or dev rows of runs that the model comes from, where it was tuned already; they count like
-    this run's. What was learnt is read row by row, so that only the few held-out rows are in memory.
+    this run's. Training rows are read one by one, so that only the few held-out rows are in memory.
     """
-    path = current.folder / "evaluation" / FILE
+    path = run.folder / "evaluation" / FILE
     if path.exists():
         return
-    rows = {name: Prepared(current.folder / "data" / f"{name}.arrow") for name in ("train", "dev", "test")}
+    rows = {name: Prepared(run.folder / "data" / f"{name}.arrow") for name in ("train", "dev", "test")}
     found = {
-        title: leakage.compare(rows[held].stream(), chain(rows[learnt].stream(), earlier(learnt)))
-        for title, (held, learnt) in PAIRS.items()
+        title: leakage.compare(rows[held_out].stream(), chain(rows[seen].stream(), earlier(seen)))
+        for title, (held_out, seen) in PAIRS.items()
     }
     content = {"own_test_file": own_test_file, "kinds": KINDS} | {
         title: overlap.to_json() for title, overlap in found.items()
     }
     write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    current.record(
-        "leakage", own_test_file=own_test_file, sentence=summary(found), **{title: o.counts() for title, o in found.items()}
-    )  # fmt: skip
+    counts = {title: overlap.counts() for title, overlap in found.items()}
+    run.record("leakage", own_test_file=own_test_file, sentence=summary(found), **counts)
 
 
-def read(current: Run) -> dict[str, Any] | None:
+def read(run: Run) -> dict[str, Any] | None:
     """leakage.json; None for a run that was prepared before there was one."""
-    path = current.folder / "evaluation" / FILE
+    path = run.folder / "evaluation" / FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -68,16 +69,16 @@ def summary(found: Mapping[str, Overlap]) -> str:
     parts = []
     for title, overlap in found.items():
         if overlap.findings:
-            held, _, learnt = title.partition(" in ")
+            held_out, _, seen = title.partition(" in ")
             listed = ", ".join(f"{count} {_KIND_WORDS[kind]}" for kind, count in overlap.counts().items() if count)
             first = overlap.findings[0]
             parts.append(
-                f"of {overlap.items} {held} rows in {learnt}: {listed}; the first: {first.place} as {first.other_place}"
+                f"of {overlap.items} {held_out} rows in {seen}: {listed}; the first: {first.place} as {first.other_place}"
             )
     return ". ".join(parts)
 
 
-def weigh(
+def adjust_verdict(
     result: dict[str, Any], answers: Sequence[AnswerRecord], found: dict[str, Any] | None, *, seed: int
 ) -> dict[str, Any]:
     """A verdict with its `leakage`, its sentence completed; the word becomes WITHHELD where the rule says so.
@@ -109,8 +110,8 @@ def weigh(
             "sentence": f"The verdict is WITHHELD: {reason} {_clean_words(result, clean)}",
         }
     if worst:
-        told = f"{_counted(counts)} among {of} test rows. {_clean_words(result, clean)}"
-        return changed | {"sentence": f"{result['sentence']} Resembling training rows: {told}"}
+        seen = f"{_counted(counts)} among {of} test rows. {_clean_words(result, clean)}"
+        return changed | {"sentence": f"{result['sentence']} Resembling training rows: {seen}"}
     return changed
 
 
@@ -126,14 +127,14 @@ def _clean(
     result: Mapping[str, Any], answers: Sequence[AnswerRecord], dirty: Mapping[str, Any], *, seed: int
 ) -> dict[str, Any]:
     """The planned comparison on the test rows that nothing in train or dev resembles; None where too few are left."""
-    arms = verdict.by_arm([line for line in answers if line["place"] not in dirty])
-    tuned = arms.get(TUNED_ARM, [])
-    prompt = {line["item"]: line for line in arms.get(result["best_prompt_arm"], [])}
+    arms = by_arm([record for record in answers if record["place"] not in dirty])
+    tuned = arms.get(TUNED, [])
+    prompt = {record["item"]: record for record in arms.get(result["best_prompt_arm"], [])}
     numbers: dict[str, Any] = dict.fromkeys(("difference", "interval", "tuned", "prompt"))
     if len(tuned) > 1:
-        scores = [line["score"] for line in tuned], [prompt[line["item"]]["score"] for line in tuned]
-        decision = verdict.decide(
-            *scores, [line["group"] for line in tuned], alpha=result["alpha"], margin=result["margin"], seed=seed
+        scores = [record["score"] for record in tuned], [prompt[record["item"]]["score"] for record in tuned]
+        decision = decide(
+            *scores, [record["group"] for record in tuned], alpha=result["alpha"], margin=result["margin"], seed=seed
         )
         sign = 1 if result["higher_is_better"] else -1
         numbers = {
@@ -162,13 +163,13 @@ def _reason(
         return None
     if not own_file and not ((counts["exact"] or many) and _claim_falls(result, clean)):
         return None
-    pairs = [f"{each['place']} as {each['other_place']}" for each in findings[:PLACES_SHOWN]]
-    more = f" and {len(findings) - PLACES_SHOWN:,} more" if len(findings) > PLACES_SHOWN else ""
-    told = f"of {of:,} test rows, training or choosing has seen {_counted(counts)} ({'; '.join(pairs)}{more})."
+    pairs = [f"{each['place']} as {each['other_place']}" for each in findings[:PAIRS_SHOWN]]
+    more = f" and {len(findings) - PAIRS_SHOWN:,} more" if len(findings) > PAIRS_SHOWN else ""
+    found = f"of {of:,} test rows, training or choosing has seen {_counted(counts)} ({'; '.join(pairs)}{more})."
     if own_file:
-        return f"{told} Take them out of one of the files, as evaluation/{FILE} lists them, and run again."
+        return f"{found} Take them out of one of the files, as evaluation/{FILE} lists them, and run again."
     return (
-        f"{told} Without them {result['verdict']} does not hold. Name a column that keeps relatives together with "
+        f"{found} Without them {result['verdict']} does not hold. Name a column that keeps relatives together with "
         "data.group, or give test rows of their own with data.test_path."
     )
 

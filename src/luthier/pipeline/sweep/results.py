@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.evaluate import statistics
+from luthier.evaluate.prompts.arms import TUNED
 from luthier.evaluate.statistics.scaling import CONFIDENCE, Doubling, doubling
-from luthier.evaluate.verdict import TUNED_ARM
 from luthier.pipeline.sweep.points import Point, short_names
 from luthier.recipe import Recipe
 from luthier.report.run_contents import WHOLE_TEXT
@@ -56,7 +56,7 @@ def results(folder: Path, points: Sequence[Point], asked: Recipe) -> dict[str, A
 
 
 def _tuned_lines(folder: Path) -> list[dict[str, Any]]:
-    lines = [line for line in read_json_lines(folder / "evaluation" / "answers.jsonl") if line["arm"] == TUNED_ARM]
+    lines = [line for line in read_json_lines(folder / "evaluation" / "answers.jsonl") if line["arm"] == TUNED]
     return sorted(lines, key=lambda line: str(line["item"]))
 
 
@@ -65,7 +65,7 @@ def _outcome(folder: Path, point: Point) -> dict[str, Any]:
     current = Run(folder / "points" / point.name)
     verdict = json.loads((current.folder / "evaluation" / "verdict.json").read_text(encoding="utf-8"))
     data, model, trained = (current.events(kind)[-1] for kind in ("data", "model", "trained"))
-    arm, best = verdict["arms"][TUNED_ARM], verdict["arms"][verdict["best_prompt_arm"]]
+    arm, best = verdict["arms"][TUNED], verdict["arms"][verdict["best_prompt_arm"]]
     return {
         **asdict(point),
         "folder": f"points/{point.name}",
