@@ -237,7 +237,7 @@ def harness(_: Path) -> None:
     manager = lm_eval.tasks.TaskManager(include_defaults=False)
     assert (list(manager.all_tasks), dict(manager.task_index)) == ([], {})
     stock = Path(lm_eval.tasks.__file__).parent
-    for page in {variant.primer for shape in shapes.SHAPES for variant in shape.variants} - {None}:
+    for page in {variant.prompt_page for shape in shapes.SHAPES for variant in shape.variants} - {None}:
         assert "doc_to_text:" in (stock / str(page)).read_text(encoding="utf-8"), (
             "the prompts of its tasks stand elsewhere"
         )

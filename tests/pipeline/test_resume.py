@@ -12,7 +12,7 @@ from luthier import recipe as recipes
 from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted, MachineError, UserError
 from luthier.evaluate import stages
-from luthier.evaluate.benchmark import Exam
+from luthier.evaluate.benchmark import BenchmarkSettings
 from luthier.evaluate.context import Context
 from luthier.model import machine, memory
 from luthier.pipeline import benchmarks, preparation, resume
@@ -138,11 +138,11 @@ def test_a_stage_reads_the_rows_of_a_split_once(asked: Recipe, tmp_path: Path, m
     assert [len(context.items("train")) for _ in range(3)] == [30, 30, 30] and len(read) == 1
 
 
-def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_sat(
+def test_a_benchmark_of_a_run_that_is_in_use_is_refused_before_it_is_run(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current = prepared(asked, tmp_path / "r")
     monkeypatch.setattr(benchmarks.reference, "find_folder", lambda name: None)
-    monkeypatch.setattr(benchmarks.exams, "sit", lambda *arguments: pytest.fail("it was sat"))
+    monkeypatch.setattr(benchmarks.harness, "run_benchmark", lambda *arguments: pytest.fail("it was run"))
     with current.lock(), pytest.raises(MachineError, match="the run is in use by process"):
-        pipeline.benchmark(str(tmp_path / "r"), Exam(["own.jsonl"]))
+        pipeline.benchmark(str(tmp_path / "r"), BenchmarkSettings(["own.jsonl"]))

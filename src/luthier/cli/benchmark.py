@@ -35,12 +35,12 @@ def benchmark(
     from luthier import pipeline
     from luthier.cli.screens.benchmark import show_scores
     from luthier.cli.screens.run import RunScreen
-    from luthier.evaluate.benchmark import Exam
+    from luthier.evaluate.benchmark import BenchmarkSettings
 
-    exam = Exam(comma_separated(tasks, "--tasks"), task_folder, limit, chat)
+    asked = BenchmarkSettings(comma_separated(tasks, "--tasks"), task_folder, limit, chat)
     screen = RunScreen()
     try:
-        results = pipeline.benchmark(run, exam, base=base, listen=None if quiet else screen)
+        results = pipeline.benchmark(run, asked, base=base, listen=None if quiet else screen)
     finally:
         screen.close()
     show_scores(results)

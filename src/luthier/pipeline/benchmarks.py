@@ -10,8 +10,8 @@ from typing import Any
 from luthier import inference
 from luthier import recipe as recipes
 from luthier.errors import UserError
-from luthier.evaluate import benchmark as exams
-from luthier.evaluate.benchmark import Exam
+from luthier.evaluate import benchmark as harness
+from luthier.evaluate.benchmark import BenchmarkSettings
 from luthier.model import reference
 from luthier.model.loading import LanguageModel
 from luthier.recipe import Recipe
@@ -20,7 +20,9 @@ from luthier.runs import Run
 Listener = Callable[[dict[str, Any]], None]
 
 
-def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listener | None = None) -> dict[str, Any]:
+def benchmark(
+    name: str, asked: BenchmarkSettings, *, base: bool | None = None, listen: Listener | None = None
+) -> dict[str, Any]:
     """A run's model on benchmarks, beside the base model; left in evaluation/benchmarks.json. Another model alone, unwritten.
 
     `base` measures the base model too; by default where there is one.
@@ -34,7 +36,7 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
     settings = Recipe()
     if current:
         settings = recipes.load(current.folder / "recipe.toml")
-        exam = replace(exam, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
+        asked = replace(asked, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
         models |= {"base": settings.model} if base is not False else {}
     for model in models.values():
         reference.find_folder(model)
@@ -51,8 +53,10 @@ def benchmark(name: str, exam: Exam, *, base: bool | None = None, listen: Listen
         return report
 
     with current.lock() if current else nullcontext():
-        results, notes = exams.sit(exam, [partial(load, arm) for arm in models], progress)
-        card = exams.record(dict(zip(models, results, strict=True)), exam, notes, alpha=settings.evaluate.alpha)
+        results, notes = harness.run_benchmark(asked, [partial(load, arm) for arm in models], progress)
+        record = harness.make_record(
+            dict(zip(models, results, strict=True)), asked, notes, alpha=settings.evaluate.alpha
+        )
         if current:
-            exams.keep(current.folder / "evaluation", card)
-    return card.summary
+            harness.save_record(current.folder / "evaluation", record)
+    return record.summary

@@ -12,7 +12,7 @@ import yaml
 import thinking
 from luthier.chat import Message
 from luthier.errors import MachineError, UserError
-from luthier.evaluate.benchmark import Exam, shapes, sit
+from luthier.evaluate.benchmark import BenchmarkSettings, run_benchmark, shapes
 from luthier.model import generate, loading
 from luthier.model.loading import LanguageModel
 
@@ -154,7 +154,7 @@ def test_scores_by_item_are_those_of_lm_eval_s_own_model(lm: LanguageModel, tmp_
         for _ in range(40)
     ]
     path = write(tmp_path, "quiz.jsonl", rows)
-    ((task,),), _ = sit(Exam([str(path)]), [lambda: lm], silent)
+    ((task,),), _ = run_benchmark(BenchmarkSettings([str(path)]), [lambda: lm], silent)
     from lm_eval.evaluator import simple_evaluate
 
     from luthier.evaluate.benchmark import tasks
@@ -182,10 +182,10 @@ def test_a_task_file_in_a_folder_is_known_by_its_name(lm: LanguageModel, tmp_pat
     }
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "sums.yaml").write_text(yaml.safe_dump(page))
-    ((task,),), _ = sit(Exam(["sums"], tmp_path / "tasks", limit=1), [lambda: lm], silent)
+    ((task,),), _ = run_benchmark(BenchmarkSettings(["sums"], tmp_path / "tasks", limit=1), [lambda: lm], silent)
     assert (task.name, task.items) == ("sums", 1)
     assert [(metric.name, metric.items) for metric in task.metrics] == [("exact_match", {0: 0.0})]
-    ((again,),), _ = sit(Exam([str(tmp_path / "tasks" / "sums.yaml")]), [lambda: lm], silent)
+    ((again,),), _ = run_benchmark(BenchmarkSettings([str(tmp_path / "tasks" / "sums.yaml")]), [lambda: lm], silent)
     assert again.items == 2
 
 
@@ -197,7 +197,8 @@ def test_chat_puts_questions_in_the_model_s_template(lm: LanguageModel, tmp_path
     assert asked == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     path = write(tmp_path, "quiz.jsonl", ARC)
     plain, chat = (
-        sit(Exam([str(path)], chat=flag, system="Be brief."), [lambda: lm], silent) for flag in (False, True)
+        run_benchmark(BenchmarkSettings([str(path)], chat=flag, system="Be brief."), [lambda: lm], silent)
+        for flag in (False, True)
     )
     assert plain[0][0][0].items == chat[0][0][0].items == 2
 
@@ -248,7 +249,7 @@ def test_progress_ends_with_all_of_the_requests(lm: LanguageModel, tmp_path: Pat
     def progress(number: int) -> Callable[[int, int], None]:
         return lambda done, of: told.append((number, done, of))
 
-    sit(Exam([str(write(tmp_path, "quiz.jsonl", ARC))]), [lambda: lm, lambda: lm], progress)
+    run_benchmark(BenchmarkSettings([str(write(tmp_path, "quiz.jsonl", ARC))]), [lambda: lm, lambda: lm], progress)
     assert told[-1] == (1, 7, 7)  # four choices and three
     assert (0, 7, 7) in told
 
@@ -256,16 +257,16 @@ def test_progress_ends_with_all_of_the_requests(lm: LanguageModel, tmp_path: Pat
 def test_nothing_of_lm_eval_s_reaches_the_screen(
     lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sit(Exam([str(write(tmp_path, "quiz.jsonl", ARC))]), [lambda: lm], silent)
+    run_benchmark(BenchmarkSettings([str(write(tmp_path, "quiz.jsonl", ARC))]), [lambda: lm], silent)
     assert capsys.readouterr() == ("", "")
 
 
 def test_results_can_be_written_as_json(lm: LanguageModel, tmp_path: Path) -> None:
     from luthier.evaluate import benchmark
 
-    exam = Exam([str(write(tmp_path, "fish.jsonl", TRUTHFULQA))])
-    (results,), notes = sit(exam, [lambda: lm], silent)
-    card = benchmark.record({"fine-tuned": results, "base": results}, exam, notes, alpha=0.05)
+    settings = BenchmarkSettings([str(write(tmp_path, "fish.jsonl", TRUTHFULQA))])
+    (results,), notes = run_benchmark(settings, [lambda: lm], silent)
+    card = benchmark.make_record({"fine-tuned": results, "base": results}, settings, notes, alpha=0.05)
     assert json.loads(json.dumps(card.summary)) == card.summary
     assert [task["task"] for task in card.summary["tasks"]] == ["fish_mc1", "fish_mc2"]
 

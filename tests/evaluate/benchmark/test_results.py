@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from luthier.errors import CorruptedState
-from luthier.evaluate.benchmark import card
-from luthier.evaluate.benchmark.results import TaskResult, gather
+from luthier.evaluate.benchmark import record
+from luthier.evaluate.benchmark.results import TaskResult, from_harness
 
 SETTING = {"harness": "lm-eval 0", "chat": False, "limit": None}
 
@@ -36,11 +36,11 @@ def output(name: str, right: list[int]) -> dict[str, Any]:
     }
 
 
-def kept(name: str, ours: list[int], theirs: list[int] | None) -> card.Card:
-    results: dict[str, list[TaskResult]] = {"fine-tuned": gather(output(name, ours))}
+def kept(name: str, ours: list[int], theirs: list[int] | None) -> record.BenchmarkRecord:
+    results: dict[str, list[TaskResult]] = {"fine-tuned": from_harness(output(name, ours))}
     if theirs is not None:
-        results["base"] = gather(output(name, theirs))
-    return card.record(results, SETTING, [], alpha=0.05)
+        results["base"] = from_harness(output(name, theirs))
+    return record.make_record(results, SETTING, [], alpha=0.05)
 
 
 def test_a_difference_has_its_test_interval_and_counts() -> None:
@@ -71,20 +71,20 @@ def test_a_number_of_the_whole_corpus_is_set_side_by_side_only() -> None:
         found["results"]["wiki"] = {"word_perplexity,none": value}
         found["samples"]["wiki"][0] |= {"word_perplexity": (-12.5, 4)}
         found["higher_is_better"]["wiki"] = {"word_perplexity": False}
-        return gather(found)
+        return from_harness(found)
 
-    (metric,) = card.record({"fine-tuned": corpus(9.0), "base": corpus(8.0)}, SETTING, [], alpha=0.05).summary["tasks"][
-        0
-    ]["metrics"]
+    (metric,) = record.make_record({"fine-tuned": corpus(9.0), "base": corpus(8.0)}, SETTING, [], alpha=0.05).summary[
+        "tasks"
+    ][0]["metrics"]
     assert metric["difference"] == 1.0 and not metric["higher_is_better"] and "p_value" not in metric
 
 
-def test_filters_of_one_metric_are_told_apart() -> None:
+def test_filters_of_one_metric_have_names_of_their_own() -> None:
     found = output("sums", [1, 0])
     found["results"]["sums"] = {"acc,strict": 0.5, "acc,loose": 1.0}
     strict = [sample | {"filter": "strict"} for sample in found["samples"]["sums"]]
     found["samples"]["sums"] = strict + [sample | {"filter": "loose", "acc": 1} for sample in strict]
-    (task,) = gather(found)
+    (task,) = from_harness(found)
     assert [(metric.name, metric.items) for metric in task.metrics] == [
         ("acc (strict)", {0: 1.0, 1: 0.0}),
         ("acc (loose)", {0: 1.0, 1: 1.0}),
@@ -92,7 +92,7 @@ def test_filters_of_one_metric_are_told_apart() -> None:
 
 
 def test_the_files_hold_every_item_and_the_means_agree(tmp_path: Path) -> None:
-    card.keep(tmp_path, kept("quiz", [1, 1, 0], [0, 1, 0]))
+    record.save_record(tmp_path, kept("quiz", [1, 1, 0], [0, 1, 0]))
     lines = [json.loads(line) for line in (tmp_path / "benchmark-answers.jsonl").read_text().splitlines()]
     (metric,) = json.loads((tmp_path / "benchmarks.json").read_text())["tasks"][0]["metrics"]
     by_arm = {arm: [line["scores"]["acc"] for line in lines if line["arm"] == arm] for arm in ("fine-tuned", "base")}
@@ -105,7 +105,7 @@ def test_the_files_hold_every_item_and_the_means_agree(tmp_path: Path) -> None:
 
 def test_other_tasks_stay_and_the_same_one_is_replaced(tmp_path: Path) -> None:
     for made in (kept("first", [1, 0], [1, 1]), kept("second", [1], [1]), kept("first", [1, 1, 1], None)):
-        whole = card.keep(tmp_path, made)
+        whole = record.save_record(tmp_path, made)
     assert [(task["task"], task["items"]) for task in whole["tasks"]] == [("second", 1), ("first", 3)]
     lines = [json.loads(line) for line in (tmp_path / "benchmark-answers.jsonl").read_text().splitlines()]
     assert [line["task"] for line in lines] == ["second"] * 2 + ["first"] * 3
@@ -114,4 +114,4 @@ def test_other_tasks_stay_and_the_same_one_is_replaced(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "benchmarks.json").write_text("{")
     with pytest.raises(CorruptedState, match=r"benchmarks.json: not valid JSON"):
-        card.keep(tmp_path, kept("quiz", [1], None))
+        record.save_record(tmp_path, kept("quiz", [1], None))

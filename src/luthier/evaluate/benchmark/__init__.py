@@ -4,9 +4,10 @@
     tasks     words → tasks of lm-eval
     model     our model → a model of lm-eval
     results   its output → scores by item, compared in pairs
-    card      what is left in the run folder
+    record    what is left in the run folder
 
-lm-eval is an optional extra. `tasks` and `model` import it, so nothing imports them but `sit`.
+lm-eval is an optional extra. `tasks` and `model` import it, so nothing imports them but `run_benchmark`. A file's shape that
+is not known yet goes into `shapes.SHAPES`.
 """
 
 import contextlib
@@ -22,29 +23,29 @@ from importlib.metadata import version
 from pathlib import Path
 
 from luthier.errors import MachineError
-from luthier.evaluate.benchmark.card import Card, keep
-from luthier.evaluate.benchmark.card import record as _record
-from luthier.evaluate.benchmark.results import TaskResult, gather
+from luthier.evaluate.benchmark import record
+from luthier.evaluate.benchmark.record import BenchmarkRecord, save_record
+from luthier.evaluate.benchmark.results import TaskResult, from_harness
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Room
 
-__all__ = ["Card", "Exam", "harness_version", "keep", "record", "sit"]
+__all__ = ["BenchmarkRecord", "BenchmarkSettings", "harness_version", "make_record", "run_benchmark", "save_record"]
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Exam:
+class BenchmarkSettings:
     """What all models are asked: tasks by name or file, at most `limit` items of each, with chat messages or plain text."""
 
-    words: Sequence[str]
-    folder: Path | None = None
+    tasks: Sequence[str]
+    task_folder: Path | None = None
     limit: int | None = None
     chat: bool = False
     system: str | None = None
     """System message of every chat; without `chat` there is none."""
     thinking_tokens: int | None = None
-    """Room for thoughts in every chat; None is the usual room, where a model's template lets it think."""
+    """Tokens for thoughts in every chat; None is the usual number, where a model's template lets it think."""
 
 
 def harness_version() -> str:
@@ -58,59 +59,61 @@ def harness_version() -> str:
     return version("lm-eval")
 
 
-def sit(
-    exam: Exam, models: Sequence[Callable[[], LanguageModel]], progress: Callable[[int], Progress]
+def run_benchmark(
+    settings: BenchmarkSettings, models: Sequence[Callable[[], LanguageModel]], progress: Callable[[int], Progress]
 ) -> tuple[list[list[TaskResult]], list[str]]:
     """Each model's results, one model in memory at a time, and remarks on what a task asked for and did not get.
 
-    `progress(number)` is told of the batches of a model. Tasks are loaded before any model, so that a wrong name costs no time.
+    `progress(number)` is called after each batch of a model. Tasks are loaded before any model: a wrong name costs no time.
     """
     harness_version()
     found, notes = [], dict[str, None]()
-    with _silence() as aloud:
+    with _quiet_harness() as unmuted:
         from lm_eval.evaluator import evaluate
 
         from luthier.evaluate.benchmark import tasks as harness_tasks
         from luthier.evaluate.benchmark.model import HarnessModel
 
-        tasks = harness_tasks.load(exam.words, exam.folder)
+        tasks = harness_tasks.load(settings.tasks, settings.task_folder)
         for number, load in enumerate(models):
             lm = load()
-            thinking = Room.of(lm, 0, exam.thinking_tokens).thinking if exam.chat else 0
-            model = HarnessModel(lm, aloud(progress(number)), thinking_tokens=thinking)
+            thinking = Room.of(lm, 0, settings.thinking_tokens).thinking if settings.chat else 0
+            model = HarnessModel(lm, unmuted(progress(number)), thinking_tokens=thinking)
             with harness_tasks.seeded(tasks.values()):
                 output = evaluate(
                     model,
                     {"tasks": tasks},
-                    limit=exam.limit,
+                    limit=settings.limit,
                     bootstrap_iters=0,
-                    apply_chat_template=exam.chat,
-                    system_instruction=exam.system if exam.chat else None,
+                    apply_chat_template=settings.chat,
+                    system_instruction=settings.system if settings.chat else None,
                 )
-            found.append(gather(output))
+            found.append(from_harness(output))
             notes |= dict.fromkeys(model.notes)
             del model, lm
             gc.collect()
     return found, list(notes)
 
 
-def record(results: Mapping[str, Sequence[TaskResult]], exam: Exam, notes: Sequence[str], *, alpha: float) -> Card:
-    """The results of an exam by arm, as they are kept."""
-    setting = {"harness": f"lm-eval {harness_version()}", "chat": exam.chat, "limit": exam.limit}
-    return _record(results, setting, notes, alpha=alpha)
+def make_record(
+    results: Mapping[str, Sequence[TaskResult]], settings: BenchmarkSettings, notes: Sequence[str], *, alpha: float
+) -> BenchmarkRecord:
+    """The results by arm, as they are kept."""
+    setting = {"harness": f"lm-eval {harness_version()}", "chat": settings.chat, "limit": settings.limit}
+    return record.make_record(results, setting, notes, alpha=alpha)
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[Callable[[Progress], Progress]]:
-    """Keeps lm-eval from drawing bars and from warning of what a user cannot change; gives a way to speak nevertheless."""
+def _quiet_harness() -> Iterator[Callable[[Progress], Progress]]:
+    """Keeps lm-eval from drawing bars and from warning of what a user cannot change; gives what lets a callback print."""
     streams = sys.stdout, sys.stderr
 
-    def aloud(progress: Progress) -> Progress:
-        def tell(done: int, of: int) -> None:
+    def unmuted(progress: Progress) -> Progress:
+        def report(done: int, of: int) -> None:
             with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
                 progress(done, of)
 
-        return tell
+        return report
 
     logger = logging.getLogger("lm_eval")
     level = logger.level
@@ -122,6 +125,6 @@ def _silence() -> Iterator[Callable[[Progress], Progress]]:
             contextlib.redirect_stderr(io.StringIO()),
         ):
             warnings.simplefilter("ignore")
-            yield aloud
+            yield unmuted
     finally:
         logger.setLevel(level)

@@ -23,7 +23,7 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there for the type checker
     """A loaded model; `progress` is told after every batch how many requests of a kind are done, and of how many.
 
-    `notes` gathers what a task asks for and does not get. With room for thoughts, answers begin and stop behind them.
+    `notes` say what a task asks for and does not get. With tokens for thoughts, answers begin and stop behind them.
     """
 
     def __init__(self, lm: LanguageModel, progress: Progress, *, thinking_tokens: int = 0) -> None:
@@ -65,9 +65,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-        return self._encoded([string], add_special_tokens=add_special_tokens)[0]
+        return self._encode([string], add_special_tokens=add_special_tokens)[0]
 
-    def _encoded(self, texts: Sequence[str], *, add_special_tokens: bool | None = None) -> list[list[int]]:
+    def _encode(self, texts: Sequence[str], *, add_special_tokens: bool | None = None) -> list[list[int]]:
         """Ids of texts; a token that starts every sequence is not put before a text that spells it."""
         bos = str(self.tokenizer.decode([self.prefix_token_id]))
         plain = [text for text in dict.fromkeys(texts) if add_special_tokens is False or text.startswith(bos)]
@@ -84,10 +84,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
 
         Blanks at a context's end belong to the continuation, and both are tokenized as one text.
         """
-        pairs = [_with_blanks(*request.args) for request in requests]
-        contexts = self._encoded([context for context, _ in pairs])
-        wholes = self._encoded([context + continuation for context, continuation in pairs])
-        alone = self._encoded([continuation for _, continuation in pairs], add_special_tokens=False)
+        pairs = [_move_blanks(*request.args) for request in requests]
+        contexts = self._encode([context for context, _ in pairs])
+        wholes = self._encode([context + continuation for context, continuation in pairs])
+        alone = self._encode([continuation for _, continuation in pairs], add_special_tokens=False)
         ids: list[tuple[list[int], list[int]]] = []
         for (context, _), context_ids, whole, continuation in zip(pairs, contexts, wholes, alone, strict=True):
             if context:
@@ -100,95 +100,100 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
 
     def loglikelihood_rolling(self, requests: list[Request], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, of any length."""
-        texts = self._encoded([request.args[0] for request in requests])
+        texts = self._encode([request.args[0] for request in requests])
         return [found.logprob for found in self._likelihoods([([self.prefix_token_id], ids) for ids in texts])]
 
     def _likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[likelihood.Likelihood]:
-        """In the order of the pairs; nothing is as likely as can be."""
+        """In the order of the pairs; an empty continuation is certain."""
         asked = [number for number, (_, continuation) in enumerate(pairs) if continuation]
         found = [likelihood.Likelihood(0.0, True)] * len(pairs)
         done = len(pairs) - len(asked)
         self.progress(done, len(pairs))
 
-        def keep(batch: dict[int, likelihood.Likelihood]) -> None:
+        def collect(batch: dict[int, likelihood.Likelihood]) -> None:
             nonlocal done
             for number, value in batch.items():
                 found[asked[number]] = value
             done += len(batch)
             self.progress(done, len(pairs))
 
-        likelihood.continuations(self.lm, [pairs[number] for number in asked], on_batch=keep)
+        likelihood.continuations(self.lm, [pairs[number] for number in asked], on_batch=collect)
         return found
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:
         found = self._likelihoods([(context, continuation) for _, context, continuation in requests])
-        return [(one.logprob, one.greedy) for one in found]
+        return [(each.logprob, each.greedy) for each in found]
 
     def generate_until(self, requests: list[Request], disable_tqdm: bool = False) -> list[str]:
-        """Greedy answers, each up to the first of its stop texts."""
+        """Greedy answers, each up to the first of its stop strings."""
         texts: list[str | None] = [None] * len(requests)
         by_settings: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for number, request in enumerate(requests):
             by_settings.setdefault(self._settings(request.args[1]), []).append(number)
-        for (until, limit), numbers in by_settings.items():
-            room = Room(limit, self.thinking_tokens)
-            left = self.lm.context - room.tokens
-            assert left > 0, f"replies of {room.tokens} tokens leave no room for a question in {self.lm.context}"
-            whole = self._encoded([requests[number].args[0] for number in numbers])
-            prompts = [ids[-left:] for ids in whole]
-            if cut := sum(len(ids) > left for ids in whole):
-                self._note(
-                    f"{cut:,} questions are longer than {left:,} tokens, and lost their beginning, as lm-eval cuts them"
-                )
+        for (stop_strings, limit), numbers in by_settings.items():
+            budget = Room(limit, self.thinking_tokens)
+            prompts = self._prompts([requests[number] for number in numbers], budget)
 
-            def keep(
+            def collect(
                 batch: dict[int, generate.Reply],
                 numbers: list[int] = numbers,
-                until: tuple[str, ...] = until,
-                room: Room = room,
+                stop_strings: tuple[str, ...] = stop_strings,
+                budget: Room = budget,
             ) -> None:
                 for at, reply in batch.items():
-                    texts[numbers[at]] = _before(self._answer(reply.ids, room), until)
+                    texts[numbers[at]] = _cut_at_stop(self._answer_text(reply.ids, budget), stop_strings)
                 self.progress(sum(text is not None for text in texts), len(texts))
 
-            over = replies.full(self.lm.template, room, until)
-            ends = () if room.thinking else until  # what ends an answer may stand in thoughts
-            generate.answer(self.lm, prompts, max_new_tokens=room.tokens, until=ends, over=over, on_batch=keep)
+            over = replies.full(self.lm.template, budget, stop_strings)
+            until = () if budget.thinking else stop_strings  # what ends an answer may stand in thoughts
+            generate.answer(self.lm, prompts, max_new_tokens=budget.tokens, until=until, over=over, on_batch=collect)
         assert all(text is not None for text in texts)
         return [str(text) for text in texts]
 
-    def _answer(self, ids: Sequence[int], room: Room) -> str:
+    def _prompts(self, requests: Sequence[Request], budget: Room) -> list[list[int]]:
+        """The requests' prompts as ids; as in lm-eval, one that leaves too few tokens for its reply loses its beginning."""
+        longest = self.lm.context - budget.tokens
+        assert longest > 0, f"replies of {budget.tokens} tokens leave no room for a question in {self.lm.context}"
+        ids = self._encode([request.args[0] for request in requests])
+        if cut := sum(len(prompt) > longest for prompt in ids):
+            self._note(
+                f"{cut:,} questions are longer than {longest:,} tokens, and lost their beginning, as lm-eval cuts them"
+            )
+        return [prompt[-longest:] for prompt in ids]
+
+    def _answer_text(self, ids: Sequence[int], budget: Room) -> str:
         """The text of generated ids; of a model that may think, what stands behind its thoughts."""
-        if room.thinking:
+        if budget.thinking:
             if self.lm.template.read(ids).thinking:
                 self._note("some replies ended while the model was thinking; they count as empty")
                 return ""
             start = self.lm.template.answer_start(ids)
-            ids = ids[start : start + room.answer]
+            ids = ids[start : start + budget.answer]
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _note(self, note: str) -> None:
         self.notes += [note] if note not in self.notes else []
 
     def _settings(self, asked: dict[str, Any]) -> tuple[tuple[str, ...], int]:
-        """Stop texts and the most new tokens; sampling is noted and not done."""
+        """Stop strings and the most new tokens; sampling is noted and not done."""
         until = asked.get("until") or []
-        until = [until] if isinstance(until, str) else until
+        stop_strings = [until] if isinstance(until, str) else until
         limit = next((asked[name] for name in LIMITS if asked.get(name)), NEW_TOKENS)
         if asked.get("do_sample") and float(asked.get("temperature", 1.0)) > 0:
             self._note("a task asks for sampled answers; it got greedy ones")
-        return tuple(text for text in until if text), int(limit)
+        return tuple(text for text in stop_strings if text), int(limit)
 
 
-def _with_blanks(context: str, continuation: str) -> tuple[str, str]:
+def _move_blanks(context: str, continuation: str) -> tuple[str, str]:
+    """The pair with the blanks at the context's end put before the continuation."""
     kept = context.rstrip()
     return kept, context[len(kept) :] + continuation
 
 
-def _before(text: str, ends: Sequence[str]) -> str:
-    """The text up to the first of the ends."""
-    for end in ends:
-        text = text.split(end)[0]
+def _cut_at_stop(text: str, stop_strings: Sequence[str]) -> str:
+    """The text up to the first of these strings."""
+    for stop_string in stop_strings:
+        text = text.split(stop_string)[0]
     return text

@@ -6,13 +6,13 @@ from typing import Any
 
 from luthier.evaluate import statistics
 
-Line = dict[str, Any]
+Json = dict[str, Any]
 
 SEED = 0  # of the resampling
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricResult:
     """A number that a task reports: its `name`, with the filter that answers went through where there are several."""
 
     name: str
@@ -25,17 +25,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task. `places` tells for each item where its row stands in a user's file."""
+    """One model on one task. `locations` says for each item where its row stands in a user's file."""
 
     name: str
     version: str
     items: int
-    metrics: Sequence[Metric]
-    places: Mapping[int, str]
+    metrics: Sequence[MetricResult]
+    locations: Mapping[int, str]
 
 
-def gather(output: Mapping[str, Any]) -> list[TaskResult]:
-    """lm-eval's own results and samples, as ours."""
+def from_harness(output: Mapping[str, Any]) -> list[TaskResult]:
+    """lm-eval's results and samples, a TaskResult for each task."""
     return [_task(name, output) for name in output["samples"]]
 
 
@@ -54,25 +54,25 @@ def _task(name: str, output: Mapping[str, Any]) -> TaskResult:
         plain = scores and all(isinstance(score, int | float | bool) for score in scores.values())
         higher = output["higher_is_better"].get(name, {}).get(metric)
         metrics.append(
-            Metric(
+            MetricResult(
                 name=metric if chosen == "none" else f"{metric} ({chosen})",
                 value=float(value),
                 higher_is_better=higher is not False,
                 items={number: float(score) for number, score in scores.items()} if plain else None,
             )
         )
-    places = {
+    locations = {
         int(sample["doc_id"]): str(sample["doc"].get("place", "")) for sample in samples if _has_fields(sample["doc"])
     }
     items = len({sample["doc_id"] for sample in samples})
-    return TaskResult(name, str(output["versions"].get(name, "")), items, metrics, places)
+    return TaskResult(name, str(output["versions"].get(name, "")), items, metrics, locations)
 
 
 def _has_fields(doc: object) -> bool:
     return isinstance(doc, Mapping)
 
 
-def compare(tuned: Sequence[TaskResult], base: Sequence[TaskResult] | None, *, alpha: float) -> list[Line]:
+def compare(tuned: Sequence[TaskResult], base: Sequence[TaskResult] | None, *, alpha: float) -> list[Json]:
     """A record for each task; with a base model, each metric's paired difference with its interval and p-value."""
     bases = {task.name: task for task in base or ()}
     return [
@@ -86,21 +86,21 @@ def compare(tuned: Sequence[TaskResult], base: Sequence[TaskResult] | None, *, a
     ]
 
 
-def _metric(metric: Metric, base: TaskResult | None, alpha: float) -> Line:
-    found: Line = {"metric": metric.name, "higher_is_better": metric.higher_is_better, "value": metric.value}
-    other = next((one for one in base.metrics if one.name == metric.name), None) if base else None
+def _metric(metric: MetricResult, base: TaskResult | None, alpha: float) -> Json:
+    found: Json = {"metric": metric.name, "higher_is_better": metric.higher_is_better, "value": metric.value}
+    other = next((of_base for of_base in base.metrics if of_base.name == metric.name), None) if base else None
     if other is None:
         return found
     found |= {"base": other.value, "difference": metric.value - other.value}
     if metric.items is None or other.items is None or metric.items.keys() != other.items.keys():
         return found
     numbers = sorted(metric.items)
-    ours, theirs = ([side[number] for number in numbers] for side in (metric.items, other.items))
+    ours, theirs = ([scores[number] for number in numbers] for scores in (metric.items, other.items))
     groups = [str(number) for number in numbers]
     test = statistics.paired_test(ours, theirs, groups, seed=SEED)
     interval = statistics.paired_interval(ours, theirs, groups, confidence=1 - alpha, seed=SEED)
     sign = 1 if metric.higher_is_better else -1
-    gains = [sign * (one - two) for one, two in zip(ours, theirs, strict=True)]
+    gains = [sign * (our - their) for our, their in zip(ours, theirs, strict=True)]
     return found | {
         "interval": [interval.low, interval.high],
         "confidence": 1 - alpha,

@@ -29,7 +29,7 @@ class Variant:
     suffix: str
     columns: tuple[str, ...]
     config: Config
-    primer: str | None = None
+    prompt_page: str | None = None
     """The page among lm-eval's own tasks whose prompt is used."""
 
 
@@ -56,7 +56,7 @@ class LocalTask:
     shape: str
     config: Config
     docs: Sequence[Doc]
-    primer: str | None = field(default=None, repr=False)
+    prompt_page: str | None = field(default=None, repr=False)
 
 
 def is_data_file(word: str) -> bool:
@@ -78,15 +78,15 @@ def read(path: Path) -> list[LocalTask]:
         values = {name: _parsed(value) for name, value in row.values.items()}
         try:
             docs.append(shape.read(values) | {"place": row.place})
-        except Unreadable as fault:
-            raise UserError(f"{fault} Put this row right or remove it.", where=row.place) from None
+        except Unreadable as problem:
+            raise UserError(f"{problem} Put this row right or remove it.", where=row.place) from None
         except KeyError as missing:
             raise UserError(
                 f"the row has no {missing} as {shape.name}-shaped rows need; the first row has it.", where=row.place
             ) from None
     name = re.sub(r"\W+", "_", path.name.split(".")[0]) or "task"
     tasks = [
-        LocalTask(name + variant.suffix, shape.name, variant.config, docs, variant.primer)
+        LocalTask(name + variant.suffix, shape.name, variant.config, docs, variant.prompt_page)
         for variant in shape.variants
         if all(column in doc for doc in docs for column in variant.columns)
     ]
@@ -126,17 +126,17 @@ def _parsed(value: Any) -> Any:
 def _text(values: Doc, name: str) -> str:
     value = values[name]
     if not isinstance(value, str) or not value.strip():
-        raise Unreadable(f'"{name}" is {_told(value)}, expected text.')
+        raise Unreadable(f'"{name}" is {_shown_value(value)}, expected text.')
     return str(value)
 
 
 def _texts(value: Any, name: str, *, at_least: int = 2) -> list[str]:
     if not isinstance(value, list) or len(value) < at_least or not all(isinstance(one, str) for one in value):
-        raise Unreadable(f'"{name}" is {_told(value)}, expected a list of at least {at_least} texts.')
+        raise Unreadable(f'"{name}" is {_shown_value(value)}, expected a list of at least {at_least} texts.')
     return [str(one) for one in value]
 
 
-def _told(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return "empty" if value in ("", None, [], {}) else text if len(text) <= 60 else text[:57] + "…"
 
@@ -149,7 +149,7 @@ def _number(value: Any, name: str, count: int) -> int:
     if re.fullmatch(r"\d+", text) and int(text) < count:
         return int(text)
     raise Unreadable(
-        f'"{name}" is {_told(value)}, expected which of the {count} answers is right: 0 to {count - 1}, '
+        f'"{name}" is {_shown_value(value)}, expected which of the {count} answers is right: 0 to {count - 1}, '
         f"or A to {ascii_uppercase[count - 1]}."
     )
 
@@ -157,13 +157,13 @@ def _number(value: Any, name: str, count: int) -> int:
 def _arc(values: Doc) -> Doc:
     choices = values["choices"]
     if not isinstance(choices, dict) or "text" not in choices or "label" not in choices:
-        raise Unreadable(f'"choices" is {_told(choices)}, expected {{"text": ["…", "…"], "label": ["A", "B"]}}.')
+        raise Unreadable(f'"choices" is {_shown_value(choices)}, expected {{"text": ["…", "…"], "label": ["A", "B"]}}.')
     texts, labels = _texts(choices["text"], "choices.text"), _texts(choices["label"], "choices.label")
     if len(texts) != len(labels):
         raise Unreadable(f'"choices" has {len(texts)} texts and {len(labels)} labels, expected as many of both.')
     key = str(values["answerKey"])
     if key not in labels:
-        raise Unreadable(f'"answerKey" is {_told(key)}, expected one of the labels {", ".join(labels)}.')
+        raise Unreadable(f'"answerKey" is {_shown_value(key)}, expected one of the labels {", ".join(labels)}.')
     return {"question": _text(values, "question"), "choices": {"text": texts, "label": labels}, "answerKey": key}
 
 
@@ -209,12 +209,14 @@ def _truthfulqa(values: Doc) -> Doc:
             continue
         targets = values[name]
         if not isinstance(targets, dict) or not {"choices", "labels"} <= targets.keys():
-            raise Unreadable(f'"{name}" is {_told(targets)}, expected {{"choices": ["…", "…"], "labels": [1, 0]}}.')
+            raise Unreadable(
+                f'"{name}" is {_shown_value(targets)}, expected {{"choices": ["…", "…"], "labels": [1, 0]}}.'
+            )
         choices = _texts(targets["choices"], f"{name}.choices")
         labels = [str(label) for label in targets["labels"]]
         if len(labels) != len(choices) or not set(labels) <= {"0", "1"} or "1" not in labels:
             raise Unreadable(
-                f'"{name}.labels" is {_told(targets["labels"])}, expected a 1 or 0 for each choice, and a 1.'
+                f'"{name}.labels" is {_shown_value(targets["labels"])}, expected a 1 or 0 for each choice, and a 1.'
             )
         if name == "mc1_targets" and labels.count("1") > 1:
             raise Unreadable(f'"{name}.labels" has {labels.count("1")} right answers, expected one.')
