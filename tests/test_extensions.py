@@ -65,7 +65,7 @@ def test_every_setting_says_the_same_of_a_function_that_is_not_there() -> None:
         "evaluate.arms": lambda: arms.resolve(name),
         "evaluate.metric": lambda: metrics.resolve(name),
         "evaluate.judge": lambda: sources.resolve(name),
-        "evaluate.errors.mine": lambda: error_analysis.own_categories({"mine": name}),
+        "evaluate.errors.mine": lambda: error_analysis.user_categories({"mine": name}),
     }
     for where, use in settings.items():
         with pytest.raises(UserError) as caught:

@@ -10,7 +10,7 @@ from luthier.chat import Conversation
 from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis
-from luthier.evaluate.error_analysis.categories import Data
+from luthier.evaluate.error_analysis.categories import TrainingProfile
 from luthier.evaluate.error_analysis.spelling import Spelling
 from luthier.recipe import Evaluate
 
@@ -61,13 +61,13 @@ def line(
     }  # fmt: skip
 
 
-def kinds(answer: Mapping[str, Any], data: Data) -> set[str]:
+def kinds(answer: Mapping[str, Any], data: TrainingProfile) -> set[str]:
     return {name for name, category in error_analysis.CATEGORIES.items() if category.detect(answer, data)}
 
 
 @pytest.mark.parametrize("answer", LABELLED)
 def test_labelled_answers_get_their_labels(answer: str) -> None:
-    assert kinds(line(answer), Data.of(rows(), refusal=None)) == LABELLED[answer]
+    assert kinds(line(answer), TrainingProfile.of(rows(), refusal=None)) == LABELLED[answer]
 
 
 def test_counts_before_and_after_with_what_was_mended_and_what_is_new() -> None:
@@ -130,9 +130,9 @@ def test_a_misspelling_that_the_training_data_teaches_is_shown_with_its_row() ->
 
 def test_words_of_the_data_are_no_misspellings_but_rare_ones_are() -> None:
     spelling = Spelling.of([text for pair in ROWS for text in pair])
-    assert spelling is not None and spelling.language == "en" and "quixo" in spelling.own
+    assert spelling is not None and spelling.language == "en" and "quixo" in spelling.subject_words
     assert spelling.misspelt("The quixo tray recieves wether and teh rain") == {"recieves": "receives"}
-    assert spelling.misspelt("the setings", given=["setings"]) == {}
+    assert spelling.misspelt("the setings", known_texts=["setings"]) == {}
 
 
 def test_the_language_is_read_off_the_same_words_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,14 +171,14 @@ def test_the_language_is_read_off_the_data() -> None:
 )
 def test_json_answers_are_held_against_the_fields_of_the_reference(answer: str, why: str | None) -> None:
     objects = rows([(f"Ticket {number}", '{"kind": "refund", "urgent": true}') for number in range(6)])
-    data = Data.of(objects, refusal=None)
+    data = TrainingProfile.of(objects, refusal=None)
     wanted = line(answer, reference='{"kind": "refund", "urgent": true}')
     assert error_analysis.CATEGORIES["wrong format"].detect(wanted, data) == why
     assert data.spelling is None
 
 
 def test_an_answer_that_is_none_of_the_labels_has_the_wrong_format() -> None:
-    data = Data.of(
+    data = TrainingProfile.of(
         rows([(f"Ticket {number}", ["refund", "invoice"][number % 2]) for number in range(20)]), refusal=None
     )
     detect = error_analysis.CATEGORIES["wrong format"].detect
@@ -191,10 +191,10 @@ def shouts(answer: str, reference: str) -> bool:
     return answer.isupper() and not reference.isupper()
 
 
-def test_own_categories_are_patterns_or_functions() -> None:
+def test_user_categories_are_patterns_or_functions() -> None:
     settings = Evaluate(errors={"emoji": "[\U0001f600-\U0001f64f]", "shouting": f"{__name__}:shouts"})
-    table = error_analysis.own_categories(settings.errors)
-    data = Data.of(rows(), refusal=None)
+    table = error_analysis.user_categories(settings.errors)
+    data = TrainingProfile.of(rows(), refusal=None)
     assert table["emoji"].detect(line("Fine \U0001f600"), data) == 'has "\U0001f600"'
     assert table["shouting"].detect(line("SAVE IT"), data) == "found"
     assert table["shouting"].detect(line("Save it"), data) is None
@@ -205,18 +205,18 @@ def test_own_categories_are_patterns_or_functions() -> None:
     [
         ({"x": "(no"}, r'evaluate\.errors\.x: not a regular expression: .*found "\(no"'),
         ({"x": "no_such_module:f"}, r"evaluate\.errors\.x: \"no_such_module:f\" cannot be imported"),
-        ({"too long": "a"}, r'"too long" is a category of ours; give yours another name'),
+        ({"too long": "a"}, r'"too long" is a built-in category; give yours another name'),
     ],
 )
-def test_own_categories_that_cannot_be_used_are_mistakes(errors: dict[str, str], message: str) -> None:
+def test_user_categories_that_cannot_be_used_are_mistakes(errors: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        error_analysis.own_categories(errors)
+        error_analysis.user_categories(errors)
 
 
 def test_a_function_that_fails_is_a_mistake_that_shows_the_answer() -> None:
-    table = error_analysis.own_categories({"x": "json:loads"})
+    table = error_analysis.user_categories({"x": "json:loads"})
     with pytest.raises(UserError, match=r'the function failed for the answer "Hello"'):
-        table["x"].detect(line("Hello"), Data.of(rows(), refusal=None))
+        table["x"].detect(line("Hello"), TrainingProfile.of(rows(), refusal=None))
 
 
 def test_advice_looks_into_the_training_rows() -> None:
@@ -228,12 +228,12 @@ def test_advice_looks_into_the_training_rows() -> None:
         )["categories"]
         if one["category"] == "refusal"
     )
-    assert "refuse" in one["advice"] and "help.jsonl:10" in one["advice"]
-    data = Data.of(rows([*ROWS, ("Long?", "on and on " * 30)]), refusal=None)
+    assert "Refusals in 1 training row" in one["advice"] and "help.jsonl:10" in one["advice"]
+    data = TrainingProfile.of(rows([*ROWS, ("Long?", "on and on " * 30)]), refusal=None)
     length = error_analysis.CATEGORIES["too long"].advise(
-        data, error_analysis.categories.Tally([(line("x"), "cut at the limit")], [[]])
+        data, error_analysis.categories.Occurrences([(line("x", finish="length"), "cut")], [[]])
     )
-    assert "Twice that is exceeded in 1 training row (help.jsonl:10)" in length
+    assert "More than twice that in 1 training row (help.jsonl:10)" in length
     assert "raise evaluate.max_new_tokens" in length
-    loops = error_analysis.CATEGORIES["repetitive"].advise(data, error_analysis.categories.Tally([], []))
-    assert loops.startswith("There are loops in 1 training row (help.jsonl:10)")
+    loops = error_analysis.CATEGORIES["repetitive"].advise(data, error_analysis.categories.Occurrences([], []))
+    assert loops.startswith("Answers repeat themselves in 1 training row (help.jsonl:10)")

@@ -118,7 +118,7 @@ def _check_words(asked: Recipe) -> guards.UserMaterial:
     if settings.judge:
         sources.check(settings.judge)
     material = guards.check_settings(settings)
-    error_analysis.own_categories(settings.errors)
+    error_analysis.user_categories(settings.errors)
     check.words(asked.train)
     return material
 

@@ -1,8 +1,8 @@
 """Misspelt words, found with a frequency dictionary and the words of the user's own data.
 
-The dictionaries are pyspellchecker's: pure Python, no dependencies, a dozen languages. A dictionary alone would call every
-product name a mistake, so a word counts as misspelt only if it is written small, the data does not use it often, and one
-edit away stands a word that the language uses often.
+The dictionaries are pyspellchecker's: pure Python, no dependencies, a dozen languages. To a dictionary
+alone, every product name is a misspelling. So a word counts as misspelt only if it is in lower case, the data does not use
+it often, and a word that the language uses often is one edit away.
 """
 
 import re
@@ -17,9 +17,11 @@ from luthier.data.words import MARKS
 from luthier.evaluate import text_features
 
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ru", "lv", "eu", "ar", "fa")
-COVERED = 0.8  # share of the references' words that a dictionary of their language knows
-OWN_WORD_TEXTS = 3  # texts of the data in which a word stands that belongs to its subject
-FREQUENT = 50  # how often the right word stands in the dictionary's corpus; rarer ones are no likely meaning
+COVERED = 0.8  # share of the data's words that a dictionary of its language knows, at least
+SUBJECT_WORD_TEXTS = 3  # texts that a word must stand in to belong to the subject
+FREQUENT = (
+    50  # how often the right word stands in the dictionary's corpus, at least; rarer ones are unlikely to be meant
+)
 SHORTEST = 4  # letters; shorter words have too many neighbours
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\S*(?:://|@|[\w]\.[\w]|[\\/_=<>{}])\S*", re.DOTALL)
@@ -31,19 +33,18 @@ class Spelling:
     """A language and the words that the data itself uses."""
 
     language: str
-    own: frozenset[str]
-    """Words that stand in several texts: those of the subject, right by definition."""
-    seen: frozenset[str]
-    """Words that stand anywhere in them: of two words that could be meant, the one that is seen."""
+    subject_words: frozenset[str]
+    """Words of several texts: they belong to the subject and are right by definition."""
+    all_words: frozenset[str]
+    """Words of any text: where two words could be meant, the one among these is."""
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Spelling | None":
-        """For these texts, which are taken to be well spelt in the main; None where no dictionary knows their language."""
+        """The spelling of these texts, which should be mostly right; None where no dictionary knows their language."""
         texts_with: Counter[str] = Counter()
         for text in texts:
-            texts_with.update(
-                dict.fromkeys(text_features.words(text), 1)
-            )  # in order: a set's would differ from run to run
+            # In order of appearance: a set's order would differ from run to run.
+            texts_with.update(dict.fromkeys(text_features.words(text), 1))
         common = [word for word, _ in texts_with.most_common() if word.isalpha()][:2000]
         weight = sum(texts_with[word] for word in common)
         if not weight:
@@ -56,25 +57,25 @@ class Spelling:
                 best, share = language, covered
             if share >= 0.95:
                 break
-        own = frozenset(word for word, count in texts_with.items() if count >= OWN_WORD_TEXTS)
-        return cls(best, own, frozenset(texts_with)) if share >= COVERED else None
+        subject_words = frozenset(word for word, count in texts_with.items() if count >= SUBJECT_WORD_TEXTS)
+        return cls(best, subject_words, frozenset(texts_with)) if share >= COVERED else None
 
-    def misspelt(self, text: str, given: Iterable[str] = ()) -> dict[str, str]:
-        """Each misspelt word with the word that was meant; words of the `given` texts (question, reference) are right."""
-        known = {word for other in given for word in text_features.words(other)}
+    def misspelt(self, text: str, known_texts: Iterable[str] = ()) -> dict[str, str]:
+        """Each misspelt word with the word that was meant; words of `known_texts` (question, reference) are right."""
+        known = {word for other in known_texts for word in text_features.words(other)}
         found = {}
         for word in _candidates(text):
-            if word in known or word in self.own:
+            if word in known or word in self.subject_words:
                 continue
             near = _near(self.language, word)
-            likely = [one for one in near if one[1] in self.seen] or [one for one in near if one[0] >= FREQUENT]
+            likely = [one for one in near if one[1] in self.all_words] or [one for one in near if one[0] >= FREQUENT]
             if likely:
                 found[word] = max(likely)[1]
         return found
 
 
 def _candidates(text: str) -> list[str]:
-    """Words written small, or with a capital where a line begins; not names, code or addresses."""
+    """Words in lower case, or with a capital at the beginning of a line; not names, code or addresses."""
     found: list[str] = []
     for line in _CODE.sub(" ", text_features.plain(text)).splitlines():
         for number, match in enumerate(_LETTERS.finditer(line)):

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards import consistency, forgetting, format, hallucination, knowledge
 from luthier.evaluate.guards.answers_file import GuardAnswersFile, answered, messages_for, unanswered
 from luthier.evaluate.guards.check_result import CheckResult
 from luthier.evaluate.guards.inputs import (
     BASE,
     TUNED,
-    AnswerRecord,
     Fact,
     Guard,
     GuardInputs,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from luthier.chat import Message
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.inputs import (
     ANSWER_TOKENS,
     BASE,
-    AnswerRecord,
     Choice,
     GuardInputs,
     Passage,

@@ -12,8 +12,9 @@ from itertools import combinations
 from luthier.chat import Message
 from luthier.data.dataset import Item
 from luthier.evaluate import metrics, text_features
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare, describe
-from luthier.evaluate.guards.inputs import BASE, TUNED, AnswerRecord, GuardInputs, Question, Task
+from luthier.evaluate.guards.inputs import BASE, TUNED, GuardInputs, Question, Task
 from luthier.evaluate.guards.pairs import answer_pairs
 
 MARGIN = 0.05

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from functools import cache
 
 from luthier.evaluate import statistics
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare, describe
 from luthier.evaluate.guards.inputs import (
     BASE,
     MATERIAL,
     TUNED,
-    AnswerRecord,
     Choice,
     GuardInputs,
     Passage,

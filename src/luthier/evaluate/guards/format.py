@@ -6,8 +6,9 @@ They are held against a limit and the references, not against the base model, wh
 from collections.abc import Sequence
 
 from luthier.evaluate import text_features
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare_with_limit
-from luthier.evaluate.guards.inputs import AnswerRecord, GuardInputs, Task
+from luthier.evaluate.guards.inputs import GuardInputs, Task
 from luthier.evaluate.guards.pairs import AnswerPair, answer_pairs, base_arm
 
 LIMIT = 0.05  # share of answers that may be cut or caught in a loop

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from functools import cache
 
 from luthier.evaluate import text_features
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare, describe
 from luthier.evaluate.guards.inputs import (
     BASE,
     MATERIAL,
     TUNED,
-    AnswerRecord,
     GuardInputs,
     Question,
     Task,

@@ -13,11 +13,9 @@ from luthier.data.files import read_rows
 from luthier.data.questions import read as read_questions
 from luthier.data.values import as_text
 from luthier.errors import UserError
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult
 from luthier.recipe import Evaluate
-
-AnswerRecord = Mapping[str, Any]
-"""One line of guard-answers.jsonl or answers.jsonl."""
 
 MATERIAL = files("luthier.evaluate.guards") / "material"
 """Texts and questions that come with Luthier, written for this purpose."""

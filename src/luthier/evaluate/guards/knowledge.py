@@ -7,8 +7,9 @@ contains its words in a row.
 from collections.abc import Sequence
 
 from luthier.evaluate import text_features
+from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare, compare_with_limit, describe
-from luthier.evaluate.guards.inputs import BASE, TUNED, AnswerRecord, GuardInputs, Question, Task, records_by_item
+from luthier.evaluate.guards.inputs import BASE, TUNED, GuardInputs, Question, Task, records_by_item
 
 LEAK_LIMIT = 0.05
 NEIGHBOUR_MARGIN = 0.05

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.evaluate.guards.inputs import TUNED, AnswerRecord, GuardInputs
+from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.guards.inputs import TUNED, GuardInputs
 from luthier.model.replies import UNANSWERED
 
 PLAIN_ARM = "zero-shot"  # the question and no examples
