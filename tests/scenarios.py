@@ -89,7 +89,7 @@ def create_run(folder: Path) -> None:
 
 def check_update(folder: Path, done: bool) -> None:
     run = Run(folder / "run")
-    assert run.record_file["note"] == "new" if done else run.record_file["note"] in ("old", "new")
+    assert run.metadata["note"] == "new" if done else run.metadata["note"] in ("old", "new")
 
 
 def check_created(folder: Path, done: bool) -> None:
@@ -131,7 +131,7 @@ def freeze_plan(folder: Path) -> None:
 def check_plan(folder: Path, done: bool) -> None:
     """No plan, or the whole of it; its hash is noted only where it is."""
     found = analysis_plan.read(folder / "run" / "evaluation" / "plan.json")
-    noted = Run(folder / "run").record_file.get("hashes", {}).get("plan")
+    noted = Run(folder / "run").metadata.get("hashes", {}).get("plan")
     assert noted in (None, found and found.sha256)
     assert not done or (noted and found and found.content["n"] == 300)
 

@@ -32,9 +32,9 @@ def test_a_plan_tries_steps_of_two_batches_and_no_more_rows_than_these_take(
         "model": str(tiny_model), "data.path": tmp_path / "d.jsonl", "train.precision": "fp32", "evaluate.guards": [],
         "train.tokens_per_step": 4096, "train.tokens_per_batch": 128, "train.objective": objective,
     }  # fmt: skip
-    found = estimate.estimate(recipes.replace(Recipe(), values))
+    found = estimate.training(recipes.replace(Recipe(), values))
     assert tried["step"] == 256 and tried["tokens"] < 3 * 256 + 32 and tried["looked_at"] < 2 * 128 + 32
-    assert found.measured and found.measured.forecast.updating > 0 and found.measured.forecast.looking > 0
+    assert found.trial and found.trial.forecast.updating > 0 and found.trial.forecast.looking > 0
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -57,5 +57,5 @@ def test_planning_and_trying_steps_look_a_model_up_once(
     monkeypatch.setattr(reference, "find_folder", counted)
     monkeypatch.chdir(tmp_path)
     values = {"model": name, "data.path": tmp_path / "d.jsonl", "train.precision": "fp32", "evaluate.guards": []}
-    assert estimate.estimate(recipes.replace(Recipe(), values)).measured
+    assert estimate.training(recipes.replace(Recipe(), values)).trial
     assert looked_up == ([name, str(tiny_model)] if adapter else [name])

@@ -32,13 +32,13 @@ def test_work_that_ends_well_is_complete(run: Run) -> None:
 def test_work_that_stops_on_request_is_interrupted(run: Run) -> None:
     with pytest.raises(Interrupted), run.working():
         raise Interrupted("stopped after step 3")
-    assert (Run(run.folder).state, Run(run.folder).record_file["reason"]) == ("interrupted", "stopped after step 3")
+    assert (Run(run.folder).state, Run(run.folder).metadata["reason"]) == ("interrupted", "stopped after step 3")
 
 
 def test_a_defect_leaves_the_run_failed_with_its_reason(run: Run) -> None:
     with pytest.raises(ZeroDivisionError), run.working():
         raise ZeroDivisionError("division by zero")
-    assert (Run(run.folder).state, Run(run.folder).record_file["reason"]) == ("failed", "division by zero")
+    assert (Run(run.folder).state, Run(run.folder).metadata["reason"]) == ("failed", "division by zero")
 
 
 def test_a_crash_in_the_report_does_not_hide_what_stopped_the_run(run: Run) -> None:
@@ -47,7 +47,7 @@ def test_a_crash_in_the_report_does_not_hide_what_stopped_the_run(run: Run) -> N
 
     with pytest.raises(ValueError, match="what stopped the run"), run.working(report):
         raise ValueError("what stopped the run")
-    assert (run.state, run.record_file["reason"]) == ("failed", "what stopped the run")
+    assert (run.state, run.metadata["reason"]) == ("failed", "what stopped the run")
     assert "ZeroDivisionError: a defect in the report" in run.events("warning")[0]["message"]
 
 
@@ -97,7 +97,7 @@ def test_of_two_processes_that_begin_a_run_in_one_folder_one_does(
     monkeypatch.setattr(run_folder, "_unused", then_another_begins)
     with pytest.raises(MachineError, match="another process has begun a run here meanwhile"):
         Run.create(tmp_path / "r", command="the second")
-    assert Run(tmp_path / "r").record_file["command"] == "the first"
+    assert Run(tmp_path / "r").metadata["command"] == "the first"
 
 
 def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_adapters_are_tuned_further_with_every_method(
         words = [*quick, *SHORT, f"train.method={method}", f"model={tmp_path / 'first'}"]
         screen = luthier("run", data, *words, "--run", folder)
         assert screen.code == 0, screen.err
-        (parent,) = Run(folder).record_file["lineage"]
+        (parent,) = Run(folder).metadata["lineage"]
         assert (parent["run"], parent["method"]) == (str(tmp_path / "first"), "lora")
         before, after = Run(tmp_path / "first").events("dev")[-1], Run(folder).events("dev")[0]
         assert after["loss"] == pytest.approx(before["loss"], rel=2e-2)

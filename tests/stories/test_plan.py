@@ -68,8 +68,8 @@ def test_without_data_the_number_format_is_the_one_that_a_run_would_take(
 ) -> None:
     monkeypatch.setattr(device, "pick_precision", lambda where: (fast, "measured"))
     asked = recipe.load(overrides=[f"model={pythia}"])
-    assert estimate.estimate(asked).train.precision == fast
-    assert estimate.estimate(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
+    assert estimate.training(asked).train.precision == fast
+    assert estimate.training(asked, memory_bytes=1 << 33).train.precision == "bf16"  # a GPU's
 
 
 def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: Command, pythia: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_same_rows_in_four_kinds_of_file_give_the_same_run(
             "run", tmp_path / name, *quick, "train.max_steps=1", "evaluate.arms=zero-shot,fine-tuned", "--run", folder
         )
         answers = read_json_lines(folder / "evaluation" / "answers.jsonl")
-        hashes.append((Run(folder).record_file["hashes"]["data"], [(line["item"], line["answer"]) for line in answers]))
+        hashes.append((Run(folder).metadata["hashes"]["data"], [(line["item"], line["answer"]) for line in answers]))
     assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
 
 

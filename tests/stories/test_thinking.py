@@ -118,10 +118,10 @@ def test_a_run_keeps_its_day(
     run(folder)
     for path in (folder / "model", folder / "evaluation" / "verdict.json"):
         path.rename(tmp_path / path.name)
-    before = Run(folder).record_file["hashes"]
+    before = Run(folder).metadata["hashes"]
     Run(folder).update(state="interrupted")
     run(folder, day=NEXT_DAY)
-    assert Run(folder).record_file["hashes"]["template"] == before["template"]
+    assert Run(folder).metadata["hashes"]["template"] == before["template"]
     assert "date = 2026-11-28" in (folder / "recipe.toml").read_text()
     assert prompt_elsewhere(folder / "model", "The hat?") == prompt_elsewhere(tmp_path / "model", "The hat?")
     screen = luthier("evaluate", folder, "evaluate.arms=zero-shot,retrieved,fine-tuned")

@@ -41,7 +41,7 @@ def plan(
     from luthier.pipeline import estimate
 
     asked = load_recipe(words, recipe)
-    found = estimate.estimate(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
+    found = estimate.training(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
     show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)

@@ -24,7 +24,7 @@ def freeze_plan(
 ) -> AnalysisPlan:
     """The plan, frozen before any test question is asked; where there is one already, that one holds."""
     run = context.run
-    if (known := frozen_plan(run)) is not None and "plan" in run.record_file["hashes"]:
+    if (known := frozen_plan(run)) is not None and "plan" in run.metadata["hashes"]:
         return known
     if context.answers_file("answers").records():
         raise UserError("test questions were answered before there was a plan; start a new run.", where=str(run.folder))
@@ -38,14 +38,14 @@ def freeze_plan(
         "plan", sha256=plan.sha256, frozen=plan.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
         visible_effect=effect,
     )  # fmt: skip
-    run.update(hashes={**run.record_file["hashes"], "plan": plan.sha256})
+    run.update(hashes={**run.metadata["hashes"], "plan": plan.sha256})
     return plan
 
 
 def frozen_plan(run: Run) -> AnalysisPlan | None:
     """The run's plan, or None; raises CorruptedState where its hash is not the one that run.json has."""
     path = run.folder / "evaluation" / "plan.json"
-    plan, expected_sha256 = analysis_plan.read(path), run.record_file.get("hashes", {}).get("plan")
+    plan, expected_sha256 = analysis_plan.read(path), run.metadata.get("hashes", {}).get("plan")
     if expected_sha256 is not None and (plan is None or plan.sha256 != expected_sha256):
         raise CorruptedState(
             "the plan is not the one that was frozen; restore the file, or start a new run.", where=str(path)
@@ -92,7 +92,7 @@ def plan_content(
     n: int,
 ) -> dict[str, Any]:
     """What a plan fixes, from the recipe and the files as they are now."""
-    recipe, settings, hashes = context.recipe, context.recipe.evaluate, context.run.record_file["hashes"]
+    recipe, settings, hashes = context.recipe, context.recipe.evaluate, context.run.metadata["hashes"]
     metric = str(settings.metric)
     names_of_data = ("train.arrow", "dev.arrow", "test.arrow", "passages.jsonl")
     files = [context.run.folder / "data" / name for name in names_of_data]

@@ -84,7 +84,7 @@ def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageMode
     wanted = arms_of(recipe)
     check_arms(recipe, _unanswered_arms(context, wanted))
     plan = preregistration.frozen_plan(run)
-    recorded = "plan" in run.record_file["hashes"]  # an interruption may come between freezing a plan and recording it
+    recorded = "plan" in run.metadata["hashes"]  # an interruption may come between freezing a plan and recording it
     if plan is None or not recorded:
         shared = shared_baselines.shared_selection(context)
         found = select_prompts(context, wanted, base) if shared is None else (PromptSelection(**shared), {})

@@ -61,7 +61,7 @@ class ModelReference:
             return self
         name = str(json.loads((self.folder / folders.ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
         run = self.folder.parent
-        noted = Run(run).record_file.get("base") if (run / "run.json").is_file() else None
+        noted = Run(run).metadata.get("base") if (run / "run.json").is_file() else None
         if (self.folder / name).is_dir() and (name.startswith("../") or not Path(name).is_dir()):
             name = str(self.folder / name)
         elif noted and not Path(name).is_dir():

@@ -31,7 +31,7 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
     if reference.is_adapter:
         loading.merge(reference, folder)
         reference = ModelReference.of(str(folder))
-    if (Path(name) / "run.json").is_file() and "lineage" not in current.record_file:
+    if (Path(name) / "run.json").is_file() and "lineage" not in current.metadata:
         current.update(lineage=_lineage(Run(Path(name))))
     quantised = methods.resolve(recipe.train.method or "full").quantised
     return loading.load(reference, quantised=quantised, variables=recipe.chat.variables, today=recipe.chat.date)
@@ -49,10 +49,10 @@ def learnt_before(name: str, split: str) -> Iterator[Item]:
 
 def _lineage(parent: Run) -> list[dict[str, Any]]:
     """The runs that a run's model comes from, oldest first."""
-    recipe, hashes = recipes.load(parent.folder / "recipe.toml"), parent.record_file["hashes"]
+    recipe, hashes = recipes.load(parent.folder / "recipe.toml"), parent.metadata["hashes"]
     told = {"run": str(parent.folder), "started_from": recipe.model, "method": recipe.train.method}
     told |= {"objective": recipe.train.objective, "data": hashes["data"], "model": hashes["model"]}
-    return [*parent.record_file.get("lineage", []), told]
+    return [*parent.metadata.get("lineage", []), told]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def no_model(current: Run) -> UserError:
 
 def expect_template(current: Run, template: Template) -> None:
     """Refuses a chat template that is not the one that the run learnt with."""
-    if template.sha256 != current.record_file["hashes"]["template"]:
+    if template.sha256 != current.metadata["hashes"]["template"]:
         raise CorruptedState(
             "the chat template is not the one that the model was trained with; restore model/.",
             where=str(current.folder),
@@ -137,8 +137,8 @@ def same_model(current: Run, base: LanguageModel) -> None:
     """Note the base model's hashes; a run that is continued must find the same ones."""
     files = base.reference.digests()
     hashes = {"base_model": identity.fingerprint_of(files), "template": base.template.sha256}
-    known = current.record_file.get("hashes", {})
-    before: Mapping[str, str] = current.record_file.get("base", {}).get("files", files)
+    known = current.metadata.get("hashes", {})
+    before: Mapping[str, str] = current.metadata.get("base", {}).get("files", files)
     changed = [
         f"{name} {identity.changed_hash(before.get(name), files.get(name))}"
         for name in sorted({*before, *files})
@@ -151,7 +151,7 @@ def same_model(current: Run, base: LanguageModel) -> None:
             f"the base model is not the one that this run began with ({'; '.join(changed)}). Restore it, or start a new run.",
             where=base.name,
         )
-    if "base" not in current.record_file:
+    if "base" not in current.metadata:
         place = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
         place["stamps"] = {name: identity.stamp(base.folder / name) for name in files if (base.folder / name).is_file()}
         current.update(hashes={**known, **hashes}, base=place)

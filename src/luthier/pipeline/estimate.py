@@ -40,7 +40,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Trial:
     """What three steps showed: the time of the whole training, tokens per second, and the highest memory in use (bytes)."""
 
     forecast: Forecast
@@ -64,7 +64,7 @@ class Estimate:
     remedies: list[tuple[memory_estimate.Change, int]]
     """Where it does not fit: changes that save memory, the smallest first, up to the first that is enough."""
     preparation: Preparation | None = None
-    measured: Measured | None = None
+    trial: Trial | None = None
 
     @property
     def fits(self) -> bool:
@@ -72,7 +72,7 @@ class Estimate:
         return self.memory.training <= self.available
 
 
-def estimate(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool = True) -> Estimate:
+def training(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool = True) -> Estimate:
     """The estimate for this recipe; without data, for rows of 128 tokens.
 
     `memory_bytes` asks about a GPU with so much memory instead of this machine; no steps are tried then, nor where the
@@ -100,7 +100,7 @@ def estimate(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool 
         preparation=made,
     )
     if made and try_steps and found.fits and not memory_bytes:
-        return replace(found, measured=_try_three_steps(asked, made))
+        return replace(found, trial=_try_three_steps(asked, made))
     return found
 
 
@@ -144,7 +144,7 @@ def _remedies(
             return
 
 
-def _try_three_steps(asked: Recipe, made: Preparation) -> Measured:
+def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
     """Three small steps and a checkpoint as the run will make them, in a folder beside its own."""
     settings = made.recipe.train
     assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every
@@ -186,7 +186,7 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Measured:
             throughput.step(event["tokens"], seconds, update=event["update_seconds"])
     checks = math.ceil(len(steps) / settings.check_every)
     forecast = throughput.forecast(steps.tokens, steps=len(steps), checks=checks)
-    return Measured(forecast, steps.tokens / forecast.updating, last["trained"]["peak_bytes"])
+    return Trial(forecast, steps.tokens / forecast.updating, last["trained"]["peak_bytes"])
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,8 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
 
 def prepare_again(current: Run) -> Preparation:
     """The preparation of a run that was stopped before it was written; the first choices are those of the first time."""
-    asked = Recipe.model_validate(current.record_file["asked"])
-    return prepare(asked, current.record_file.get("of_the_moment"))
+    asked = Recipe.model_validate(current.metadata["asked"])
+    return prepare(asked, current.metadata.get("of_the_moment"))
 
 
 def _check_words(asked: Recipe) -> guards.UserMaterial:

@@ -186,12 +186,12 @@ def _train(job: Job) -> None:
             )  # fmt: skip
             loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
     job.run.record_checksums([folder])
-    job.run.update(hashes={**job.run.record_file["hashes"], "model": identity.fingerprint(folder)})
+    job.run.update(hashes={**job.run.metadata["hashes"], "model": identity.fingerprint(folder)})
 
 
 def _is_trained(job: Job) -> bool:
     """Whether the model is saved and its checksums are recorded; an interruption may come between the two."""
-    return (job.folder / "model").is_dir() and "model" in job.run.record_file["hashes"]
+    return (job.folder / "model").is_dir() and "model" in job.run.metadata["hashes"]
 
 
 def _ask_tuned(job: Job) -> None:

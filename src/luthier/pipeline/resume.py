@@ -62,14 +62,14 @@ def expect_unchanged(current: Run) -> None:
 def warn_of_changes(current: Run) -> None:
     """Warns of what is not as it was and hardly matters: the data files of a run with its own copy, the libraries."""
     try:
-        changes = _data_changes(current, Recipe.model_validate(current.record_file["asked"]))
+        changes = _data_changes(current, Recipe.model_validate(current.metadata["asked"]))
     except UserError:  # gone, or out of reach
         changes = []
     if changes:
         current.record(
             "warning", message=f"{'; '.join(changes)}. The run goes on with the copy that it made when it began."
         )
-    before = current.record_file.get("versions", {})
+    before = current.metadata.get("versions", {})
     newer = [
         f"{name} was {before[name]}, now {version(name)}"
         for name in VERSIONS
@@ -83,7 +83,7 @@ def expect_same_recipe(current: Run) -> Recipe:
     """The run's recipe, if recipe.toml still says what the run began with."""
     file = current.folder / "recipe.toml"
     recipe = recipes.load(file)
-    first = current.record_file.get("settled")
+    first = current.metadata.get("settled")
     changes = recipes.differences(Recipe.model_validate(first), recipe) if first else {}
     changes = {key: pair for key, pair in changes.items() if key not in CHANGEABLE}
     if changes:
@@ -106,7 +106,7 @@ def change_settings(current: Run, words: Sequence[str]) -> None:
         )
     values = {key: recipes.get(asked, key) for key in keys}
     with current.lock():
-        before = Recipe.model_validate(current.record_file["asked"])
+        before = Recipe.model_validate(current.metadata["asked"])
         current.update(asked=recipes.replace(before, values).model_dump(mode="json"))
         if is_prepared(current):
             recipe = recipes.replace(expect_same_recipe(current), values)
@@ -133,7 +133,7 @@ def progress_summary(current: Run) -> list[str]:
 
 def _data_changes(current: Run, asked: Recipe) -> list[str]:
     """Which data files differ from those that the run began with, and how."""
-    before: Sources = current.record_file.get("sources", {})
+    before: Sources = current.metadata.get("sources", {})
     if not before or asked.data.path is None:
         return []
     now = sources(held_out_files.files(asked.data))

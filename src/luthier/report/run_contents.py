@@ -211,7 +211,7 @@ class RunContents:
 def read(folder: Path) -> RunContents:
     """A run folder's contents; a UserError where there is no run, CorruptedState where a file is damaged."""
     run = Run(folder)
-    record = run.record_file
+    record = run.metadata
     events = run.events()
     recipe_file = folder / "recipe.toml"
     recipe_text = recipe_file.read_text(encoding="utf-8", errors="replace") if recipe_file.exists() else ""

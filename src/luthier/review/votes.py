@@ -42,7 +42,7 @@ def _of_run(folder: Path) -> list[Vote]:
             where=str(folder),
         )
     prompt_arm = sheet.current(run).prompt_arm
-    prompt = f"{run.record_file['asked']['model']} · {prompt_arm}"
+    prompt = f"{run.metadata['asked']['model']} · {prompt_arm}"
     winners = {sheet.TUNED_ARM: run.name, prompt_arm: prompt}
     return [Vote(run.name, prompt, winners.get(str(line["chosen"])), f"{folder}:{line['item']}") for line in lines]
 

@@ -35,7 +35,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record_file = _read(folder)
+        self.metadata = _read(folder)
         self.log = EventLog(folder / "events.jsonl")
         self.listeners: list[Callable[[Event], None]] = []
 
@@ -63,7 +63,7 @@ class Run:
     @property
     def state(self) -> State:
         """What run.json says, save that a `running` whose lock nobody holds was interrupted."""
-        state = self.record_file["state"]
+        state = self.metadata["state"]
         assert state in get_args(State), state
         if state == "running" and not self.is_locked:
             return "interrupted"
@@ -76,8 +76,8 @@ class Run:
 
     def update(self, **fields: object) -> None:
         """Change fields of run.json."""
-        self.record_file.update(fields)
-        write_atomic(self.folder / "run.json", _with_checksum(self.record_file))
+        self.metadata.update(fields)
+        write_atomic(self.folder / "run.json", _with_checksum(self.metadata))
 
     def record_checksums(self, files: Iterable[Path]) -> None:
         """Note the SHA-256 of finished files, those of a folder one by one, so that `mismatch` can find a change."""
@@ -93,7 +93,7 @@ class Run:
     @property
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each finished file, by its path in the folder."""
-        return dict(self.record_file.get("files", {}))
+        return dict(self.metadata.get("files", {}))
 
     def mismatch(self, name: str) -> str | None:
         """How a finished file differs from what was recorded, in words, or None."""
@@ -123,7 +123,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
         with lock(self.folder):
-            self.record_file = _read(self.folder)  # another process may have worked until now
+            self.metadata = _read(self.folder)  # another process may have worked until now
             self._repair()
             yield
 
@@ -253,4 +253,4 @@ def find(root: Path) -> tuple[list[Run], list[UserError]]:
                 runs.append(Run(folder))
             except UserError as user_error:
                 unreadable.append(user_error)
-    return sorted(runs, key=lambda run: str(run.record_file.get("created", ""))), unreadable
+    return sorted(runs, key=lambda run: str(run.metadata.get("created", ""))), unreadable

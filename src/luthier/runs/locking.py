@@ -58,7 +58,7 @@ def _system_lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
 
 
 def _in_use(holder: Path, option: str) -> str:
-    """Who works in the folder, as far as the holder's note tells."""
+    """Who works in the folder, as far as the holder's note says."""
     try:
         note = json.loads(holder.read_text(encoding="utf-8"))
         who = f"process {note['pid']} on {note['host']} since {note['since'][:16].replace('T', ' ')} UTC"

@@ -81,7 +81,7 @@ def _lines(file: Path) -> tuple[int, bool]:
 
 
 def _without_checksum(current: Run) -> Iterator[Finding]:
-    """What no hash is kept of yet, because the run has not come so far; JSON must at least be JSON."""
+    """Files without a checksum, because the run has not come so far; JSON must at least be JSON."""
     for file in sorted(current.folder.rglob("*")):
         name = file.relative_to(current.folder).as_posix()
         if file.name.endswith(".tmp"):
@@ -96,7 +96,7 @@ def _without_checksum(current: Run) -> Iterator[Finding]:
 
 def _outside(current: Run) -> Iterator[Finding]:
     """The base model and the data files, which are not the run's own."""
-    base = current.record_file.get("base")
+    base = current.metadata.get("base")
     if base:
         needed = current.state != "complete" or (current.folder / "model" / "adapter_config.json").exists()
         changed = [
@@ -110,7 +110,7 @@ def _outside(current: Run) -> Iterator[Finding]:
         yield Finding(
             f"base model {base['name']}", size, change if needed else None, gone or (None if needed else change)
         )
-    for name, source in current.record_file.get("sources", {}).items():
+    for name, source in current.metadata.get("sources", {}).items():
         found = _digest(Path(name))
         change = "is not here" if found is None else "has changed since the run began"
         yield Finding(

@@ -97,12 +97,12 @@ def _disk(found: Estimate) -> list[str]:
 
 
 def _time(found: Estimate, *, probe: bool) -> list[str]:
-    if found.measured is None:
+    if found.trial is None:
         why = "not asked" if not probe else "no data" if found.preparation is None else "nothing was tried here"
         return [f"Time     not known: {why}"]
-    told, peak = found.measured.forecast, found.measured.peak
+    told, peak = found.trial.forecast, found.trial.peak
     held = f"; at most {format_bytes(peak)} of memory were held" if peak else ""
-    pace = f"{found.train.max_steps:,} steps at {found.measured.tokens_per_second:,.0f} tokens/s"
+    pace = f"{found.train.max_steps:,} steps at {found.trial.tokens_per_second:,.0f} tokens/s"
     return [
         f"Time     about {duration(told.seconds)} to train, by three steps of this training{held}",
         f"         {duration(told.updating)} for {pace}, {duration(told.looking)} for looks at dev, "

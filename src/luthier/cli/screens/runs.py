@@ -31,7 +31,7 @@ def show_runs(runs: Sequence[Run], unreadable: Sequence[UserError], root: Path) 
     for title in ("run", "state", "model", "verdict", "difference"):
         table.add_column(title, overflow="fold")
     for run in runs:
-        model = str(run.record_file.get("asked", {}).get("model", "–"))
+        model = str(run.metadata.get("asked", {}).get("model", "–"))
         table.add_row(escape(str(run.folder)), run.state, escape(model), *_verdict(run))
     if runs:
         console().print(table)

@@ -16,7 +16,7 @@ AMOUNTS = (12.0, 25.0, 50.0, 100.0)
 
 @dataclass(frozen=True)
 class Point:
-    """One run of the sweep: a base model, settings of its own, and how much of the training rows it learns, in per cent."""
+    """One run of the sweep: a base model, settings of its own, and its share of the training rows in per cent."""
 
     name: str
     model: str
@@ -50,7 +50,7 @@ def plan_points(
                 parts += [f"{key.rpartition('.')[2]}={value}" for key, value in own.items()]
                 name = _safe("-".join([*parts, f"{amount:g}pct"]))
                 point = Point(name, model, amount, own)
-                point.recipe(asked, {})  # a value that does not fit its key is told before anything starts
+                point.recipe(asked, {})  # a value that does not fit its key is refused before anything starts
                 points.append(point)
     return points
 

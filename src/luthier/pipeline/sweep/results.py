@@ -43,7 +43,7 @@ def results(folder: Path, points: Sequence[Point], asked: Recipe) -> dict[str, A
     answers = [in_words("" if len(series) == 1 else f"{label}: ", fit, unit, of) for label, fit in curves.items()]
     if any(each["verdict"] == "WITHHELD" for each in found.values()):
         answers.append(
-            "Test rows were learnt, so these scores prove little: verdicts are WITHHELD, see the points' reports."
+            "Test rows were trained on, so these scores prove little: verdicts are WITHHELD, see the points' reports."
         )
     answers += _compared(series, found, lines, unit, seed=asked.train.seed)
     return {

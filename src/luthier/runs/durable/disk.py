@@ -80,7 +80,7 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """The OSError that was, where a library written in Rust (safetensors, tokenizers) tells it as "… (os error 28)"."""
+    """The OSError itself, where a library written in Rust (safetensors, tokenizers) only writes it as "… (os error 28)"."""
     try:
         yield
     except OSError:
