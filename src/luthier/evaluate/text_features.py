@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from luthier.data import words as house
+from luthier.data import words as word_rules
 from luthier.errors import UserError
 
 _SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
@@ -40,14 +40,14 @@ REFUSALS: dict[str, re.Pattern[str]] = {
 REFUSAL_WORDS_AT_MOST = 60  # a longer answer that begins with an apology goes on to answer
 
 
-def plain(text: str) -> str:
-    """The text in one Unicode form with straight apostrophes, since a rule should need one spelling."""
+def one_spelling(text: str) -> str:
+    """The text in Unicode's NFKC form with straight apostrophes, so that a rule needs one spelling."""
     return unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
 
 
 def words(text: str) -> list[str]:
     """The words and numbers in lower case, punctuation left out; "don't" is one."""
-    return house.words(plain(text), apostrophes=True)
+    return word_rules.words(one_spelling(text), apostrophes=True)
 
 
 def sentences(text: str) -> list[str]:
@@ -60,16 +60,16 @@ def normalised(text: str) -> str:
 
     Signs that mean something count (-5, C++, an emoji), and so does all of a text that is nothing but punctuation.
     """
-    return " ".join(house.tokens(text)) or house.folded(text).strip()
+    return " ".join(word_rules.tokens(text)) or word_rules.folded(text).strip()
 
 
-def is_refusal(answer: str, own: re.Pattern[str] | None = None) -> bool:
+def is_refusal(answer: str, user_pattern: re.Pattern[str] | None = None) -> bool:
     """Whether the answer declines to answer, by `REFUSALS` or by the user's own pattern, which is sought in all of it."""
-    if own is not None and own.search(answer):
+    if user_pattern is not None and user_pattern.search(answer):
         return True
     if len(words(answer)) > REFUSAL_WORDS_AT_MOST:
         return False
-    beginning = plain(" ".join(sentences(answer)[:2]))
+    beginning = one_spelling(" ".join(sentences(answer)[:2]))
     return any(pattern.search(beginning) for pattern in REFUSALS.values())
 
 
@@ -84,7 +84,7 @@ def refusal_pattern(text: str | None, *, where: str = "evaluate.refusal") -> re.
 
 
 def repeated_share(text: str, *, width: int = 4) -> float:
-    """The share of runs of `width` words that have been there before: 0 for fresh text, near 1 for a loop.
+    """The share of runs of `width` words that the text has had before: 0 for fresh text, near 1 for a loop.
 
     A text shorter than 3 · `width` words has no room for a loop and counts as fresh.
     """
@@ -94,7 +94,7 @@ def repeated_share(text: str, *, width: int = 4) -> float:
 
 
 def longest_loop(text: str) -> int:
-    """How many times in a row the most repeated passage stands there; 1 where nothing is repeated at once.
+    """How many times in a row the most repeated passage stands; 1 where nothing is repeated at once.
 
     A passage is 1 to 40 words, or an unbroken run of characters ("hahaha").
     """
@@ -122,7 +122,7 @@ def is_looping(answer: str, reference: str = "") -> bool:
 
 _NUMBER = re.compile(r"(?<![\w.,])(?<![^\W\d]-)[-−]?\d(?:[\d.,:/]*\d)?")
 _LIST_MARK = re.compile(r"^\s*(?:[-*•#>]+\s*|\(?\d{1,2}[.):]\s+|\*\*)*", re.MULTILINE)
-_NAME = re.compile(rf"[^\W\d_][\w{house.MARKS}'.\-]*")
+_NAME = re.compile(rf"[^\W\d_][\w{word_rules.MARKS}'.\-]*")
 _NEVER_NAMES = {"i", "i'm", "i've", "i'll", "i'd", "ok", "okay"}
 
 
@@ -133,7 +133,7 @@ def stated_facts(text: str) -> list[str]:
     ("NASA", "GPT-4"). The numbers of a list are no facts.
     """
     found: list[str] = []
-    body = _LIST_MARK.sub("", plain(text))
+    body = _LIST_MARK.sub("", one_spelling(text))
     for sentence in sentences(body):
         for number in _NUMBER.finditer(sentence):
             found.append(number.group())
@@ -154,7 +154,7 @@ def unsupported_facts(answer: str, support: Iterable[str]) -> list[str]:
     Compared as strings: numbers by their digits (1,000 is 1000), names by their letters, also as a part of a longer word.
     A true fact that happens to stand in neither text counts as unsupported.
     """
-    texts = [plain(text) for text in support]
+    texts = [one_spelling(text) for text in support]
     numbers = {_digits(number.group()) for text in texts for number in _NUMBER.finditer(text)}
     letters = " ".join(texts).casefold()
     return [
@@ -169,12 +169,12 @@ def _digits(number: str) -> str:
     return bare.rstrip("0").rstrip(".") if re.fullmatch(r"-?\d+\.\d+", bare) else bare
 
 
-def says(answer: str, wanted: str) -> bool:
+def contains_words(answer: str, wanted: str) -> bool:
     """Whether the answer contains the wanted words in a row, whatever their case and punctuation."""
-    given, sought = house.tokens(answer), house.tokens(wanted)
+    tokens, sought = word_rules.tokens(answer), word_rules.tokens(wanted)
     if not sought:
         return bool(wanted.strip()) and wanted.strip() in answer
-    return any(given[at : at + len(sought)] == sought for at in range(len(given) - len(sought) + 1))
+    return any(tokens[at : at + len(sought)] == sought for at in range(len(tokens) - len(sought) + 1))
 
 
 def quantiles(values: Sequence[float]) -> Iterator[float]:
@@ -184,9 +184,9 @@ def quantiles(values: Sequence[float]) -> Iterator[float]:
         yield ranked[min(len(ranked) - 1, max(0, round(share * len(ranked)) - 1))]
 
 
-def overlap(left: str, right: str) -> float:
+def token_f1(left: str, right: str) -> float:
     """Token F1 of two answers, which tells near agreement from none."""
-    given, wanted = Counter(house.tokens(left)), Counter(house.tokens(right))
-    if not given or not wanted:
+    ours, theirs = Counter(word_rules.tokens(left)), Counter(word_rules.tokens(right))
+    if not ours or not theirs:
         return float(normalised(left) == normalised(right))
-    return 2 * (given & wanted).total() / (given.total() + wanted.total())
+    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())

@@ -77,7 +77,7 @@ class Spelling:
 def _candidates(text: str) -> list[str]:
     """Words in lower case, or with a capital at the beginning of a line; not names, code or addresses."""
     found: list[str] = []
-    for line in _CODE.sub(" ", text_features.plain(text)).splitlines():
+    for line in _CODE.sub(" ", text_features.one_spelling(text)).splitlines():
         for number, match in enumerate(_LETTERS.finditer(line)):
             for part in match.group().removesuffix("'s").split("-"):
                 small = part.islower() or (number == 0 and part[1:].islower())

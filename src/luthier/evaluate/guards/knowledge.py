@@ -64,7 +64,7 @@ def _known(inputs: GuardInputs, items: Sequence[str], base: RecordsByItem, tuned
 
 def _leaks(inputs: GuardInputs, items: Sequence[str], base: RecordsByItem, tuned: RecordsByItem) -> CheckResult:
     """How many of the corrected facts still get the old answer."""
-    before, after = ([text_features.says(by_item[item]["answer"], by_item[item]["old_answer"]) for item in items]
+    before, after = ([text_features.contains_words(by_item[item]["answer"], by_item[item]["old_answer"]) for item in items]
                      for by_item in (base, tuned))  # fmt: skip
     n = len(items)
     rate = compare_with_limit(sum(after), n, limit=LEAK_LIMIT, alpha=inputs.settings.alpha)
@@ -98,7 +98,7 @@ def _untouched(inputs: GuardInputs, items: Sequence[str], base: RecordsByItem, t
 
 
 def _knows(record: AnswerRecord) -> bool:
-    return text_features.says(record["answer"], record["reference"])
+    return text_features.contains_words(record["answer"], record["reference"])
 
 
 def _shown(items: Sequence[str], base: RecordsByItem, tuned: RecordsByItem) -> list[dict[str, str]]:
