@@ -20,7 +20,7 @@ LOOP, OPTIMIZER, OBJECTIVES = "train/loop.py", "train/optimizer.py", "train/obje
 REMEMBERED, ORDER, PACKED = "train/optimizer_state.py", "train/order.py", "model/packed.py"
 STEP = ("tests/train/test_arithmetic.py",)
 RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
-SHARED = ("tests/train/test_shared_beginnings.py",)
+SHARED = ("tests/train/test_prefix_sharing.py",)
 PREFERENCES = ("tests/train/test_objectives.py", "-k", "formula or texts or fresh or mixed")
 
 
@@ -219,8 +219,8 @@ MUTANTS = [
     Mutant(
         "a row shares one token more than it does",
         PACKED,
-        "common(rows[before].ids, rows[row].ids), before",
-        "min(common(rows[before].ids, rows[row].ids) + 1, len(rows[row].ids), len(rows[before].ids)), before",
+        "common_prefix(rows[before].ids, rows[row].ids), before",
+        "min(common_prefix(rows[before].ids, rows[row].ids) + 1, len(rows[row].ids), len(rows[before].ids)), before",
         SHARED,
     ),
     Mutant(
@@ -253,7 +253,7 @@ MUTANTS = [
     ),
     Mutant(
         "a window is held against the rows at hand only",
-        "model/sharing.py",
+        "model/prefix_sharing.py",
         "share_at_least=1), longest)",
         "share_at_least=1), 0)",
         SHARED,
@@ -275,14 +275,14 @@ MUTANTS = [
     Mutant(
         "the loss is a mean over the batch",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt,",
-        "Measured(summed_loss(model, batch) / batch.learnt, batch.learnt, batch.learnt,",
+        "Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens,",
+        "Measured(summed_loss(model, batch) / batch.loss_tokens, batch.loss_tokens, batch.loss_tokens,",
     ),
     Mutant(
         "the loss is divided by all tokens",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.learnt, batch.learnt,",
-        "Measured(summed_loss(model, batch), len(batch.tokens), batch.learnt,",
+        "Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens,",
+        "Measured(summed_loss(model, batch), len(batch.tokens), batch.loss_tokens,",
     ),
     Mutant(
         "every epoch has the same order",
@@ -372,8 +372,8 @@ MUTANTS = [
     Mutant(
         "DPO divides by tokens, not by pairs",
         OBJECTIVES,
-        "Measured(total, len(numbers), learnt,",
-        "Measured(total, learnt, learnt,",
+        "Measured(total, len(numbers), loss_tokens,",
+        "Measured(total, loss_tokens, loss_tokens,",
         PREFERENCES,
     ),
     Mutant(

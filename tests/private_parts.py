@@ -35,7 +35,7 @@ PARTS = [
     Part("peft", "Found missing adapter keys", ("model/weights.py",), "a message of our own for them",
          "words_for_missing_adapter_weights"),
     Part("transformers", "_attn_implementation", ("model/attention.py", "model/head.py", "model/likelihood.py",
-         "model/sharing.py"),
+         "model/prefix_sharing.py"),
          "knowing how a model attends", "kind_of_attention"),
     Part("transformers", "transformers.integrations.sdpa_attention", ("model/attention.py",),
          "attention that ours does not cover", "attention_beside_ours"),

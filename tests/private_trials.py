@@ -121,7 +121,7 @@ def words_for_missing_adapter_weights(place: Path) -> None:
 def kind_of_attention(_: Path) -> None:
     model = wide()
     assert model.config._attn_implementation == "sdpa"
-    attention.use(model)
+    attention.install_attention(model)
     assert model.config._attn_implementation == attention.NAME
 
 
@@ -146,7 +146,7 @@ def masks(_: Path) -> None:
         return made(*args, **named)
 
     model = wide()
-    attention.use(model)
+    attention.install_attention(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "sdpa_mask", look)
         model(torch.arange(6)[None], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]), use_cache=False)

@@ -30,7 +30,7 @@ def states(
 def test_products_and_their_gradients_are_those_of_causal_sdpa(
     heads: int, groups: int, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "PARTS", (part, part))
+    monkeypatch.setattr(attention, "BLOCKS", (part, part))
     ours, theirs = states(heads, groups, 19), states(heads, groups, 19)
     output = attention.products(*ours, 0.3)
     wanted = scaled_dot_product_attention(*theirs, is_causal=True, scale=0.3, enable_gqa=True)
@@ -51,10 +51,13 @@ def test_the_gradient_of_packed_attention_agrees_with_finite_differences() -> No
 
 
 def test_a_row_is_taken_in_parts_of_about_equal_length() -> None:
-    assert attention._parts(95, 95) == [(slice(0, 95), 95)]
-    assert attention._parts(191, 191) == [(slice(0, 64), 64), (slice(64, 128), 128), (slice(128, 191), 191)]
-    assert attention._parts(128, 200) == [(slice(0, 64), 136), (slice(64, 128), 200)]  # the last 128 of 200 places
-    assert [len(attention._parts(time, time)) for time in (512, 1024, 2048)] == [8, 8, 16]
+    assert attention._query_blocks(95, 95) == [(slice(0, 95), 95)]
+    assert attention._query_blocks(191, 191) == [(slice(0, 64), 64), (slice(64, 128), 128), (slice(128, 191), 191)]
+    assert attention._query_blocks(128, 200) == [
+        (slice(0, 64), 136),
+        (slice(64, 128), 200),
+    ]  # the last 128 of 200 places
+    assert [len(attention._query_blocks(time, time)) for time in (512, 1024, 2048)] == [8, 8, 16]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -82,7 +85,7 @@ def test_a_sliding_window_still_hides_what_lies_before_it() -> None:
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4}
     config = AutoConfig.for_model("mistral", **(sizes | heads))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    attention.use(model)
+    attention.install_attention(model)
 
     def last_loss(first: int) -> float:
         ids = np.array([first, *range(2, 12)])
@@ -93,7 +96,7 @@ def test_a_sliding_window_still_hides_what_lies_before_it() -> None:
 
 def test_a_model_that_attends_in_its_own_way_keeps_it(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="eager")
-    attention.use(model)
+    attention.install_attention(model)
     assert model.config._attn_implementation == "eager"
 
 
@@ -112,9 +115,9 @@ def test_a_bf16_model_s_gradients_are_as_near_to_fp32_as_with_sdpa(tiny_model: P
 
 
 def test_rows_of_like_length_share_a_bucket_and_a_long_one_costs_no_other() -> None:
-    assert packed.alike((10, 512, *[10] * 49), 64**2) == [[1], [0, *range(2, 51)]]
-    assert packed.alike((95, 100, 90), 64**2) == [[1, 0, 2]]  # 975 + 1,900 pairs more
-    assert packed.alike((7, 7), 0) == [[0, 1]]
+    assert packed.group_by_length((10, 512, *[10] * 49), 64**2) == [[1], [0, *range(2, 51)]]
+    assert packed.group_by_length((95, 100, 90), 64**2) == [[1, 0, 2]]  # 975 + 1,900 pairs more
+    assert packed.group_by_length((7, 7), 0) == [[0, 1]]
 
 
 def test_pairs_of_tokens_are_those_of_each_row_and_a_little_padding() -> None:
@@ -153,7 +156,7 @@ def test_no_mask_is_made_where_none_is_needed(tiny_model: Path, monkeypatch: pyt
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     rows = [Row(np.arange(5, 5 + length), np.ones(length)) for length in (9, 30)]
     wanted = summed_loss(model, pack(rows, CPU))
-    attention.use(model)
+    attention.install_attention(model)
     monkeypatch.setattr(attention, "sdpa_mask", refused)
     torch.testing.assert_close(summed_loss(model, pack(rows, CPU)), wanted)
     with pytest.raises(AssertionError, match="a mask was made"):  # of a padded batch, which is nobody's packed rows

@@ -30,7 +30,7 @@ def trained(
 ) -> tuple[CausalModel, list[torch.Tensor]]:
     """A model after the backward passes of two batches, and its gradients."""
     model = loading.load(str(folder)).model.train()
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model)
     if checkpointing:
         layers.enable_checkpointing(model)

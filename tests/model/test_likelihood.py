@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from luthier.model import likelihood, loading, prefix_tree
 from luthier.model.likelihood import Likelihood, continuations, windows
 from luthier.model.loading import LanguageModel
-from luthier.model.prefix_tree import Question, Row
+from luthier.model.prefix_tree import Question, TreeRow
 from luthier.model.reference import ModelReference
 from luthier.model.tokenizer import template_of
 
@@ -89,7 +89,7 @@ def test_a_continuation_is_greedy_where_the_model_would_write_it(lm: LanguageMod
 def test_the_tiny_model_takes_trees_and_a_row_of_choices_holds_its_context_once(lm: LanguageModel) -> None:
     assert likelihood.takes_trees(lm)
     questions = [Question([5, 9, 40], [(0, [17, 4, 33]), (1, [18]), (2, [17, 4, 99, 6])])]
-    (row,) = prefix_tree.plant(questions, reach=1000, width=32, tokens_per_batch=100)
+    (row,) = prefix_tree.build_rows(questions, reach=1000, width=32, tokens_per_batch=100)
     assert row.ids == [5, 9, 40, 17, 4, 17, 4, 99]  # nothing is predicted from a continuation's last token
     assert row.positions == [0, 1, 2, 3, 4, 3, 4, 5]
     assert row.forks
@@ -97,21 +97,21 @@ def test_the_tiny_model_takes_trees_and_a_row_of_choices_holds_its_context_once(
 
 def test_contexts_that_begin_alike_share_a_row() -> None:
     questions = [Question([*LONG, number], [(number, [1, 2])]) for number in range(3)]
-    (row,) = prefix_tree.plant(questions, reach=1000, width=32, tokens_per_batch=100)
+    (row,) = prefix_tree.build_rows(questions, reach=1000, width=32, tokens_per_batch=100)
     assert row.ids == [*LONG, 0, 1, 1, 1, 2, 1]
     assert row.positions == [*range(60), 60, 61, 60, 61, 60, 61]
 
 
 def test_many_choices_are_spread_over_rows_of_bounded_length() -> None:
     question = Question([5, 6], [(number, [1, 2, 3, 4, number]) for number in range(40)])
-    rows = prefix_tree.plant([question], reach=1000, width=32, tokens_per_batch=50)
+    rows = prefix_tree.build_rows([question], reach=1000, width=32, tokens_per_batch=50)
     assert max(len(row.ids) for row in rows) <= 50
     assert sorted(target.number for row in rows for target in row.targets) == sorted(list(range(40)) * 5)
 
 
 def test_a_token_sees_its_own_text_only() -> None:
-    row = Row([1], [Question([1, 2], [(0, [3, 4, 9]), (1, [5, 6])]), Question([1, 7], [(2, [8, 9])])])
-    batch = prefix_tree.inputs([row, Row((), [Question([1], [(3, [2])])])], torch.device("cpu"), torch.float32)
+    row = TreeRow([1], [Question([1, 2], [(0, [3, 4, 9]), (1, [5, 6])]), Question([1, 7], [(2, [8, 9])])])
+    batch = prefix_tree.inputs([row, TreeRow((), [Question([1], [(3, [2])])])], torch.device("cpu"), torch.float32)
     assert row.ids == [1, 2, 3, 4, 5, 7, 8]
     assert batch.mask is not None
     seen = [[place for place in range(7) if batch.mask[0, 0, token, place] == 0] for token in range(7)]

@@ -82,7 +82,7 @@ def test_backward_stops_below_the_lowest_adapter_and_makes_nothing_for_frozen_we
     config = settings(method, precision)
     model = methods.resolve(method).prepare(base_for(method, tiny_model).model, config)
     frozen = {name: weight.clone() for name, weight in model.named_parameters() if not weight.requires_grad}
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model)
     optimizer = MasterOptimizer(model, config)
     asks: list[bool] = []

@@ -67,7 +67,7 @@ def test_what_a_forward_pass_saves_is_estimated_to_the_byte(tiny_model: Path, ch
     config = AutoConfig.from_pretrained(tiny_model, num_hidden_layers=4)
     spec = ModelSpec.of(config)
     model = AutoModelForCausalLM.from_config(config).train()
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model)
     weights = {weight.data_ptr() for weight in model.parameters()}
     saved: dict[int, torch.Tensor] = {}

@@ -326,4 +326,4 @@ def test_the_loss_of_a_packed_batch_is_the_sum_over_its_learnt_tokens(tiny_model
         wanted = sum((plain_loss(model, row) for row in ROWS), torch.zeros(()))
     measured = Answers(model, settings(), tiny_model).measure(model, ROWS, range(len(ROWS)))
     torch.testing.assert_close(measured.total.detach(), wanted, rtol=1e-5, atol=1e-5)
-    assert measured.count == batch.learnt == sum(int(row.learn[1:].sum()) for row in ROWS)
+    assert measured.count == batch.loss_tokens == sum(int(row.learn[1:].sum()) for row in ROWS)

@@ -83,7 +83,7 @@ def test_each_rows_likelihood_and_gradient_are_those_of_the_row_alone(
 @pytest.mark.parametrize("ours", [True, False])
 def test_rows_that_are_packed_together_never_see_each_other(model: torch.nn.Module, ours: bool) -> None:
     if ours:
-        attention.use(model)  # type: ignore[arg-type]
+        attention.install_attention(model)  # type: ignore[arg-type]
     rows = some_rows(model)
     whole = loss_of(model, rows)
     torch.testing.assert_close(whole, sum(loss_of(model, [row]) for row in rows))

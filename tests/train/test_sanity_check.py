@@ -33,7 +33,7 @@ def model(tiny_model: Path) -> PreTrainedModel:
     for weight in made.parameters():
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(1))
-    attention.use(made)
+    attention.install_attention(made)
     return made  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from luthier.chat import Conversation, Encoded, Message, ToolCall
-from luthier.data import beginnings
+from luthier.data import prefixes
 from luthier.data.dataset import Item
 from luthier.runs.durable import whole_file
 
@@ -84,10 +84,10 @@ class Prepared:
         return [length for chunk in self._chunks for length in np.diff(chunk.tokens.starts).tolist()]
 
     @property
-    def shared_beginnings(self) -> list[int]:
+    def shared_prefixes(self) -> list[int]:
         """With how many tokens each row begins like the one before it, where both are answers of one conversation; else 0."""
         places = (place for chunk in self._chunks for place in chunk.batch["place"].to_pylist())
-        return beginnings.of_neighbours(places, lambda row: self[row].ids)
+        return prefixes.shared_with_previous(places, lambda row: self[row].ids)
 
     @property
     def tokens(self) -> int:

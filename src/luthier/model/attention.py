@@ -1,6 +1,6 @@
 """Attention over packed rows: each row looks back on itself only, and short rows in bf16 learn several times as fast.
 
-A beginning that rows share stands in the batch once. Its keys and values are gathered for each of these rows, and the gradients
+A prefix that rows share stands in the batch once. Its keys and values are gathered for each of these rows, and the gradients
 of what was gathered are summed; queries are those of own tokens.
 
 torch's flash kernel computes scores tile by tile and again in the backward pass, and does that slowly in bf16 on a processor.
@@ -35,17 +35,17 @@ from luthier.model.packed import Segments
 
 NAME = "luthier"
 LONGEST = 2048  # tokens of a row up to which products are clearly faster than the flash kernel
-PARTS = 64, 128  # queries of a row at a time: an eighth of it, between these
+BLOCKS = 64, 128  # queries of a row at a time: an eighth of it, between these
 FOREIGN = ("softcap", "s_aux", "position_bias")  # arguments of attention that is not plain softmax
 
-Rows = Float[Tensor, "batch heads time width"]
+HeadStates = Float[Tensor, "batch heads time width"]
 
 
 class NotPlain(RuntimeError):
-    """Rows of a batch share a beginning, and a model attends in a way for which they must stand in it whole."""
+    """Rows of a batch share a prefix, and a model attends in a way for which they must stand in it whole."""
 
 
-def use(model: PreTrainedModel | PeftModel) -> None:
+def install_attention(model: PreTrainedModel | PeftModel) -> None:
     """Let a model attend by this module where it would use SDPA; a model that needs another attention keeps it."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, PreTrainedModel)
@@ -83,13 +83,13 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named
         )
         return attended
-    return _in_buckets(
+    return _attend_in_buckets(
         query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout, segments
     ), None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # each batch has other buckets, for which all would be compiled anew
-def _in_buckets(
+def _attend_in_buckets(
     query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float, segments: Segments
 ) -> Float[Tensor, "1 tokens heads width"]:
     """Attention of packed states, computed for rows of like length at a time."""
@@ -97,19 +97,19 @@ def _in_buckets(
     if segments.even:
         rows, time = len(segments.lengths), segments.lengths[0]
         query, key, value = (part.view(rows, time, *part.shape[1:]).transpose(1, 2) for part in packed)
-        return _attended(query, key, value, scale, dropout).transpose(1, 2).flatten(0, 1)[None]
+        return _attend_padded(query, key, value, scale, dropout).transpose(1, 2).flatten(0, 1)[None]
     own = [bucket.own for bucket in segments.buckets]
     keys = [bucket.keys for bucket in segments.buckets]
-    queries = gather.pad(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
-    others = (gather.pad(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
+    queries = gather.pad_rows(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
+    others = (gather.pad_rows(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
     attended = []
     for parts in zip(queries, *others, strict=True):
         one, two, three = (rows.transpose(1, 2) for rows in parts)
-        attended.append(_attended(one, two, three, scale, dropout).transpose(1, 2))
-    return gather.pack(attended, own, segments.tokens)[None]
+        attended.append(_attend_padded(one, two, three, scale, dropout).transpose(1, 2))
+    return gather.pack_rows(attended, own, segments.tokens)[None]
 
 
-def _attended(query: Rows, key: Tensor, value: Tensor, scale: float, dropout: float) -> Rows:
+def _attend_padded(query: HeadStates, key: Tensor, value: Tensor, scale: float, dropout: float) -> HeadStates:
     """Causal attention over rows of one length, in the way that is fastest for them; the queries are those of the last keys."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= LONGEST and not dropout:
         return products(query, key, value, scale)
@@ -121,11 +121,11 @@ def _attended(query: Rows, key: Tensor, value: Tensor, scale: float, dropout: fl
 
 
 def products(
-    query: Rows,
+    query: HeadStates,
     key: Float[Tensor, "batch groups keys width"],
     value: Float[Tensor, "batch groups keys width"],
     scale: float,
-) -> Rows:
+) -> HeadStates:
     """Causal softmax attention by matrix products; several heads of `query` may share one of `key` and `value`.
 
     Where there are fewer queries than keys, they are those of the last ones.
@@ -144,9 +144,9 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scale = scale
-        keys, values = _stacked(key, key.shape[1]), _stacked(value, key.shape[1])
-        output = query.new_empty(_sizes(query, value.shape[3])).transpose(1, 2)
-        for part, seen in _parts(query.shape[2], key.shape[2]):
+        keys, values = _fold_groups(key, key.shape[1]), _fold_groups(value, key.shape[1])
+        output = query.new_empty(_shape_bthd(query, value.shape[3])).transpose(1, 2)
+        for part, seen in _query_blocks(query.shape[2], key.shape[2]):
             weights, _ = _weights(query, keys, part, scale)
             output[:, :, part] = torch.bmm(weights, values[:, :seen]).view(output[:, :, part].shape)
         return output
@@ -154,12 +154,12 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         (query, key, value), (grad_output,) = ctx.saved_tensors, grads
-        keys, values = _stacked(key, key.shape[1]), _stacked(value, key.shape[1])
-        grad_query = query.new_empty(_sizes(query, query.shape[3])).transpose(1, 2)
+        keys, values = _fold_groups(key, key.shape[1]), _fold_groups(value, key.shape[1])
+        grad_query = query.new_empty(_shape_bthd(query, query.shape[3])).transpose(1, 2)
         grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
-        for part, seen in _parts(query.shape[2], key.shape[2]):
+        for part, seen in _query_blocks(query.shape[2], key.shape[2]):
             weights, queries = _weights(query, keys, part, ctx.scale)
-            grad = _stacked(grad_output[:, :, part], key.shape[1])
+            grad = _fold_groups(grad_output[:, :, part], key.shape[1])
             grad_values[:, :seen].baddbmm_(weights.transpose(1, 2), grad)
             grad_weights = torch.bmm(grad, values[:, :seen].transpose(1, 2))
             scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
@@ -168,12 +168,12 @@ class _Attend(torch.autograd.Function):
         return grad_query, grad_keys.view(key.shape), grad_values.view(value.shape), None
 
 
-def _parts(time: int, keys: int) -> list[tuple[slice, int]]:
+def _query_blocks(time: int, keys: int) -> list[tuple[slice, int]]:
     """The last `time` places of a row in parts of about equal length, each with how many keys its queries see.
 
     Keys after a part's end are not seen by it, and left out.
     """
-    least, most = PARTS
+    least, most = BLOCKS
     count = max(1, round(time / min(max(least, keys / 8), most)))
     size = math.ceil(time / count)
     ends = [(start, min(start + size, time)) for start in range(0, time, size)]
@@ -184,34 +184,34 @@ def _weights(query: Tensor, keys: Tensor, part: slice, scale: float) -> tuple[Te
     """How much each query of a part takes of each key up to its end; and these queries, stacked."""
     batch, heads, time, _ = query.shape
     together = heads * batch // len(keys)
-    queries = _stacked(query[:, :, part], len(keys) // batch)
+    queries = _fold_groups(query[:, :, part], len(keys) // batch)
     size, seen = part.stop - part.start, keys.shape[1] - time + part.stop
     scores = torch.baddbmm(queries.new_empty(()), queries, keys[:, :seen].transpose(1, 2), beta=0, alpha=scale)
     # the keys before the part are seen by all of its queries
-    scores.view(len(keys), together, size, seen)[..., seen - size :] += _causal(size, scores.dtype, scores.device)
+    scores.view(len(keys), together, size, seen)[..., seen - size :] += _causal_mask(size, scores.dtype, scores.device)
     return torch.softmax(scores, dim=-1), queries
 
 
-def _stacked(rows: Rows, groups: int) -> Float[Tensor, "stacks queries width"]:
+def _fold_groups(rows: HeadStates, groups: int) -> Float[Tensor, "stacks queries width"]:
     """Heads that share keys and values below each other."""
     batch, heads, time, width = rows.shape
     return rows.reshape(batch * groups, heads // groups * time, width)
 
 
 @lru_cache(maxsize=64)
-def _causal(time: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time time"]:
+def _causal_mask(time: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time time"]:
     """What is added to the scores: 0 up to the diagonal, −∞ after it."""
     return torch.full((time, time), float("-inf"), dtype=dtype, device=device).triu(1)
 
 
-def _sizes(rows: Rows, width: int) -> tuple[int, int, int, int]:
+def _shape_bthd(rows: HeadStates, width: int) -> tuple[int, int, int, int]:
     """Of a tensor that has each token's heads side by side, as the layers around attention want them."""
     batch, heads, time, _ = rows.shape
     return batch, time, heads, width
 
 
 @contextlib.contextmanager
-def over(segments: Segments) -> Iterator[None]:
+def packed_segments(segments: Segments) -> Iterator[None]:
     """Inside, a model with this attention makes no mask for a batch of these rows, where attention needs none."""
     token = _segments.set(segments)
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 from luthier.model.packed import Layout
 
 
-def pad(
+def pad_rows(
     tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout], *, graded: Sequence[Layout] | None
 ) -> Sequence[Tensor]:
     """The rows of each layout: rows time heads width.
@@ -23,7 +23,7 @@ def pad(
     return cast(Sequence[Tensor], _Pad.apply(tokens, layouts, graded))  # type: ignore[no-untyped-call]
 
 
-def pack(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
+def pack_rows(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
     """The inverse: each of `count` tokens from its one slot."""
     return cast(Tensor, _Pack.apply(layouts, count, *padded))  # type: ignore[no-untyped-call]
 

@@ -38,11 +38,11 @@ class _HeadLoss(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
             scores = torch.mm(block, weight.T, out=buffer[: len(block)])
-            total += _losses(scores, wanted, softcap, scale, learns=True).sum()
+            total += _losses(scores, wanted, softcap, scale, with_gradient=True).sum()
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + size])
             if need_weight:
-                grad_weight = _added(grad_weight, scores, block)
+                grad_weight = _accumulated(grad_weight, scores, block)
         ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
@@ -53,7 +53,7 @@ class _HeadLoss(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None
 
 
-def _added(
+def _accumulated(
     total: Float[Tensor, "vocab width"] | None,
     scores: Float[Tensor, "block vocab"],
     states: Float[Tensor, "block width"],
@@ -77,7 +77,7 @@ def _losses(
     softcap: float | None,
     scale: float,
     *,
-    learns: bool,
+    with_gradient: bool,
 ) -> Float[Tensor, " positions"]:
     """The loss of each position in fp32; where something is learnt, `scores` become its gradient with respect to them."""
     each = torch.empty(len(scores), dtype=torch.float32, device=scores.device)
@@ -94,7 +94,7 @@ def _losses(
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
         highest, summed = bent.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
         each[part] = (highest - bent.gather(-1, wanted) + summed.log_())[:, 0]
-        if not learns:
+        if not with_gradient:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
         if softcap:
@@ -114,7 +114,7 @@ def _losses_only(
 ) -> Float[Tensor, " positions"]:
     """The loss of each position, from scores that exist for a few positions at a time."""
     parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, learns=False) for part, wanted in parts])
+    return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, with_gradient=False) for part, wanted in parts])
 
 
 class _EachLoss(torch.autograd.Function):
@@ -142,7 +142,7 @@ class _EachLoss(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])
-            _losses(scores, targets[part], ctx.softcap, ctx.scale, learns=True)
+            _losses(scores, targets[part], ctx.softcap, ctx.scale, with_gradient=True)
             scores *= outer[part, None]
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[part])
@@ -154,7 +154,7 @@ class _EachLoss(torch.autograd.Function):
 def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
     head = model.get_output_embeddings()
-    wanted = batch.wanted
+    wanted = batch.targets
     if not probes.has_plain_head(model):
         return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
@@ -167,21 +167,21 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
 def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]:
     """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
     head = model.get_output_embeddings()
-    wanted = batch.wanted
+    wanted = batch.targets
     if probes.has_plain_head(model):
         each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
     else:
         each = nn.functional.cross_entropy(scores(model, batch), wanted, reduction="none")
-    return torch.stack([-part.sum() for part in each.split(batch.learnt_by_row)])
+    return torch.stack([-part.sum() for part in each.split(batch.loss_tokens_by_row)])
 
 
 def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
-    places, which = batch.sources.unique(return_inverse=True)  # several tokens may follow one in rows that share it
+    places, which = batch.predicted_from.unique(return_inverse=True)  # rows that share a token may go on otherwise
     if "logits_to_keep" in inspect.signature(probes.whole(model).forward).parameters:
         named["logits_to_keep"] = places
-    with attention.over(batch.segments):
+    with attention.packed_segments(batch.segments):
         logits: Tensor = model(**named).logits[0]
     kept = logits if len(logits) == len(places) else logits[places]
     return (gather.take(kept, which) if batch.segments.shares else kept).float()
@@ -189,12 +189,12 @@ def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
 
 def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
-    return gather.take(states(model, batch), batch.sources)
+    return gather.take(states(model, batch), batch.predicted_from)
 
 
 def states(model: CausalModel, batch: Packed) -> Float[Tensor, "tokens width"]:
     """What the decoder gives for each token of a batch."""
-    with attention.over(batch.segments):
+    with attention.packed_segments(batch.segments):
         return decoder(model)(**inputs(model, batch)).last_hidden_state[0]  # type: ignore[no-any-return]
 
 

@@ -1,7 +1,7 @@
 """How likely texts are to a model: Σ log p of continuations behind contexts, many at once, nothing generated.
 
 Continuations of one context are computed behind one copy of it, and contexts that begin alike behind one copy of that
-beginning (see `tree`). Scores over the vocabulary exist only where a token of a continuation is predicted.
+prefix (see `tree`). Scores over the vocabulary exist only where a token of a continuation is predicted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from luthier.model import attention, prefix_tree, probes
 from luthier.model.head import CHUNK
 from luthier.model.loading import LanguageModel
-from luthier.model.prefix_tree import Ids, Question, Row
+from luthier.model.prefix_tree import Ids, Question, TreeRow
 
 NATS_APART = 1e-3  # by how much two fp32 sums may differ and still say the same
 EVERYWHERE = 1 << 30
@@ -52,8 +52,8 @@ def continuations(
             questions.setdefault(tuple(context), Question(context)).choices.append((number, ids))
             missing[number] += len(ids)
     together = probes.longest_in_company(lm.model, max((one.longest for one in questions.values()), default=0))
-    planted = _rows(lm, list(questions.values()), tokens_per_batch, together=together)
-    rows = sorted(planted, key=lambda row: -len(row.ids))
+    trees = _rows(lm, list(questions.values()), tokens_per_batch, together=together)
+    rows = sorted(trees, key=lambda row: -len(row.ids))
     while rows:  # the largest batch first: what does not fit into memory shows at once
         count = max(1, tokens_per_batch // len(rows[0].ids)) if rows[0].longest <= together else 1
         batch, rows = rows[:count], rows[count:]
@@ -83,7 +83,7 @@ def windows(context: Ids, continuation: Ids, limit: int) -> Iterator[tuple[Ids, 
 
 def _rows(
     lm: LanguageModel, questions: Sequence[Question], tokens_per_batch: int, *, together: int = EVERYWHERE
-) -> list[Row]:
+) -> list[TreeRow]:
     """The questions as trees, or where the model takes no notice of a tree's mask, each text in a row of its own.
 
     So are texts of more tokens than those that can share a row, or a batch, with others.
@@ -91,9 +91,9 @@ def _rows(
     config = lm.model.config.get_text_config()
     reaches = [getattr(config, name, None) or EVERYWHERE for name in ("sliding_window", "attention_chunk_size")]
     shape = {"width": config.hidden_size, "tokens_per_batch": tokens_per_batch}
-    rows = prefix_tree.plant(questions, reach=min(*reaches, together), **shape)
+    rows = prefix_tree.build_rows(questions, reach=min(*reaches, together), **shape)
     if any(row.forks for row in rows) and not takes_trees(lm):
-        rows = prefix_tree.plant(questions, reach=0, **shape)
+        rows = prefix_tree.build_rows(questions, reach=0, **shape)
     return rows
 
 
@@ -105,9 +105,11 @@ def takes_trees(lm: LanguageModel) -> bool:
     if lm.model.config._attn_implementation not in ("sdpa", "eager", attention.NAME):
         return False
     questions = [Question((7, 11, 5), [(0, (9, 13)), (1, (3, 5))]), Question((7, 11, 3), [(2, (13, 9)), (3, (5, 11))])]
-    alone = [Row((), [Question(question.context, [choice])]) for question in questions for choice in question.choices]
+    alone = [
+        TreeRow((), [Question(question.context, [choice])]) for question in questions for choice in question.choices
+    ]
     try:
-        together = _score(lm, [Row((7, 11), questions)])
+        together = _score(lm, [TreeRow((7, 11), questions)])
     except (IndexError, RuntimeError, TypeError, ValueError):  # it expects masks of another form
         return False
     sums = [np.bincount(scored.numbers, scored.logprobs) for scored in (together, _score(lm, alone))]
@@ -123,7 +125,7 @@ class _Scored(NamedTuple):
 
 
 @torch.inference_mode()
-def _score(lm: LanguageModel, rows: Sequence[Row]) -> _Scored:
+def _score(lm: LanguageModel, rows: Sequence[TreeRow]) -> _Scored:
     batch = prefix_tree.inputs(rows, lm.device, lm.model.dtype)
     named: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
     if batch.mask is not None:

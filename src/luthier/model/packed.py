@@ -1,7 +1,7 @@
 """Rows of a batch packed one after the other: nothing is padded, and each row attends to itself only.
 
-A beginning that several rows share stands in the batch once, in one of them; the others have their own tokens there, each with
-the position that it has in its row. So a batch is a forest, and a row is a path in it.
+A prefix that several rows share stands in the batch once, in one of them; the others have their own tokens there, each with the
+position that it has in its row. So a batch is a forest, and a row is a path in it.
 
 Position ids tell where a token stands in its row. From them transformers builds a mask that keeps rows apart, for every
 attention it knows, as long as nothing is shared; `luthier.model.attention` gets the rows' paths besides and needs no mask. It
@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from luthier.data.beginnings import common
+from luthier.data.prefixes import common_prefix
 
 
 class TokenRow(Protocol):
-    """A row's token ids and which of them are learnt, as arrays of one length."""
+    """A row's token ids and its loss mask, as arrays of one length."""
 
     @property
     def ids(self) -> np.ndarray: ...
@@ -36,7 +36,7 @@ PADDED = {"cpu": 64**2, "cuda": 1024**2}
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedPrefix:
     """The first tokens of a row that stand in another row of its batch."""
 
     row: int
@@ -58,7 +58,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Bucket:
-    """Rows that attend together: keys from their beginnings on, queries from position `start` on.
+    """Rows that attend together: keys from their first token on, queries from position `start` on.
 
     The query of a shared token is computed along where another row's own tokens start earlier; nobody collects what it gives.
     """
@@ -77,9 +77,9 @@ class Segments:
     """Where the rows lie in a packed batch."""
 
     lengths: tuple[int, ...]
-    """Of whole rows, shared beginnings included."""
+    """Of whole rows, shared prefixes included."""
     device: torch.device
-    shared: tuple[Shared | None, ...] = ()
+    shared: tuple[SharedPrefix | None, ...] = ()
     """What each row shares with another; empty where nothing is shared."""
     reach: int = 0
     """The longest row that is to come, where it is longer than those of this batch: a window must not be shorter."""
@@ -125,7 +125,7 @@ class Segments:
     def buckets(self) -> list[Bucket]:
         """The rows by what they share and by length, as few buckets as padding allows; a row without own tokens is in none."""
         padded = PADDED.get(self.device.type, PADDED["cuda"])
-        return [self._bucket(rows) for rows in alike(self.lengths, padded, self.starts)]
+        return [self._bucket(rows) for rows in group_by_length(self.lengths, padded, self.starts)]
 
     @cached_property
     def positions(self) -> Int[Tensor, "1 tokens"]:
@@ -163,7 +163,7 @@ class Segments:
         return torch.from_numpy(np.concatenate(spans)).to(self.device)
 
 
-def alike(lengths: Sequence[int], padded: int, starts: Sequence[int] = ()) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int], padded: int, starts: Sequence[int] = ()) -> list[list[int]]:
     """Numbers of rows that attend together as long as padding adds at most so many pairs of tokens.
 
     Those that share less come first, and the longest of these. A row's pairs are its own tokens times all of its tokens.
@@ -186,53 +186,55 @@ def alike(lengths: Sequence[int], padded: int, starts: Sequence[int] = ()) -> li
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A batch: its rows' tokens, a shared beginning once, and what is to be predicted, row by row.
+    """A batch: its rows' tokens, a shared prefix once, and what is to be predicted, row by row.
 
-    A token that is learnt in two rows is predicted twice, so that losses are sums over rows, whatever they share.
+    A token with a loss in two rows is predicted twice, so that losses are sums over rows, whatever they share.
     """
 
     tokens: Int[Tensor, " tokens"]
     segments: Segments
-    sources: Int[Tensor, " learnt"]
+    predicted_from: Int[Tensor, " targets"]
     """The place of the token that each one is predicted from. A row's first token follows nothing, so it is never predicted."""
-    wanted: Int[Tensor, " learnt"]
+    targets: Int[Tensor, " targets"]
     """The tokens that are predicted."""
-    learnt_by_row: tuple[int, ...]
+    loss_tokens_by_row: tuple[int, ...]
     """How many of them each row has."""
 
     @property
-    def learnt(self) -> int:
-        return len(self.sources)
+    def loss_tokens(self) -> int:
+        return len(self.predicted_from)
 
 
 def pack(rows: Sequence[TokenRow], device: torch.device, *, share_at_least: int | None = None) -> Packed:
-    """The rows in their order, none of them empty; they share beginnings of so many tokens or more, if any."""
-    shared = beginnings(rows, share_at_least) if share_at_least is not None and len(rows) > 1 else ()
+    """The rows in their order, none of them empty; they share prefixes of so many tokens or more, if any."""
+    shared = find_shared_prefixes(rows, share_at_least) if share_at_least is not None and len(rows) > 1 else ()
     segments = Segments(tuple(len(row.ids) for row in rows), device, shared)
     own = [row.ids[start:] for row, start in zip(rows, segments.starts, strict=True)]
-    learnt = [np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:]) for row in rows]  # positions before the tokens
-    sources = [path[before] for path, before in zip(segments.paths, learnt, strict=True)]
-    wanted = [row.ids[before + 1] for row, before in zip(rows, learnt, strict=True)]
+    before_targets = [
+        np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:]) for row in rows
+    ]  # positions before the tokens
+    predicted_from = [path[before] for path, before in zip(segments.paths, before_targets, strict=True)]
+    targets = [row.ids[before + 1] for row, before in zip(rows, before_targets, strict=True)]
 
     def moved(parts: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
 
-    return Packed(moved(own), segments, moved(sources), moved(wanted), tuple(map(len, learnt)))
+    return Packed(moved(own), segments, moved(predicted_from), moved(targets), tuple(map(len, before_targets)))
 
 
-def beginnings(rows: Sequence[TokenRow], at_least: int) -> tuple[Shared | None, ...]:
+def find_shared_prefixes(rows: Sequence[TokenRow], at_least: int) -> tuple[SharedPrefix | None, ...]:
     """What each row shares with the one that stands before it in the order of their tokens; empty where nothing is shared.
 
-    No other row before it has more of its tokens in common, so nothing is computed twice but beginnings that are too short.
+    No other row before it has more of its tokens in common, so nothing is computed twice but prefixes that are too short.
     """
     texts = [np.asarray(row.ids).astype(">u4").tobytes() for row in rows]
     order = sorted(range(len(rows)), key=texts.__getitem__)
-    found: list[Shared | None] = [None] * len(rows)
+    found: list[SharedPrefix | None] = [None] * len(rows)
     for before, row in pairwise(order):
-        tokens, owner = common(rows[before].ids, rows[row].ids), before
+        tokens, owner = common_prefix(rows[before].ids, rows[row].ids), before
         while (one := found[owner]) and tokens <= one.tokens:
             owner = one.row
-        found[row] = Shared(owner, tokens) if tokens >= at_least else None
+        found[row] = SharedPrefix(owner, tokens) if tokens >= at_least else None
     return tuple(found) if any(found) else ()
 
 

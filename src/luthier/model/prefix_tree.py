@@ -1,6 +1,6 @@
 """Rows that are trees: what several texts begin with stands in a row once, their ends stand behind it one after the other.
 
-Two levels suffice: questions may share a beginning (the examples of a few-shot prompt), choices share their question. Each
+Two levels suffice: questions may share a prefix (the examples of a few-shot prompt), choices share their question. Each
 token has the position that it would have in its own text, and the mask shows it that text only.
 """
 
@@ -40,20 +40,20 @@ class Target(NamedTuple):
     number: int
 
 
-class Row:
+class TreeRow:
     """Tokens with their positions and branches, and what is to be predicted from them."""
 
-    def __init__(self, beginning: Ids, questions: Sequence[Question]) -> None:
+    def __init__(self, prefix: Ids, questions: Sequence[Question]) -> None:
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.question: list[int] = []
-        """Which question a token belongs to; 0 for the beginning, which all of them see."""
+        """Which question a token belongs to; 0 for the prefix, which all of them see."""
         self.choice: list[int] = []
         """Which choice of its question a token belongs to; 0 for the context, which all of its choices see."""
         self.targets: list[Target] = []
-        self._add(beginning, position=0, question=0, choice=0)
+        self._add(prefix, position=0, question=0, choice=0)
         for number, question in enumerate(questions, start=1):
-            self._add(question.context[len(beginning) :], position=len(beginning), question=number, choice=0)
+            self._add(question.context[len(prefix) :], position=len(prefix), question=number, choice=0)
             fork = len(self.ids) - 1
             for choice, (asked_as, ids) in enumerate(question.choices, start=1):
                 places = [fork, *range(len(self.ids), len(self.ids) + len(ids) - 1)]
@@ -85,7 +85,7 @@ class Inputs(NamedTuple):
     mask: Float[Tensor, "batch 1 time time"] | None
 
 
-def inputs(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> Inputs:
+def inputs(rows: Sequence[TreeRow], device: torch.device, dtype: torch.dtype) -> Inputs:
     """What the model is given. Padding sees its own row's padding, so that no token sees nothing at all."""
     longest = max(len(row.ids) for row in rows)
 
@@ -110,47 +110,47 @@ def _same_or_shared(branch: Int[Tensor, "batch time"]) -> Tensor:
     return (branch[:, None, :] == branch[:, :, None]) | (branch[:, None, :] == 0)  # batch time time
 
 
-def plant(questions: Sequence[Question], *, reach: int, width: int, tokens_per_batch: int) -> list[Row]:
+def build_rows(questions: Sequence[Question], *, reach: int, width: int, tokens_per_batch: int) -> list[TreeRow]:
     """The questions as rows. `reach` is how far back the model looks through a mask of ours: 0 for one that takes none.
 
     `width` is the model's; it tells how dear a row's linear layers are beside its attention.
     """
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     trees: list[Question] = []
     for question in questions:
         if question.longest <= reach:
-            trees += _portions(question, max(tokens_per_batch, 2 * len(question.context)))
+            trees += _split_choices(question, max(tokens_per_batch, 2 * len(question.context)))
         else:
-            rows += [Row((), [Question(question.context, [choice])]) for choice in question.choices]
-    for beginning, together in _neighbours(trees):
-        room = _own_tokens(beginning, width) if beginning else 0
+            rows += [TreeRow((), [Question(question.context, [choice])]) for choice in question.choices]
+    for prefix, together in _with_common_prefix(trees):
+        room = _own_tokens(prefix, width) if prefix else 0
         pending: list[Question] = []
         used = 0
         for question in together:
-            size = _size(question) - beginning
+            size = _size(question) - prefix
             if pending and used + size > room:
-                rows.append(Row(pending[0].context[:beginning], pending))
+                rows.append(TreeRow(pending[0].context[:prefix], pending))
                 pending, used = [], 0
             pending.append(question)
             used += size
-        rows.append(Row(pending[0].context[:beginning], pending))
+        rows.append(TreeRow(pending[0].context[:prefix], pending))
     return rows
 
 
-def _own_tokens(beginning: int, width: int) -> int:
-    """How many tokens of their own the questions of a row should have, when they share a beginning of B tokens.
+def _own_tokens(prefix: int, width: int) -> int:
+    """How many tokens of their own the questions of a row should have, when they share a prefix of B tokens.
 
     A token costs 6·width as much in the linear layers as a pair of tokens in attention (12·width² weights a layer, 2·width
     products a pair). Per own token a row of B + S costs (6·width·(B + S) + (B + S)²)/S, least at this S.
     """
-    return math.isqrt(beginning * (6 * width + beginning))
+    return math.isqrt(prefix * (6 * width + prefix))
 
 
 def _size(question: Question) -> int:
     return len(question.context) + sum(len(ids) - 1 for _, ids in question.choices)
 
 
-def _portions(question: Question, most: int) -> Iterator[Question]:
+def _split_choices(question: Question, most: int) -> Iterator[Question]:
     """The question, or where it has so many choices that a row would be longer than `most`, several with some of them."""
     part = Question(question.context)
     size = len(question.context)
@@ -163,23 +163,23 @@ def _portions(question: Question, most: int) -> Iterator[Question]:
     yield part
 
 
-def _neighbours(questions: Sequence[Question]) -> Iterator[tuple[int, list[Question]]]:
-    """Questions whose contexts begin alike, with the length of that beginning; a question without such company alone, with 0.
+def _with_common_prefix(questions: Sequence[Question]) -> Iterator[tuple[int, list[Question]]]:
+    """Questions whose contexts begin alike, with the length of that prefix; a question without such company alone, with 0.
 
-    A beginning leaves each context a token of its own, from which the first token of a choice is predicted.
+    A prefix leaves each context a token of its own, from which the first token of a choice is predicted.
     """
     ordered = sorted(questions, key=lambda question: tuple(question.context))
     start = 0
     while start < len(ordered):
         first = ordered[start].context
-        beginning, end = len(first) - 1, start + 1
+        prefix, end = len(first) - 1, start + 1
         while end < len(ordered):
             context = ordered[end].context
-            common = _common(first, context, beginning)
+            common = _common(first, context, prefix)
             if common < max(SHARED_AT_LEAST, len(context) / 4, len(first) / 4):
                 break
-            beginning, end = common, end + 1
-        yield (beginning if end - start > 1 else 0), ordered[start:end]
+            prefix, end = common, end + 1
+        yield (prefix if end - start > 1 else 0), ordered[start:end]
         start = end
 
 

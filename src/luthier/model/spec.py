@@ -115,7 +115,7 @@ class ModelSpec:
 
 def _saved_bytes(model: CausalModel, lengths: Sequence[int]) -> int:
     """Bytes of the tensors that a forward pass saves, weights left out, while the model trains."""
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model)
     weights = {weight.data_ptr() for weight in model.parameters()}
     saved: dict[int, Tensor] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from luthier.data import beginnings, prepared
+from luthier.data import prefixes, prepared
 from luthier.data.prepared import Prepared, Row
 from luthier.model import device, loading, memory, methods
 from luthier.model.reference import ModelReference
@@ -158,7 +158,7 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
         for split in ("train", "dev"):
             prepared.write(folder / f"{split}.arrow", made.rows[split])
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
-        steps = Steps.of(rows.lengths, settings, shared=rows.shared_beginnings)
+        steps = Steps.of(rows.lengths, settings, shared=rows.shared_prefixes)
         first = (row for step in steps for batch in step.batches for row in batch)
         trial_rows = _Subset.of(rows, first, STEPS_WATCHED * tokens)
         trial_dev = _Subset.of(dev, range(len(dev)), TRIAL_DEV_BATCHES * settings.tokens_per_batch)
@@ -213,8 +213,8 @@ class _Subset:
         return [lengths[number] for number in self.numbers]
 
     @property
-    def shared_beginnings(self) -> list[int]:
-        return beginnings.of_neighbours(map(self.place, range(len(self))), lambda number: self[number].ids)
+    def shared_prefixes(self) -> list[int]:
+        return prefixes.shared_with_previous(map(self.place, range(len(self))), lambda number: self[number].ids)
 
     def __len__(self) -> int:
         return len(self.numbers)

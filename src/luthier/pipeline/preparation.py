@@ -10,7 +10,7 @@ from datetime import date
 
 from luthier import recipe as recipes
 from luthier.chat import Encoded, Template
-from luthier.data import beginnings, encoding, held_out_files, prepared
+from luthier.data import encoding, held_out_files, prefixes, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.held_out_files import Given
 from luthier.data.splits import Splits, split
@@ -81,7 +81,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         spec=model.spec,
         context=model.context,
         lengths=[piece.tokens for _, piece in rows["train"]],
-        shared=beginnings.of_neighbours(
+        shared=prefixes.shared_with_previous(
             (item.place for item, _ in rows["train"]), lambda number: rows["train"][number][1].ids
         ),
         answer_lengths=[piece.learnt for _, piece in rows["train"]],

@@ -97,7 +97,7 @@ def _train(
     stop: Callable[[], bool],
     ends: Collection[int],
 ) -> Outcome:
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model, DTYPES[settings.precision or "fp32"])
     peak = memory.Peak(model.device)
     settings, computed_once = _tried(model, rows, dev, ends, settings, record)
@@ -110,7 +110,7 @@ def _train(
     rows, dev = (_seen(objective, *one, record, stop) for one in ((rows, "train"), (dev, "dev")))
     lengths = rows.lengths
     assert settings.check_every
-    steps = order.Steps.of(lengths, settings, shared=objectives.shared_beginnings(rows), computed_once=computed_once)
+    steps = order.Steps.of(lengths, settings, shared=objectives.shared_prefixes(rows), computed_once=computed_once)
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
     pace = Pace(save=checkpoint.size(optimizer.state()) / SAVED_PER_SECOND)
@@ -272,7 +272,7 @@ def _update(
         **means,
         "learning_rate": rate,
         "gradient_norm": norm,
-        "learnt": sum(part.learnt for part in found),
+        "learnt": sum(part.loss_tokens for part in found),
         **_computed(found),
         "update_seconds": time.perf_counter() - start,
     }

@@ -22,7 +22,7 @@ from torch import Tensor
 from luthier import extensions
 from luthier.data.prepared import Row
 from luthier.errors import UserError
-from luthier.model import sharing
+from luthier.model import prefix_sharing
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow
 from luthier.recipe import Train
@@ -48,7 +48,7 @@ class Measured:
 
     total: Tensor
     count: int
-    learnt: int
+    loss_tokens: int
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     computed: int | None = None
     """Tokens that went through the model: fewer than its rows have where these share beginnings. None: not told."""
@@ -59,13 +59,13 @@ class ConversationRows(Protocol):
     """Rows of which several may be of one conversation, one for each of its answers."""
 
     @property
-    def shared_beginnings(self) -> Sequence[int]:
+    def shared_prefixes(self) -> Sequence[int]:
         """With how many tokens each row begins like the one before it, where both are of one conversation; else 0."""
 
 
-def shared_beginnings(rows: TokenRows) -> Sequence[int]:
+def shared_prefixes(rows: TokenRows) -> Sequence[int]:
     """The same of any rows: where nothing is known of conversations, each row is one."""
-    return rows.shared_beginnings if isinstance(rows, ConversationRows) else [0] * len(rows)
+    return rows.shared_prefixes if isinstance(rows, ConversationRows) else [0] * len(rows)
 
 
 class Advance(Protocol):
@@ -107,8 +107,8 @@ class Answers:
         return rows
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
-        batch = sharing.batch(model, [rows[number] for number in numbers])
-        return Measured(summed_loss(model, batch), batch.learnt, batch.learnt, computed=len(batch.tokens))
+        batch = prefix_sharing.pack_batch(model, [rows[number] for number in numbers])
+        return Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens, computed=len(batch.tokens))
 
 
 class Texts(Answers):
@@ -129,8 +129,8 @@ class _Whole:
         return self.rows.lengths
 
     @property
-    def shared_beginnings(self) -> Sequence[int]:
-        return shared_beginnings(self.rows)
+    def shared_prefixes(self) -> Sequence[int]:
+        return shared_prefixes(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,7 +208,7 @@ class Preferences:
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
         assert isinstance(rows, Pairs)
-        likelihoods, learnt, computed = self._of(model, rows, numbers)
+        likelihoods, loss_tokens, computed = self._of(model, rows, numbers)
         rewards = self.beta * (likelihoods - rows.reference[list(numbers)].to(model.device))  # pairs 2
         margins = rewards[:, 0] - rewards[:, 1]
         figures = {
@@ -218,7 +218,7 @@ class Preferences:
         }
         total = -torch.nn.functional.logsigmoid(margins).sum()
         figures = {name: figure.detach() for name, figure in figures.items()}
-        return Measured(total, len(numbers), learnt, figures, computed)
+        return Measured(total, len(numbers), loss_tokens, figures, computed)
 
     @torch.inference_mode()
     def _complete(self, pairs: Pairs, path: Path, advance: Advance) -> None:
@@ -249,10 +249,10 @@ class Preferences:
         """
         rows = [row for number in numbers for row in pairs.pair(number)]
         size = 1 if self.tokens_per_batch == 1 else len(rows)
-        batches = [sharing.batch(model, rows[start : start + size]) for start in range(0, len(rows), size)]
+        batches = [prefix_sharing.pack_batch(model, rows[start : start + size]) for start in range(0, len(rows), size)]
         likelihoods = torch.cat([row_likelihoods(model, batch) for batch in batches])
         computed = sum(len(batch.tokens) for batch in batches)
-        return likelihoods.view(-1, 2), sum(batch.learnt for batch in batches), computed
+        return likelihoods.view(-1, 2), sum(batch.loss_tokens for batch in batches), computed
 
 
 def _kept(path: Path, count: int) -> Float[Tensor, "pairs 2"]:

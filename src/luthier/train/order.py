@@ -152,7 +152,7 @@ class Steps(Sequence[Step]):
         self._firsts = [0]  # the number of each epoch's first step, as far as known
         self._epoch = self._shuffled(0)
         while not max_steps and len(self._firsts) <= epochs:
-            self._learn_next()
+            self._count_next()
         self._steps = max_steps or self._firsts[epochs]
 
     @classmethod
@@ -191,7 +191,7 @@ class Steps(Sequence[Step]):
             raise IndexError(number)
         number %= len(self)
         while number >= self._firsts[-1]:
-            self._learn_next()
+            self._count_next()
         epoch = bisect_right(self._firsts, number) - 1
         if self._epoch.number != epoch:
             self._epoch = self._shuffled(epoch)
@@ -200,7 +200,7 @@ class Steps(Sequence[Step]):
         batches = self._of_batches.batches(self._of_batches.holding(rows), self._tokens_per_batch)
         return Step(self._epoch.number + (index + 1) / len(self._epoch.ends), batches)
 
-    def _learn_next(self) -> None:
+    def _count_next(self) -> None:
         """Work out how many steps one more epoch has."""
         epoch = len(self._firsts) - 1
         if self._epoch.number != epoch:

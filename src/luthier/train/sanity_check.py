@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from luthier.errors import UserError
-from luthier.model import probes, sharing
+from luthier.model import prefix_sharing, probes
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.train.objectives import TokenRows
@@ -82,7 +82,7 @@ def run(model: CausalModel, rows: TokenRows, ends: Collection[int] = (), *, long
     model.eval()
     apart = _scored(model, pieces)
     together = probes.longest_in_company(model, max(longest, max(rows.lengths)))
-    shared = apart and sharing.takes_shared(model, max(longest, max(rows.lengths)))
+    shared = apart and prefix_sharing.supported(model, max(longest, max(rows.lengths)))
     plain_head = probes.has_plain_head(model)
     model.train(was_training)
     return Found(len(numbers), learnt, bool(ends), apart, shared, together, plain_head, time.perf_counter() - start)
@@ -112,7 +112,7 @@ def _counted(row: TokenRow, place: str, device: torch.device) -> int:
 
 def _places(row: TokenRow, device: torch.device) -> list[int]:
     """The places of the tokens that a loss is taken on."""
-    return (pack([row], device).sources + 1).tolist()
+    return (pack([row], device).predicted_from + 1).tolist()
 
 
 def _piece(row: TokenRow, place: str) -> Piece:

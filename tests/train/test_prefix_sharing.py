@@ -16,9 +16,9 @@ from luthier.data import prepared
 from luthier.data.dataset import Item
 from luthier.data.encoding import pieces
 from luthier.errors import Interrupted
-from luthier.model import attention, layers, loading, methods, packed, recomputation, sharing
+from luthier.model import attention, layers, loading, methods, packed, prefix_sharing, recomputation
 from luthier.model.head import row_likelihoods, summed_loss
-from luthier.model.packed import Shared, pack
+from luthier.model.packed import SharedPrefix, pack
 from luthier.recipe import Train
 from luthier.train import loop, objectives, order
 from token_rows import Row, Rows, counting
@@ -59,7 +59,7 @@ def model_of(folder: Path, method: str, *, again: bool = False, dtype: torch.dty
     for weight in model.parameters():
         if weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(1))
-    attention.use(model)
+    attention.install_attention(model)
     recomputation.replace_norms_and_mlps(model, dtype)
     model = methods.resolve(method).prepare(model, Train(method=method, lora_rank=4))
     for name, weight in model.named_parameters():
@@ -90,18 +90,21 @@ def test_a_token_is_predicted_from_the_one_before_it_in_each_row_that_learns_it(
     first, second = Row(np.array([5, 6, 7, 8]), np.arange(4) >= 3), Row(np.array([5, 6, 7, 9]), np.arange(4) >= 2)
     batch = pack([first, second], CPU, share_at_least=3)
     assert batch.tokens.tolist() == [5, 6, 7, 8, 9]
-    assert (batch.sources.tolist(), batch.wanted.tolist()) == ([2, 1, 2], [8, 7, 9])  # 7 is a question in the first row
-    assert (batch.learnt, batch.learnt_by_row) == (3, (1, 2))
+    assert (batch.predicted_from.tolist(), batch.targets.tolist()) == (
+        [2, 1, 2],
+        [8, 7, 9],
+    )  # 7 is a question in the first row
+    assert (batch.loss_tokens, batch.loss_tokens_by_row) == (3, (1, 2))
     twice = pack([second, second], CPU, share_at_least=3)
     assert twice.tokens.tolist() == [5, 6, 7, 9]
-    assert (twice.sources.tolist(), twice.wanted.tolist()) == ([1, 2, 1, 2], [7, 9, 7, 9])
+    assert (twice.predicted_from.tolist(), twice.targets.tolist()) == ([1, 2, 1, 2], [7, 9, 7, 9])
 
 
 def test_too_short_a_beginning_is_computed_with_each_row() -> None:
     rows = [row(1, 2), row(1, 3), row(1, 3, 4)]
-    assert packed.beginnings(rows, 10) == (None, None, Shared(1, 18))
-    assert packed.beginnings(rows, 19) == ()
-    assert packed.beginnings(rows, 1) == (None, Shared(0, 9), Shared(1, 18))
+    assert packed.find_shared_prefixes(rows, 10) == (None, None, SharedPrefix(1, 18))
+    assert packed.find_shared_prefixes(rows, 19) == ()
+    assert packed.find_shared_prefixes(rows, 1) == (None, SharedPrefix(0, 9), SharedPrefix(1, 18))
 
 
 @pytest.mark.parametrize("name", FORESTS)
@@ -113,7 +116,7 @@ def test_gradients_are_those_of_the_rows_alone(tiny_model: Path, method: str, ag
     ours = gradients(model, loss)
     alone = sum((summed_loss(model, pack([one], CPU)) for one in FORESTS[name]), torch.zeros(()))
     torch.testing.assert_close(loss, alone, rtol=1e-5, atol=1e-4)
-    assert batch.learnt == sum(int(one.learn[1:].sum()) for one in FORESTS[name])
+    assert batch.loss_tokens == sum(int(one.learn[1:].sum()) for one in FORESTS[name])
     for weight, wanted in gradients(model, alone).items():
         torch.testing.assert_close(ours[weight], wanted, rtol=1e-3, atol=2e-5 * max(1, float(wanted.abs().max())))
 
@@ -156,9 +159,9 @@ def test_a_head_that_makes_its_own_scores_gives_the_same(tiny_model: Path, monke
 
 def test_a_model_of_plain_attention_takes_shared_beginnings(tiny_model: Path) -> None:
     model = model_of(tiny_model, "lora")
-    assert sharing.takes_shared(model, 100) and model.training
+    assert prefix_sharing.supported(model, 100) and model.training
     rows = [row(1, 2, 3), row(1, 2, 4), row(1, 5)]
-    assert len(sharing.batch(model, rows).tokens) == 9 * (3 + 1 + 2)  # a beginning of nine is not worth it
+    assert len(prefix_sharing.pack_batch(model, rows).tokens) == 9 * (3 + 1 + 2)  # a beginning of nine is not worth it
 
 
 def mistral(window: int | None) -> PreTrainedModel:
@@ -167,25 +170,25 @@ def mistral(window: int | None) -> PreTrainedModel:
         num_key_value_heads=2, head_dim=8, sliding_window=window, pad_token_id=0,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    attention.use(model)
+    attention.install_attention(model)
     return model  # type: ignore[no-any-return]
 
 
 def test_a_window_shorter_than_the_longest_row_to_come_keeps_rows_whole() -> None:
-    assert sharing.takes_shared(mistral(None), 1000) and sharing.takes_shared(mistral(64), 64)
+    assert prefix_sharing.supported(mistral(None), 1000) and prefix_sharing.supported(mistral(64), 64)
     windowed = mistral(64)
-    assert not sharing.takes_shared(windowed, 65)
-    assert not sharing.takes_shared(windowed, 30)  # once for a model: it does not change its mind
+    assert not prefix_sharing.supported(windowed, 65)
+    assert not prefix_sharing.supported(windowed, 30)  # once for a model: it does not change its mind
     rows = [row(1, 2, 3), row(1, 2, 4)]
-    assert len(sharing.batch(windowed, rows).tokens) == 9 * 6
+    assert len(prefix_sharing.pack_batch(windowed, rows).tokens) == 9 * 6
     with pytest.raises(attention.NotPlain):
         summed_loss(mistral(4), pack(rows, CPU, share_at_least=1))
 
 
 def test_attention_that_is_not_ours_keeps_rows_whole(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="eager")
-    attention.use(model)
-    assert not sharing.takes_shared(model, 10)
+    attention.install_attention(model)
+    assert not prefix_sharing.supported(model, 10)
 
 
 def test_a_model_that_takes_no_notice_of_paths_is_found_out(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +197,8 @@ def test_a_model_that_takes_no_notice_of_paths_is_found_out(tiny_model: Path, mo
     def of_all_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any) -> torch.Tensor:
         return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1).transpose(1, 2).cumsum(1)
 
-    monkeypatch.setattr(attention, "_in_buckets", of_all_rows)
-    assert not sharing.takes_shared(model, 10)
+    monkeypatch.setattr(attention, "_attend_in_buckets", of_all_rows)
+    assert not prefix_sharing.supported(model, 10)
 
 
 def settings(**changes: object) -> Train:
@@ -236,18 +239,18 @@ def test_a_conversation_of_one_row_per_answer_trains_in_one_batch_with_its_begin
     thinker: Path, talks: prepared.Prepared
 ) -> None:
     assert len(talks) == 24  # the first answer's thoughts are not in the second answer's row
-    steps = order.Steps.of(talks.lengths, settings(max_steps=None), shared=objectives.shared_beginnings(talks))
+    steps = order.Steps.of(talks.lengths, settings(max_steps=None), shared=objectives.shared_prefixes(talks))
     batches = [batch for step in steps for batch in step.batches]
     assert all(
         batch[at] + 1 == batch[at + 1] for batch in batches for at in range(0, len(batch), 2) if batch[at] % 2 == 0
     )
     assert all(len(batch) % 2 == 0 and batch[0] % 2 == 0 for batch in batches)
     model = loading.load(str(thinker)).model
-    attention.use(model)
+    attention.install_attention(model)
     both = [talks[0], talks[1]]
-    batch = sharing.batch(model, both)
+    batch = prefix_sharing.pack_batch(model, both)
     assert len(batch.tokens) == len({tuple(one.ids[:end]) for one in both for end in range(1, len(one.ids) + 1)})
-    assert batch.learnt == sum(int(one.learn[1:].sum()) for one in both)
+    assert batch.loss_tokens == sum(int(one.learn[1:].sum()) for one in both)
     alone = sum((summed_loss(model, pack([one], CPU)) for one in both), torch.zeros(()))
     torch.testing.assert_close(summed_loss(model, batch), alone, rtol=1e-5, atol=1e-4)
 
@@ -293,7 +296,7 @@ def test_steps_are_those_of_rows_that_are_computed_whole(
         return told
 
     ours = run("shared")
-    monkeypatch.setattr(sharing, "takes_shared", lambda model, longest: False)
+    monkeypatch.setattr(prefix_sharing, "supported", lambda model, longest: False)
     for mine, whole in zip(ours, run("whole"), strict=True):
         assert mine["computed"] < whole["computed"] == whole["tokens"] == mine["tokens"]
         assert mine["learnt"] == whole["learnt"]

@@ -1,4 +1,4 @@
-"""With how many tokens rows begin alike: those of one conversation above all, where each of its answers has a row."""
+"""Prefixes that rows have in common: those of one conversation above all, where each of its answers has a row."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,19 +8,19 @@ SHARED_AT_LEAST = 16
 """Tokens: a shorter beginning saves less than it costs to compute rows in parts."""
 
 
-def common(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.ndarray) -> int:
+def common_prefix(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.ndarray) -> int:
     """How many first tokens two rows have in common."""
     shorter = min(len(first), len(second))
     unequal = np.flatnonzero(np.asarray(first[:shorter]) != np.asarray(second[:shorter]))
     return int(unequal[0]) if len(unequal) else shorter
 
 
-def of_neighbours(places: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> list[int]:
+def shared_with_previous(places: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> list[int]:
     """With how many tokens each row begins like the one before it, where both come from one place; else, and of too few, 0."""
     found: list[int] = []
     before: str | None = None
     for row, place in enumerate(places):
-        shared = common(ids(row - 1), ids(row)) if place == before else 0
+        shared = common_prefix(ids(row - 1), ids(row)) if place == before else 0
         found.append(shared if shared >= SHARED_AT_LEAST else 0)
         before = place
     return found

@@ -1,4 +1,4 @@
-"""Batches in which a beginning that rows share is computed once, for models that compute it so: tried, not trusted.
+"""Batches in which a prefix that rows share is computed once, for models that compute it so: tried, not trusted.
 
 A model whose attention is not plain (a window shorter than a row, scores that are bent, a state from token to token) gets its
 rows whole.
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from luthier.data.beginnings import SHARED_AT_LEAST
+from luthier.data.prefixes import SHARED_AT_LEAST
 from luthier.model import attention, probes
 from luthier.model.head import CausalModel, row_likelihoods
 from luthier.model.packed import Packed, TokenRow, pack, with_reach
@@ -36,18 +36,18 @@ TRIED = (
     _Row(3, 4, 15, 11, 5),
     _Row(3, 4, 15, 11, 5),
 )
-"""Beginnings on three levels, a row that is the beginning of others, one that is there twice, and one that shares nothing."""
+"""Prefixes on three levels, a row that is a prefix of others, one that is there twice, and one that shares nothing."""
 
 
-def batch(model: CausalModel, rows: Sequence[TokenRow]) -> Packed:
+def pack_batch(model: CausalModel, rows: Sequence[TokenRow]) -> Packed:
     """These rows on the model's device; what they share is in there once, if the model takes that."""
     longest = max(len(row.ids) for row in rows)
-    least = SHARED_AT_LEAST if len(rows) > 1 and takes_shared(model, longest) else None
+    least = SHARED_AT_LEAST if len(rows) > 1 and supported(model, longest) else None
     return pack(rows, model.device, share_at_least=least)
 
 
-def takes_shared(model: CausalModel, longest: int) -> bool:
-    """Whether rows of at most so many tokens are computed alike, whether they share their beginnings or stand alone."""
+def supported(model: CausalModel, longest: int) -> bool:
+    """Whether rows of at most so many tokens are computed alike, whether they share prefixes or stand alone."""
     inner = probes.whole(model)
     if model.config._attn_implementation != attention.NAME:
         return False
