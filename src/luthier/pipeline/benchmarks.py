@@ -42,8 +42,8 @@ def benchmark(
         reference.find_folder(model)
 
     def load(arm: str) -> LanguageModel:
-        speaker = inference.load_base(current) if current and arm == "base" else inference.load_model(models[arm])
-        return speaker.lm
+        asked = inference.load_base(current) if current and arm == "base" else inference.load_model(models[arm])
+        return asked.lm
 
     def progress(number: int) -> Callable[[int, int], None]:
         def report(done: int, of: int) -> None:
