@@ -34,7 +34,7 @@ def test_a_plan_tells_memory_disk_and_time_and_leaves_nothing(
     screen = luthier("plan", data, *quick)
     assert screen.code == 0, screen.err
     for words in (
-        "rows to learn",
+        "training rows",
         "train.learning_rate = ",
         "available: fits",
         "optimizer",
@@ -42,7 +42,7 @@ def test_a_plan_tells_memory_disk_and_time_and_leaves_nothing(
         "free: fits",
     ):
         assert words in screen.out
-    assert re.search(r"Time +about \d+:\d\d to train, by three steps", screen.out)
+    assert re.search(r"Time +about \d+:\d\d to train, estimated from three steps", screen.out)
     assert "Traceback" not in screen.err and sorted(tmp_path.iterdir()) == before
 
 
@@ -53,7 +53,7 @@ def test_learning_preferences_is_tried_as_it_will_be(luthier: Command, quick: li
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     screen = luthier("plan", tmp_path / "pairs.jsonl", *quick, "train.objective=dpo")
-    assert screen.code == 0 and "by three steps" in screen.out, screen.err
+    assert screen.code == 0 and "estimated from three steps" in screen.out, screen.err
 
 
 def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> None:

@@ -54,33 +54,30 @@ def _plan(found: Estimate) -> list[str]:
     tokens = sum(row.tokens for _, row in rows)
     lines = [
         f"Data     {found.preparation.dataset.choice.sentence()}",
-        f"         {len(rows):,} rows to learn, {tokens:,} tokens",
+        f"         {len(rows):,} training rows, {tokens:,} tokens",
     ]
     for head, name in zip(["Plan", *[""] * len(SHOWN)], SHOWN, strict=False):
         lines.append(
             f"{head:<8} train.{name} = {getattr(found.train, name)}  ({reasons.get(f'train.{name}', 'as asked')})"
         )
-    batches = f"{found.load.batches} batches" if found.load.batches > 1 else "one batch"
-    return [*lines, f"         {batches} a step; the result does not depend on it"]
+    batches = f"{found.load.batches} micro-batches" if found.load.batches > 1 else "one micro-batch"
+    return [*lines, f"         {batches} per step; their number does not change the result"]
 
 
 def _memory(found: Estimate) -> list[str]:
     needed, available = found.memory.training, found.available
     fits = "fits" if found.fits else "DOES NOT FIT"
-    head = f"Memory   {format_bytes(needed)} to train, {format_bytes(available)} available: {fits}"
-    lines = [head, *(f"         {format_bytes(part):>9}  {name}" for name, part in found.memory.parts.items())]
+    lines = [f"Memory   {format_bytes(needed)} to train, {format_bytes(available)} available: {fits}"]
+    lines += [f"         {format_bytes(part):>9}  {name}" for name, part in found.memory.parts.items()]
     for change, saved in found.remedies:
-        told = " ".join(f"train.{name}={value}".replace("True", "true") for name, value in change.items())
-        lines.append(f"         {told}: {format_bytes(saved)}{', fits' if saved <= available else ''}")
+        settings = " ".join(f"train.{name}={value}".replace("True", "true") for name, value in change.items())
+        lines.append(f"         {settings}: {format_bytes(saved)}{', fits' if saved <= available else ''}")
     if found.memory.answering > available:
-        told = (
-            f"The questions before and after it need {format_bytes(found.memory.answering)}, in fp32: they do not fit"
-        )
-        lines.append(
-            f"         {told}{'' if found.train.method == 'qlora' else '; with train.method=qlora they need less'}."
-        )
+        answering = format_bytes(found.memory.answering)
+        less = "" if found.train.method == "qlora" else " With train.method=qlora it needs less."
+        lines.append(f"         Answering questions before and after it needs {answering} in fp32: DOES NOT FIT.{less}")
     if not found.fits and (not found.remedies or found.remedies[-1][1] > available):
-        lines.append("         Nothing of this makes it fit: take a smaller model, or shorter rows (train.max_tokens).")
+        lines.append("         None of these makes it fit: use a smaller model, or shorter rows (train.max_tokens).")
     return lines
 
 
@@ -98,22 +95,22 @@ def _disk(found: Estimate) -> list[str]:
 
 def _time(found: Estimate, *, probe: bool) -> list[str]:
     if found.trial is None:
-        why = "not asked" if not probe else "no data" if found.preparation is None else "nothing was tried here"
-        return [f"Time     not known: {why}"]
-    told, peak = found.trial.forecast, found.trial.peak
-    held = f"; at most {format_bytes(peak)} of memory were held" if peak else ""
-    pace = f"{found.train.max_steps:,} steps at {found.trial.tokens_per_second:,.0f} tokens/s"
+        why = "no data" if found.preparation is None else "no steps were made on this machine"
+        return [f"Time     not known: {why if probe else '--no-probe'}"]
+    time, peak = found.trial.forecast, found.trial.peak
+    memory = f"; peak memory {format_bytes(peak)}" if peak else ""
+    speed = f"{found.train.max_steps:,} steps at {found.trial.tokens_per_second:,.0f} tokens/s"
     return [
-        f"Time     about {duration(told.seconds)} to train, by three steps of this training{held}",
-        f"         {duration(told.updating)} for {pace}, {duration(told.looking)} for looks at dev, "
-        f"{duration(told.saving)} for checkpoints",
-        "         The questions before and after it are not in this.",
+        f"Time     about {duration(time.seconds)} to train, estimated from three steps{memory}",
+        f"         {duration(time.updating)} for {speed}, {duration(time.looking)} for dev checks, "
+        f"{duration(time.saving)} for checkpoints",
+        "         Answering questions before and after training takes more time, which is not included.",
     ]
 
 
 def _ways(found: Estimate) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("what this model takes")
+    table.add_column("this model with")
     table.add_column("memory", justify="right")
     table.add_column(f"fits into {format_bytes(found.available)}")
     for way in found.alternatives:
