@@ -10,7 +10,7 @@ import pytest
 
 import thinking
 from luthier import recipe as recipes
-from luthier.errors import MachineError
+from luthier.errors import Interrupted, MachineError
 from luthier.evaluate.statistics import Interval
 from luthier.evaluate.statistics.scaling import Doubling, Word
 from luthier.model import machine
@@ -51,6 +51,21 @@ def test_a_sweep_with_a_test_file_prepares_each_point_once(
     assert Run(folder / "points" / "50pct").events("borrowed")[0]["of"] == "100pct"
     recipes_of = [recipes.load(folder / "points" / name / "recipe.toml") for name in ("100pct", "50pct")]
     assert [one.train.precision for one in recipes_of] == ["fp32", "fp32"], "they share what one timing said"
+
+
+def test_a_sweep_is_stopped_by_who_started_it_and_goes_on(asked: Recipe, tmp_path: Path) -> None:
+    points: list[str] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["kind"] == "point":
+            points.append(event["name"])
+
+    with pytest.raises(Interrupted, match=r"Continue with: luthier sweep --folder .*/s$"):
+        sweep.run(asked, tmp_path / "s", amounts=[50, 100], listen=listen, stop=lambda: len(points) == 2)
+    assert Run(tmp_path / "s" / "points" / "100pct").state == "complete"
+    assert not (tmp_path / "s" / "points" / "50pct").exists()
+    sweep.run(Recipe(), tmp_path / "s")
+    assert Run(tmp_path / "s" / "points" / "50pct").state == "complete"
 
 
 def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) -> None:

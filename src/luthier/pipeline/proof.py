@@ -75,7 +75,7 @@ def run(
 
     `baselines` is a complete run of the same base model on the same questions; its prompts and their answers are taken over.
     `stop` says whether to stop: it is asked at every step, from whatever thread this runs in, and Interrupted is raised with
-    all of it kept. By default Ctrl-C and a polite kill say so.
+    all of it kept. By default Ctrl-C and SIGTERM say so, in the main thread.
     """
     current, made = opening.open_run(asked, folder or opening.default_folder(asked), command=command, stop=stop)
     if listen:
@@ -160,7 +160,7 @@ def _prepare(job: Job) -> None:
     preparation.write(job.run, made)
 
 
-def _look_for_leaks(job: Job) -> None:
+def _compare_splits(job: Job) -> None:
     recipe = job.recipe
     contamination.compare_splits(
         job.run, own_test_file=recipe.data.test_path is not None, earlier=partial(tuned.learnt_before, recipe.model)
@@ -219,7 +219,7 @@ def _never(job: Job) -> bool:
 
 PROVE = (
     Stage("the data", lambda job: resume.is_prepared(job.run), _prepare),
-    Stage("the search for leaked test rows", lambda job: contamination.read(job.run) is not None, _look_for_leaks),
+    Stage("the search for leaked test rows", lambda job: contamination.read(job.run) is not None, _compare_splits),
     Stage("the base model's answers", _never, _ask_base),
     Stage("training", _is_trained, _train),
     Stage("the tuned model's answers", _never, _ask_tuned),

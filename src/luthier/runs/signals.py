@@ -1,4 +1,4 @@
-"""Ctrl-C, a polite kill and a terminal that hangs up: once means finish the step and save, twice means stop now.
+"""Ctrl-C, SIGTERM and a terminal that hangs up: once means finish the step and save, twice means stop now.
 
 A hang-up comes from the shell and from the system as well, so another one means nothing new. One that is ignored when the
 command starts, as under nohup, stays ignored. An interrupt does not: scripts ignore it for whatever they start in the
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 HANG_UP = getattr(signal, "SIGHUP", None)  # not on every system
-CAUGHT = [number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None]
+CAUGHT = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANG_UP) if number is not None)
 
 
 @contextlib.contextmanager
