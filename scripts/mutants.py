@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOP, OPTIMIZER, OBJECTIVES = "train/loop.py", "train/optimizer.py", "train/objectives.py"
-REMEMBERED, ORDER, PACKED = "train/optimizer_state.py", "train/order.py", "model/packed.py"
+STATE, ORDER, PACKED = "train/optimizer_state.py", "train/order.py", "model/packed.py"
 STEP = ("tests/train/test_arithmetic.py",)
 RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
 SHARED = ("tests/train/test_prefix_sharing.py",)
@@ -38,23 +38,23 @@ class Mutant:
 MUTANTS = [
     Mutant("no update at all", OPTIMIZER, "                optimizer.step()\n", "                pass\n"),
     Mutant(
-        "gradients are not divided by the learnt tokens",
+        "gradients are not divided by the loss tokens",
         OPTIMIZER,
-        "(norm + 1e-6)) / learnt if",
+        "(norm + 1e-6)) / count if",
         "(norm + 1e-6)) if",
     ),
     Mutant(
-        "the norm is not divided by the learnt tokens",
+        "the norm is not divided by the loss tokens",
         OPTIMIZER,
-        "torch.stack(norms))) / learnt",
+        "torch.stack(norms))) / count",
         "torch.stack(norms)))",
     ),
-    Mutant("gradients are never clipped", OPTIMIZER, "min(1.0, largest / (norm + 1e-6))", "1.0"),
+    Mutant("gradients are never clipped", OPTIMIZER, "min(1.0, limit / (norm + 1e-6))", "1.0"),
     Mutant(
         "every gradient is stretched to the limit",
         OPTIMIZER,
-        "min(1.0, largest / (norm + 1e-6))",
-        "largest / (norm + 1e-6)",
+        "min(1.0, limit / (norm + 1e-6))",
+        "limit / (norm + 1e-6)",
     ),
     Mutant("weight decay is ignored", OPTIMIZER, '"weight_decay": decay}', '"weight_decay": 0.0}'),
     Mutant(
@@ -70,12 +70,12 @@ MUTANTS = [
         '{"params": self.vectors, "weight_decay": 0.0}]\n        groups[0]["params"] = self.hidden\n'
         '        groups.append({"params": self.tables, "weight_decay": 0.0})',
     ),
-    Mutant("micro-batches are added up in bf16", OPTIMIZER, "before.float().add_(found)", "before.add_(found)"),
+    Mutant("micro-batches are added up in bf16", OPTIMIZER, "total.float().add_(gradient)", "total.add_(gradient)"),
     Mutant(
         "only the last micro-batch counts",
         OPTIMIZER,
-        "found if before is None else before.float().add_(found)",
-        "found",
+        "gradient if total is None else total.float().add_(gradient)",
+        "gradient",
     ),
     Mutant("gradients are kept after a step", OPTIMIZER, "self.gradients.pop(name)", "self.gradients[name]"),
     Mutant(
@@ -110,8 +110,8 @@ MUTANTS = [
     Mutant(
         "the count is that of the last batch",
         LOOP,
-        "optimizer.finish(sum(part.count for part in found)",
-        "optimizer.finish(sum(part.count for part in found[-1:])",
+        "optimizer.clip(sum(part.count for part in found)",
+        "optimizer.clip(sum(part.count for part in found[-1:])",
     ),
     Mutant("dev is looked at with dropout", LOOP, "    model.eval()\n    found", "    found"),
     Mutant(
@@ -168,7 +168,7 @@ MUTANTS = [
     Mutant(
         "a schedule-free optimizer is saved where it learns",
         OPTIMIZER,
-        "        if not self.switched:\n            return {name",
+        "        if not self.schedule_free:\n            return {name",
         "        if True:\n            return {name",
     ),
     Mutant(
@@ -300,14 +300,14 @@ MUTANTS = [
     ),
     Mutant(
         "moments are forgotten on resuming",
-        REMEMBERED,
+        STATE,
         'content["state"] = {numbers.get(name, name): value for name, value in found.items()}',
         'content["state"] = {}',
         RESUMED,
     ),
     Mutant(
         "param groups are forgotten on resuming",
-        REMEMBERED,
+        STATE,
         "                group |= {key",
         "                _ = {key",
         ("tests/train/test_optimizer.py", "-k", "own"),
@@ -322,8 +322,8 @@ MUTANTS = [
     Mutant(
         "masters are rounded on resuming",
         OPTIMIZER,
-        'master.set(tensors[f"weight/{name}"])',
-        'master.set(tensors[f"weight/{name}"].bfloat16().float())',
+        'master.load(tensors[f"weight/{name}"])',
+        'master.load(tensors[f"weight/{name}"].bfloat16().float())',
         RESUMED,
     ),
     Mutant(

@@ -116,13 +116,14 @@ def test_gradients_of_many_batches_in_bf16_are_added_up_in_fp32() -> None:
     """2⁻⁹ is lost beside 1 in bf16, whose next number is 1 + 2⁻⁷."""
     model = torch.nn.Linear(1, 1, bias=False)
     optimizer = MasterOptimizer(model, settings(precision="bf16"))
-    before = optimizer.masters["weight"].detach().clone()
+    before = optimizer.masters["weight"].tensor().clone()
     for gradient in (1.0, 2**-9, 2**-9):
         model.weight.grad = torch.full_like(model.weight, gradient)
-        optimizer.gather()
-    assert optimizer.finish(1, 1e9) == 1 + 2**-8
-    optimizer.step(1.0)
-    assert optimizer.masters["weight"].detach().item() == pytest.approx(before.item() - 1 - 2**-8, abs=1e-6)
+        optimizer.accumulate()
+    clip = optimizer.clip(1, 1e9)
+    assert clip.norm == 1 + 2**-8
+    optimizer.step(1.0, clip.scale)
+    assert optimizer.masters["weight"].tensor().item() == pytest.approx(before.item() - 1 - 2**-8, abs=1e-6)
 
 
 def test_dev_is_looked_at_without_dropout_and_by_its_learnt_tokens(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""A master taken apart into a bf16 number and 16 bits is there again to the last bit."""
+"""A master split into a bf16 number and 16 bits is merged again to the last bit."""
 
 import pytest
 import torch
 
 from luthier.train import master_weights
-from luthier.train.master_weights import Master, Space
+from luthier.train.master_weights import Master, Workspace
 
 
 def every_kind_of_number() -> torch.Tensor:
@@ -17,10 +17,10 @@ def every_kind_of_number() -> torch.Tensor:
 
 def test_numbers_are_rounded_to_the_nearest_and_come_back_exactly() -> None:
     whole = every_kind_of_number()
-    rounded, rest = torch.empty_like(whole, dtype=torch.bfloat16), torch.empty_like(whole, dtype=torch.int16)
-    master_weights.part(whole, rounded, rest)
-    assert torch.equal(master_weights.join(rounded, rest, Space(0)).view(torch.int32), whole.view(torch.int32))
-    between = rest == -(1 << 15)  # torch takes the even one of two equally near numbers
+    rounded, low_bits = torch.empty_like(whole, dtype=torch.bfloat16), torch.empty_like(whole, dtype=torch.int16)
+    master_weights.split(whole, rounded, low_bits)
+    assert torch.equal(master_weights.merge(rounded, low_bits, Workspace(0)).view(torch.int32), whole.view(torch.int32))
+    between = low_bits == -(1 << 15)  # torch takes the even one of two equally near numbers
     assert torch.equal(rounded[~between], whole[~between].to(torch.bfloat16))
     assert between.sum() < 100
 
@@ -28,31 +28,31 @@ def test_numbers_are_rounded_to_the_nearest_and_come_back_exactly() -> None:
 def test_a_master_takes_no_memory_beyond_four_bytes_a_weight_between_updates() -> None:
     start = torch.randn(300, 7)
     master = Master(torch.nn.Parameter(start.clone()), torch.bfloat16)
-    assert master.parameter.dtype == torch.bfloat16 and torch.equal(master.detach(), start)
-    assert master.whole.shape == start.shape and master.whole.untyped_storage().nbytes() <= 4
-    master.join(Space(0))
-    master.whole.add_(1e-5)
-    master.part()
-    assert torch.equal(master.detach(), start + 1e-5)
-    master.set(start)
-    assert torch.equal(master.detach(), start)
+    assert master.parameter.dtype == torch.bfloat16 and torch.equal(master.tensor(), start)
+    assert master.full.shape == start.shape and master.full.untyped_storage().nbytes() <= 4
+    master.merge(Workspace(0))
+    master.full.add_(1e-5)
+    master.split()
+    assert torch.equal(master.tensor(), start + 1e-5)
+    master.load(start)
+    assert torch.equal(master.tensor(), start)
 
 
-@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
-def test_a_weight_that_is_not_in_fp32_is_no_start(compute: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_that_is_not_in_fp32_is_no_start(dtype: torch.dtype) -> None:
     with pytest.raises(AssertionError, match=r"masters start from fp32"):
-        Master(torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), compute)
+        Master(torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), dtype)
 
 
 def test_in_fp32_a_parameter_is_its_own_master() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    assert Master(parameter, torch.float32).whole is parameter
+    assert Master(parameter, torch.float32).full is parameter
 
 
-def test_space_is_the_same_memory_after_it_was_cleared_and_more_is_found_elsewhere() -> None:
-    space, rounded = Space(10), torch.zeros(2, 3, dtype=torch.bfloat16)
-    first, second = space.like(rounded), space.like(rounded)
+def test_a_workspace_is_the_same_memory_after_it_was_cleared_and_more_is_found_elsewhere() -> None:
+    workspace, rounded = Workspace(10), torch.zeros(2, 3, dtype=torch.bfloat16)
+    first, second = workspace.empty_like(rounded), workspace.empty_like(rounded)
     assert first.shape == second.shape == (2, 3) and first.dtype == torch.float32
     assert first.untyped_storage().nbytes() == 40 and second.untyped_storage().nbytes() == 24
-    space.clear()
-    assert space.like(rounded).data_ptr() == first.data_ptr()
+    workspace.clear()
+    assert workspace.empty_like(rounded).data_ptr() == first.data_ptr()

@@ -10,7 +10,8 @@ import torch
 
 from luthier.errors import UserError
 from luthier.recipe import Train
-from luthier.train.optimizer import NEEDS, OPTIMIZERS, MasterOptimizer, learning_rate, resolve, try_own
+from luthier.train.checkpoint import as_tensor
+from luthier.train.optimizer import OPTIMIZERS, PACKAGES, MasterOptimizer, learning_rate, resolve, try_own
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
@@ -26,7 +27,7 @@ def test_a_linear_schedule_falls_by_equal_steps() -> None:
 
 
 def updated(
-    precision: str, learnt: int, gradients: list[torch.Tensor], clip: float = 1e9
+    precision: str, count: int, gradients: list[torch.Tensor], limit: float = 1e9
 ) -> tuple[torch.Tensor, float]:
     model = torch.nn.Linear(3, 2, bias=False)
     with torch.no_grad():
@@ -38,10 +39,10 @@ def updated(
             if model.weight.grad is None
             else model.weight.grad + gradient.to(model.weight.dtype)
         )
-        optimizer.gather()
-    norm = optimizer.finish(learnt, clip)
-    optimizer.step(0.1)
-    return optimizer.masters["weight"].detach().clone(), norm
+        optimizer.accumulate()
+    clip = optimizer.clip(count, limit)
+    optimizer.step(0.1, clip.scale)
+    return optimizer.masters["weight"].tensor().clone(), clip.norm
 
 
 def test_two_half_batches_give_the_update_of_the_whole() -> None:
@@ -53,7 +54,7 @@ def test_two_half_batches_give_the_update_of_the_whole() -> None:
 
 
 def test_the_gradient_is_the_mean_over_learnt_tokens_and_its_norm_is_told_before_clipping() -> None:
-    _, norm = updated("fp32", 5, [torch.full((2, 3), 5.0)], clip=0.1)
+    _, norm = updated("fp32", 5, [torch.full((2, 3), 5.0)], limit=0.1)
     assert norm == pytest.approx(math.sqrt(6))
 
 
@@ -64,10 +65,9 @@ def test_masters_keep_what_bf16_would_lose() -> None:
     optimizer = MasterOptimizer(model, Train(precision="bf16"))
     for _ in range(20):
         model.weight.grad = torch.ones_like(model.weight)
-        optimizer.gather()
-        optimizer.finish(1, 1e9)
-        optimizer.step(1e-4)
-    assert optimizer.masters["weight"].detach().item() == pytest.approx(1 - 20e-4, abs=1e-6)
+        optimizer.accumulate()
+        optimizer.step(1e-4, optimizer.clip(1, 1e9).scale)
+    assert optimizer.masters["weight"].tensor().item() == pytest.approx(1 - 20e-4, abs=1e-6)
 
 
 def test_a_gradient_that_is_not_a_number_is_told_by_its_norm() -> None:
@@ -77,8 +77,8 @@ def test_a_gradient_that_is_not_a_number_is_told_by_its_norm() -> None:
 
 @pytest.fixture(params=list(OPTIMIZERS))
 def word(request: pytest.FixtureRequest) -> str:
-    if request.param in NEEDS:
-        pytest.importorskip(NEEDS[request.param][0])
+    if request.param in PACKAGES:
+        pytest.importorskip(PACKAGES[request.param][0])
     return str(request.param)
 
 
@@ -92,14 +92,13 @@ def one_step(optimizer: MasterOptimizer, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for parameter in (master.parameter for master in optimizer.masters.values()):
         parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
-    optimizer.gather()
-    optimizer.finish(1, 1e9)
-    optimizer.step(1e-2)
+    optimizer.accumulate()
+    optimizer.step(1e-2, optimizer.clip(1, 1e9).scale)
 
 
 def tensors(optimizer: MasterOptimizer) -> dict[str, torch.Tensor]:
     """What a checkpoint holds."""
-    return {name: numbers.detach().clone() for name, numbers in optimizer.state().items()}
+    return {name: as_tensor(stored).clone() for name, stored in optimizer.state().items()}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -125,7 +124,7 @@ def test_a_table_updated_a_few_rows_at_a_time_is_the_same_to_the_last_bit(monkey
     by_rows = MasterOptimizer(small_model(), config)
     for number in range(3):
         one_step(by_rows, number)
-    assert len(by_rows._rows(by_rows.masters["0.weight"])) == 6
+    assert len(by_rows._row_ranges(by_rows.masters["0.weight"])) == 6
     monkeypatch.undo()
     for number in range(3):
         one_step(whole, number)
@@ -152,15 +151,15 @@ def test_a_weight_that_is_a_single_number_learns_too(precision: str) -> None:
     model.scale = torch.nn.Parameter(torch.tensor(1.0))
     optimizer = MasterOptimizer(model, Train(precision=precision))  # type: ignore[arg-type]
     one_step(optimizer, 0)
-    assert abs(optimizer.masters["scale"].detach().item() - 1) == pytest.approx(1e-2, rel=0.02)
+    assert abs(optimizer.masters["scale"].tensor().item() - 1) == pytest.approx(1e-2, rel=0.02)
 
 
 def moved(word: str) -> dict[str, torch.Tensor]:
     """By how much each weight moves at the first update with a rate of 0.01."""
     optimizer = MasterOptimizer(small_model(), Train(optimizer=word, precision="fp32"))
-    before = {name: master.detach().clone() for name, master in optimizer.masters.items()}
+    before = {name: master.tensor().clone() for name, master in optimizer.masters.items()}
     one_step(optimizer, 0)
-    return {name: master.detach() - before[name] for name, master in optimizer.masters.items()}
+    return {name: master.tensor() - before[name] for name, master in optimizer.masters.items()}
 
 
 def test_every_optimizer_moves_weights_by_about_the_rate(word: str) -> None:
@@ -176,8 +175,8 @@ def test_adafactors_first_update_is_worked_out_by_hand() -> None:
         model.weight.zero_()
     optimizer = MasterOptimizer(model, Train(optimizer="adafactor", precision="fp32"))
     model.weight.grad = torch.tensor([[2.0, 4.0], [1.0, -2.0]])
-    optimizer.finish(1, 1e9)
-    optimizer.step(0.01)
+    optimizer.accumulate()
+    optimizer.step(0.01, optimizer.clip(1, 1e9).scale)
     # g² = [[4, 16], [1, 4]]: row means 10 and 2.5, column means 2.5 and 10, mean 6.25, so V = g² exactly
     torch.testing.assert_close(model.weight.detach(), -0.01 * torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
 
@@ -200,7 +199,7 @@ def test_an_optimizer_of_ones_own_gets_weights_by_kind_and_goes_on_exactly(
     calm, again = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
     one_step(calm, 0)
     hidden, rest = (
-        {name for name, weight in calm.masters.items() if each.state.get(weight.whole)} for each in calm.optimizers
+        {name for name, master in calm.masters.items() if each.state.get(master.full)} for each in calm.optimizers
     )
     assert (hidden, rest) == ({"1.weight"}, {"0.weight", "1.bias"})
     again.load(tensors(calm))
@@ -321,7 +320,7 @@ def test_eight_bit_moments_take_a_byte_a_weight() -> None:
     optimizer = MasterOptimizer(small_model(), Train(optimizer="adamw-8bit", precision="fp32"))
     one_step(optimizer, 0)
     moments = [tensor for name, tensor in optimizer.state().items() if name in ("state1/0.weight", "state2/0.weight")]
-    assert [(moment.dtype, moment.numel()) for moment in moments] == [(torch.uint8, 40 * 128)] * 2
+    assert [(moment.dtype, moment.shape.numel()) for moment in moments] == [(torch.uint8, 40 * 128)] * 2
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What of a model learns: a table from the word in `train.method` to a model whose learning weights ask for gradients."""
+"""Which weights of a model are trained: a table from the word in `train.method` to what prepares the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from luthier.model.loading import add_adapters
 from luthier.recipe import Train
 
 Prepare = Callable[[CausalModel, Train], CausalModel]
-"""From the base model to the one that is trained: its frozen weights as they were, its learning ones in fp32."""
+"""From the base model to the one that is trained: its frozen weights as they were, its trainable ones in fp32."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Method:
     prepare: Prepare
     quantised: bool = False
     """Frozen weights are read in 4 bits, which needs the package bitsandbytes."""
-    wide: bool = False
-    """What learns computes in fp32 even where the rest computes in bf16."""
+    keep_fp32: bool = False
+    """Trainable weights stay in fp32 even where the rest computes in bf16."""
 
 
 def full(model: CausalModel, settings: Train) -> CausalModel:
-    """All weights learn."""
+    """All weights are trained."""
     return model.requires_grad_(True)
 
 
@@ -38,19 +38,19 @@ def lora(model: CausalModel, settings: Train) -> CausalModel:
 
 
 def dora(model: CausalModel, settings: Train) -> CausalModel:
-    """The same with a learnt length for each row of a matrix (Liu et al. 2024)."""
+    """The same with a trainable magnitude for each row of a matrix (Liu et al. 2024)."""
     return add_adapters(model, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed, dora=True)
 
 
 def qlora(model: CausalModel, settings: Train) -> CausalModel:
-    """LoRA beside weights in 4 bits (Dettmers et al. 2023), which are widened to compute."""
+    """LoRA beside weights in 4 bits (Dettmers et al. 2023), which are dequantised to compute."""
     return lora(model, settings)
 
 
 METHODS: dict[str, Method] = {
     "full": Method(full),
     "lora": Method(lora),
-    "dora": Method(dora, wide=True),  # it learns from ratios of lengths that bf16 takes for 1
+    "dora": Method(dora, keep_fp32=True),  # its gradient comes from ratios of magnitudes that bf16 rounds to 1
     "qlora": Method(qlora, quantised=True),
 }
 """Methods by the word in `train.method`; a dotted name "package.module:function" reaches your own."""
@@ -66,8 +66,11 @@ def resolve(word: str) -> Method:
     return method
 
 
-def check(settings: Train, config: PreTrainedConfig) -> None:
-    """Refuses to tune all weights of a model whose files have them in 4 bits: such numbers cannot learn."""
+def check_trainable(settings: Train, config: PreTrainedConfig) -> None:
+    """Refuses to tune all weights of a model whose files have them in 4 bits: such numbers cannot be trained."""
     if getattr(config, "quantization_config", None) and settings.method == "full":
-        told = "the model's weights are in 4 bits in its files and cannot learn; adapters beside them can: train.method=qlora."
-        raise UserError(told, where="train.method")
+        raise UserError(
+            "the model's weights are in 4 bits in its files, which cannot be trained; adapters beside them can: "
+            "train.method=qlora.",
+            where="train.method",
+        )

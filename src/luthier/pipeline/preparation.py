@@ -96,7 +96,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     resolved = defaults.resolve(asked, data, splits, facts, available, first)
 
     # What can only be tried with all of it
-    methods.check(resolved.recipe.train, model.config)
+    methods.check_trainable(resolved.recipe.train, model.config)
     optimizer.try_own(resolved.recipe.train)
     prompt_checks.try_prompts(resolved.recipe, template, model.context, splits, stages.arms_of(asked), material)
     return Preparation(resolved, model, template, data, splits, rows, material)

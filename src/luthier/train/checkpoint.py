@@ -1,7 +1,7 @@
 """Checkpoints that are complete or do not exist.
 
     checkpoints/step-00000120/
-      tensors.safetensors   masters and optimizer state
+      tensors.safetensors   master weights and optimizer state
       state.json            where the training stands
       manifest.json         the SHA-256 of both, and of itself
 
@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -37,16 +37,17 @@ DTYPES = {
 """The format's names; see the README of safetensors."""
 
 
-class Numbers(Protocol):
-    """A tensor, or what becomes one only while it is written."""
+@dataclass(frozen=True)
+class Deferred:
+    """A tensor that exists only while it is written: what is known of it before, and what makes it."""
 
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def shape(self) -> torch.Size: ...
-    def numel(self) -> int: ...
-    def element_size(self) -> int: ...
-    def detach(self) -> Tensor: ...
+    dtype: torch.dtype
+    shape: torch.Size
+    make: Callable[[], Tensor]
+
+
+Stored = Tensor | Deferred
+"""What a checkpoint can hold under a name."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,29 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Masters and optimizer state by name."""
+        """Master weights and optimizer state by name."""
         return safetensors.torch.load_file(self.folder / "tensors.safetensors")
 
 
-def size(tensors: Mapping[str, Numbers]) -> int:
+def as_tensor(stored: Stored) -> Tensor:
+    """The tensor, made now if it was deferred."""
+    return stored.make() if isinstance(stored, Deferred) else stored.detach()
+
+
+def bytes_of(tensors: Mapping[str, Stored]) -> int:
     """Bytes that a checkpoint of these tensors takes."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + 4096 * (3 + len(tensors) // 16)
+    return sum(map(_bytes_of_one, tensors.values())) + 4096 * (3 + len(tensors) // 16)
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Numbers], state: Mapping[str, object]) -> Path:
+def _bytes_of_one(stored: Stored) -> int:
+    return stored.shape.numel() * stored.dtype.itemsize
+
+
+def save(root: Path, step: int, tensors: Mapping[str, Stored], state: Mapping[str, object]) -> Path:
     """Write the checkpoint of a step, and read it back; on return its bytes are on the disk."""
     target = path(root, step)
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # so that each is aligned
-    durable.require_space(root, size(tensors), "a checkpoint needs")
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))  # so that each is aligned
+    durable.require_space(root, bytes_of(tensors), "a checkpoint needs")
     durable.make_folders(root)
     with durable.whole_folder(target) as unborn:
         file = unborn / "tensors.safetensors"
@@ -91,17 +101,17 @@ def verify(folder: Path) -> Checkpoint:
 
 
 def newest(
-    root: Path, *, needs: Callable[[Checkpoint], int] = lambda one: one.step
+    root: Path, *, companion: Callable[[Checkpoint], int] = lambda found: found.step
 ) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The newest checkpoint that verifies, and what is wrong with each newer one.
 
-    `needs` gives the step of another checkpoint that this one is of no use without; it is verified too.
+    `companion` gives the step of another checkpoint without which this one is of no use; it is verified too.
     """
     wrong: dict[Path, str] = {}
     for folder in folders(root):
         try:
             found = verify(folder)
-            if (other := needs(found)) != found.step:
+            if (other := companion(found)) != found.step:
                 verify(path(root, other))
             return found, wrong
         except CorruptedState as error:
@@ -109,18 +119,18 @@ def newest(
     return None, wrong
 
 
-def rotate(root: Path, *, best: int, sound: int | None = None) -> str | None:
-    """Keep the newest two and the best step's; remove the others, if the newest is whole. What is wrong with it, or None.
+def rotate(root: Path, *, best: int, verified: int | None = None) -> str | None:
+    """Keep the newest two and the best step's, and remove the others; what is wrong with the newest, or None.
 
-    While the newest is not what was written, nothing is removed: one of the others may be the only good one. `sound` is a step
-    whose checkpoint `save` has just read back, which need not be hashed again.
+    While the newest is not what was written, nothing is removed: one of the others may be the only good one. `verified` is a
+    step whose checkpoint `save` has just read back, which need not be hashed again.
     """
     found = folders(root)
     keep = {*found[:KEPT], path(root, best)}
     old = [folder for folder in found if folder not in keep]
     if not old:
         return None
-    if sound is None or found[0] != path(root, sound):
+    if verified is None or found[0] != path(root, verified):
         try:
             verify(found[0])
         except CorruptedState as error:
@@ -130,12 +140,12 @@ def rotate(root: Path, *, best: int, sound: int | None = None) -> str | None:
     return None
 
 
-def _bytes(tensor: Numbers) -> memoryview:
+def _content(stored: Stored) -> memoryview:
     """A tensor's numbers as they stand in memory."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return as_tensor(stored).cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def _write_tensors(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> str:
+def _write_tensors(file: Path, ordered: Sequence[tuple[str, Stored]]) -> str:
     """Write a safetensors file, tensor by tensor and without a second copy in memory; gives its SHA-256.
 
     The format: 8 bytes of length, a header in JSON padded to a multiple of 8, then the numbers. safetensors' own writer would
@@ -144,28 +154,28 @@ def _write_tensors(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> str:
     header: dict[str, object] = {}
     end = 0
     for name, tensor in ordered:
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        start, end = end, end + _bytes_of_one(tensor)
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with durable.flushed_file(file) as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for _, tensor in ordered:
-            out.write(_bytes(tensor))
+            out.write(_content(tensor))
     return out.sha256
 
 
-def _read_back(file: Path, ordered: Sequence[tuple[str, Numbers]]) -> None:
-    """Raises where the file does not hold these tensors: comparing with memory takes a fifth of the time that hashing takes."""
-    with file.open("rb") as content:
-        (length,) = struct.unpack("<Q", content.read(8))
-        content.seek(length, os.SEEK_CUR)
+def _read_back(file: Path, ordered: Sequence[tuple[str, Stored]]) -> None:
+    """Raises where the file does not hold these tensors: comparing with memory takes a fifth of the time of hashing."""
+    with file.open("rb") as written:
+        (length,) = struct.unpack("<Q", written.read(8))
+        written.seek(length, os.SEEK_CUR)
         buffer = bytearray(durable.CHUNK)
         for name, tensor in ordered:
-            numbers = _bytes(tensor)
-            for start in range(0, len(numbers), len(buffer)):
-                piece = numbers[start : start + len(buffer)]
-                read = content.readinto(memoryview(buffer)[: len(piece)])
+            content = _content(tensor)
+            for start in range(0, len(content), len(buffer)):
+                piece = content[start : start + len(buffer)]
+                read = written.readinto(memoryview(buffer)[: len(piece)])
                 if read != len(piece) or not np.array_equal(
                     np.frombuffer(buffer, np.uint8, read), np.frombuffer(piece, np.uint8)
                 ):

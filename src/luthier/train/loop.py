@@ -113,7 +113,7 @@ def _train(
     steps = order.Steps.of(lengths, settings, shared=objectives.shared_prefixes(rows), computed_once=computed_once)
     progress = _restore(optimizer, checkpoints, settings, record)
     room_needed = True
-    pace = Pace(save=checkpoint.size(optimizer.state()) / SAVED_PER_SECOND)
+    pace = Pace(save=checkpoint.bytes_of(optimizer.state()) / SAVED_PER_SECOND)
     if not progress.step:
         pace.look = _check(model, optimizer, objective, dev, settings, progress, record)
     reason = "all steps done"
@@ -254,24 +254,24 @@ def _update(
     for batch in step.batches:
         measured = objective.measure(model, rows, batch)
         measured.total.backward()
-        optimizer.gather()
+        optimizer.accumulate()
         found.append(replace(measured, total=measured.total.detach()))
     means = _means(found)
     start = time.perf_counter()
-    norm = optimizer.finish(sum(part.count for part in found), settings.clip_norm)
-    if not (math.isfinite(means["loss"]) and math.isfinite(norm)):
+    clip = optimizer.clip(sum(part.count for part in found), settings.clip_norm)
+    if not (math.isfinite(means["loss"]) and math.isfinite(clip.norm)):
         raise nonfinite.of_step(model, objective, rows, step, settings, number=number, loss=means["loss"])
     assert settings.learning_rate is not None and settings.warmup_steps is not None
     rate = learning_rate(
         number, highest=settings.learning_rate, steps=steps, warmup=settings.warmup_steps, schedule=settings.schedule
     )
-    optimizer.step(rate)
+    optimizer.step(rate, clip.scale)
     if number % TIDIED == 0:
         allocator.give_back_free_memory()
     return {
         **means,
         "learning_rate": rate,
-        "gradient_norm": norm,
+        "gradient_norm": clip.norm,
         "learnt": sum(part.loss_tokens for part in found),
         **_computed(found),
         "update_seconds": time.perf_counter() - start,
@@ -291,7 +291,9 @@ def _drawing(seed: int, step: int) -> int:
 
 def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, record: Record) -> Progress:
     """Take up the newest checkpoint that is whole, as is the best one before it; says aloud what was wrong with newer ones."""
-    found, wrong = checkpoint.newest(checkpoints, needs=lambda one: int(one.state["progress"]["best_step"]) or one.step)
+    found, wrong = checkpoint.newest(
+        checkpoints, companion=lambda one: int(one.state["progress"]["best_step"]) or one.step
+    )
     if found is None:
         if wrong:
             told = "\n".join(wrong.values())
@@ -336,7 +338,7 @@ def _require_room(optimizer: MasterOptimizer, checkpoints: Path, *, saves: int) 
     tensors = optimizer.state()
     wanted = min(saves, checkpoint.KEPT + 2) - len(manifest.folders(checkpoints))  # the best one, and one being written
     weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weight/")}
-    needed = max(0, wanted) * checkpoint.size(tensors) + checkpoint.size(weights)
+    needed = max(0, wanted) * checkpoint.bytes_of(tensors) + checkpoint.bytes_of(weights)
     durable.require_space(checkpoints, needed, f"{max(0, wanted)} checkpoints to come and the model need")
 
 
@@ -345,7 +347,7 @@ def _save(optimizer: MasterOptimizer, progress: Progress, checkpoints: Path, set
     start = time.perf_counter()
     state = {"order": order.VERSION, "settings": settings.model_dump(mode="json"), "progress": asdict(progress)}
     checkpoint.save(checkpoints, progress.step, optimizer.state(), state)
-    if problem := checkpoint.rotate(checkpoints, best=progress.best_step, sound=progress.step):
+    if problem := checkpoint.rotate(checkpoints, best=progress.best_step, verified=progress.step):
         record(
             "warning", message=f"the checkpoint just written does not read back, so the older ones are kept: {problem}"
         )

@@ -177,7 +177,7 @@ def _kept(spec: ModelSpec, lengths: tuple[int, ...], settings: Train) -> int:
     def prepare(model: CausalModel) -> CausalModel:
         prepared = method.prepare(model, settings)
         for weight in prepared.parameters():
-            if weight.requires_grad and not method.wide:
+            if weight.requires_grad and not method.keep_fp32:
                 weight.data = weight.data.to(DTYPES[precision])
         return prepared
 

@@ -1,4 +1,4 @@
-"""Updates of fp32 master weights, whatever number format the model computes in; and the learning rate over time.
+"""Updates of fp32 master weights, whatever dtype the model computes in; and the learning rate over time.
 
 Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch's optimizers, and `SCHEDULES` from the word in
 `train.schedule` to the share of the highest rate that is left after a part of the way.
@@ -20,9 +20,9 @@ from luthier.extensions import import_optional
 from luthier.model import allocator, methods
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
-from luthier.train.checkpoint import Numbers
-from luthier.train.master_weights import EVERY, Master, Rows, Space
-from luthier.train.optimizer_state import Remembered
+from luthier.train.checkpoint import Deferred, Stored, as_tensor
+from luthier.train.master_weights import ALL_ROWS, Master, RowRange, Workspace
+from luthier.train.optimizer_state import OptimizerState
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -54,7 +54,7 @@ class Weights:
     hidden: list[Tensor]
     """Matrices that turn one vector into another."""
     tables: list[Tensor]
-    """Matrices with a row for each token: embeddings and the head."""
+    """Embeddings and the head, a row for each token; and what has more than two dimensions, such as stacked experts."""
     vectors: list[Tensor]
     """Norms and biases, which no weight decay is for."""
 
@@ -101,14 +101,14 @@ def adafactor(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
 OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "adamw-8bit": adamw_8bit, "adafactor": adafactor}
 """Optimizers by the word in `train.optimizer`; a dotted name "package.module:function" reaches your own."""
 
-NEEDS = {"adamw-8bit": ("bitsandbytes", "quantised")}
-"""Packages, and the extras that bring them, which some of the optimizers need."""
+PACKAGES = {"adamw-8bit": ("bitsandbytes", "quantised")}
+"""Packages without which some of the optimizers do not work, and the extras that bring them."""
 
 
 def resolve(word: str) -> Build:
     """What builds the optimizer of this name; refuses one whose package is missing."""
-    if word in NEEDS:
-        import_optional(*NEEDS[word], where="train.optimizer")
+    if word in PACKAGES:
+        import_optional(*PACKAGES[word], where="train.optimizer")
     return extensions.resolve("optimizer", word, OPTIMIZERS, where="train.optimizer")
 
 
@@ -119,166 +119,173 @@ BLOCK = 1 << 20  # weights that are updated together: with moments and gradient 
 PIECE = 1 << 20  # numbers whose squares are summed at once: in fp32, 4 MiB
 
 
+@dataclass(frozen=True)
+class Clip:
+    """The norm of a step's gradient, and by what the accumulated gradients are multiplied before the update."""
+
+    norm: float
+    """Of the mean gradient, before it is clipped; not finite if any of its numbers is not."""
+    scale: float
+    """NaN where the norm is not finite."""
+
+
 class MasterOptimizer:
     """The optimizer of a recipe over the trainable parameters of a model.
 
-    Gradients of micro-batches are added up in fp32. The update happens in fp32; the model's own weights are then the rounded
-    masters. In fp32 a parameter is its own master.
+    A step is `accumulate` after each backward pass, then `clip`, then `step`. Gradients of micro-batches are added up in fp32.
+    The update happens in fp32; the model's own weights are then the rounded masters. In fp32 a parameter is its own master.
     """
 
     def __init__(self, model: nn.Module, settings: Train) -> None:
-        """Keeps fp32 masters of what can learn, then puts the weights into the number format of `settings.precision`.
+        """Makes fp32 masters of the trainable weights, then rounds the weights to the dtype of `settings.precision`.
 
-        What a method wants computed in fp32 is its own master. Frozen weights that are no plain numbers (4 bits packed into
-        bytes) stay as they are.
+        Trainable weights that a method keeps in fp32 are their own masters. Frozen weights that are no plain numbers (4 bits
+        packed into bytes) stay as they are.
         """
-        compute = DTYPES[settings.precision or "fp32"]
-        wide = compute == torch.float32 or methods.resolve(settings.method or "full").wide
+        dtype = DTYPES[settings.precision or "fp32"]
+        keep_fp32 = methods.resolve(settings.method or "full").keep_fp32
         self.masters: dict[str, Master] = {}
         with allocator.long_lived():
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
-                    self.masters[name] = Master(parameter, torch.float32 if wide else compute)
+                    self.masters[name] = Master(parameter, torch.float32 if keep_fp32 else dtype)
                 elif parameter.is_floating_point():
-                    parameter.data = parameter.data.to(compute)
-            self.optimizers = resolve(settings.optimizer)(_sorted(model, self.masters), settings)
-            numbers = sum(master.numel() for master in self.masters.values() if master.rest is not None)
-            self.space = Space(2 * min(BLOCK, numbers), next(model.parameters()).device)
+                    parameter.data = parameter.data.to(dtype)
+            self.optimizers = resolve(settings.optimizer)(_by_kind(model, self.masters), settings)
+            split = [master.parameter.numel() for master in self.masters.values() if master.low_bits is not None]
+            self.workspace = Workspace(2 * min(BLOCK, sum(split)), next(model.parameters()).device)
         for module in model.modules():
             if hasattr(module, "compute_type_is_set"):  # bitsandbytes: else the first input that ever came would decide
-                module.compute_dtype, module.compute_type_is_set = compute, True  # type: ignore[assignment]
+                module.compute_dtype, module.compute_type_is_set = dtype, True  # type: ignore[assignment]
         self.by_rows = settings.optimizer in BY_ROWS
-        names = {id(master.whole): name for name, master in self.masters.items()}
-        _expect_all(self.optimizers, names)
+        names = {id(master.full): name for name, master in self.masters.items()}
+        _require_each_weight_once(self.optimizers, names)
         self.blocks = list(_blocks(self.masters)) if settings.optimizer in OPTIMIZERS else [list(self.masters)]
-        self.remembered = Remembered(self.optimizers, names)
-        self.switched = [one for one in self.optimizers if hasattr(one, "train") and hasattr(one, "eval")]
-        self._switch("train")
+        self.optimizer_state = OptimizerState(self.optimizers, names)
+        self.schedule_free = [one for one in self.optimizers if hasattr(one, "train") and hasattr(one, "eval")]
+        self._switch_mode("train")
         self.gradients: dict[str, Tensor] = {}
-        """Sums over the step's backward passes: in the model's number format after one pass, in fp32 after several."""
-        self.scale = 1.0
+        """Sums over the step's backward passes: in the model's dtype after one pass, in fp32 after several."""
 
     @torch.no_grad()
-    def gather(self) -> None:
+    def accumulate(self) -> None:
         """Take the gradients that a backward pass left in the model; those of several passes are added up in fp32."""
         for name, master in self.masters.items():
-            found, master.parameter.grad = master.parameter.grad, None
-            if found is not None:
-                before = self.gradients.get(name)
-                self.gradients[name] = found if before is None else before.float().add_(found)
+            gradient, master.parameter.grad = master.parameter.grad, None
+            if gradient is not None:
+                total = self.gradients.get(name)
+                self.gradients[name] = gradient if total is None else total.float().add_(gradient)
 
     @torch.no_grad()
-    def finish(self, learnt: int, largest: float) -> float:
-        """Settle by what the summed gradients are multiplied: their mean per learnt token has a norm of at most `largest`.
-
-        Returns the norm before that; it is not finite if any value is not.
-        """
-        self.gather()
+    def clip(self, count: int, limit: float) -> Clip:
+        """What brings the norm of the mean gradient to `limit` at most: the mean is the accumulated sum divided by `count`."""
         parts = [part for gradient in self.gradients.values() for part in gradient.flatten().split(PIECE)]
         norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
-        norm = float(torch.linalg.vector_norm(torch.stack(norms))) / learnt
-        self.scale = min(1.0, largest / (norm + 1e-6)) / learnt if math.isfinite(norm) else math.nan
-        return norm
+        norm = float(torch.linalg.vector_norm(torch.stack(norms))) / count
+        return Clip(norm, min(1.0, limit / (norm + 1e-6)) / count if math.isfinite(norm) else math.nan)
 
     @torch.no_grad()
     @torch.profiler.record_function("Optimizer.step#MasterOptimizer.step")
-    def step(self, rate: float) -> None:
-        """One update at this learning rate; the gradients are gone afterwards.
+    def step(self, rate: float, scale: float) -> None:
+        """One update at this learning rate with the accumulated gradients times `scale`; they are gone afterwards.
 
         A few weights at a time: in fp32 they and their gradients exist only then, and what was read stays in the processor's
-        cache. Optimizers of the user's own, which may look at all weights together, are asked once, with all of them.
+        cache. An optimizer of the user's own, which may look at all weights together, steps once with all of them.
         """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         for names in self.blocks:
             found = [(self.masters[name], self.gradients.pop(name)) for name in names if name in self.gradients]
-            if len(found) == 1 and (parts := self._rows(found[0][0])):
-                self._update_rows(*found[0], parts)
+            if len(found) == 1 and (ranges := self._row_ranges(found[0][0])):
+                self._update_by_rows(*found[0], scale, ranges)
             else:
-                self._update(found)
+                self._update(found, scale)
 
-    def _update(self, found: Sequence[tuple[Master, Tensor]], rows: Rows = EVERY) -> None:
-        """Update these weights, or these rows of them, with these gradients."""
-        for master, gradient in found:
-            slope = gradient[rows]
-            if slope.dtype != master.dtype:
-                slope = self.space.like(slope).copy_(slope)
-            master.join(self.space, rows)
-            master.whole.grad = slope.mul_(self.scale)
+    def _update(self, found: Sequence[tuple[Master, Tensor]], scale: float, rows: RowRange = ALL_ROWS) -> None:
+        """Update these weights, or these rows of them, with these gradients times `scale`."""
+        for master, accumulated in found:
+            gradient = accumulated[rows]
+            if gradient.dtype != torch.float32:
+                gradient = self.workspace.empty_like(gradient).copy_(gradient)
+            master.merge(self.workspace, rows)
+            master.full.grad = gradient.mul_(scale)
         for optimizer in self.optimizers:
-            with allocator.long_lived():  # what it remembers from now on
+            with allocator.long_lived():  # state that it makes now
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for master, _ in found:
-            master.part(rows)
-        self.space.clear()
+            master.split(rows)
+        self.workspace.clear()
 
-    def _rows(self, master: Master) -> list[slice]:
-        """The parts in which a table is updated that would take hundreds of megabytes in fp32; none if it is updated whole.
+    def _row_ranges(self, master: Master) -> list[slice]:
+        """The rows that are updated together where a whole table would take hundreds of megabytes in fp32; else none.
 
-        That needs an optimizer to which each number is its own affair, which has begun, and masters beside the parameter.
+        Possible with an optimizer that updates each number by itself and has its state already, and with split masters.
         """
-        possible = self.by_rows and master.rest is not None and master.whole in self.optimizers[0].state
-        if not possible or master.numel() <= BLOCK:
+        weight = master.parameter
+        possible = self.by_rows and master.low_bits is not None and master.full in self.optimizers[0].state
+        if not possible or weight.numel() <= BLOCK:
             return []
-        count = master.shape[0]
-        size = max(1, BLOCK * count // master.numel())
-        return [slice(start, start + size) for start in range(0, count, size)]
+        count = max(1, BLOCK * len(weight) // weight.numel())
+        return [slice(start, start + count) for start in range(0, len(weight), count)]
 
-    def _update_rows(self, master: Master, gradient: Tensor, parts: Sequence[slice]) -> None:
-        """One update in parts: the optimizer sees a few rows at a time, of the weight and of what it remembers of it."""
-        state = self.optimizers[0].state
-        remembered = dict(state[master.whole])
-        for rows in parts:
-            state[master.whole] = {
-                key: value[rows] if value.shape == master.shape else value.clone() for key, value in remembered.items()
+    def _update_by_rows(self, master: Master, gradient: Tensor, scale: float, ranges: Sequence[slice]) -> None:
+        """One update in parts: the optimizer sees a few rows at a time, of the weight and of its state."""
+        state, shape = self.optimizers[0].state, master.parameter.shape
+        whole = dict(state[master.full])
+        for rows in ranges:
+            state[master.full] = {
+                key: value[rows] if value.shape == shape else value.clone() for key, value in whole.items()
             }
-            self._update([(master, gradient)], rows)
-        counts = {key: value for key, value in state[master.whole].items() if remembered[key].shape != master.shape}
-        state[master.whole] = remembered | counts
+            self._update([(master, gradient)], scale, rows)
+        counts = {key: value for key, value in state[master.full].items() if whole[key].shape != shape}
+        state[master.full] = whole | counts
 
-    def state(self) -> dict[str, Numbers]:
+    def state(self) -> dict[str, Stored]:
         """Everything that the next update depends on, as named tensors, no two of which share memory."""
-        tensors: dict[str, Numbers] = {f"weight/{name}": master for name, master in self.masters.items()}
-        return tensors | self.remembered.read()
+        masters: dict[str, Stored] = {
+            f"weight/{name}": Deferred(torch.float32, master.parameter.shape, master.tensor)
+            for name, master in self.masters.items()
+        }
+        return masters | self.optimizer_state.read()
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave, as tensors."""
+        """Restore what `state` returned, as tensors."""
         for name, master in self.masters.items():
-            master.set(tensors[f"weight/{name}"])
-        self.remembered.restore(tensors)
+            master.load(tensors[f"weight/{name}"])
+        self.optimizer_state.restore(tensors)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside, the model has the weights to be judged, where an optimizer learns with others (schedule-free ones do)."""
-        self._switch("eval")
+        """Inside, the model has the weights to evaluate, where an optimizer trains others (schedule-free ones do)."""
+        self._switch_mode("eval")
         try:
             yield
         finally:
-            self._switch("train")
+            self._switch_mode("train")
 
     def weights_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights to be judged of what `state` gave, by name and in fp32; it may be taken back for that."""
-        if not self.switched:
+        """The weights to evaluate, by name and in fp32, from what `state` returned; it may be loaded for that."""
+        if not self.schedule_free:
             return {name: tensors[f"weight/{name}"] for name in self.masters}
         self.load(tensors)
         with self.evaluating():
-            return {name: master.detach().clone() for name, master in self.masters.items()}
+            return {name: master.tensor().clone() for name, master in self.masters.items()}
 
     @torch.no_grad()
-    def _switch(self, mode: str) -> None:
-        """Let the optimizers that have such modes, `train` and `eval`, change the weights from one to the other."""
-        if not self.switched:
+    def _switch_mode(self, mode: str) -> None:
+        """Let the optimizers that have the modes `train` and `eval` change the weights from one to the other."""
+        if not self.schedule_free:
             return
         for master in self.masters.values():
-            master.join(self.space)
-        for optimizer in self.switched:
+            master.merge(self.workspace)
+        for optimizer in self.schedule_free:
             getattr(optimizer, mode)()
         for master in self.masters.values():
-            master.part()
-        self.space.clear()
+            master.split()
+        self.workspace.clear()
 
 
 def try_own(settings: Train) -> None:
@@ -290,11 +297,10 @@ def try_own(settings: Train) -> None:
         optimizer = MasterOptimizer(model, settings.model_copy(update={"method": "full"}))
         for weight in model.parameters():
             weight.grad = torch.ones_like(weight)
-        optimizer.gather()
-        optimizer.finish(1, settings.clip_norm)
-        optimizer.step(settings.learning_rate or 1e-4)
+        optimizer.accumulate()
+        optimizer.step(settings.learning_rate or 1e-4, optimizer.clip(1, settings.clip_norm).scale)
         with optimizer.evaluating():
-            optimizer.load({name: numbers.detach() for name, numbers in optimizer.state().items()})
+            optimizer.load({name: as_tensor(stored) for name, stored in optimizer.state().items()})
     except UserError:
         raise
     except Exception as error:
@@ -304,11 +310,11 @@ def try_own(settings: Train) -> None:
         ) from error
 
 
-def _expect_all(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> None:
+def _require_each_weight_once(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> None:
     """Refuses optimizers that do not share all weights among them, or whose step wants more than the gradients."""
-    given = [id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
-    wrong = sorted(name for weight, name in names.items() if given.count(weight) != 1)
-    if wrong or len(given) != len(names):
+    weights = [id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
+    wrong = sorted(name for weight, name in names.items() if weights.count(weight) != 1)
+    if wrong or len(weights) != len(names):
         raise UserError(
             f"expected each weight that learns in one optimizer, found {', '.join(wrong[:3]) or 'other tensors'} in none or in "
             "several. To leave weights as they are, use a train.method of your own.",
@@ -328,7 +334,7 @@ def _is_required(one: Parameter) -> bool:
     return one.default is Parameter.empty and one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
-def _sorted(model: nn.Module, masters: Mapping[str, Master]) -> Weights:
+def _by_kind(model: nn.Module, masters: Mapping[str, Master]) -> Weights:
     """The masters by kind. A head that is tied to the embeddings is one weight with them."""
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -337,18 +343,18 @@ def _sorted(model: nn.Module, masters: Mapping[str, Master]) -> Weights:
     for master in masters.values():
         weight = master.parameter
         kind = found.vectors if weight.ndim < 2 else found.hidden if weight.ndim == 2 else found.tables
-        (found.tables if id(weight) in tables else kind).append(master.whole)
+        (found.tables if id(weight) in tables else kind).append(master.full)
     return found
 
 
 def _blocks(masters: Mapping[str, Master]) -> Iterator[list[str]]:
     """Names of weights, about as many numbers together as a block may have."""
     names: list[str] = []
-    size = 0
+    numbers = 0
     for name, master in masters.items():
-        if names and size + master.numel() > BLOCK:
+        if names and numbers + master.parameter.numel() > BLOCK:
             yield names
-            names, size = [], 0
+            names, numbers = [], 0
         names.append(name)
-        size += master.numel()
+        numbers += master.parameter.numel()
     yield names

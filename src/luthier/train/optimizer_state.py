@@ -1,4 +1,4 @@
-"""What optimizers remember, as named tensors and back: of each weight, in their param groups, and beside these.
+"""The state of optimizers as named tensors and back: of each weight, in their param groups, and besides.
 
 Each is asked for it by torch's own contract, `state_dict`. What are no tensors (counts, estimates, nested lists) goes into one
 more tensor, whose bytes are JSON; Python's JSON gives floats back to the last bit.
@@ -15,25 +15,25 @@ from luthier.errors import UserError
 from luthier.model import allocator
 from luthier.train.checkpoint import DTYPES
 
-REST = "rest/optimizers"  # the name of the tensor with all that is no tensor
+NON_TENSORS = "rest/optimizers"  # the name of the tensor that holds all that is no tensor
 PLAIN = (bool, int, float, str, type(None))
 
 
-class Remembered:
-    """Reads and restores what these optimizers remember; `names` are those of their weights by the weights' ids."""
+class OptimizerState:
+    """Reads and restores the state of these optimizers; `names` are those of their weights by the weights' ids."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> None:
         self.optimizers = optimizers
         self.names = names
-        self.made = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
-        """The param groups as they were made: what is still the same there, and no number, is made again."""
+        self.initial_groups = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
+        """The param groups as they were made: objects that are still the same there are not saved but made again."""
 
     def read(self) -> dict[str, Tensor]:
         """All of it, no two tensors sharing memory."""
         tensors: dict[str, Tensor] = {}
-        rest: list[Any] = []
-        for number, (optimizer, made) in enumerate(zip(self.optimizers, self.made, strict=True)):
-            written = _Written(type(optimizer).__name__, tensors)
+        non_tensors: list[Any] = []
+        for number, (optimizer, initial) in enumerate(zip(self.optimizers, self.initial_groups, strict=True)):
+            writer = _Writer(type(optimizer).__name__, tensors)
             state = []
             for key, name in [
                 *self._weights(optimizer),
@@ -41,39 +41,39 @@ class Remembered:
             ]:
                 value = optimizer.state.get(key, {})
                 parts = value if isinstance(value, dict) else {"": value}
-                table = [[field, written.value(part, str(field), name)] for field, part in parts.items()]
+                table = [[field, writer.value(part, str(field), name)] for field, part in parts.items()]
                 if table:
                     state.append([name, {"table": table} if isinstance(value, dict) else table[0][1]])
             groups = [
                 {"table": [
-                    [key, written.value(value, key, f"{number}.group.{at}")]
+                    [key, writer.value(value, key, f"{number}.group.{at}")]
                     for key, value in group.items()
                     if key not in ("params", "lr") and (_is_writable(value) or value is not before.get(key))
                 ]}
-                for at, (group, before) in enumerate(zip(optimizer.param_groups, made, strict=True))
+                for at, (group, before) in enumerate(zip(optimizer.param_groups, initial, strict=True))
             ]  # fmt: skip
-            beside = {
+            further = {
                 key: value for key, value in optimizer.state_dict().items() if key not in ("state", "param_groups")
             }
-            rest.append([state, groups, written.value(beside, "beside", number)])
-        tensors[REST] = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+            non_tensors.append([state, groups, writer.value(further, "beside", number)])
+        tensors[NON_TENSORS] = torch.frombuffer(bytearray(json.dumps(non_tensors).encode()), dtype=torch.uint8)
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `read` gave."""
-        rest = json.loads(bytes(tensors[REST].tolist()))
-        for optimizer, (state, groups, beside) in zip(self.optimizers, rest, strict=True):
+        non_tensors = json.loads(bytes(tensors[NON_TENSORS].tolist()))
+        for optimizer, (state, groups, further) in zip(self.optimizers, non_tensors, strict=True):
             weights = {name: weight for weight, name in self._weights(optimizer)}
             numbers = {name: number for number, name in enumerate(weights)}
             with allocator.long_lived():
                 found = {name: _read(value, tensors) for name, value in state}
-                kept = [_read(group, tensors) for group in groups]
+                saved_groups = [_read(group, tensors) for group in groups]
             content = optimizer.state_dict()
             content["state"] = {numbers.get(name, name): value for name, value in found.items()}
-            for group, values in zip(content["param_groups"], kept, strict=True):
-                group |= {key: _beside(value, group.get(key)) for key, value in values.items()}
-            optimizer.load_state_dict(content | _read(beside, tensors))
-            for name, weight in weights.items():  # torch has put what is in another number format into the weight's
+            for group, values in zip(content["param_groups"], saved_groups, strict=True):
+                group |= {key: _on_device_of(value, group.get(key)) for key, value in values.items()}
+            optimizer.load_state_dict(content | _read(further, tensors))
+            for name, weight in weights.items():  # torch has cast what has another dtype to the weight's
                 for key, value in found.get(name, {}).items():
                     now = optimizer.state[weight].get(key)
                     if isinstance(value, Tensor) and isinstance(now, Tensor) and now.dtype != value.dtype:
@@ -84,8 +84,8 @@ class Remembered:
         return [(weight, self.names[id(weight)]) for group in optimizer.param_groups for weight in group["params"]]
 
 
-class _Written:
-    """Turns values into JSON, and puts the tensors in them aside under names of their own."""
+class _Writer:
+    """Turns values into JSON, and collects the tensors in them under names of their own."""
 
     def __init__(self, optimizer: str, tensors: dict[str, Tensor]) -> None:
         self.optimizer = optimizer
@@ -114,7 +114,7 @@ class _Written:
 
 
 def _read(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What was written as this."""
+    """The value that `_Writer.value` turned into this."""
     match value:
         case list():
             return [_read(part, tensors) for part in value]
@@ -140,6 +140,6 @@ def _is_writable(value: Any) -> bool:
     return isinstance(value, PLAIN) or (isinstance(value, Tensor) and value.dtype in DTYPES)
 
 
-def _beside(value: Any, now: Any) -> Any:
-    """A value where the one that it replaces is."""
-    return value.to(now.device) if isinstance(value, Tensor) and isinstance(now, Tensor) else value
+def _on_device_of(value: Any, replaced: Any) -> Any:
+    """A value on the device of the one that it replaces."""
+    return value.to(replaced.device) if isinstance(value, Tensor) and isinstance(replaced, Tensor) else value
