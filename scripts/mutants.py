@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "a step has the rate of the one before",
         LOOP,
-        "        number, highest=settings.learning_rate",
-        "        max(1, number - 1), highest=settings.learning_rate",
+        "            number, highest=settings.learning_rate",
+        "            max(1, number - 1), highest=settings.learning_rate",
     ),
     Mutant(
         "the loss told is that of the last batch",
@@ -113,9 +113,9 @@ MUTANTS = [
         "optimizer.clip(sum(part.count for part in found)",
         "optimizer.clip(sum(part.count for part in found[-1:])",
     ),
-    Mutant("dev is looked at with dropout", LOOP, "    model.eval()\n    found", "    found"),
+    Mutant("dev is evaluated with dropout", LOOP, "    model.eval()\n    found", "    found"),
     Mutant(
-        "training goes on without dropout after a look",
+        "training goes on without dropout after a validation",
         LOOP,
         "    model.train(was_training)\n    return _means",
         "    return _means",
@@ -125,8 +125,8 @@ MUTANTS = [
     Mutant(
         "one check more than patience",
         LOOP,
-        "progress.checks_without_best >= settings.patience",
-        "progress.checks_without_best > settings.patience",
+        "progress.checks_without_best >= self.settings.patience",
+        "progress.checks_without_best > self.settings.patience",
     ),
     Mutant(
         "patience is never reset",
@@ -150,11 +150,11 @@ MUTANTS = [
     Mutant(
         "no dev check after the last step",
         LOOP,
-        "settings.check_every == 0 or progress.step == len(steps)",
+        "settings.check_every == 0 or self.progress.step == len(self.steps)",
         "settings.check_every == 0",
     ),
     Mutant(
-        "the look before the first step is forgotten",
+        "the validation before the first step is forgotten",
         LOOP,
         'progress.first_loss = False, {}, found["loss"]',
         "progress.first_loss = False, {}, 0.0",
@@ -162,8 +162,8 @@ MUTANTS = [
     Mutant(
         "a schedule-free optimizer is judged where it learns",
         LOOP,
-        "    with optimizer.evaluating():\n        found = look",
-        "    if True:\n        found = look",
+        "        with self.optimizer.evaluating():\n            found = evaluate",
+        "        if True:\n            found = evaluate",
     ),
     Mutant(
         "a schedule-free optimizer is saved where it learns",

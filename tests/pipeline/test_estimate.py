@@ -34,7 +34,7 @@ def test_a_plan_tries_steps_of_two_batches_and_no_more_rows_than_these_take(
     }  # fmt: skip
     found = estimate.training(recipes.replace(Recipe(), values))
     assert tried["step"] == 256 and tried["tokens"] < 3 * 256 + 32 and tried["looked_at"] < 2 * 128 + 32
-    assert found.trial and found.trial.forecast.updating > 0 and found.trial.forecast.looking > 0
+    assert found.trial and found.trial.forecast.steps > 0 and found.trial.forecast.validation > 0
 
 
 @pytest.mark.parametrize("adapter", [False, True])

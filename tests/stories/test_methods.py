@@ -247,7 +247,7 @@ def test_missing_packages_are_named_together(
 def test_answers_are_not_to_be_had_from_texts(luthier: Command, quick: list[str], tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": f"Story {n}."}) + "\n" for n in range(30)))
     screen = luthier("run", tmp_path / "t.jsonl", *quick, "train.objective=sft", "--run", tmp_path / "r")
-    assert '"sft" learns answers, and texts have none. Leave it out, or say train.objective=text.' in screen.err
+    assert '"sft" learns answers, and texts have none. Leave it out, or set train.objective=text.' in screen.err
 
 
 def test_a_test_row_that_an_earlier_run_learnt_is_found(

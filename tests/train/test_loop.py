@@ -257,7 +257,7 @@ def test_what_few_models_need_is_told_before_the_first_step(
     )  # fmt: skip
     longest = max(counting(20).lengths)
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model makes its scores in a way of its own: those of all learnt tokens of a batch are kept at once, "
+        "this kind of model computes its logits in a way of its own: those of all loss tokens of a batch are kept at once, "
         "which takes more memory.",
         f"this kind of model computes rows otherwise beside one of more than {longest - 1} tokens, and there are such rows, "
         "so each row gets a batch of its own.",

@@ -11,7 +11,7 @@ from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.train import memory_estimate
 from luthier.train.memory_estimate import Load
-from luthier.train.throughput import Forecast, Pace
+from luthier.train.throughput import Forecast, Throughput
 
 GPU = torch.device("cuda")  # only asked about, so none is needed
 SIXTEEN_GIB = 16 * 2**30
@@ -104,20 +104,20 @@ def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: 
 def test_the_time_follows_from_the_second_and_third_step() -> None:
     """1,000 tokens took 2 s twice, 0.5 s of it for the update; the first took 1 s more. In ten such steps 10,000 tokens
     take 21 s; 3 looks of 5 s; 2 checkpoints of 4 s."""
-    pace = Pace(look=5.0, save=4.0)
+    throughput = Throughput(validation_seconds=5.0, save_seconds=4.0)
     for seconds in (3.0, 2.0, 2.0, 99.0):
-        pace.step(1000, seconds, update=0.5)
-    assert pace.forecast(10_000, steps=10, checks=2) == Forecast(updating=21.0, looking=15.0, saving=8.0)
-    assert pace.forecast(10_000, steps=10, checks=2).seconds == pytest.approx(44)
+        throughput.add_step(1000, seconds, update=0.5)
+    assert throughput.forecast(10_000, steps=10, checks=2) == Forecast(steps=21.0, validation=15.0, checkpoints=8.0)
+    assert throughput.forecast(10_000, steps=10, checks=2).seconds == pytest.approx(44)
 
 
 def test_small_steps_tell_the_time_of_large_ones() -> None:
     """2,000 tokens take 4 s and an update 1 s: 160,000 tokens in ten steps take 320 s and 10 s, not 80 updates' time."""
-    pace = Pace()
+    throughput = Throughput()
     for _ in range(3):
-        pace.step(2_000, 5.0, update=1.0)
-    assert pace.forecast(160_000, steps=10, checks=0).updating == pytest.approx(330)
-    assert pace.forecast(160_000, steps=80, checks=0).updating == pytest.approx(400)
+        throughput.add_step(2_000, 5.0, update=1.0)
+    assert throughput.forecast(160_000, steps=10, checks=0).steps == pytest.approx(330)
+    assert throughput.forecast(160_000, steps=80, checks=0).steps == pytest.approx(400)
 
 
 def test_an_optimizer_of_ones_own_holds_all_masters_and_gradients_in_fp32_at_once() -> None:

@@ -149,9 +149,9 @@ def test_a_stop_while_the_reference_is_computed_is_heard_and_nothing_is_computed
 
         objective = Preferences(model, settings(tokens_per_batch=40), folder)
         try:
-            seen = loop._seen(objective, pairs(12), "train", record, stop)  # type: ignore[arg-type]
+            seen = loop._prepare_rows(objective, pairs(12), "train", record, stop)  # type: ignore[arg-type]
         except Interrupted as stopped:
-            assert re.search(r"stopped before the first step, with \d+ of 12 train rows looked at", str(stopped))
+            assert re.search(r"stopped before the first step, with \d+ of 12 train rows computed", str(stopped))
             return torch.empty(0), told
         assert isinstance(seen, objectives.Pairs)
         return seen.reference, told

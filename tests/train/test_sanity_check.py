@@ -1,4 +1,4 @@
-"""The self-test passes where training is what the rows say, and names the row where it is not."""
+"""The sanity check passes where training is what the rows say, and names the row where it is not."""
 
 from pathlib import Path
 from typing import Any
@@ -40,31 +40,29 @@ def model(tiny_model: Path) -> PreTrainedModel:
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_rows_as_they_should_be_pass(model: PreTrainedModel, count: int) -> None:
     found = sanity_check.run(model, conversations(count), {END})
-    assert (found.rows, found.learnt) == (min(8, count), 10 * min(8, count))
-    assert found.ends and found.apart
+    assert (found.rows, found.loss_tokens) == (min(8, count), 10 * min(8, count))
+    assert found.rows_end and found.rows_apart
 
 
 def test_where_no_token_is_known_to_end_answers_it_is_told_and_not_refused(model: PreTrainedModel) -> None:
     texts = Rows(Row(np.arange(start, end), np.ones(end - start, dtype=bool)) for start, end in ((7, 11), (11, 14)))
     found = sanity_check.run(model, texts)
-    assert not found.ends
-    assert found.learnt == 3 + 2  # a row's first token follows nothing
+    assert not found.rows_end
+    assert found.loss_tokens == 3 + 2  # a row's first token follows nothing
 
 
 @pytest.mark.parametrize("learn", [[False] * 5, [True] + [False] * 4])
 def test_a_row_of_which_nothing_is_learnt_is_refused_by_name(model: PreTrainedModel, learn: list[bool]) -> None:
     rows = conversations(4)
     rows[2] = Row(np.array([5, 6, 7, 8, END]), np.array(learn))
-    with pytest.raises(UserError, match=r"rows\.jsonl:3: nothing is learnt of this row"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:3: this row has no loss tokens behind its first token"):
         sanity_check.run(model, rows, {END})
 
 
 def test_a_row_whose_last_learnt_token_ends_no_answer_is_refused_by_name(model: PreTrainedModel) -> None:
     rows = conversations(4)
     rows[1].learn[-1] = False
-    with pytest.raises(
-        UserError, match=r"rows\.jsonl:2: the last token of this row that is learnt does not end an answer"
-    ):
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: the last loss token of this row does not end an answer"):
         sanity_check.run(model, rows, {END})
 
 
@@ -75,7 +73,7 @@ def test_a_count_that_is_not_that_of_the_flags_is_refused(
         return pack([Row(row.ids, np.ones(len(row.ids), dtype=bool)) for row in rows], device)
 
     monkeypatch.setattr(sanity_check, "pack", all_of_it)
-    with pytest.raises(UserError, match=r"rows\.jsonl:1: 10 tokens of this row are marked as learnt, but 13 count"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: this row has 10 loss tokens, but 13 count"):
         sanity_check.run(model, conversations(2), {END})
 
 
@@ -85,12 +83,14 @@ def test_a_loss_that_is_not_the_one_of_the_model_s_own_scores_is_refused(
     model.config.logit_scale = 0.5  # a factor that this model does not know and our loss would believe in
     assert not sanity_check.run(model, conversations(2), {END}).plain_head
     monkeypatch.setattr(probes, "has_plain_head", lambda model: True)
-    with pytest.raises(UserError, match=r"rows\.jsonl:1: the loss on the learnt tokens .* by the model's own scores"):
+    with pytest.raises(
+        UserError, match=r"rows\.jsonl:1: the loss on the beginning of this row is .* by the model's own logits"
+    ):
         sanity_check.run(model, conversations(2), {END})
 
 
 def test_a_model_whose_layers_carry_a_state_is_found_to_mix_rows(mamba: Any) -> None:
-    assert not sanity_check.run(mamba, conversations(3), {END}).apart
+    assert not sanity_check.run(mamba, conversations(3), {END}).rows_apart
 
 
 def test_it_leaves_the_model_as_it_was(model: PreTrainedModel) -> None:
@@ -105,7 +105,9 @@ def test_weights_that_are_no_numbers_are_named(model: PreTrainedModel) -> None:
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
         model.model.embed_tokens.weight[377, 0] = float("inf")  # of a token that no row has
-    told = r"hold numbers that are none .* is learnt: model\.embed_tokens\.weight, model\.layers\.1\.mlp\.up_proj"
+    told = (
+        r"hold values that are no numbers .* any training: model\.embed_tokens\.weight, model\.layers\.1\.mlp\.up_proj"
+    )
     with pytest.raises(UserError, match=told):
         sanity_check.run(model, conversations(3), {END})
 
@@ -128,7 +130,7 @@ def test_a_head_of_another_kind_is_told_and_learns_the_right_loss() -> None:
         torch.manual_seed(1)
         made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     found = sanity_check.run(made, conversations(3), {END})
-    assert (found.plain_head, found.apart) == (False, True)
+    assert (found.plain_head, found.rows_apart) == (False, True)
 
 
 def test_rows_beyond_which_a_model_stretches_its_positions_are_found() -> None:
@@ -144,7 +146,9 @@ def test_rows_beyond_which_a_model_stretches_its_positions_are_found() -> None:
         for weight in made.parameters():
             if weight.ndim == 2:
                 torch.nn.init.normal_(weight, std=0.4)
-    assert [sanity_check.run(made, conversations(3), {END}, longest=longest).together for longest in (60, 200)] == [
+    assert [
+        sanity_check.run(made, conversations(3), {END}, longest=longest).longest_packed for longest in (60, 200)
+    ] == [
         60,
         64,
     ]

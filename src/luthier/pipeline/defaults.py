@@ -19,7 +19,7 @@ from luthier.recipe import Data, Recipe
 from luthier.runs.durable import format_bytes
 from luthier.train import memory_estimate, order
 from luthier.train.memory_estimate import Memory
-from luthier.train.throughput import SAVED_PER_SECOND
+from luthier.train.throughput import SAVE_BYTES_PER_SECOND
 
 SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
 SAVING_SHARE = 0.025  # of the training time, for checkpoints: what is aimed at, so that it stays below 3 %
@@ -366,7 +366,7 @@ def check_interval(settings: Settings, *, steps: int, products_per_second: float
     why = "four times an epoch, no more often than every 10 steps"
     if settings["train.method"] == "full":
         step_seconds = 6 * settings["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
-        apart = math.ceil(12 / SAVED_PER_SECOND / (SAVING_SHARE * step_seconds))
+        apart = math.ceil(12 / SAVE_BYTES_PER_SECOND / (SAVING_SHARE * step_seconds))
         apart = min(apart, math.ceil(steps / 3))
         if apart > often:
             return apart, "so far apart that saving checkpoints stays below 3 % of the time, three times at least"

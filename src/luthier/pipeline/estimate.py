@@ -23,7 +23,7 @@ from luthier.runs import durable
 from luthier.train import loop, memory_estimate
 from luthier.train.memory_estimate import Load, Memory
 from luthier.train.order import Steps
-from luthier.train.throughput import STEPS_WATCHED, Forecast, Pace
+from luthier.train.throughput import STEPS_MEASURED, Forecast, Throughput
 
 ASSUMED_ROW = 128  # tokens of a row where no data is named
 ASSUMED_STEP = 1024  # tokens of a step then
@@ -149,7 +149,7 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
     settings = made.recipe.train
     assert settings.tokens_per_step and settings.tokens_per_batch and settings.check_every
     tokens = min(settings.tokens_per_step, TRIAL_BATCHES * settings.tokens_per_batch)
-    changes = {"max_steps": STEPS_WATCHED, "check_every": STEPS_WATCHED, "tokens_per_step": tokens}
+    changes = {"max_steps": STEPS_MEASURED, "check_every": STEPS_MEASURED, "tokens_per_step": tokens}
     short = settings.model_copy(update=changes)
     events: list[dict[str, Any]] = []
     with durable.scratch_folder(opening.default_folder(asked).parent) as folder:
@@ -160,7 +160,7 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
         steps = Steps.of(rows.lengths, settings, shared=rows.shared_prefixes)
         first = (row for step in steps for batch in step.batches for row in batch)
-        trial_rows = _Subset.of(rows, first, STEPS_WATCHED * tokens)
+        trial_rows = _Subset.of(rows, first, STEPS_MEASURED * tokens)
         trial_dev = _Subset.of(dev, range(len(dev)), TRIAL_DEV_BATCHES * settings.tokens_per_batch)
 
         # Three steps on them
@@ -173,20 +173,22 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
             loop.train(
                 method.prepare(lm.model, short), trial_rows, trial_dev, short,
                 checkpoints=folder / "checkpoints", record=lambda kind, **fields: events.append({"kind": kind, **fields}),
-                ends=() if rows.documents else lm.template.stop_ids,
+                end_tokens=() if rows.documents else lm.template.stop_ids,
             )  # fmt: skip
 
     # What they say of all the steps
     last = {event["kind"]: event for event in events}
     share = sum(trial_dev.lengths) / sum(dev.lengths)
-    throughput = Pace(look=last["dev"]["seconds"] / share, save=last["checkpoint"]["seconds"])
+    throughput = Throughput(
+        validation_seconds=last["dev"]["seconds"] / share, save_seconds=last["checkpoint"]["seconds"]
+    )
     for event in events:
         if event["kind"] == "step":
             seconds = event["tokens"] / event["tokens_per_second"]
-            throughput.step(event["tokens"], seconds, update=event["update_seconds"])
+            throughput.add_step(event["tokens"], seconds, update=event["update_seconds"])
     checks = math.ceil(len(steps) / settings.check_every)
     forecast = throughput.forecast(steps.tokens, steps=len(steps), checks=checks)
-    return Trial(forecast, steps.tokens / forecast.updating, last["trained"]["peak_bytes"])
+    return Trial(forecast, steps.tokens / forecast.steps, last["trained"]["peak_bytes"])
 
 
 @dataclass(frozen=True)

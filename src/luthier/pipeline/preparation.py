@@ -62,7 +62,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
 
     # What the rows become under this model's template
     data, held_out = held_out_files.load(asked.data)
-    check.rows(asked.train, data, held_out.dev)
+    check.check_rows(asked.train, data, held_out.dev)
     day = _day(asked, first)
     template = model.template(variables=asked.chat.variables, today=day)
     limit, _ = defaults.longest_row(asked, model.context)
@@ -119,7 +119,7 @@ def _check_words(asked: Recipe) -> guards.UserMaterial:
         sources.check(settings.judge)
     material = guards.check_settings(settings)
     error_analysis.user_categories(settings.errors)
-    check.words(asked.train)
+    check.check_names(asked.train)
     return material
 
 

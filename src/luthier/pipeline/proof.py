@@ -182,7 +182,7 @@ def _train(job: Job) -> None:
             rows, dev = (Prepared(job.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
             outcome = loop.train(
                 model, rows, dev, settings, checkpoints=job.folder / "checkpoints", record=job.run.record, stop=job.stop,
-                ends=() if rows.documents else base.template.stop_ids,
+                end_tokens=() if rows.documents else base.template.stop_ids,
             )  # fmt: skip
             loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
     job.run.record_checksums([folder])

@@ -1,4 +1,4 @@
-"""What can be told about a training before anything heavy starts."""
+"""What can be refused of a training before anything heavy starts."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from luthier.recipe import Train
 from luthier.train import objectives, optimizer
 
 
-def words(asked: Train) -> None:
-    """Refuses words of `train` that nothing answers to, and those whose packages are missing, all at once."""
+def check_names(asked: Train) -> None:
+    """Refuses names in `train` that stand for nothing, and those whose packages are missing, all at once."""
     errors: list[UserError] = []
     for resolve, word in (
         (methods.resolve, asked.method or "full"),
@@ -26,13 +26,13 @@ def words(asked: Train) -> None:
         raise together(errors)
 
 
-def rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -> None:
-    """Refuses an objective that finds nothing to learn in such rows, or nothing to look at in dev rows of the user's own."""
+def check_rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -> None:
+    """Refuses an objective that cannot be computed on such rows, or on dev rows of the user's own."""
     if asked.objective == "sft" and data.items[0].conversation.is_document:
-        told = '"sft" learns answers, and texts have none. Leave it out, or say train.objective=text.'
-        raise UserError(told, where="train.objective")
+        message = '"sft" learns answers, and texts have none. Leave it out, or set train.objective=text.'
+        raise UserError(message, where="train.objective")
     if asked.objective == "dpo" and not has_pairs(data.items):
         raise UserError(objectives.NO_PAIRS, where="train.objective")
     if asked.objective == "dpo" and dev is not None and not has_pairs(dev):
-        told = "its rows have no rejected answers, and dpo looks at pairs on dev too. Give it the columns of the data."
-        raise UserError(told, where="data.dev_path")
+        message = "its rows have no rejected answers, and dpo validates on pairs too. Give it the columns of the data."
+        raise UserError(message, where="data.dev_path")

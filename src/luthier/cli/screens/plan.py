@@ -102,8 +102,8 @@ def _time(found: Estimate, *, probe: bool) -> list[str]:
     speed = f"{found.train.max_steps:,} steps at {found.trial.tokens_per_second:,.0f} tokens/s"
     return [
         f"Time     about {duration(time.seconds)} to train, estimated from three steps{memory}",
-        f"         {duration(time.updating)} for {speed}, {duration(time.looking)} for dev checks, "
-        f"{duration(time.saving)} for checkpoints",
+        f"         {duration(time.steps)} for {speed}, {duration(time.validation)} for dev checks, "
+        f"{duration(time.checkpoints)} for checkpoints",
         "         Answering questions before and after training takes more time, which is not included.",
     ]
 
