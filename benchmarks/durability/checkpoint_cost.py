@@ -21,7 +21,7 @@ import torch
 from luthier.data.prepared import Row
 from luthier.errors import Interrupted
 from luthier.model import loading
-from luthier.model.device import pick_device, pick_precision, products_per_second
+from luthier.model.device import matmul_flops_per_second, pick_device, pick_precision
 from luthier.pipeline import defaults
 from luthier.recipe import Train
 from luthier.runs import manifest
@@ -64,7 +64,7 @@ def settings(rows: Rows, method: str) -> Train:
         rows.lengths, epochs=epochs, max_steps=None, seed=0, tokens_per_step=step, tokens_per_batch=step
     )
     named = {f"train.{key}": value for key, value in values.items()}
-    speed = products_per_second(precision, pick_device())
+    speed = matmul_flops_per_second(precision, pick_device())
     every, _ = defaults.check_interval(named, steps=len(steps), products_per_second=speed)
     return Train(**(values | {"check_every": every}))
 

@@ -48,7 +48,7 @@ def test_speed_is_told_by_the_smallest_product_that_takes_a_while(
     monkeypatch: pytest.MonkeyPatch, precision: device.Precision
 ) -> None:
     tried = timed(monkeypatch, 0.01)
-    speed = device.products_per_second(precision, CPU)
+    speed = device.matmul_flops_per_second(precision, CPU)
     assert speed == pytest.approx(1e11 if precision == "fp32" else 1e9)
     assert max(size for _, size in tried) == (512 if precision == "fp32" else 128)
 

@@ -1,5 +1,6 @@
 """What is measured of the machine is measured once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,23 +11,30 @@ from luthier.model import device, machine
 CPU = torch.device("cpu")
 
 
+def forget() -> None:
+    """As in another process."""
+    machine._precision_here.cache_clear()
+    machine._flops_here.cache_clear()
+
+
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An own cache folder, and a machine that says something else whenever it is asked."""
     monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(machine, "_known", {})
+    forget()
     answers = iter([("bf16", "1.4 times"), ("fp32", "1.2 times"), ("bf16", "1.5 times")])
     monkeypatch.setattr(device, "pick_precision", lambda where: next(answers))
     speeds = iter([1e11, 2e11, 3e11])
-    monkeypatch.setattr(device, "products_per_second", lambda number, where: next(speeds))
-    return tmp_path / "cache"
+    monkeypatch.setattr(device, "matmul_flops_per_second", lambda precision, where: next(speeds))
+    yield tmp_path / "cache"
+    forget()
 
 
-def test_a_timing_is_made_once_and_kept_for_other_processes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timing_is_made_once_and_kept_for_other_processes(cache: Path) -> None:
     assert machine.precision(CPU) == ("bf16", "1.4 times")
-    monkeypatch.setattr(machine, "_known", {})  # as in another process
+    forget()
     assert machine.precision(CPU) == ("bf16", "1.4 times")
-    assert [machine.products_per_second(number, CPU) for number in ("bf16", "fp32", "bf16")] == [1e11, 2e11, 1e11]
+    assert [machine.matmul_flops_per_second(number, CPU) for number in ("bf16", "fp32", "bf16")] == [1e11, 2e11, 1e11]
     assert sorted(path.name for path in cache.iterdir()) == ["machine.json"]
 
 
@@ -37,11 +45,11 @@ def test_another_limit_on_the_processor_is_another_machine(cache: Path, monkeypa
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_a_damaged_file_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+def test_a_damaged_file_is_measured_anew(cache: Path, content: str) -> None:
     cache.mkdir()
     (cache / "machine.json").write_text(content)
     assert machine.precision(CPU) == ("bf16", "1.4 times")
-    monkeypatch.setattr(machine, "_known", {})
+    forget()
     assert machine.precision(CPU) == ("bf16", "1.4 times")
 
 

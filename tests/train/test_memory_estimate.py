@@ -10,7 +10,7 @@ from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.train import memory_estimate
-from luthier.train.memory_estimate import Load
+from luthier.train.memory_estimate import LargestBatch
 from luthier.train.throughput import Forecast, Throughput
 
 GPU = torch.device("cuda")  # only asked about, so none is needed
@@ -32,7 +32,7 @@ def train(**changes: object) -> Train:
 
 
 def training(spec: ModelSpec, settings: Train) -> int:
-    return memory_estimate.memory(spec, settings, Load.of([128] * 100, settings), GPU).training
+    return memory_estimate.estimate_memory(spec, settings, LargestBatch.of([128] * 100, settings), GPU).training
 
 
 def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
@@ -40,7 +40,9 @@ def test_sixteen_gib_train_one_billion_weights_and_answer_with_seven() -> None:
     assert training(pythia(2048, 16, 8), train()) < SIXTEEN_GIB  # 1.0 B
     assert training(pythia(2048, 24, 16), train()) > SIXTEEN_GIB  # 1.4 B
     seven, twelve = pythia(4096, 32, 32, 50432), pythia(5120, 36, 40, 50688)
-    in_16_bits = [memory_estimate.answering(model, train(), GPU) - 2 * model.parameters for model in (seven, twelve)]
+    in_16_bits = [
+        memory_estimate.answering_bytes(model, train(), GPU) - 2 * model.parameters for model in (seven, twelve)
+    ]
     assert in_16_bits[0] < SIXTEEN_GIB < in_16_bits[1]
 
 
@@ -48,7 +50,7 @@ def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: 
     """Two to compute with and two that make them a master, eight for its moments; in fp32 it is its own master."""
     spec = ModelReference.of(str(tiny_model), weights=False).spec
     wide, narrow = (
-        memory_estimate.memory(spec, train(precision=precision), Load((10,), 1), GPU).parts
+        memory_estimate.estimate_memory(spec, train(precision=precision), LargestBatch((10,), 1), GPU).parts
         for precision in ("fp32", "bf16")
     )
     names = ("weights to compute with", "master weights", "optimizer")
@@ -58,17 +60,18 @@ def test_a_weight_that_learns_takes_twelve_bytes_in_bf16_as_in_fp32(tiny_model: 
 
 def test_memory_grows_with_the_batch_and_not_with_the_data(tiny_model: Path) -> None:
     spec = ModelReference.of(str(tiny_model), weights=False).spec
-    few, many = (Load.of([100] * rows, train()) for rows in (20, 20_000))
+    few, many = (LargestBatch.of([100] * rows, train()) for rows in (20, 20_000))
     assert few == many
     kept = [
-        memory_estimate.memory(spec, train(), Load((100,) * rows, 1), GPU).parts["forward pass"] for rows in (2, 4, 6)
+        memory_estimate.estimate_memory(spec, train(), LargestBatch((100,) * rows, 1), GPU).parts["forward pass"]
+        for rows in (2, 4, 6)
     ]
     assert kept[2] - kept[1] == kept[1] - kept[0]
 
 
 def test_the_largest_batch_holds_the_longest_rows() -> None:
-    assert Load.of([10, 400, 300, 500, 200], train(tokens_per_batch=1000)) == Load((500, 400), 2)
-    assert Load.of([3000, 10], train()) == Load((3000,), 1)
+    assert LargestBatch.of([10, 400, 300, 500, 200], train(tokens_per_batch=1000)) == LargestBatch((500, 400), 2)
+    assert LargestBatch.of([3000, 10], train()) == LargestBatch((3000,), 1)
 
 
 def test_where_memory_ran_out_the_smallest_change_is_named_first() -> None:
@@ -97,7 +100,7 @@ def test_all_ways_together_need_a_fraction() -> None:
 
 def test_checkpoints_on_the_disk_are_counted_at_their_most_numerous(tiny_model: Path) -> None:
     spec = ModelReference.of(str(tiny_model), weights=False).spec
-    told = memory_estimate.disk(spec, train(max_steps=100, check_every=10))
+    told = memory_estimate.estimate_disk(spec, train(max_steps=100, check_every=10))
     assert list(told.values()) == [4 * 12 * spec.parameters, 4 * spec.parameters]
 
 
@@ -122,7 +125,7 @@ def test_small_steps_tell_the_time_of_large_ones() -> None:
 
 def test_an_optimizer_of_ones_own_holds_all_masters_and_gradients_in_fp32_at_once() -> None:
     own, ours = (
-        memory_estimate.memory(pythia(2048, 16, 8), train(optimizer=word), Load((1024,), 1), GPU).parts
+        memory_estimate.estimate_memory(pythia(2048, 16, 8), train(optimizer=word), LargestBatch((1024,), 1), GPU).parts
         for word in ("own:sgd", "adamw")
     )
     beyond = "gradients, beyond the forward pass"
@@ -135,17 +138,17 @@ def test_a_head_that_is_left_to_the_model_keeps_the_scores_of_all_tokens() -> No
     sizes = {"vocab_size": 1000, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
     few = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
     config = AutoConfig.for_model("hyperclovax", **sizes, **few, logits_scaling=0.25)
-    load, settings = Load((50,) * 8, 1), train(precision="fp32", method="lora", lora_rank=2)
-    parts = memory_estimate.memory(ModelSpec.of(config), settings, load, GPU).parts
+    batch, settings = LargestBatch((50,) * 8, 1), train(precision="fp32", method="lora", lora_rank=2)
+    parts = memory_estimate.estimate_memory(ModelSpec.of(config), settings, batch, GPU).parts
     assert parts["output head"] == 400 * 1000 * (4 + 3 * 4)
 
 
 def test_a_batch_of_rows_of_all_lengths_is_looked_at_besides_the_longest() -> None:
-    load = Load.of([900, *[10] * 300], train())
-    assert load == Load((900, *[10] * 12), 2 - 1) and load.mixture == (900, *[10] * 12)[: len(load.mixture)]
-    mixed = Load.of([number for number in range(10, 110) for _ in range(5)], train(tokens_per_batch=512))
+    batch = LargestBatch.of([900, *[10] * 300], train())
+    assert batch == LargestBatch((900, *[10] * 12), 2 - 1) and batch.mixture == (900, *[10] * 12)[: len(batch.mixture)]
+    mixed = LargestBatch.of([number for number in range(10, 110) for _ in range(5)], train(tokens_per_batch=512))
     assert mixed.lengths == (109, 109, 109, 109) and len(set(mixed.mixture)) > 5 and sum(mixed.mixture) <= 512
-    assert Load.of([100] * 20, train()).mixture == ()
+    assert LargestBatch.of([100] * 20, train()).mixture == ()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -154,7 +157,7 @@ def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_m
     spec = ModelReference.of(str(tiny_model), weights=False).spec
     like, unlike = (spec.saved_activations(lengths, precision) for lengths in ((506, 506), (512, *[10] * 50)))  # type: ignore[arg-type]
     assert unlike < 1.2 * like
-    load = Load((506, 506), 1, mixture=(512, *[10] * 50))
-    assert memory_estimate.memory(spec, train(precision=precision), load, GPU).parts["forward pass"] == max(
+    batch = LargestBatch((506, 506), 1, mixture=(512, *[10] * 50))
+    assert memory_estimate.estimate_memory(spec, train(precision=precision), batch, GPU).parts["forward pass"] == max(
         like, unlike
     )

@@ -66,12 +66,12 @@ class RoomyLayer(DynamicLayer):
         """
         if self._buffers is None:
             return
-        assert all(row == place or row >= len(rows) for place, row in enumerate(rows)), "a row would be overwritten"
+        assert all(row == new or row >= len(rows) for new, row in enumerate(rows)), "a row would be overwritten"
         length = self.get_seq_length()
         for buffer in self._buffers:
-            for place, row in enumerate(rows):
-                if row != place:
-                    buffer[place, :, :length] = buffer[row, :, :length]
+            for new, row in enumerate(rows):
+                if row != new:
+                    buffer[new, :, :length] = buffer[row, :, :length]
         keys, values = (buffer[: len(rows)] for buffer in self._buffers)
         self._buffers = keys, values
         self.keys, self.values = keys[..., :length, :], values[..., :length, :]

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,44 @@ from luthier.model.reference import cache_folder
 from luthier.runs.durable import make_folders, write_atomic
 
 FILE = "machine.json"
-_known: dict[str, Any] = {}
 
 
 def precision(device: torch.device) -> tuple[Precision, str]:
-    """The number format for training, with the reason, as it was first measured."""
-    choice, reason = _once(device, "precision", partial(devices.pick_precision, device))
+    """The precision of training, with the reason, as first measured."""
+    machine = _name(device)
+    choice, reason = _once(f"{machine}: precision", lambda: _precision_here(machine, device))
     return choice, reason
 
 
-def products_per_second(number: Precision, device: torch.device) -> float:
-    """Floating-point operations per second of large matrix products, as first measured."""
-    return float(_once(device, f"{number} per second", partial(devices.products_per_second, number, device)))
+def matmul_flops_per_second(precision: Precision, device: torch.device) -> float:
+    """Floating-point operations per second of large matmuls, as first measured."""
+    machine = _name(device)
+    return float(_once(f"{machine}: {precision} per second", lambda: _flops_here(machine, precision, device)))
 
 
-def _once(device: torch.device, what: str, measure: Callable[[], Any]) -> Any:
-    """What is written down, or else measured now and written down; where nothing can be written, this process remembers."""
-    path, key = cache_folder() / FILE, f"{_name(device)}: {what}"
-    found = {**_known, **_read(path)}
-    if key not in found:
-        found[key] = _known[key] = measure()
-        with contextlib.suppress(MachineError, OSError):
-            make_folders(path.parent)
-            write_atomic(path, json.dumps({**_read(path), key: found[key]}, indent=2) + "\n")
-    return found[key]
+@cache
+def _precision_here(machine: str, device: torch.device) -> tuple[Precision, str]:
+    """Measured once in this process for a machine of this name."""
+    return devices.pick_precision(device)
+
+
+@cache
+def _flops_here(machine: str, precision: Precision, device: torch.device) -> float:
+    """Measured once in this process for a machine of this name."""
+    return devices.matmul_flops_per_second(precision, device)
+
+
+def _once(key: str, measure: Callable[[], Any]) -> Any:
+    """What is written down under this key, or else measured now and, where that is possible, written down."""
+    path = cache_folder() / FILE
+    known = _read(path)
+    if key in known:
+        return known[key]
+    found = measure()
+    with contextlib.suppress(MachineError, OSError):
+        make_folders(path.parent)
+        write_atomic(path, json.dumps({**_read(path), key: found}, indent=2) + "\n")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from luthier.model.spec import ModelSpec
 from luthier.recipe import Data, Recipe
 from luthier.runs.durable import format_bytes
 from luthier.train import memory_estimate, order
-from luthier.train.memory_estimate import Memory
+from luthier.train.memory_estimate import MemoryEstimate
 from luthier.train.throughput import SAVE_BYTES_PER_SECOND
 
 SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
@@ -76,18 +76,18 @@ class Resolved:
 
     recipe: Recipe
     reasons: dict[str, str]
-    memory: Memory
+    memory: MemoryEstimate
     available: int
 
     @property
     def fits(self) -> bool:
         """Whether the training needs no more memory than is available."""
-        return self.memory.training <= self.available
+        return self.memory.fits(self.available)
 
     @property
     def has_headroom(self) -> bool:
         """Whether it also leaves what no estimate knows of; defaults are chosen so."""
-        return self.memory.training <= memory_estimate.SPARE * self.available
+        return self.memory.fits(memory_estimate.SPARE * self.available)
 
     @property
     def first_choices(self) -> dict[str, tuple[Any, str]]:
@@ -166,9 +166,9 @@ def _resolve_with(
     """The recipe with this change and every other value set."""
     changed = recipes.replace(recipe, {f"train.{name}": value for name, value in change.items()})
     recipe, reasons = _every_value(changed, dataset, splits, facts)
-    load = memory_estimate.Load.of(facts.lengths, recipe.train)
+    batch = memory_estimate.LargestBatch.of(facts.lengths, recipe.train)
     with memory.explain_out_of_memory("to train", memory_estimate.advice(recipe.train)):
-        needed = memory_estimate.memory(facts.spec, recipe.train, load, device.pick_device())
+        needed = memory_estimate.estimate_memory(facts.spec, recipe.train, batch, device.pick_device())
     return Resolved(recipe, reasons, needed, available)
 
 
@@ -352,7 +352,7 @@ def _resolve_training(settings: Settings, facts: Facts) -> None:
     )
     settings.set("train.max_steps", steps, f"{settings['train.epochs']} × {rows:,} rows")
     settings.set("train.warmup_steps", min(100, math.ceil(steps * 0.05)), f"5 % of {steps} steps")
-    speed = machine.products_per_second(settings["train.precision"], device.pick_device())
+    speed = machine.matmul_flops_per_second(settings["train.precision"], device.pick_device())
     settings.set("train.check_every", *check_interval(settings, steps=steps, products_per_second=speed))
 
 

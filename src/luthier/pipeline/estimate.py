@@ -21,7 +21,7 @@ from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
 from luthier.train import loop, memory_estimate
-from luthier.train.memory_estimate import Load, Memory
+from luthier.train.memory_estimate import LargestBatch, MemoryEstimate
 from luthier.train.order import Steps
 from luthier.train.throughput import STEPS_MEASURED, Forecast, Throughput
 
@@ -55,8 +55,8 @@ class Estimate:
     model: str
     spec: ModelSpec
     train: Train
-    load: Load
-    memory: Memory
+    batch: LargestBatch
+    memory: MemoryEstimate
     available: int
     disk: dict[str, int]
     free: int
@@ -69,7 +69,7 @@ class Estimate:
     @property
     def fits(self) -> bool:
         """Whether the training fits into the memory."""
-        return self.memory.training <= self.available
+        return self.memory.fits(self.available)
 
 
 def training(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool = True) -> Estimate:
@@ -84,19 +84,19 @@ def training(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool 
     train = made.recipe.train if made else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
     lengths = [row.tokens for _, row in made.rows["train"]] if made else [ASSUMED_ROW] * ASSUMED_STEP
-    load = Load.of(lengths, train)
-    needed = memory_estimate.memory(spec, train, load, where)
+    batch = LargestBatch.of(lengths, train)
+    needed = memory_estimate.estimate_memory(spec, train, batch, where)
     found = Estimate(
         model=asked.model,
         spec=spec,
         train=train,
-        load=load,
+        batch=batch,
         memory=needed,
         available=available,
-        disk=memory_estimate.disk(spec, train),
+        disk=memory_estimate.estimate_disk(spec, train),
         free=durable.free_space(opening.default_folder(asked)),
         alternatives=list(_alternatives(spec, train, lengths, where)),
-        remedies=[] if needed.training <= available else list(_remedies(spec, train, lengths, where, available)),
+        remedies=[] if needed.fits(available) else list(_remedies(spec, train, lengths, where, available)),
         preparation=made,
     )
     if made and try_steps and found.fits and not memory_bytes:
@@ -123,9 +123,10 @@ def _alternatives(spec: ModelSpec, train: Train, lengths: Sequence[int], where: 
     for method in ("full", "lora", "qlora"):
         other = train.model_copy(update={"method": method})
         yield Alternative(
-            f"train, {method}", memory_estimate.memory(spec, other, Load.of(lengths, other), where).training
+            f"train, {method}",
+            memory_estimate.estimate_memory(spec, other, LargestBatch.of(lengths, other), where).training,
         )
-    answering = memory_estimate.answering(spec, train.model_copy(update={"method": "full"}), where)
+    answering = memory_estimate.answering_bytes(spec, train.model_copy(update={"method": "full"}), where)
     yield Alternative("answer in fp32, as Luthier does", answering)
     yield Alternative("answer in bf16, elsewhere", answering - 2 * spec.parameters)
 
@@ -133,10 +134,10 @@ def _alternatives(spec: ModelSpec, train: Train, lengths: Sequence[int], where: 
 def _remedies(
     spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device, available: int
 ) -> Iterator[tuple[memory_estimate.Change, int]]:
-    least = memory_estimate.memory(spec, train, Load.of(lengths, train), where).training
+    least = memory_estimate.estimate_memory(spec, train, LargestBatch.of(lengths, train), where).training
     for change in memory_estimate.ways_to_fit(train):
         other = train.model_copy(update=dict(change))
-        needed = memory_estimate.memory(spec, other, Load.of(lengths, other), where).training
+        needed = memory_estimate.estimate_memory(spec, other, LargestBatch.of(lengths, other), where).training
         if needed < least:  # smaller batches are more of them, and their gradients have to be summed
             least = needed
             yield change, needed

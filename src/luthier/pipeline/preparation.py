@@ -213,7 +213,7 @@ def _record_memory(current: Run, preparation: Preparation) -> None:
     needed, available = preparation.resolved.memory, preparation.resolved.available
     current.record(
         "needs", training=needed.training, answering=needed.answering, parts=needed.parts, available=available,
-        disk=memory_estimate.disk(preparation.model.spec, preparation.recipe.train),
+        disk=memory_estimate.estimate_disk(preparation.model.spec, preparation.recipe.train),
     )  # fmt: skip
     if not preparation.resolved.fits:
         figures = f"training needs about {format_bytes(needed.training)} of memory, and {format_bytes(available)} are available"

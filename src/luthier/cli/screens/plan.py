@@ -60,7 +60,7 @@ def _plan(found: Estimate) -> list[str]:
         lines.append(
             f"{head:<8} train.{name} = {getattr(found.train, name)}  ({reasons.get(f'train.{name}', 'as asked')})"
         )
-    batches = f"{found.load.batches} micro-batches" if found.load.batches > 1 else "one micro-batch"
+    batches = f"{found.batch.batches_per_step} micro-batches" if found.batch.batches_per_step > 1 else "one micro-batch"
     return [*lines, f"         {batches} per step; their number does not change the result"]
 
 
