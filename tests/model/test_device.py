@@ -16,7 +16,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, bf16: float) -> list[tuple[torch.dtyp
         tried.append((dtype, size))
         return 2 * size**3 / (1e11 * (bf16 if dtype == torch.bfloat16 else 1))
 
-    monkeypatch.setattr(device, "_time_product", seconds)
+    monkeypatch.setattr(device, "_time_matmul", seconds)
     return tried
 
 

@@ -1,4 +1,4 @@
-"""Lean norms and feed-forwards are the ones they stand for, and remember less."""
+"""Our norms and gated MLPs equal those that they replace, and save less for the backward pass."""
 
 import copy
 import warnings

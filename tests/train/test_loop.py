@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,22 @@ def test_a_model_with_dropout_continues_bit_for_bit_too(tmp_path: Path) -> None:
     assert all(torch.equal(continued[name], weight) for name, weight in wanted.items())
 
 
+def test_two_trainings_at_once_in_one_process_end_like_each_of_them_alone(
+    train: Callable[..., loop.Outcome], tmp_path: Path
+) -> None:
+    """They share no buffer: both compute their scores in memory that is used again for every batch."""
+
+    def run(number: int, folder: str) -> dict[str, torch.Tensor]:
+        rows = counting(60, seed=number)
+        return train(settings(precision="bf16"), rows=rows, folder=tmp_path / folder).weights
+
+    alone = [run(number, f"alone{number}") for number in (5, 6)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(run, (5, 6), ("together5", "together6")))
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(other[name], weight) for name, weight in one.items())
+
+
 def test_training_stops_early_and_keeps_the_best_weights(train: Callable[..., loop.Outcome]) -> None:
     outcome = train(settings(max_steps=80, check_every=2, patience=2, learning_rate=0.5, clip_norm=1e9))
     assert outcome.reason == "no better for 2 dev checks"
@@ -159,7 +176,9 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
         return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
 
     monkeypatch.setattr(objectives, "summed_loss", bad_for_one_row)
-    told = r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\. To resume .*learning_rate below 0.005\."
+    told = (
+        r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\. Resuming .*learning_rate below 0.005\."
+    )
     with pytest.raises(NonFiniteLoss, match=told):
         train(settings(), rows=rows, folder=tmp_path / "poisoned")
 

@@ -11,7 +11,7 @@ import torch
 from luthier.errors import UserError
 from luthier.recipe import Train
 from luthier.train.checkpoint import as_tensor
-from luthier.train.optimizer import OPTIMIZERS, PACKAGES, MasterOptimizer, learning_rate, resolve, try_own
+from luthier.train.optimizer import OPTIMIZERS, PACKAGES, MasterOptimizer, check_own_optimizer, learning_rate, resolve
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
@@ -247,7 +247,7 @@ def test_an_optimizer_of_ones_own_steps_once_with_all_weights_and_keeps_its_para
     (tmp_path / "estimating_of_a_test.py").write_text(ESTIMATING)
     monkeypatch.syspath_prepend(tmp_path)
     config = Train(optimizer="estimating_of_a_test:estimating", precision=precision)  # type: ignore[arg-type]
-    try_own(config)
+    check_own_optimizer(config)
     calm, again = MasterOptimizer(small_model(), config), MasterOptimizer(small_model(), config)
     for number in range(3):
         one_step(calm, number)
@@ -312,7 +312,7 @@ def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_starts(
     (tmp_path / "refused_of_a_test.py").write_text(REFUSED)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=f"train.optimizer: {told}"):
-        try_own(Train(optimizer=f"refused_of_a_test:{name}", precision="bf16"))
+        check_own_optimizer(Train(optimizer=f"refused_of_a_test:{name}", precision="bf16"))
 
 
 def test_eight_bit_moments_take_a_byte_a_weight() -> None:

@@ -107,7 +107,7 @@ class ModelSpec:
         such a copy what is trained. With `checkpointing` a layer saves its input only, and the activations of one layer come
         back at a time.
         """
-        measured = _first_rows(lengths, MEASURED)
+        measured = first_rows(lengths, MEASURED)
         one, two = (_saved_bytes(prepare(_shallow(self.config, layers, precision)), measured) for layers in (1, 2))
         further = sum(measured) * self.hidden_size * DTYPES[precision].itemsize if checkpointing else two - one
         return round((one + (self.num_layers - 1) * further) * sum(lengths) / sum(measured))
@@ -134,7 +134,7 @@ def _saved_bytes(model: CausalModel, lengths: Sequence[int]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
-def _first_rows(lengths: Sequence[int], tokens: int) -> tuple[int, ...]:
+def first_rows(lengths: Sequence[int], tokens: int) -> tuple[int, ...]:
     """The lengths of the first rows that have at most so many tokens together; of one row at least."""
     ends = [end for end in itertools.accumulate(lengths) if end <= tokens]
     return tuple(lengths[: max(1, len(ends))])

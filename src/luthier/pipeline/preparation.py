@@ -97,7 +97,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
 
     # What can only be tried with all of it
     methods.check_trainable(resolved.recipe.train, model.config)
-    optimizer.try_own(resolved.recipe.train)
+    optimizer.check_own_optimizer(resolved.recipe.train)
     prompt_checks.try_prompts(resolved.recipe, template, model.context, splits, stages.arms_of(asked), material)
     return Preparation(resolved, model, template, data, splits, rows, material)
 

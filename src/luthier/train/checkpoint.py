@@ -29,6 +29,7 @@ from luthier.runs import durable, manifest
 from luthier.runs.manifest import folders, path
 
 KEPT = 2  # the newest two, beside the best one
+MOST_AT_ONCE = KEPT + 2  # with the best one, and one that is being written
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",

@@ -1,4 +1,4 @@
-"""The training loop: `train` is the rhythm, `_Training.update` is the arithmetic.
+"""The training loop: `train` is the story, `_Training.run` the rhythm, `_Training.update` the arithmetic.
 
 What a step does depends on nothing but the recipe, the rows and the weights: the order is a pure function (`order`), dropout
 is seeded by the step's number, and a checkpoint holds every number that the next update needs. So a run that was killed and
@@ -282,8 +282,7 @@ class _Training:
         assert self.settings.check_every
         tensors = self.optimizer.state()
         saves = math.ceil((len(self.steps) - self.progress.step) / self.settings.check_every)
-        most = checkpoint.KEPT + 2  # the best one, and one that is being written
-        checkpoints = max(0, min(saves, most) - len(manifest.folders(self.checkpoints)))
+        checkpoints = max(0, min(saves, checkpoint.MOST_AT_ONCE) - len(manifest.folders(self.checkpoints)))
         weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weight/")}
         needed = checkpoints * checkpoint.bytes_of(tensors) + checkpoint.bytes_of(weights)
         durable.require_space(self.checkpoints, needed, f"{checkpoints} checkpoints to come and the model need")

@@ -4,7 +4,6 @@ Weights, masters, moments and gradients are counted; saved activations are measu
 (`ModelSpec.saved_activations`). Time is estimated by the first steps (`throughput`).
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
 from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
 from luthier.model.memory import GENERAL_ADVICE, rss
-from luthier.model.spec import ModelSpec
+from luthier.model.spec import ModelSpec, first_rows
 from luthier.recipe import Train
 from luthier.runs.durable import format_bytes
 from luthier.train import checkpoint, optimizer
@@ -60,15 +59,9 @@ class LargestBatch:
         budget = settings.tokens_per_batch or 1
         ordered = sorted(lengths, reverse=True)
         stride = math.ceil(sum(ordered) / budget)  # as many rows as fill a batch on average
-        mixture = _first_rows(ordered[:: max(1, stride)], budget) if len(set(ordered)) > 1 else ()
+        mixture = first_rows(ordered[:: max(1, stride)], budget) if len(set(ordered)) > 1 else ()
         batches_per_step = math.ceil((settings.tokens_per_step or budget) / budget)
-        return cls(_first_rows(ordered, budget), batches_per_step, mixture)
-
-
-def _first_rows(lengths: Sequence[int], budget: int) -> tuple[int, ...]:
-    """The lengths of the first rows that have at most so many tokens together; of one row at least."""
-    ends = [end for end in itertools.accumulate(lengths) if end <= budget]
-    return tuple(lengths[: max(1, len(ends))])
+        return cls(first_rows(ordered, budget), batches_per_step, mixture)
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ def estimate_disk(spec: ModelSpec, settings: Train) -> dict[str, int]:
     trainable = trainable_parameters(spec, settings)
     one = MASTER * trainable + _optimizer_bytes(spec, settings, trainable)
     checks = math.ceil((settings.max_steps or 1) / (settings.check_every or 1))
-    most = min(checks, checkpoint.KEPT + 2)  # the newest, the best, and the one that is being written
+    most = min(checks, checkpoint.MOST_AT_ONCE)
     return {f"checkpoints: {most} of {format_bytes(one)}": most * one, "the model": MASTER * trainable}
 
 

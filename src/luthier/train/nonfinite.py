@@ -1,6 +1,6 @@
-"""What to say of a loss or a gradient that is no number: where it comes from, and what to do.
+"""The errors for a loss or a gradient that is no number: where it comes from, and what to do.
 
-To go on from the last checkpoint would come to the same, since a step does the same whenever it is made. So this is no
+Continuing from the last checkpoint would end the same way, since a step does the same whenever it is made. So this is no
 interruption: the run has failed.
 """
 
@@ -36,7 +36,7 @@ def of_step(
     which = "rows whose own loss is not finite" if guilty else "rows of this step"
     return NonFiniteLoss(
         f"{what} at step {number}; stopped before the update, so the weights are as they were. "
-        f"{which}: {_listed(map(rows.place, guilty or members))}. To resume would come to the same: start anew without these "
+        f"{which}: {_listed(map(rows.place, guilty or members))}. Resuming would end the same way: start anew without these "
         f"rows, or with a train.learning_rate below {settings.learning_rate:g}."
     )
 
@@ -48,7 +48,7 @@ def of_dev(
     """The loss on dev after a step, or before the first one, when it is the model itself that gives no numbers."""
     if step:
         return NonFiniteLoss(
-            f"the dev loss is {loss} after step {step}: the updates went too far. To resume would come to the same: start anew "
+            f"the dev loss is {loss} after step {step}: the updates went too far. Resuming would end the same way: start anew "
             f"with a train.learning_rate below {settings.learning_rate:g}."
         )
     if broken := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:

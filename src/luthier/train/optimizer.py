@@ -288,7 +288,7 @@ class MasterOptimizer:
         self.workspace.clear()
 
 
-def try_own(settings: Train) -> None:
+def check_own_optimizer(settings: Train) -> None:
     """Refuses an optimizer of the user's own that fails on three small weights, before anything heavy starts."""
     if ":" not in settings.optimizer:
         return
