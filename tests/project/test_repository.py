@@ -49,7 +49,7 @@ def test_no_file_is_large() -> None:
     assert {name: len(text) for name, text in texts().items() if len(text) > 600_000} == {}
 
 
-SOURCED = {"scripts/environment", "scripts/mutants.py", "scripts/reference.py"}
+SOURCED = {"scripts/environment", "scripts/locked.py", "scripts/mutants.py", "scripts/reference.py"}
 SCRIPTS = sorted(
     path for folder in ("scripts", "findings", ".ci") for path in (ROOT / folder).iterdir() if path.is_file()
 )
