@@ -165,13 +165,16 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
 
     def _answer_text(self, ids: Sequence[int], budget: Room) -> str:
         """The text of generated ids; of a model that may think, what stands behind its thoughts."""
+        start = 0
         if budget.thinking:
             if self.lm.template.read(ids).thinking:
                 self._note("some replies ended while the model was thinking; they count as empty")
                 return ""
             start = self.lm.template.answer_start(ids)
             ids = ids[start : start + budget.answer]
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        # Blank lines between thoughts and answer are the template's, and often a stop string: they would end every answer.
+        return text.lstrip() if start else text
 
     def _note(self, note: str) -> None:
         self.notes += [note] if note not in self.notes else []
