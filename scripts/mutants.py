@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "questions are learnt as well",
         PACKED,
-        "np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:])",
-        "np.flatnonzero(np.ones(len(row.learn) - 1))",
+        "np.flatnonzero(np.asarray(row.loss_mask, dtype=bool)[1:])",
+        "np.flatnonzero(np.ones(len(row.loss_mask) - 1))",
     ),
     Mutant("targets are scored by their own position", PACKED, "[path[before] for", "[path[before + 1] for"),
     Mutant(
@@ -380,7 +380,7 @@ MUTANTS = [
         "texts are learnt from their answers only",
         OBJECTIVES,
         "np.ones(len(ids), dtype=bool)",
-        "self.rows[number].learn",
+        "self.rows[number].loss_mask",
         PREFERENCES,
     ),
 ]

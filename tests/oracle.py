@@ -312,7 +312,7 @@ def runs(row: Encoded) -> list[tuple[int, int]]:
 
 
 def _learns(row: Encoded, place: int) -> bool:
-    return 0 <= place < len(row.learn) and row.learn[place]
+    return 0 <= place < len(row.loss_mask) and row.loss_mask[place]
 
 
 def _compare(

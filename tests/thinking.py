@@ -78,7 +78,7 @@ def teach(folder: Path, conversations: Sequence[Conversation], *, today: date, s
     labels = torch.full((len(rows), longest), -100)
     for number, row in enumerate(rows):
         ids[number, : len(row.ids)] = torch.tensor(row.ids)
-        labels[number, : len(row.ids)] = torch.tensor(row.ids).where(torch.tensor(row.learn), torch.tensor(-100))
+        labels[number, : len(row.ids)] = torch.tensor(row.ids).where(torch.tensor(row.loss_mask), torch.tensor(-100))
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=6e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     lm.model.train()

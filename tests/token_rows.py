@@ -10,7 +10,7 @@ class Row:
     """A row's token ids, and which of them are learnt."""
 
     ids: np.ndarray
-    learn: np.ndarray
+    loss_mask: np.ndarray
 
 
 class Rows(list[Row]):

@@ -82,7 +82,7 @@ def heldout_loss(model: "torch.nn.Module", rows: list[Row]) -> float:
             ids = torch.tensor([row.ids], device=device)
             scores = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
             losses = torch.nn.functional.cross_entropy(scores, ids[0, 1:], reduction="none")
-            wanted = torch.tensor(row.learn[1:], device=device)
+            wanted = torch.tensor(row.loss_mask[1:], device=device)
             total += float(losses[wanted].double().sum())
             learnt += int(wanted.sum())
     return total / learnt

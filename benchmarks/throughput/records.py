@@ -110,7 +110,7 @@ def main() -> None:
     while len(rows) < arguments.train + arguments.dev:
         [row] = template.rows(conversation(draw))
         if not arguments.length:
-            rows.append({"ids": list(row.ids), "answer": list(row.learn)})
+            rows.append({"ids": list(row.ids), "answer": list(row.loss_mask)})
             continue
         ids += row.ids
         while len(ids) >= arguments.length:

@@ -72,7 +72,7 @@ def converted(folder: str, to: Path) -> Path:
 def sample(row: Row) -> dict[str, Any]:
     """A row as LitGPT's data sets give it."""
     ids = torch.tensor(row.ids)
-    labels = torch.where(torch.tensor(row.learn), ids, -100)
+    labels = torch.where(torch.tensor(row.loss_mask), ids, -100)
     return {"input_ids": ids, "labels": labels, "token_counts": {"raw": len(ids), "raw_plus_prompt_template": len(ids)}}
 
 

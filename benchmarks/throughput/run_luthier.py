@@ -21,14 +21,14 @@ from luthier.train import loop, order
 @dataclass(frozen=True)
 class ArrayRow:
     ids: np.ndarray
-    learn: np.ndarray
+    loss_mask: np.ndarray
 
 
 class ArrayRows:
     """Rows as the loop wants them."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = [ArrayRow(np.array(row.ids), np.array(row.learn)) for row in rows]
+        self.rows = [ArrayRow(np.array(row.ids), np.array(row.loss_mask)) for row in rows]
 
     @property
     def lengths(self) -> list[int]:

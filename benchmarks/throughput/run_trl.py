@@ -69,7 +69,7 @@ def run(task: Task, side: str = "trl", **model: Any) -> Result:
     records = [
         {
             "input_ids": row.ids,
-            "labels": [token if learnt else -100 for token, learnt in zip(row.ids, row.learn, strict=True)],
+            "labels": [token if learnt else -100 for token, learnt in zip(row.ids, row.loss_mask, strict=True)],
         }
         for row in train
     ]

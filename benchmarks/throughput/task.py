@@ -19,7 +19,7 @@ class Row(NamedTuple):
     """Token ids and which of them are learnt."""
 
     ids: list[int]
-    learn: list[bool]
+    loss_mask: list[bool]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,6 @@ def rows_as_text(template: Template, conversation: Conversation) -> list[tuple[s
     """Of each row the whole text, and what is learnt of it."""
     both = []
     for row in template.rows(conversation):
-        learnt = [token for token, learn in zip(row.ids, row.learn, strict=True) if learn]
+        learnt = [token for token, learn in zip(row.ids, row.loss_mask, strict=True) if learn]
         both.append(tuple(template.tokenizer.decode(ids, control=True) for ids in (row.ids, learnt)))
     return both

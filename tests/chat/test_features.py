@@ -64,7 +64,7 @@ def made(source: str, tokenizer: PreTrainedTokenizerFast, **given: object) -> Te
 def written(row: Encoded, tokenizer: PreTrainedTokenizerFast) -> str:
     """A row as text, with « and » around what is learnt."""
     pieces: list[tuple[bool, list[int]]] = []
-    for token, learn in zip(row.ids, row.learn, strict=True):
+    for token, learn in zip(row.ids, row.loss_mask, strict=True):
         if not pieces or pieces[-1][0] != learn:
             pieces.append((learn, []))
         pieces[-1][1].append(token)
@@ -204,7 +204,11 @@ def test_every_row_begins_with_the_prompt_of_its_answer(feature: Feature, letter
     rows = template.rows(Conversation(feature.said))
     for row, answer in zip(rows, answers if len(rows) > 1 else answers[:1], strict=True):
         prompt = template.prompt(feature.said[:answer])
-        assert (row.ids[: len(prompt)], any(row.learn[: len(prompt)]), row.learn[len(prompt)]) == (prompt, False, True)
+        assert (row.ids[: len(prompt)], any(row.loss_mask[: len(prompt)]), row.loss_mask[len(prompt)]) == (
+            prompt,
+            False,
+            True,
+        )
 
 
 def test_an_answer_without_an_end_gets_one_and_stands_in_its_own_row(letters: PreTrainedTokenizerFast) -> None:

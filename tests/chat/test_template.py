@@ -37,7 +37,7 @@ def template(tokenizer: HubTokenizer) -> Template:
 
 def learnt_text(template: Template, conversation: Conversation) -> str:
     [row] = template.rows(conversation)
-    return template.tokenizer.hub.decode([token for token, learn in zip(row.ids, row.learn, strict=True) if learn])  # type: ignore[attr-defined]
+    return template.tokenizer.hub.decode([token for token, learn in zip(row.ids, row.loss_mask, strict=True) if learn])  # type: ignore[attr-defined]
 
 
 def test_only_the_answer_and_its_end_token_are_learnt(template: Template) -> None:
@@ -60,7 +60,7 @@ def test_a_prompt_is_the_beginning_of_its_training_row(template: Template, quest
         conversation = Conversation.pair(question, answer)
         prompt, row = template.prompt(conversation.prompt), template.rows(conversation)[0]
         assert row.ids[: len(prompt)] == prompt
-        assert not any(row.learn[: len(prompt)]) and all(row.learn[len(prompt) :])
+        assert not any(row.loss_mask[: len(prompt)]) and all(row.loss_mask[len(prompt) :])
 
 
 def test_control_tokens_spelled_by_a_user_stay_text(template: Template) -> None:
@@ -118,7 +118,7 @@ def test_the_base_template_is_the_course_s_question_and_answer(tokenizer: HubTok
 
 def test_every_token_of_a_document_is_learnt(template: Template) -> None:
     [row] = template.rows(Conversation.document("Once upon a time."))
-    assert all(row.learn)
+    assert all(row.loss_mask)
     assert row.ids[-1] == template.tokenizer.control[template.tokenizer.eos]
 
 

@@ -116,9 +116,9 @@ def test_the_judge_finds_what_is_wrong() -> None:
 
     said = conversation_of(messages, ())
     (row,) = template.rows(said)
-    first = row.learn.index(True)
+    first = row.loss_mask.index(True)
     wrong = {
-        "loss": replace(row, learn=[place > first for place in range(len(row.ids))]),
+        "loss": replace(row, loss_mask=[place > first for place in range(len(row.ids))]),
         "prompt": replace(row, ids=[row.ids[1], *row.ids[1:]]),
     }
     for check, other in wrong.items():

@@ -113,7 +113,7 @@ def test_a_prompt_s_tokens_begin_its_row(kind: str, source: str, messages: tuple
     for number, place in enumerate(answers):
         row, prompt = rows[number if len(rows) > 1 else 0], made.prompt(messages[:place])
         assert row.ids[: len(prompt)] == prompt
-        assert row.learn[len(prompt)] and not row.learn[len(prompt) - 1]
+        assert row.loss_mask[len(prompt)] and not row.loss_mask[len(prompt) - 1]
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -131,7 +131,7 @@ def test_no_text_of_a_user_becomes_a_control_token(kind: str, source: str, text:
 def test_an_answer_behind_text_does_not_begin_with_a_blank_of_the_tokenizer_s_own() -> None:
     made = template("first", ZEPHYR)
     [row] = made.rows(Conversation.pair("Q", "Answer"))
-    first = row.ids[row.learn.index(True)]
+    first = row.ids[row.loss_mask.index(True)]
     assert not hub("first").convert_ids_to_tokens(first).startswith("▁")
 
 

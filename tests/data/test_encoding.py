@@ -48,7 +48,7 @@ def test_the_last_piece_of_a_long_text_is_left_out_where_it_is_one_token(templat
     ledger = Ledger()
     rows = encode(document("abcdefg"), template, 3, ledger)
     assert [row.ids for row in rows] == [[97, 98, 99], [100, 101, 102]]
-    assert all(row.learnt for row in rows) and not ledger.dropped
+    assert all(row.loss_tokens for row in rows) and not ledger.dropped
 
 
 def test_a_text_of_one_token_has_nothing_to_learn_and_is_dropped_by_name(template: Template) -> None:

@@ -44,10 +44,10 @@ def test_rows_come_back_from_any_number_of_chunks(tmp_path: Path, monkeypatch: p
     assert len(found) == 10 and found.lengths == list(range(1, 11)) and found.tokens == 55
     assert found.items() == [item for item, _ in rows]
     for number, (item, encoded) in enumerate(rows):
-        assert (found[number].ids.tolist(), found[number].learn.tolist()) == (encoded.ids, encoded.learn)
+        assert (found[number].ids.tolist(), found[number].loss_mask.tolist()) == (encoded.ids, encoded.loss_mask)
         other = found.rejected(number)
         assert other and encoded.rejected and other.ids.tolist() == encoded.rejected.ids
-        assert other.learn.tolist() == encoded.rejected.learn and found.place(number) == item.place
+        assert other.loss_mask.tolist() == encoded.rejected.loss_mask and found.place(number) == item.place
     assert found[-1].ids.tolist() == list(range(10))
     with pytest.raises(IndexError):
         found[10]
@@ -59,7 +59,7 @@ def test_rows_are_read_from_the_file_and_not_kept_in_memory(tmp_path: Path, monk
     before = pa.total_allocated_bytes()
     found = Prepared(tmp_path / "r.arrow")
     row = found[99]
-    assert found.tokens == 100_000 and not row.ids.flags.owndata and row.learn.nbytes == 1_000
+    assert found.tokens == 100_000 and not row.ids.flags.owndata and row.loss_mask.nbytes == 1_000
     assert pa.total_allocated_bytes() - before <= 1_024, "the flags of the row that was asked for"
 
 

@@ -65,12 +65,12 @@ def test_our_rows_are_transformers_own(source: str, kind: Kind) -> None:
 
 def late(row: Encoded) -> Encoded:
     """Learns the answer without its first token."""
-    return replace(row, learn=[learn and at > row.learn.index(True) for at, learn in enumerate(row.learn)])
+    return replace(row, loss_mask=[learn and at > row.loss_mask.index(True) for at, learn in enumerate(row.loss_mask)])
 
 
 def endless(row: Encoded) -> Encoded:
     """Learns the answer without its end."""
-    return replace(row, learn=[*row.learn[:-1], False])
+    return replace(row, loss_mask=[*row.loss_mask[:-1], False])
 
 
 def other(row: Encoded) -> Encoded:

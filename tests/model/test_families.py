@@ -99,8 +99,8 @@ def test_the_loss_is_that_of_the_model_s_own_scores(model: torch.nn.Module, impl
     model.set_attn_implementation(own)
     wanted = torch.zeros(())
     for row in rows:
-        scores = model(input_ids=torch.tensor(row.ids)[None]).logits[0, :-1][row.learn[1:]].float()
-        answers = torch.tensor(row.ids[1:][row.learn[1:]])
+        scores = model(input_ids=torch.tensor(row.ids)[None]).logits[0, :-1][row.loss_mask[1:]].float()
+        answers = torch.tensor(row.ids[1:][row.loss_mask[1:]])
         wanted = wanted + torch.nn.functional.cross_entropy(scores, answers, reduction="sum")
     wanted.backward()
     torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-4)
@@ -116,7 +116,7 @@ def test_a_row_has_the_loss_that_it_has_alone_whatever_it_is_packed_with(
     if implementation != "own" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(implementation)  # type: ignore[operator]
     rows = [Row(5 + (13 * start + 7 * np.arange(length)) % 300, np.arange(length) > 0) for start, length in ROWS]
-    changed = Row((rows[1].ids + 31) % 300, rows[1].learn)
+    changed = Row((rows[1].ids + 31) % 300, rows[1].loss_mask)
 
     def losses(*rows: Row) -> torch.Tensor:
         return row_likelihoods(model, pack(rows, torch.device("cpu"))).detach()  # type: ignore[arg-type]

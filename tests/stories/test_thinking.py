@@ -192,7 +192,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
     told = pipeline.prepare(recipes.load(None, [f"model={knowing}", *words], data=path))
     template = ModelReference.of(str(knowing)).template()
     for item, row in told.rows["train"]:
-        learnt = [token for token, learn in zip(row.ids, row.learn, strict=True) if learn]
+        learnt = [token for token, learn in zip(row.ids, row.loss_mask, strict=True) if learn]
         reply_text = template.read(learnt)
         assert (reply_text.text, reply_text.thoughts) == (
             item.conversation.answer,

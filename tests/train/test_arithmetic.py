@@ -72,7 +72,7 @@ def with_dropout() -> Any:
 def plain_loss(model: Any, row: Row) -> torch.Tensor:
     """Its learnt tokens' −log p, summed, from transformers' own scores."""
     scores = torch.log_softmax(model(input_ids=torch.tensor(row.ids)[None]).logits[0], dim=-1)
-    return -sum((scores[at - 1, row.ids[at]] for at in range(1, len(row.ids)) if row.learn[at]), torch.zeros(()))
+    return -sum((scores[at - 1, row.ids[at]] for at in range(1, len(row.ids)) if row.loss_mask[at]), torch.zeros(()))
 
 
 @pytest.mark.parametrize("clip_norm", [0.1, 100.0])
@@ -80,7 +80,7 @@ def test_a_training_is_a_plain_loop_of_gradient_descent(tiny_model: Path, tmp_pa
     """Three unequal batches a step; warm-up, cosine, decay of matrices, and a norm that is clipped at every step or at none."""
     outcome, events = trained(tiny(tiny_model), settings(weight_decay=0.1, clip_norm=clip_norm), tmp_path)
     model = tiny(tiny_model)
-    learnt = sum(int(row.learn[1:].sum()) for row in ROWS)
+    learnt = sum(int(row.loss_mask[1:].sum()) for row in ROWS)
     rates = [0.25, 0.5, 0.5, 0.25 * (1 + math.sqrt(0.5)), 0.25, 0.25 * (1 - math.sqrt(0.5))]
     for rate, event in zip(rates, events["step"], strict=True):
         loss = sum((plain_loss(model, row) for row in ROWS), torch.zeros(())) / learnt
@@ -131,7 +131,7 @@ def test_dev_is_looked_at_without_dropout_and_by_its_learnt_tokens(tmp_path: Pat
     with torch.no_grad():
         total = sum(plain_loss(model, row).item() for row in DEV)
     _, events = trained(with_dropout(), settings(max_steps=1, check_every=1), tmp_path)
-    wanted = total / sum(int(row.learn[1:].sum()) for row in DEV)
+    wanted = total / sum(int(row.loss_mask[1:].sum()) for row in DEV)
     assert events["dev"][0]["loss"] == pytest.approx(wanted, rel=1e-5)
     assert [event["step"] for event in events["dev"]] == [0, 1]
 
@@ -275,7 +275,7 @@ def test_a_schedule_free_optimizer_is_judged_and_saved_by_its_mean(
     outcome, events = trained(tiny(tiny_model), config, tmp_path)
     if precision == "fp32":
         model = tiny(tiny_model)
-        learnt = sum(int(row.learn[1:].sum()) for row in ROWS)
+        learnt = sum(int(row.loss_mask[1:].sum()) for row in ROWS)
         z = [weight.detach().clone() for weight in model.parameters()]
         x = [weight.clone() for weight in z]
         for step in range(1, 5):
@@ -292,7 +292,7 @@ def test_a_schedule_free_optimizer_is_judged_and_saved_by_its_mean(
     judged.load_state_dict(outcome.weights, strict=False)
     with torch.no_grad():
         total = sum(plain_loss(judged, row).item() for row in DEV)
-    wanted = total / sum(int(row.learn[1:].sum()) for row in DEV)
+    wanted = total / sum(int(row.loss_mask[1:].sum()) for row in DEV)
     assert events["dev"][-1]["loss"] == pytest.approx(wanted, rel=1e-4 if precision == "fp32" else 1e-2)
     asked = iter((False, False, True))
     with pytest.raises(Interrupted):
@@ -327,4 +327,4 @@ def test_the_loss_of_a_packed_batch_is_the_sum_over_its_learnt_tokens(tiny_model
         wanted = sum((plain_loss(model, row) for row in ROWS), torch.zeros(()))
     measured = Answers(model, settings(), tiny_model).measure(model, ROWS, range(len(ROWS)))
     torch.testing.assert_close(measured.total.detach(), wanted, rtol=1e-5, atol=1e-5)
-    assert measured.count == batch.loss_tokens == sum(int(row.learn[1:].sum()) for row in ROWS)
+    assert measured.count == batch.loss_tokens == sum(int(row.loss_mask[1:].sum()) for row in ROWS)

@@ -35,7 +35,7 @@ def plain_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
     for row in rows:
         logits = model(input_ids=torch.tensor(row.ids)[None]).logits[0]
         for place in range(1, len(row.ids)):
-            if row.learn[place]:
+            if row.loss_mask[place]:
                 total = total - torch.log_softmax(logits[place - 1], dim=-1)[row.ids[place]]
     return total
 
@@ -87,7 +87,7 @@ def test_rows_that_are_packed_together_never_see_each_other(model: torch.nn.Modu
     rows = some_rows(model)
     whole = loss_of(model, rows)
     torch.testing.assert_close(whole, sum(loss_of(model, [row]) for row in rows))
-    other = Row((rows[0].ids + 7) % model.config.vocab_size, rows[0].learn)
+    other = Row((rows[0].ids + 7) % model.config.vocab_size, rows[0].loss_mask)
     changed = loss_of(model, [other, *rows[1:]]) - loss_of(model, [other])
     torch.testing.assert_close(changed, whole - loss_of(model, [rows[0]]), rtol=1e-4, atol=1e-4)
 

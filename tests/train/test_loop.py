@@ -94,12 +94,12 @@ def test_the_loop_is_a_plain_loop_of_pytorch(train: Callable[..., loop.Outcome],
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     for event in events:
-        learnt = sum(int(row.learn[1:].sum()) for row in rows)
+        learnt = sum(int(row.loss_mask[1:].sum()) for row in rows)
         total = 0.0
         for row in rows:
-            labels = torch.tensor(np.where(row.learn, row.ids, -100))[None]
+            labels = torch.tensor(np.where(row.loss_mask, row.ids, -100))[None]
             mean = model(input_ids=torch.tensor(row.ids)[None], labels=labels).loss
-            loss = mean * row.learn[1:].sum() / learnt
+            loss = mean * row.loss_mask[1:].sum() / learnt
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -70,13 +70,13 @@ def test_the_loop_is_a_plain_loop_over_peft(family: str, tmp_path: Path) -> None
     model = adapted(family)
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.0)
-    learnt = sum(int(row.learn[1:].sum()) for row in ROWS)
+    learnt = sum(int(row.loss_mask[1:].sum()) for row in ROWS)
     for event in events:
         total = 0.0
         for row in ROWS:
-            labels = torch.tensor(np.where(row.learn, row.ids, -100))[None]
+            labels = torch.tensor(np.where(row.loss_mask, row.ids, -100))[None]
             mean = model(input_ids=torch.tensor(row.ids)[None], labels=labels).loss
-            loss = mean * row.learn[1:].sum() / learnt
+            loss = mean * row.loss_mask[1:].sum() / learnt
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)

@@ -63,7 +63,7 @@ def model(tiny_model: Path) -> Iterator[Any]:
 def log_likelihood(model: Any, row: Row) -> torch.Tensor:
     """Token by token, from transformers' own scores."""
     scores = torch.log_softmax(model(input_ids=torch.tensor(row.ids)[None]).logits[0], dim=-1)
-    return sum((scores[at - 1, row.ids[at]] for at in range(1, len(row.ids)) if row.learn[at]), torch.zeros(()))
+    return sum((scores[at - 1, row.ids[at]] for at in range(1, len(row.ids)) if row.loss_mask[at]), torch.zeros(()))
 
 
 def test_a_fresh_model_prefers_nothing(model: Any, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_gradients_are_those_of_the_rows_alone(tiny_model: Path, method: str, ag
     ours = gradients(model, loss)
     alone = sum((summed_loss(model, pack([one], CPU)) for one in FORESTS[name]), torch.zeros(()))
     torch.testing.assert_close(loss, alone, rtol=1e-5, atol=1e-4)
-    assert batch.loss_tokens == sum(int(one.learn[1:].sum()) for one in FORESTS[name])
+    assert batch.loss_tokens == sum(int(one.loss_mask[1:].sum()) for one in FORESTS[name])
     for weight, wanted in gradients(model, alone).items():
         torch.testing.assert_close(ours[weight], wanted, rtol=1e-3, atol=2e-5 * max(1, float(wanted.abs().max())))
 
@@ -250,7 +250,7 @@ def test_a_conversation_of_one_row_per_answer_trains_in_one_batch_with_its_begin
     both = [talks[0], talks[1]]
     batch = prefix_sharing.pack_batch(model, both)
     assert len(batch.tokens) == len({tuple(one.ids[:end]) for one in both for end in range(1, len(one.ids) + 1)})
-    assert batch.loss_tokens == sum(int(one.learn[1:].sum()) for one in both)
+    assert batch.loss_tokens == sum(int(one.loss_mask[1:].sum()) for one in both)
     alone = sum((summed_loss(model, pack([one], CPU)) for one in both), torch.zeros(()))
     torch.testing.assert_close(summed_loss(model, batch), alone, rtol=1e-5, atol=1e-4)
 

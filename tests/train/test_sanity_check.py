@@ -61,7 +61,7 @@ def test_a_row_of_which_nothing_is_learnt_is_refused_by_name(model: PreTrainedMo
 
 def test_a_row_whose_last_learnt_token_ends_no_answer_is_refused_by_name(model: PreTrainedModel) -> None:
     rows = conversations(4)
-    rows[1].learn[-1] = False
+    rows[1].loss_mask[-1] = False
     with pytest.raises(UserError, match=r"rows\.jsonl:2: the last loss token of this row does not end an answer"):
         sanity_check.run(model, rows, {END})
 

@@ -41,17 +41,17 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A row to learn from: `learn[i]` says whether token `ids[i]` is to be predicted (from the tokens before it)."""
+    """A training row: `loss_mask[i]` says whether the loss is taken on token `ids[i]`, predicted from the tokens before it."""
 
     ids: list[int]
-    learn: list[bool]
+    loss_mask: list[bool]
     rejected: "Encoded | None" = None
     """The row with the rejected answer, where preferences are learnt."""
 
     @property
-    def learnt(self) -> int:
-        """Tokens that are learnt; a sequence's first token has nothing before it and is never one."""
-        return sum(self.learn[1:])
+    def loss_tokens(self) -> int:
+        """Tokens that the loss is taken on; a sequence's first token has nothing before it and is never one."""
+        return sum(self.loss_mask[1:])
 
     @property
     def tokens(self) -> int:
@@ -61,10 +61,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A text with the places that are learnt. `spelled` are letters that stand for control tokens which people spelled."""
+    """A text with the spans (begin, end) that the loss is taken on.
+
+    `spelled` are letters that stand for control tokens which people spelled.
+    """
 
     text: str
-    learnt: Sequence[tuple[int, int]] = ()
+    loss_spans: Sequence[tuple[int, int]] = ()
     spelled: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -92,7 +95,10 @@ class Coder:
         """
         plain = [one for one in renderings if not one.spelled]
         bare = [
-            one.text[:begin] for one in plain for begin, _ in one.learnt if not self.control.search(one.text, 0, begin)
+            one.text[:begin]
+            for one in plain
+            for begin, _ in one.loss_spans
+            if not self.control.search(one.text, 0, begin)
         ]
         coded = self.tokenizer.render([one.text for one in plain] + bare)
         self._bare.update(zip(bare, coded[len(plain) :], strict=True))
@@ -106,10 +112,10 @@ class Coder:
         if [ids[place] for place in walls] != [self.tokenizer.control[mark.group()] for mark in marks]:
             marks, walls = [], []  # this tokenizer's control tokens are no walls: whole beginnings are compared
         learn = [False] * len(ids)
-        for begin, end in rendering.learnt:
+        for begin, end in rendering.loss_spans:
             first, prompt = self._tokens_before(rendering, begin, ids, marks, walls)
             if ids[first - len(prompt) : first] != prompt:
-                return None if len(rendering.learnt) > 1 else self._spliced(rendering, begin, end)
+                return None if len(rendering.loss_spans) > 1 else self._spliced(rendering, begin, end)
             last = self._end(rendering, end, ids, marks, walls)
             learn[first:last] = [True] * (last - first)
         return Encoded(ids, learn)

@@ -66,7 +66,7 @@ def _fitting(
     if rejected:  # both differ in the last answer only
         rows = [replace(rows[-1], rejected=rejected[-1])]
     longest = max(max(len(row.ids), len(row.rejected.ids) if row.rejected else 0) for row in rows)
-    if not all(row.learnt and (row.rejected is None or row.rejected.learnt) for row in rows):
+    if not all(row.loss_tokens and (row.rejected is None or row.rejected.loss_tokens) for row in rows):
         ledger.drop(EMPTY, item.place)
         return []
     if longest <= limit:
@@ -75,8 +75,8 @@ def _fitting(
         ledger.drop(TOO_LONG, f"{item.place} ({longest:,} tokens, {limit:,} fit)")
         return []
     [row] = rows
-    cut = [Encoded(row.ids[at : at + limit], row.learn[at : at + limit]) for at in range(0, len(row.ids), limit)]
-    return [piece for piece in cut if piece.learnt]  # a last piece of one token follows nothing
+    cut = [Encoded(row.ids[at : at + limit], row.loss_mask[at : at + limit]) for at in range(0, len(row.ids), limit)]
+    return [piece for piece in cut if piece.loss_tokens]  # a last piece of one token follows nothing
 
 
 def why_none(ledger: Ledger, limit: int) -> str:
@@ -100,7 +100,7 @@ def parts(row: Encoded, template: Template) -> tuple[int, int]:
     """Tokens of the longest thoughts that a row teaches, and of the longest answer behind them with its end token."""
     spans: list[list[int]] = []
     before = False
-    for token, learn in zip(row.ids, row.learn, strict=True):
+    for token, learn in zip(row.ids, row.loss_mask, strict=True):
         if learn and not before:
             spans.append([])
         if learn:

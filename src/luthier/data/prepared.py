@@ -45,7 +45,7 @@ class Row:
     """One row's tokens, and which of them are learnt."""
 
     ids: np.ndarray
-    learn: np.ndarray
+    loss_mask: np.ndarray
 
 
 def write(path: Path, rows: Iterable[tuple[Item, Encoded]]) -> None:
@@ -183,10 +183,10 @@ def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, obj
                 "messages": messages,
                 "tools": tools,
                 "ids": encoded.ids,
-                "learn": encoded.learn,
+                "learn": encoded.loss_mask,
                 "rejected": None if messages is None else item.conversation.rejected,
                 "rejected_ids": encoded.rejected.ids if encoded.rejected else [],
-                "rejected_learn": encoded.rejected.learn if encoded.rejected else [],
+                "rejected_learn": encoded.rejected.loss_mask if encoded.rejected else [],
             }
         )
         characters += len(messages or "") + len(encoded.ids)

@@ -137,7 +137,7 @@ def _select_demonstrations(context: Context, base: LanguageModel, *, keep_answer
 def _token_costs(context: Context) -> TokenCosts:
     """What asking costs, from the lengths of the training rows and of their answers."""
     rows = context.rows("train")
-    answer_lengths = [int(rows[number].learn.sum()) for number in range(len(rows))]
+    answer_lengths = [int(rows[number].loss_mask.sum()) for number in range(len(rows))]
     return TokenCosts.of(rows.lengths, answer_lengths, context.token_budget.tokens)
 
 

@@ -194,8 +194,8 @@ def _said(message: Message) -> Iterator[str]:
 
 def _stretches(row: Encoded) -> list[tuple[int, int]]:
     """Where in a row learning begins and ends."""
-    bounds = [False, *row.learn, False]
-    edges = [place for place in range(len(row.learn) + 1) if bounds[place] != bounds[place + 1]]
+    bounds = [False, *row.loss_mask, False]
+    edges = [place for place in range(len(row.loss_mask) + 1) if bounds[place] != bounds[place + 1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 

@@ -28,7 +28,7 @@ class TokenRow(Protocol):
     @property
     def ids(self) -> np.ndarray: ...
     @property
-    def learn(self) -> np.ndarray: ...
+    def loss_mask(self) -> np.ndarray: ...
 
 
 PADDED = {"cpu": 64**2, "cuda": 1024**2}
@@ -211,7 +211,7 @@ def pack(rows: Sequence[TokenRow], device: torch.device, *, share_at_least: int 
     segments = Segments(tuple(len(row.ids) for row in rows), device, shared)
     own = [row.ids[start:] for row, start in zip(rows, segments.starts, strict=True)]
     before_targets = [
-        np.flatnonzero(np.asarray(row.learn, dtype=bool)[1:]) for row in rows
+        np.flatnonzero(np.asarray(row.loss_mask, dtype=bool)[1:]) for row in rows
     ]  # positions before the tokens
     predicted_from = [path[before] for path, before in zip(segments.paths, before_targets, strict=True)]
     targets = [row.ids[before + 1] for row, before in zip(rows, before_targets, strict=True)]

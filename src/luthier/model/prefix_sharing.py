@@ -24,7 +24,7 @@ _tried: "weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]]" = weakref.WeakK
 class _Row:
     def __init__(self, *ids: int) -> None:
         self.ids = np.array(ids)
-        self.learn = np.ones(len(ids), dtype=bool)
+        self.loss_mask = np.ones(len(ids), dtype=bool)
 
 
 TRIED = (

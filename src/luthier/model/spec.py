@@ -145,7 +145,7 @@ class _Row:
 
     def __init__(self, length: int) -> None:
         self.ids = np.ones(length, dtype=np.int32)
-        self.learn = np.ones(length, dtype=bool)
+        self.loss_mask = np.ones(length, dtype=bool)
 
 
 def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> PreTrainedModel:

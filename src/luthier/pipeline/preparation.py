@@ -84,7 +84,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         shared=prefixes.shared_with_previous(
             (item.place for item, _ in rows["train"]), lambda number: rows["train"][number][1].ids
         ),
-        answer_lengths=[piece.learnt for _, piece in rows["train"]],
+        answer_lengths=[piece.loss_tokens for _, piece in rows["train"]],
         replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
         thinks=template.thinks,
         thinking_switch=next((name for name in ("enable_thinking", "thinking") if name in template.reads), None),

@@ -65,7 +65,7 @@ class Excerpt:
     """A few tokens of a row, and where the row came from."""
 
     ids: np.ndarray
-    learn: np.ndarray
+    loss_mask: np.ndarray
     location: str
 
 
@@ -83,7 +83,7 @@ def run(model: CausalModel, rows: TokenRows, end_tokens: Collection[int] = (), *
     for number in numbers:
         row, location = rows[number], rows.place(number)
         loss_tokens += _count_loss_tokens(row, location, model.device)
-        if end_tokens and int(row.ids[np.flatnonzero(row.learn)[-1]]) not in end_tokens:
+        if end_tokens and int(row.ids[np.flatnonzero(row.loss_mask)[-1]]) not in end_tokens:
             raise UserError(NO_END, where=location)
     excerpts = [_excerpt(rows[number], rows.place(number)) for number in (*numbers, *numbers)[:2]]
     was_training = model.training
@@ -110,10 +110,10 @@ def not_finite(names: Sequence[str]) -> str:
 
 def _count_loss_tokens(row: TokenRow, location: str, device: torch.device) -> int:
     """How many tokens of a row a loss is taken on: all of its mask but the first token, and one fewer with a smaller mask."""
-    masked = [position for position, in_loss in enumerate(row.learn) if in_loss and position]
+    masked = [position for position, in_loss in enumerate(row.loss_mask) if in_loss and position]
     if not masked:
         raise UserError("this row has no loss tokens behind its first token. Take it out.", where=location)
-    smaller = np.array(row.learn)
+    smaller = np.array(row.loss_mask)
     smaller[masked[-1]] = False
     found = _loss_positions(row, device)
     if found != masked or _loss_positions(Excerpt(row.ids, smaller, location), device) != masked[:-1]:
@@ -128,9 +128,9 @@ def _loss_positions(row: TokenRow, device: torch.device) -> list[int]:
 
 def _excerpt(row: TokenRow, location: str) -> Excerpt:
     """The tokens around the first loss token."""
-    first = int(np.flatnonzero(np.asarray(row.learn)[1:])[0]) + 1
+    first = int(np.flatnonzero(np.asarray(row.loss_mask)[1:])[0]) + 1
     part = slice(max(0, first - EXCERPT // 2), first + EXCERPT // 2)
-    return Excerpt(row.ids[part], row.learn[part], location)
+    return Excerpt(row.ids[part], row.loss_mask[part], location)
 
 
 @torch.inference_mode()
@@ -148,7 +148,7 @@ def _keeps_rows_apart(model: CausalModel, excerpts: Sequence[Excerpt]) -> bool:
                 where=excerpt.location,
             )
     first, second = excerpts
-    other = Excerpt(first.ids[::-1].copy(), first.learn, first.location)  # what the second row must not notice
+    other = Excerpt(first.ids[::-1].copy(), first.loss_mask, first.location)  # what the second row must not notice
     together = float(summed_loss(model, pack(excerpts, model.device)))
     beside = -float(row_likelihoods(model, pack([other, second], model.device))[1])
     if abs(together - sum(alone)) <= NATS_APART and abs(beside - alone[1]) <= NATS_APART:
@@ -169,4 +169,4 @@ def _plain_loss(model: CausalModel, excerpt: Excerpt) -> float:
     ids = torch.from_numpy(np.asarray(excerpt.ids, dtype=np.int64)).to(model.device)
     scores = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float().log_softmax(-1)
     each: Float[Tensor, " tokens"] = scores.gather(-1, ids[1:, None])[:, 0]
-    return -float(each[torch.from_numpy(np.asarray(excerpt.learn[1:], dtype=bool)).to(model.device)].sum())
+    return -float(each[torch.from_numpy(np.asarray(excerpt.loss_mask[1:], dtype=bool)).to(model.device)].sum())

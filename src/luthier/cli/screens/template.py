@@ -41,14 +41,14 @@ def _kinds(template: Template, row: Encoded) -> list[str]:
     """What each token of a row is: context, a loss token, or a loss token that ends an answer."""
     return [
         "context" if not in_loss else "end" if token in template.stop_ids else "loss"
-        for token, in_loss in zip(row.ids, row.learn, strict=True)
+        for token, in_loss in zip(row.ids, row.loss_mask, strict=True)
     ]
 
 
 def _row_lines(template: Template, row: Encoded, *, marks: bool) -> Iterator[Text]:
     """A row as text and as tokens, loss tokens coloured; with `marks`, the text has « and » around them instead."""
     kinds = _kinds(template, row)
-    loss_tokens = sum(row.learn)
+    loss_tokens = sum(row.loss_mask)
     what = f"tokens, {loss_tokens} of them loss tokens" if loss_tokens else "tokens that ask for an answer"
     yield Text(f"{len(kinds)} {what}")
     text, tokens = Text(), Text("| ")
@@ -65,7 +65,7 @@ def _row_lines(template: Template, row: Encoded, *, marks: bool) -> Iterator[Tex
 def _marked(template: Template, row: Encoded) -> str:
     """A row's text with « and » around the loss tokens."""
     parts = []
-    for in_loss, group in groupby(zip(row.learn, row.ids, strict=True), key=lambda pair: pair[0]):
+    for in_loss, group in groupby(zip(row.loss_mask, row.ids, strict=True), key=lambda pair: pair[0]):
         text = template.tokenizer.decode([token for _, token in group], control=True)
         parts.append(f"«{text}»" if in_loss else text)
     return "".join(parts)

@@ -105,10 +105,10 @@ class AnswersFile:
             row = rows[number]
             with torch.inference_mode():
                 nats = summed_loss(lm.model, pack([row], lm.device)).item()
-            size = len(lm.template.tokenizer.decode(row.ids[row.learn].tolist()).encode())
+            size = len(lm.template.tokenizer.decode(row.ids[row.loss_mask].tolist()).encode())
             bits = nats / math.log(2) / max(1, size)
             record = self._common_fields(item, arm) | {
-                "question": "", "prompt_tokens": 0, "answer_tokens": int(row.learn.sum()), "answer": "", "reference": "",
+                "question": "", "prompt_tokens": 0, "answer_tokens": int(row.loss_mask.sum()), "answer": "", "reference": "",
                 "score": -bits, "scores": {"bits_per_byte": -bits}, "finish": "stop", "seconds": 0.0,
             }  # fmt: skip
             append_json_lines(self.path, [record])
