@@ -104,7 +104,7 @@ def test_schema_valid_wants_the_whole_answer_to_keep_to_the_schema(tmp_path: Pat
     [
         (None, "no such file; expected a JSON Schema"),
         ("{", "not JSON: .* Expected a JSON Schema in UTF-8"),
-        ('{"type": "objekt"}', r"not a JSON Schema: 'objekt' is not valid .*\(at \$\.type\)\. Mend the schema"),
+        ('{"type": "objekt"}', r"not a JSON Schema: 'objekt' is not valid .*\(at \$\.type\)\. Correct the schema"),
         ("3", "not a JSON Schema: found a int, expected an object"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_schema_is_a_mistake(tmp_path: Path, content: str | No
 
 def test_perplexity_and_bits_per_byte_by_hand() -> None:
     # Two answers of 3 and 1 tokens, each token with probability 1/4: perplexity 4, 2 bits a token, 8 bits over 10 bytes.
-    both = likelihood.together(
+    both = likelihood.combine(
         [likelihood.Likelihood(3 * math.log(1 / 4), 3, 8), likelihood.Likelihood(math.log(1 / 4), 1, 2)]
     )
     assert both == pytest.approx((4 * math.log(1 / 4), 4, 10))
@@ -129,7 +129,7 @@ def test_perplexity_and_bits_per_byte_by_hand() -> None:
 
 def test_likelihoods_that_are_no_numbers_are_a_mistake() -> None:
     with pytest.raises(UserError, match="the log-likelihood of text 2 of 2 is nan"):
-        likelihood.together([likelihood.Likelihood(-1.0, 1, 1), likelihood.Likelihood(math.nan, 1, 1)])
+        likelihood.combine([likelihood.Likelihood(-1.0, 1, 1), likelihood.Likelihood(math.nan, 1, 1)])
     with pytest.raises(UserError, match="no tokens"):
         likelihood.perplexity(likelihood.Likelihood(0.0, 0, 0))
     with pytest.raises(UserError, match="no bytes"):

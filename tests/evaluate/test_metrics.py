@@ -243,7 +243,7 @@ def test_wrong_numbers_are_wrong_by_the_metric_that_is_chosen() -> None:
 
 def test_labels_are_scored_by_accuracy() -> None:
     choice = metrics.choose_metric(["Refund", "invoice", "refund."] * 10)
-    assert (choice.name, choice.also) == ("accuracy", ("exact_match", "normalised_match"))
+    assert (choice.name, choice.secondary) == ("accuracy", ("exact_match", "normalised_match"))
     assert choice.reason == "the 30 reference answers use 2 short labels"
 
 
@@ -259,12 +259,12 @@ def test_labels_are_scored_by_accuracy() -> None:
 )
 def test_free_text_is_scored_by_token_f1(references: list[str]) -> None:
     choice = metrics.choose_metric(references)
-    assert (choice.name, choice.also) == ("token_f1", ("rouge_l", "chrf", "exact_match", "normalised_match"))
+    assert (choice.name, choice.secondary) == ("token_f1", ("rouge_l", "chrf", "exact_match", "normalised_match"))
 
 
 def test_json_objects_are_scored_by_field() -> None:
     choice = metrics.choose_metric(['{"a": 1}'] * 20)
-    assert (choice.name, choice.also) == ("field_accuracy", ("json_valid", "exact_match"))
+    assert (choice.name, choice.secondary) == ("field_accuracy", ("json_valid", "exact_match"))
     assert choice.reason == "every reference answer is a JSON object"
     assert (
         metrics.choose_metric(['{"a": 1}'] * 19 + ["unknown"]).reason
@@ -326,7 +326,7 @@ def test_a_users_metric_is_reached_by_its_dotted_name(own_metrics: str) -> None:
 def test_a_users_metric_that_misbehaves_is_told_with_the_item(own_metrics: str, function: str, message: str) -> None:
     name = f"{own_metrics}:{function}"
     with pytest.raises(UserError) as caught:
-        metrics.score({name: metrics.resolve(name)}, "no", "yes", place="tickets.jsonl:118")
+        metrics.score({name: metrics.resolve(name)}, "no", "yes", location="tickets.jsonl:118")
     assert str(caught.value).startswith(f'tickets.jsonl:118: the metric "{name}" ')
     assert message in str(caught.value)
 
@@ -349,7 +349,7 @@ def test_a_schema_or_an_embedder_adds_its_metric_to_what_is_shown(tmp_path: Path
     settings = metrics.Settings(json_schema=tmp_path / "schema.json", tolerance=0.1)
     found = metrics.scorers("field_accuracy", settings)
     assert list(found) == ["field_accuracy", "schema_valid", "json_valid", "exact_match"]
-    scores = metrics.score(found, '{"a": 105}', '{"a": 100}', place="x:1")
+    scores = metrics.score(found, '{"a": 105}', '{"a": 100}', location="x:1")
     assert scores == {"field_accuracy": 1, "schema_valid": 1, "json_valid": 1, "exact_match": 0}
     assert list(metrics.scorers("bits_per_byte")) == []
 
@@ -362,7 +362,7 @@ def test_a_metric_without_its_setting_says_which(name: str, key: str) -> None:
 
 def test_every_answer_gets_all_its_scores() -> None:
     table = {name: metrics.METRICS[name] for name in ("token_f1", "exact_match")}
-    assert metrics.score(table, "a cat", "cat", place="x:1") == {"token_f1": 1.0, "exact_match": 0.0}
+    assert metrics.score(table, "a cat", "cat", location="x:1") == {"token_f1": 1.0, "exact_match": 0.0}
 
 
 def test_binary_knows_metrics_and_scores() -> None:

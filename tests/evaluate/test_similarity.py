@@ -66,7 +66,7 @@ def test_what_the_encoder_cannot_tell_apart_is_compared_as_it_is(encoder: Path) 
 
 
 def test_a_folder_without_a_model_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^evaluate\.embedder: .*: no model there; expected the folder"):
+    with pytest.raises(UserError, match=r"^evaluate\.embedder: .*: no model in it; expected the folder"):
         metrics.resolve("similarity", settings=metrics.Settings(embedder=tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"evaluate\.embedder: .*: cannot load the tokenizer"):

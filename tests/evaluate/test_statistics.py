@@ -100,11 +100,11 @@ def test_bca_without_variation_is_a_point_and_few_skewed_units_do_not_break_it()
 
 
 def test_unequal_groups_weigh_by_their_items() -> None:
-    gathered = statistics.units([1.0, 0.0, 0.5, 0.5], ["a", "b", "b", "b"])
-    assert gathered.sums.tolist() == [1.0, 1.0] and gathered.sizes.tolist() == [1.0, 3.0]
-    assert gathered.mean == 0.5
+    grouped = statistics.units([1.0, 0.0, 0.5, 0.5], ["a", "b", "b", "b"])
+    assert grouped.sums.tolist() == [1.0, 1.0] and grouped.sizes.tolist() == [1.0, 3.0]
+    assert grouped.mean == 0.5
     # Residuals 1 - 1·0.5 and 1 - 3·0.5: sqrt(2/1 · (0.25 + 0.25)) / 4.
-    assert gathered.standard_error == pytest.approx(1 / 4)
+    assert grouped.standard_error == pytest.approx(1 / 4)
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 20), (7, 20), (150, 300), (20, 20)])
@@ -321,7 +321,7 @@ def test_items_needed_read_the_visible_effect_backwards_and_agree_with_the_plan(
     ]
     assert found == [
         pytest.approx(100, abs=1),
-        pytest.approx(statistics.planned_items(effect / 2, changed=0.25), abs=1),
+        pytest.approx(statistics.items_for_effect(effect / 2, changed=0.25), abs=1),
     ]
 
 
@@ -343,10 +343,10 @@ def test_items_needed_where_nothing_changed_meet_enough_changes() -> None:
     ("effect", "changed", "items"),
     [(0.05, 0.1, 307), (0.05, 0.2, 621), (0.05, 0.3, 935), (0.1, 0.1, 71), (0.1, 0.2, 150), (0.1, 0.3, 228)],
 )
-def test_planned_items(effect: float, changed: float, items: int) -> None:
+def test_items_for_effect(effect: float, changed: float, items: int) -> None:
     # (1.959964 + 0.841621)² (changed - effect²) / effect², rounded up: 7.84888 · 39 = 306.1, and so on.
-    assert statistics.planned_items(effect, changed=changed) == items
-    assert statistics.planned_items(effect, changed=changed, design_effect=2) == pytest.approx(2 * items, abs=1)
+    assert statistics.items_for_effect(effect, changed=changed) == items
+    assert statistics.items_for_effect(effect, changed=changed, design_effect=2) == pytest.approx(2 * items, abs=1)
 
 
 def test_samples_split_the_variance_by_hand() -> None:
@@ -357,7 +357,7 @@ def test_samples_split_the_variance_by_hand() -> None:
     assert (found.within, found.between) == (pytest.approx(1 / 32), pytest.approx(1 / 96))
     assert found.standard_error == pytest.approx(math.sqrt(1 / 24))
     assert found.sentence() == (
-        "75% of the variance comes from drawing 2 answers to a question, the rest from the questions: twice the samples "
+        "75% of the variance comes from sampling 2 answers to a question, the rest from the questions. Twice the samples "
         "would narrow the interval by 21%, twice the questions by 29%; add samples, which need no new reference answers."
     )
 

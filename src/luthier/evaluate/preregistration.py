@@ -102,7 +102,7 @@ def plan_content(
         | {file.name: _sha256(file) for file in files if file.exists()},
         "model": {"name": recipe.model, "sha256": hashes["base_model"], "template": hashes["template"]},
         "train": recipe.train.model_dump(mode="json"),
-        "metric": {"name": metric, "beside": list(metrics.ALSO.get(metric, ()))},
+        "metric": {"name": metric, "beside": list(metrics.SECONDARY.get(metric, ()))},
         "decoding": {
             "method": "greedy",
             "max_new_tokens": settings.max_new_tokens,

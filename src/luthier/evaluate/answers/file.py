@@ -147,7 +147,7 @@ class AnswersFile:
         """The answer's scores by metric; all 0 where there is no answer, whatever a metric says of nothing."""
         if finish in replies.UNANSWERED:
             return dict.fromkeys(self.metrics, 0.0)
-        return metrics.score(self.metrics, answer, reference, place=where)
+        return metrics.score(self.metrics, answer, reference, location=where)
 
     def _record(self, item: Item, arm: str, answer: Answer, *, prompt_tokens: int) -> dict[str, Any]:
         reference = item.conversation.answer

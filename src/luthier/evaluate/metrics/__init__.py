@@ -1,8 +1,9 @@
-"""How close an answer is to its reference: one number from 0 to 1, higher is better.
+"""Metrics: how close an answer is to its reference, as a number from 0 to 1, higher is better.
 
-`METRICS` is the extension table: a word of the recipe, or a dotted "package.module:function" that reaches a user's own.
-`SET_UP` holds those that a setting makes: a schema, a tolerance, an embedding model. What is no mean over answers, such as
-macro-F1 and the confusion of labels, stands in `AGGREGATES`.
+To add one, write a function (answer, reference) -> 0..1 in the file of its kind (texts, labels, numeric, objects), give it a
+line in `METRICS` and a name for readers in `_LABELS`, and add it to `_BINARY` if it is always 0 or 1. Where it needs a
+setting (a schema, a tolerance, an embedding model), it gets a line in `FACTORIES` instead. Numbers that are not a mean over
+answers, such as macro-F1, belong into `AGGREGATES`. A user's own metric needs none of this: "package.module:function".
 
 Documents have no answer to compare. They are scored with `BITS_PER_BYTE`, stored as *negative* bits per byte, so that
 higher is better for every score that the statistics see.
@@ -16,7 +17,7 @@ from typing import Any
 
 from luthier.errors import UserError, unknown
 from luthier.evaluate.metrics import custom, labels, objects
-from luthier.evaluate.metrics.choice import ALSO, MetricChoice, choose_metric
+from luthier.evaluate.metrics.choice import SECONDARY, MetricChoice, choose_metric
 from luthier.evaluate.metrics.labels import accuracy
 from luthier.evaluate.metrics.numeric import number
 from luthier.evaluate.metrics.objects import field_accuracy, first_object, json_valid, schema_valid
@@ -24,10 +25,10 @@ from luthier.evaluate.metrics.similarity import similarity
 from luthier.evaluate.metrics.texts import chrf, chrf_signature, exact_match, normalised_match, rouge_l, token_f1
 
 __all__ = [
-    "AGGREGATES", "ALSO", "BITS_PER_BYTE", "METRICS", "PLAIN", "SET_UP", "Metric", "MetricChoice", "Settings", "accuracy",
-    "aggregated", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy", "first_object",
-    "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score", "scorers", "signatures",
-    "token_f1",
+    "AGGREGATES", "BITS_PER_BYTE", "FACTORIES", "METRICS", "PLAIN", "SECONDARY", "Metric", "MetricChoice",
+    "Settings", "accuracy", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy", "first_object",
+    "has_aggregate", "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score", "scorers",
+    "signatures", "token_f1",
 ]  # fmt: skip
 
 Metric = Callable[[str, str], float]
@@ -38,12 +39,12 @@ BITS_PER_BYTE = "bits_per_byte"
 
 @dataclass(frozen=True)
 class Settings:
-    """What some metrics need to be told."""
+    """Settings that some metrics need."""
 
     json_schema: Path | None = None
-    """A file with the JSON Schema that answers should keep to."""
+    """A file with the JSON Schema that answers should follow."""
     tolerance: float = 0.0
-    """How far a number may be from the reference's, as a share of it."""
+    """How far a number may be from the reference's, as a share of the reference: 0.01 is 1 %."""
     embedder: Path | None = None
     """The folder of a sentence-embedding model."""
 
@@ -71,18 +72,18 @@ def _with_schema(settings: Settings) -> Metric:
 
 def _with_embedder(settings: Settings) -> Metric:
     if settings.embedder is None:
-        told = '"similarity" needs a sentence-embedding model: name its folder.'
-        raise UserError(told, where="evaluate.embedder")
+        message = '"similarity" needs a sentence-embedding model: name its folder.'
+        raise UserError(message, where="evaluate.embedder")
     return similarity(settings.embedder)
 
 
-SET_UP: dict[str, Callable[[Settings], Metric]] = {
+FACTORIES: dict[str, Callable[[Settings], Metric]] = {
     "number": lambda settings: partial(number, tolerance=settings.tolerance),
     "field_accuracy": lambda settings: partial(field_accuracy, tolerance=settings.tolerance),
     "schema_valid": _with_schema,
     "similarity": _with_embedder,
 }
-"""Metrics that a setting makes, by the same words."""
+"""Metrics that need settings, by their names in the recipe."""
 
 Aggregate = Callable[[Sequence[str], Sequence[str], Settings], dict[str, Any]]
 
@@ -93,7 +94,7 @@ AGGREGATES: dict[str, tuple[str, Aggregate]] = {
         lambda answers, references, settings: objects.report(answers, references, tolerance=settings.tolerance),
     ),
 }
-"""Deciding metric → a name, and the function of all answers and references at once that is shown under it."""
+"""Deciding metric → a name, and a function of all answers and references at once, whose result stands under it."""
 
 _BINARY = {"accuracy", "exact_match", "json_valid", "normalised_match", "number", "schema_valid"}
 _LABELS = {
@@ -113,53 +114,53 @@ _LABELS = {
 
 
 def label(name: str) -> str:
-    """The metric's name as people write it; a user's own metric by its function's name."""
+    """The metric's name for readers; a user's own metric has its function's name."""
     return _LABELS.get(name, name.rpartition(":")[2])
 
 
 def binary(name_or_scores: str | Sequence[float]) -> bool:
-    """Whether a metric of the table, or these very scores, can only be 0 or 1."""
+    """Whether a metric of this name, or these scores, can only be 0 or 1."""
     if isinstance(name_or_scores, str):
         return name_or_scores in _BINARY
     return all(score in (0, 1) for score in name_or_scores)
 
 
 def resolve(name: str, *, settings: Settings = PLAIN, where: str | None = "evaluate.metric") -> Metric:
-    """The metric of that name, or a user's "package.module:function", which is then watched at every call."""
+    """The metric of that name, or a user's "package.module:function", whose every result is checked."""
     if ":" in name:
         return custom.load(name, where=where)
-    if name in SET_UP and (name not in METRICS or settings != PLAIN):
-        return SET_UP[name](settings)
+    if name in FACTORIES and (name not in METRICS or settings != PLAIN):
+        return FACTORIES[name](settings)
     if name not in METRICS:
-        raise unknown("metric", name, [*METRICS, *SET_UP], where=where)
+        raise unknown("metric", name, [*METRICS, *FACTORIES], where=where)
     return METRICS[name]
 
 
 def scorers(name: str, settings: Settings = PLAIN) -> dict[str, Metric]:
-    """The metric that decides, first, and those that are shown beside it."""
-    also = ALSO.get(name, ())
+    """The deciding metric, which comes first, and the secondary ones."""
+    secondary = SECONDARY.get(name, ())
     if settings.json_schema and name != "schema_valid":
-        also = ("schema_valid", *also)
+        secondary = ("schema_valid", *secondary)
     if settings.embedder and name != "similarity":
-        also = (*also, "similarity")
-    return {each: resolve(each, settings=settings) for each in (name, *also) if each != BITS_PER_BYTE}
+        secondary = (*secondary, "similarity")
+    return {each: resolve(each, settings=settings) for each in (name, *secondary) if each != BITS_PER_BYTE}
 
 
-def score(metrics: Mapping[str, Metric], answer: str, reference: str, *, place: str) -> dict[str, float]:
-    """The answer's score by each metric; a metric that fails raises a UserError that names `place`, the item's own."""
+def score(metrics: Mapping[str, Metric], answer: str, reference: str, *, location: str) -> dict[str, float]:
+    """The answer's score by each metric; a metric that fails raises a UserError that names the item's `location`."""
     try:
         return {name: metric(answer, reference) for name, metric in metrics.items()}
     except UserError as error:
-        raise UserError(error.message, where=place) from error
+        raise UserError(error.message, where=location) from error
 
 
-def aggregated(name: str) -> bool:
-    """Whether there is more to say of a metric than its mean."""
+def has_aggregate(name: str) -> bool:
+    """Whether there are numbers beyond the mean of this metric."""
     return name in AGGREGATES
 
 
 def aggregates(name: str, texts: Sequence[tuple[str, str]], settings: Settings = PLAIN) -> dict[str, Any]:
-    """What is no mean over answers: of these (answer, reference) pairs, under the aggregate's name; often nothing."""
+    """The aggregate of these (answer, reference) pairs under its name; empty for a metric without one."""
     if name not in AGGREGATES or not texts:
         return {}
     title, report = AGGREGATES[name]
@@ -168,5 +169,5 @@ def aggregates(name: str, texts: Sequence[tuple[str, str]], settings: Settings =
 
 
 def signatures(names: Iterable[str]) -> dict[str, str]:
-    """The exact settings of those metrics that other people compute too, in their library's own words."""
+    """The exact version and settings of metrics from other libraries, as these libraries write them."""
     return {"chrf": chrf_signature()} if "chrf" in names else {}

@@ -1,4 +1,4 @@
-"""Which metric fits a task, from the reference answers alone: no arm can influence how it is judged."""
+"""Which metric fits a task, from the reference answers alone: no arm can influence its own scoring."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,29 +10,29 @@ from luthier.evaluate.metrics.numeric import are_numbers
 from luthier.evaluate.metrics.objects import is_object
 
 CLASSES_AT_MOST = 10
-"""Kinds of whole numbers that are classes (stars from 1 to 5, 0 and 1), to be answered with nothing else; more are amounts."""
+"""With at most so many different whole numbers they are classes (stars from 1 to 5, 0 and 1); with more, amounts."""
 
-ALSO = {
+SECONDARY = {
     "exact_match": ("accuracy", "normalised_match"),
     "accuracy": ("exact_match", "normalised_match"),
     "field_accuracy": ("json_valid", "exact_match"),
     "number": ("exact_match", "normalised_match"),
     "token_f1": ("rouge_l", "chrf", "exact_match", "normalised_match"),
 }
-"""What is shown beside a deciding metric."""
+"""Deciding metric → those shown beside it."""
 
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """What decides, and why, in a few words."""
+    """The deciding metric, and in a few words why."""
 
     name: str
     reason: str
 
     @property
-    def also(self) -> tuple[str, ...]:
-        """What is shown beside it."""
-        return ALSO.get(self.name, ())
+    def secondary(self) -> tuple[str, ...]:
+        """The metrics shown beside it."""
+        return SECONDARY.get(self.name, ())
 
 
 def choose_metric(references: Sequence[str], *, where: str | None = None) -> MetricChoice:
@@ -54,24 +54,24 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
     short = all(len(reference.split()) <= 4 and len(reference.strip()) <= 40 for reference in references)
     closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
     if closed and len(kinds) == 1:
-        told = labels.one_class(references[0].strip(), len(references))
-        raise UserError(f"{told}. Add rows with other answers.", where=where)
+        message = labels.one_class(references[0].strip(), len(references))
+        raise UserError(f"{message}. Add rows with other answers.", where=where)
     classes = closed and len(kinds) <= CLASSES_AT_MOST and all(kind.isdecimal() for kind in kinds)
     if are_numbers(references) and not classes:
         return MetricChoice("number", "the reference answers are numbers")
     if closed:
-        told = f"the {len(references)} reference answers use {len(kinds)} short labels"
+        reason = f"the {len(references)} reference answers use {len(kinds)} short labels"
     elif all(len(normalization.text(reference)) == 1 for reference in references):
-        told = "every reference answer is a single character"
+        reason = "every reference answer is a single character"
     else:
         return MetricChoice("token_f1", "the reference answers are free text")
     if alike:
-        return MetricChoice("exact_match", f"{told}, of which {' and '.join(alike)} differ in case only")
-    return MetricChoice("accuracy", told)
+        return MetricChoice("exact_match", f"{reason}, of which {' and '.join(alike)} differ in case only")
+    return MetricChoice("accuracy", reason)
 
 
 def _alike(references: Sequence[str]) -> list[str]:
-    """Two letters that differ in case only (m and M): each is used often, so neither is a slip. Longer labels may vary."""
+    """Two letters that differ in case only (m and M) and are used often, so that neither is a slip. Longer labels may vary."""
     counts = Counter(normalization.text(reference) for reference in references)
     for letter, count in counts.items():
         other = letter.swapcase()

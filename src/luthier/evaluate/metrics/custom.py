@@ -1,4 +1,4 @@
-"""A user's own metric, reached by its dotted name and watched at every call."""
+"""A user's own metric, found by its dotted name, with every result checked."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from luthier.extensions import import_function
 def load(name: str, *, where: str | None = "evaluate.metric") -> Callable[[str, str], float]:
     """The function (answer, reference) -> 0..1 behind "package.module:function".
 
-    Whatever else than such a number comes of a call is a UserError that shows the answer; `score` adds the row's place.
+    A call that gives anything but such a number raises a UserError that shows the answer; `score` adds the row's location.
     """
-    return _watched(name, import_function(name, where=where))
+    return _checked(name, import_function(name, where=where))
 
 
-def _watched(name: str, function: Callable[[str, str], object]) -> Callable[[str, str], float]:
-    """A user's function, with everything but a number from 0 to 1 turned into a UserError that shows the answer."""
+def _checked(name: str, function: Callable[[str, str], object]) -> Callable[[str, str], float]:
+    """The function with its results checked: anything but a number from 0 to 1 is a UserError that shows the answer."""
 
     def metric(answer: str, reference: str) -> float:
         shown = f"for the answer {json.dumps(answer[:60], ensure_ascii=False)}"

@@ -1,4 +1,4 @@
-"""A label out of a few: right or wrong for each answer, and what that adds up to over all of them."""
+"""Labels: whether each answer is right, and precision, recall, F1 and confusion over all answers."""
 
 import string
 from collections import Counter
@@ -22,13 +22,13 @@ def accuracy(answer: str, reference: str) -> float:
 
 
 def label_of(text: str) -> str:
-    """The form in which equal labels are equal."""
+    """A label without case and closing punctuation: equal labels give equal texts."""
     line = folded(text).strip()
     return line.rstrip(_ENDINGS) or line
 
 
 def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, macro-F1, precision and recall for each class, and the confusion: rows wanted, columns given.
+    """Accuracy, macro-F1, precision and recall by class, and the confusion matrix: references in rows, answers in columns.
 
     The classes are the labels that occur among the references. An answer that is none of them is counted in the last
     column and is wrong. Macro-F1 is the plain mean of the classes' F1; a class that is never right has F1 0. With a
@@ -41,8 +41,8 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         spelled.setdefault(label_of(reference), reference.strip())
     names = sorted(spelled)
     wanted = [label_of(reference) for reference in references]
-    given = [name if (name := label_of(answer)) in spelled else _NO_LABEL for answer in answers]
-    pairs, asked, said = Counter(zip(wanted, given, strict=True)), Counter(wanted), Counter(given)
+    predicted = [name if (name := label_of(answer)) in spelled else _NO_LABEL for answer in answers]
+    pairs, asked, said = Counter(zip(wanted, predicted, strict=True)), Counter(wanted), Counter(predicted)
     f1 = [2 * pairs[name, name] / (said[name] + asked[name]) for name in names]
     classes = [
         {
@@ -72,7 +72,7 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
 
 
 def one_class(label: str, count: int) -> str:
-    """What to tell about references that are all the same."""
+    """The message about references that are all the same."""
     return (
         f'all {count:,} reference answers are "{label}", so a program that always says it would score 100 %: '
         "nothing can be learnt or shown from one class"

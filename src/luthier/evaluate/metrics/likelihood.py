@@ -1,6 +1,6 @@
-"""What a model thinks of a given text, from its summed log-likelihood alone; natural logarithms throughout.
+"""Perplexity, bits per byte and choices among options, from summed log-likelihoods alone (natural logarithms).
 
-Sums add up over texts before they are divided, so a long answer weighs by its length, as in one long text.
+Sums are added over texts before they are divided, so a text weighs by its length.
 """
 
 import math
@@ -20,20 +20,20 @@ class Likelihood(NamedTuple):
     size: int
 
 
-def together(parts: Iterable[Likelihood]) -> Likelihood:
-    """Many texts as one; raises UserError for a log-likelihood that is no finite number."""
+def combine(parts: Iterable[Likelihood]) -> Likelihood:
+    """The likelihood of many texts as of one; raises UserError for a log-likelihood that is not finite."""
     listed = list(parts)
     for number, part in enumerate(listed, 1):
         if not math.isfinite(part.total):
-            told = f"the log-likelihood of text {number} of {len(listed)} is {part.total}; expected a finite number."
-            raise UserError(f"{told} Is the model sound? Its answers would show it.")
+            message = f"the log-likelihood of text {number} of {len(listed)} is {part.total}; expected a finite number."
+            raise UserError(f"{message} Are the model's weights intact? Look at some of its answers.")
     return Likelihood(
         math.fsum(part.total for part in listed), sum(part.tokens for part in listed), sum(part.size for part in listed)
     )
 
 
 def perplexity(likelihood: Likelihood) -> float:
-    """exp of the mean negative log-likelihood of a token; comparable between models with the same tokenizer only."""
+    """exp of the mean negative log-likelihood per token; comparable between models with the same tokenizer only."""
     if likelihood.tokens < 1:
         raise UserError("no tokens to take a perplexity of; the answers are empty.")
     mean = -likelihood.total / likelihood.tokens
@@ -48,7 +48,7 @@ def bits_per_byte(likelihood: Likelihood) -> float:
 
 
 class Choice(NamedTuple):
-    """The option that a model finds likeliest, by three ways of looking; the first of equals."""
+    """The index of the most likely option, in three normalizations; of equals the first."""
 
     plain: int
     """By the sum alone."""
@@ -67,14 +67,14 @@ class Choice(NamedTuple):
 
 
 def choose(log_likelihoods: Sequence[float], options: Sequence[str]) -> Choice:
-    """The likeliest of a question's options, given each one's summed log-likelihood.
+    """The most likely of a question's options, from each one's summed log-likelihood.
 
-    Lengths are those of the options as they are listed, without the blank that stands before them in the prompt: so
-    does the harness count, and its acc_norm divides by characters, not by bytes or tokens.
+    Lengths are those of the options as listed, without the blank before them in the prompt. The harness counts so too,
+    and its acc_norm divides by characters, not by bytes or tokens.
     """
     if len(log_likelihoods) != len(options) or not options:
-        told = f"found {len(log_likelihoods)} log-likelihoods for {len(options)} options; expected one for each."
-        raise UserError(told)
+        message = f"found {len(log_likelihoods)} log-likelihoods for {len(options)} options; expected one for each."
+        raise UserError(message)
     if not all(map(math.isfinite, log_likelihoods)):
         raise UserError(f"found log-likelihoods {list(log_likelihoods)}; expected finite numbers.")
     if not all(options):

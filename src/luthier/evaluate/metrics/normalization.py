@@ -1,4 +1,4 @@
-"""Forms in which equal means the same: text, words without articles, and one spelling for each number and each date."""
+"""Normalised texts, equal where they mean the same: words without articles, one spelling for each number and date."""
 
 import re
 import unicodedata

@@ -19,28 +19,28 @@ def number(answer: str, reference: str, *, tolerance: float = 0.0) -> float:
     wanted = list(quantities(reference))
     if not wanted:
         return exact_match(answer, reference)
-    given = list(quantities(answer))
-    if not given or given[-1].relation != wanted[-1].relation:
+    predicted = list(quantities(answer))
+    if not predicted or predicted[-1].relation != wanted[-1].relation:
         return 0.0
-    if given[-1].unit and wanted[-1].unit and given[-1].unit != wanted[-1].unit:
+    if predicted[-1].unit and wanted[-1].unit and predicted[-1].unit != wanted[-1].unit:
         return 0.0
-    return float(close(given[-1].value, wanted[-1].value, tolerance))
+    return float(close(predicted[-1].value, wanted[-1].value, tolerance))
 
 
-def close(given: Decimal | Fraction, wanted: Decimal | Fraction, tolerance: float) -> bool:
-    """Whether two numbers differ by no more than this share of the wanted one; compared as they are written.
+def close(predicted: Decimal | Fraction, wanted: Decimal | Fraction, tolerance: float) -> bool:
+    """Whether two numbers differ by at most this share of the wanted one; compared as they are written.
 
     A float of `tolerance` stands for the decimal number that it is printed as, so that 0.1 is a tenth.
     """
-    first, second = Fraction(given), Fraction(wanted)
+    first, second = Fraction(predicted), Fraction(wanted)
     return first == second or abs(first - second) <= Fraction(str(tolerance)) * abs(second)
 
 
 def are_numbers(references: Sequence[str]) -> bool:
     """Whether these texts are one number each, at least 95 % of them.
 
-    Units may stand beside all of them, or one and the same word. Dates, times, ranges and names such as 007 are no numbers,
-    and where all could be dates (3/5) they are taken for some.
+    A unit, or one and the same word, may stand beside each. Dates, times, ranges and names such as 007 are no numbers, and
+    texts that could all be dates (3/5) count as dates.
     """
     found = [each for reference in references if (each := whole(reference))]
     kinds = {(bool(quantity.unit), rest) for quantity, rest in found}

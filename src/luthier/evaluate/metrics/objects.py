@@ -1,4 +1,4 @@
-"""JSON answers: is it JSON, does it keep to the schema, which fields are right. Three numbers, never merged into one."""
+"""JSON answers: is it JSON, does it follow the schema, which fields are right? Three numbers, never merged into one."""
 
 import json
 import re
@@ -21,34 +21,34 @@ _FENCED = re.compile(r"```[\w-]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
 def json_valid(answer: str, reference: str) -> float:
-    """1 if the whole answer, a ```json fence taken off, is one JSON object or array. The reference is not looked at."""
+    """1 if the whole answer, without a ```json fence, is one JSON object or array. The reference does not matter."""
     return float(isinstance(_whole(answer), dict | list))
 
 
 def schema_valid(file: Path) -> Callable[[str, str], float]:
-    """The metric that is 1 if the whole answer, a ```json fence taken off, is JSON that keeps to the schema in this file.
+    """The metric that is 1 if the whole answer, without a ```json fence, is JSON that follows the schema in this file.
 
     The draft is the one that the schema's `$schema` names, else the newest; formats such as "date" are checked.
-    Raises UserError for a file that is no JSON Schema.
+    Raises a UserError for a file that is not a JSON Schema.
     """
     try:
         schema = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("no such file; expected a JSON Schema.", where=f"evaluate.json_schema: {file}") from None
     except (OSError, ValueError) as error:
-        told = f"not JSON: {error}. Expected a JSON Schema in UTF-8."
-        raise UserError(told, where=f"evaluate.json_schema: {file}") from None
+        message = f"not JSON: {error}. Expected a JSON Schema in UTF-8."
+        raise UserError(message, where=f"evaluate.json_schema: {file}") from None
     if not isinstance(schema, dict):
-        told = (
-            f"not a JSON Schema: found a {type(schema).__name__}, expected an object. Mend the file, or leave it out."
-        )
-        raise UserError(told, where=f"evaluate.json_schema: {file}")
+        found = f"not a JSON Schema: found a {type(schema).__name__}, expected an object."
+        raise UserError(f"{found} Correct the file, or leave the setting out.", where=f"evaluate.json_schema: {file}")
     kind = validators.validator_for(schema)
     try:
         kind.check_schema(schema)
     except exceptions.SchemaError as error:
-        told = f"not a JSON Schema: {error.message} (at {error.json_path}). Mend the schema, or leave the setting out."
-        raise UserError(told, where=f"evaluate.json_schema: {file}") from None
+        message = (
+            f"not a JSON Schema: {error.message} (at {error.json_path}). Correct the schema, or leave the setting out."
+        )
+        raise UserError(message, where=f"evaluate.json_schema: {file}") from None
     validator = kind(schema, format_checker=kind.FORMAT_CHECKER)
 
     def metric(answer: str, reference: str) -> float:
@@ -64,7 +64,7 @@ def schema_valid(file: Path) -> Callable[[str, str], float]:
 def field_accuracy(answer: str, reference: str, *, tolerance: float = 0.0) -> float:
     """The share of fields that are right, over the reference's fields and the answer's surplus ones.
 
-    The answer's first JSON object counts, text or a fence around it does not; without one the score is 0. Objects in it
+    The answer's first JSON object counts, whatever text or fence is around it; without one the score is 0. Objects in it
     are compared leaf by leaf, lists without regard to order, texts without case, numbers by value (1 is 1.0, not "1"),
     where they may differ by `tolerance` as a share of the reference's. A reference that is no JSON object is compared
     as text.
@@ -73,10 +73,10 @@ def field_accuracy(answer: str, reference: str, *, tolerance: float = 0.0) -> fl
         wanted = first_object(reference)
         if wanted is None:
             return exact_match(answer, reference)
-        given = first_object(answer)
-        if given is None:
+        predicted = first_object(answer)
+        if predicted is None:
             return 0.0
-        expected, found = dict(_leaves(wanted)), dict(_leaves(given))
+        expected, found = dict(_leaves(wanted)), dict(_leaves(predicted))
         right = sum(path in found and _same(found[path], value, tolerance) for path, value in expected.items())
     except RecursionError:  # a model caught in a loop opens a thousand brackets
         return 0.0
@@ -98,14 +98,14 @@ def report(answers: Sequence[str], references: Sequence[str], *, tolerance: floa
         if wanted is None:
             continue
         compared += 1
-        given = first_object(answer)
-        unread += given is None
-        expected, found = _fields(wanted), _fields(given or {})
+        predicted = first_object(answer)
+        unread += predicted is None
+        expected, found = _fields(wanted), _fields(predicted or {})
         for path in expected.keys() | found.keys():
             right = _matches(found.get(path, []), expected.get(path, []), tolerance)
             counts[path] += Counter(
                 right=right,
-                given=len(found.get(path, [])),
+                predicted=len(found.get(path, [])),
                 wanted=len(expected.get(path, [])),
                 missing=int(path not in found),
                 surplus=int(path not in expected),
@@ -123,11 +123,11 @@ def report(answers: Sequence[str], references: Sequence[str], *, tolerance: floa
 
 
 def _rates(counts: Mapping[str, int]) -> dict[str, float]:
-    right, given, wanted = (counts.get(name, 0) for name in ("right", "given", "wanted"))
+    right, predicted, wanted = (counts.get(name, 0) for name in ("right", "predicted", "wanted"))
     return {
-        "precision": right / given if given else float(not wanted),
-        "recall": right / wanted if wanted else float(not given),
-        "f1": 2 * right / (given + wanted) if given + wanted else 1.0,
+        "precision": right / predicted if predicted else float(not wanted),
+        "recall": right / wanted if wanted else float(not predicted),
+        "f1": 2 * right / (predicted + wanted) if predicted + wanted else 1.0,
     }
 
 
@@ -178,7 +178,7 @@ _NOTHING = object()
 
 
 def _whole(answer: str) -> object:
-    """The JSON value that is the whole answer, a fence taken off; _NOTHING if there is none."""
+    """The JSON value that the whole answer is, without a fence; _NOTHING where it is none."""
     fenced = _FENCED.fullmatch(answer.strip())
     try:
         value: object = _DECODER.decode(fenced[1] if fenced else answer)
@@ -196,26 +196,28 @@ def _leaves(value: Mapping[str, object], path: tuple[str, ...] = ()) -> Iterator
             yield (*path, key), inner
 
 
-def _same(given: object, wanted: object, tolerance: float) -> bool:
+def _same(predicted: object, wanted: object, tolerance: float) -> bool:
     """Whether two JSON values are the same but for case, the order of lists and the tolerance of numbers."""
     if tolerance == 0:
-        return _comparable(given) == _comparable(wanted)
-    if isinstance(given, dict) and isinstance(wanted, dict):
-        return given.keys() == wanted.keys() and all(_same(given[key], wanted[key], tolerance) for key in wanted)
-    if isinstance(given, list) and isinstance(wanted, list):
-        return len(given) == len(wanted) == _matches(given, wanted, tolerance)
-    if _is_number(given) and _is_number(wanted):
-        first, second = Decimal(str(given)), Decimal(str(wanted))
+        return _comparable(predicted) == _comparable(wanted)
+    if isinstance(predicted, dict) and isinstance(wanted, dict):
+        return predicted.keys() == wanted.keys() and all(
+            _same(predicted[key], wanted[key], tolerance) for key in wanted
+        )
+    if isinstance(predicted, list) and isinstance(wanted, list):
+        return len(predicted) == len(wanted) == _matches(predicted, wanted, tolerance)
+    if _is_number(predicted) and _is_number(wanted):
+        first, second = Decimal(str(predicted)), Decimal(str(wanted))
         if max(abs(first.adjusted()), abs(second.adjusted())) < 400:  # beyond, a share of them would fill the memory
             return close(first, second, tolerance)
-    return _comparable(given) == _comparable(wanted)
+    return _comparable(predicted) == _comparable(wanted)
 
 
-def _matches(given: Sequence[object], wanted: Sequence[object], tolerance: float) -> int:
+def _matches(predicted: Sequence[object], wanted: Sequence[object], tolerance: float) -> int:
     """How many elements of two multisets can be paired with a same one, each once."""
     if tolerance == 0:
-        return (Counter(map(_comparable, given)) & Counter(map(_comparable, wanted))).total()
-    alike = np.array([[_same(one, other, tolerance) for other in wanted] for one in given], dtype=np.int64)
+        return (Counter(map(_comparable, predicted)) & Counter(map(_comparable, wanted))).total()
+    alike = np.array([[_same(one, other, tolerance) for other in wanted] for one in predicted], dtype=np.int64)
     if not alike.size:
         return 0
     rows, columns = linear_sum_assignment(alike, maximize=True)
@@ -223,7 +225,7 @@ def _matches(given: Sequence[object], wanted: Sequence[object], tolerance: float
 
 
 def _comparable(value: object) -> Hashable:
-    """A value in the form in which equal means right. The kind comes first, because in Python True == 1."""
+    """A value such that equal means right. The kind comes first, because in Python True == 1."""
     if isinstance(value, dict):
         return "object", frozenset((key, _comparable(inner)) for key, inner in value.items())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The numbers that stand in a text, each as its exact value, with the relation before it and the unit beside it."""
+"""The numbers in a text, each with its exact value, the relation before it and the unit beside it."""
 
 import re
 import unicodedata
@@ -38,7 +38,7 @@ UNITS = {
     for word in names.split()
     for name in {word, f"{word}s" if len(word) > 2 and word.islower() else word}
 }
-"""Units that differ from one another, by each of their names; other words beside a number say what is counted."""
+"""Each name of a unit → the unit's first name. Other words beside a number say what is counted."""
 
 
 @dataclass(frozen=True)

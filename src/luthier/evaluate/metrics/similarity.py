@@ -1,4 +1,4 @@
-"""How near an answer's meaning is to its reference's, in the eyes of an embedding model that lies in a folder."""
+"""How similar an answer's meaning is to its reference's, by an embedding model in a folder."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,7 +14,7 @@ from luthier.model import weights
 from luthier.model.device import pick_device
 from luthier.model.folder import read_tokenizer
 
-Embed = Callable[[Sequence[str]], Float[Tensor, "text width"]]
+Embed = Callable[[Sequence[str]], Float[Tensor, "text hidden_size"]]
 
 _LONGEST = 512  # tokens, where the model does not say
 
@@ -23,9 +23,9 @@ def similarity(folder: Path) -> Callable[[str, str], float]:
     """The metric: cosine of the two texts' embeddings, negative ones as 0.
 
     Any transformers encoder folder will do. A text's embedding is the mean of its last hidden states (Reimers &
-    Gurevych 2019, section 3), so a model that was made for another pooling answers less well. Two texts that share no
-    fact can be near each other: read it beside another metric, never alone. Two texts that the encoder reads as one, because
-    it knows no word of theirs or sees their beginnings only, are compared as they are.
+    Gurevych 2019, section 3), so a model that was made for another pooling fits less well. Two texts without a common
+    fact can be similar: read it beside another metric, never alone. Two texts that look the same to the encoder, because it
+    knows no word of theirs or sees only their beginnings, are compared as text.
     """
     embed, same = _embedder(folder)
 
@@ -42,10 +42,10 @@ def similarity(folder: Path) -> Callable[[str, str], float]:
 
 @cache
 def _embedder(folder: Path) -> tuple[Embed, Callable[[str, str], bool]]:
-    """Texts → embeddings of length 1; and whether two texts are one to the encoder for want of words or of room."""
+    """Texts → embeddings of length 1; and whether two texts look the same to the encoder though they may differ."""
     if not (folder / "config.json").is_file():
-        told = "no model there; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
-        raise UserError(told, where=f"evaluate.embedder: {folder}")
+        message = "no model in it; expected the folder of a sentence-embedding model (config.json, weights, tokenizer)."
+        raise UserError(message, where=f"evaluate.embedder: {folder}")
     where = f"evaluate.embedder: {folder}"
     tokenizer, model = read_tokenizer(folder, where), weights.read_encoder(folder, where)
     device = pick_device()
@@ -54,11 +54,12 @@ def _embedder(folder: Path) -> tuple[Embed, Callable[[str, str], bool]]:
     longest = min(_LONGEST, int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST))
 
     @torch.inference_mode()
-    def embed(texts: Sequence[str]) -> Float[Tensor, "text width"]:
+    def embed(texts: Sequence[str]) -> Float[Tensor, "text hidden_size"]:
         rows = []
-        for text in texts:  # one by one: no padding, so a text's embedding does not depend on its company
+        # One by one: without padding, a text's embedding does not depend on its batch-mates.
+        for text in texts:
             ids = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt").to(device)
-            rows.append(model(**ids).last_hidden_state[0].mean(dim=0))  # width
+            rows.append(model(**ids).last_hidden_state[0].mean(dim=0))  # hidden_size
         return nn.functional.normalize(torch.stack(rows), dim=-1)
 
     def same(first: str, second: str) -> bool:

@@ -1,4 +1,4 @@
-"""Text against text: the same, the same in other spelling, or how much of it is shared."""
+"""Text against text: exact match, normalised match, and how much the two share (token F1, ROUGE-L, chrF)."""
 
 from collections import Counter
 from collections.abc import Sized
@@ -22,20 +22,24 @@ def normalised_match(answer: str, reference: str) -> float:
 
     Texts of nothing but punctuation are compared as they are, here and in the metrics below.
     """
-    given, wanted = normalization.canonical(answer), normalization.canonical(reference)
-    return float(given == wanted) if given and wanted else _bare(given, wanted, answer, reference)
+    predicted, wanted = normalization.canonical(answer), normalization.canonical(reference)
+    return (
+        float(predicted == wanted)
+        if predicted and wanted
+        else _score_without_words(predicted, wanted, answer, reference)
+    )
 
 
 def token_f1(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over the bag of words, as SQuAD counts it (Rajpurkar et al. 2016, 6.1).
 
-    Case, punctuation and English articles do not count; numbers keep their sign and point (`forms.words`). Two empty texts
-    agree, an empty and a full one share nothing.
+    Case, punctuation and English articles do not count; numbers keep their sign and point (`normalization.words`). Two empty
+    texts agree; an empty one and another share nothing.
     """
-    given, wanted = Counter(normalization.words(answer)), Counter(normalization.words(reference))
-    if not given or not wanted:
-        return _bare(given, wanted, answer, reference)
-    return 2 * (given & wanted).total() / (given.total() + wanted.total())
+    predicted, wanted = Counter(normalization.words(answer)), Counter(normalization.words(reference))
+    if not predicted or not wanted:
+        return _score_without_words(predicted, wanted, answer, reference)
+    return 2 * (predicted & wanted).total() / (predicted.total() + wanted.total())
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -44,15 +48,15 @@ def rouge_l(answer: str, reference: str) -> float:
     Words are runs of letters, marks and digits without case, none left out and none stemmed; numbers keep their sign and
     point, and signs that mean something count as words.
     """
-    given, wanted = (tokens(text.replace("_", " ")) for text in (answer, reference))
-    if not given or not wanted:
-        return _bare(given, wanted, answer, reference)
-    return 2 * LCSseq.similarity(given, wanted) / (len(given) + len(wanted))
+    predicted, wanted = (tokens(text.replace("_", " ")) for text in (answer, reference))
+    if not predicted or not wanted:
+        return _score_without_words(predicted, wanted, answer, reference)
+    return 2 * LCSseq.similarity(predicted, wanted) / (len(predicted) + len(wanted))
 
 
-def _bare(given: Sized, wanted: Sized, answer: str, reference: str) -> float:
+def _score_without_words(predicted: Sized, wanted: Sized, answer: str, reference: str) -> float:
     """The score where a text has no words: that of the same text if neither has any, else 0."""
-    return 0.0 if given or wanted else exact_match(answer, reference)
+    return 0.0 if predicted or wanted else exact_match(answer, reference)
 
 
 def chrf(answer: str, reference: str) -> float:
@@ -60,10 +64,10 @@ def chrf(answer: str, reference: str) -> float:
 
     Over characters of Unicode's composed form; blanks do not count.
     """
-    given, wanted = normalization.text(answer), normalization.text(reference)
-    if not given or not wanted:
-        return float(given == wanted)
-    score: float = _CHRF.sentence_score(given, [wanted]).score
+    predicted, wanted = normalization.text(answer), normalization.text(reference)
+    if not predicted or not wanted:
+        return float(predicted == wanted)
+    score: float = _CHRF.sentence_score(predicted, [wanted]).score
     return min(1.0, max(0.0, score / 100))
 
 

@@ -1,6 +1,6 @@
 """Paired statistics for arms that answered the same questions; pure functions of their arguments and a seed.
 
-Groups (documents, customers) are the unit that is resampled and flipped wherever one occurs more than once, because the
+Groups (documents, customers) are resampled and sign-flipped as a whole wherever one occurs more than once, because the
 items of a group are not independent of each other. Scores of 0 and 1 get the exact or score methods made for them.
 
     significance   McNemar mid-p · sign-flip permutation · cluster-robust t · Holm's correction
@@ -23,7 +23,7 @@ from luthier.evaluate.statistics.intervals import (
     unseen,
     wilson_interval,
 )
-from luthier.evaluate.statistics.power import items_needed, planned_items, smallest_visible_effect
+from luthier.evaluate.statistics.power import items_for_effect, items_needed, smallest_visible_effect
 from luthier.evaluate.statistics.samples import Sampling, sampled
 from luthier.evaluate.statistics.significance import (
     PairedTest,
@@ -53,13 +53,13 @@ __all__ = [
     "equivalence_p",
     "equivalent",
     "holm",
+    "items_for_effect",
     "items_needed",
     "mcnemar_mid_p",
     "mean_interval",
     "p_in_words",
     "paired_interval",
     "paired_test",
-    "planned_items",
     "repeated",
     "sampled",
     "sign_flip_p",

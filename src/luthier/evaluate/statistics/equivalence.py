@@ -28,8 +28,8 @@ def equivalence_p(paired: Paired, margin: float) -> float:
     assert paired.resampled
     plain = max(paired.resampled.p_at_least(margin), paired.resampled.p_at_most(-margin))
     # Below this alpha the interval counts as blind and is widened; see `Paired.interval`.
-    blind_until = smallest_p(paired.gathered.changed, paired.binary) / 2 if paired.gathered.varied else 0.5
-    widened = max(plain, _blind_p(margin - abs(paired.gathered.mean), len(paired.gathered.sums)))
+    blind_until = smallest_p(paired.grouped.changed, paired.binary) / 2 if paired.grouped.varied else 0.5
+    widened = max(plain, _blind_p(margin - abs(paired.grouped.mean), len(paired.grouped.sums)))
     return widened if widened <= blind_until else max(plain, blind_until)
 
 

@@ -1,4 +1,4 @@
-"""How large a mean or a difference may be: score intervals where scores are 0 or 1, else the bootstrap."""
+"""Confidence intervals of means and differences: score intervals where scores are 0 or 1, else the bootstrap."""
 
 import math
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ def paired_interval(
 ) -> Interval:
     """Of the mean difference tuned - prompt: Tango's score interval for 0/1 scores of independent items, else BCa.
 
-    Where so few units differ that no test at this level could speak, or all differ by the same, the bootstrap has seen too
-    little to be trusted; its interval is widened to what a 0/1 score without any changed unit would have, ± z²/(n + z²).
+    Where so few units differ that no test at this level could be significant, or all differ by the same, the bootstrap has
+    too little to go by; its interval is widened to that of a 0/1 score without any changed unit, ± z²/(n + z²).
     """
     return Paired.of(tuned, prompt, groups, seed=seed, resamples=resamples).interval(confidence)
 
@@ -50,7 +50,7 @@ def paired_interval(
 class Paired(NamedTuple):
     """Two arms' differences, made ready for intervals at several confidences: the resampling is done once."""
 
-    gathered: Units
+    grouped: Units
     binary: bool
     bounded: bool
     """All scores lie between 0 and 1."""
@@ -71,11 +71,11 @@ class Paired(NamedTuple):
         differences = floats(tuned) - floats(prompt)
         binary = two_valued(tuned, prompt)
         bounded = min(*tuned, *prompt) >= 0 and max(*tuned, *prompt) <= 1
-        gathered = units(differences, groups)
+        grouped = units(differences, groups)
         if binary and not repeated(groups):
             counts = (int((differences > 0).sum()), int((differences < 0).sum()), len(differences))
-            return cls(gathered, binary, bounded, counts, None)
-        return cls(gathered, binary, bounded, None, Resampled.of(gathered, resamples=resamples, seed=seed))
+            return cls(grouped, binary, bounded, counts, None)
+        return cls(grouped, binary, bounded, None, Resampled.of(grouped, resamples=resamples, seed=seed))
 
     def interval(self, confidence: float) -> Interval:
         """Of the mean difference; see `paired_interval`."""
@@ -83,8 +83,8 @@ class Paired(NamedTuple):
             assert self.counts
             return tango_interval(*self.counts, confidence=confidence)
         low, high = self.resampled.interval(confidence)
-        if not self.gathered.varied or self.gathered.changed < fewest_changed(1 - confidence, self.binary):
-            blind, mean = unseen(len(self.gathered.sizes), confidence), self.gathered.mean
+        if not self.grouped.varied or self.grouped.changed < fewest_changed(1 - confidence, self.binary):
+            blind, mean = unseen(len(self.grouped.sizes), confidence), self.grouped.mean
             low, high = min(low, mean - blind), max(high, mean + blind)
         if self.bounded:
             low, high = max(low, -1.0), min(high, 1.0)
@@ -99,15 +99,15 @@ def mean_interval(
     Where the bootstrap sees no variation between groups, 0/1 scores get Wilson's interval with a trial a group. Other scores
     from 0 to 1 get what Wilson's gives at both ends: as many units as may have stayed unseen could have scored 0, or 1.
     """
-    gathered = units(scores, groups)
+    grouped = units(scores, groups)
     if two_valued(scores) and not repeated(groups):
-        return wilson_interval(gathered.mean, len(scores), confidence=confidence)
-    if not gathered.varied and two_valued(scores):
-        return wilson_interval(gathered.mean, len(gathered.sums), confidence=confidence)
-    if not gathered.varied and min(scores) >= 0 and max(scores) <= 1:
-        blind, mean = unseen(len(gathered.sums), confidence), gathered.mean
+        return wilson_interval(grouped.mean, len(scores), confidence=confidence)
+    if not grouped.varied and two_valued(scores):
+        return wilson_interval(grouped.mean, len(grouped.sums), confidence=confidence)
+    if not grouped.varied and min(scores) >= 0 and max(scores) <= 1:
+        blind, mean = unseen(len(grouped.sums), confidence), grouped.mean
         return Interval(mean * (1 - blind), mean + (1 - mean) * blind)
-    return Resampled.of(gathered, resamples=resamples, seed=seed).interval(confidence)
+    return Resampled.of(grouped, resamples=resamples, seed=seed).interval(confidence)
 
 
 def bca_interval(
@@ -139,15 +139,15 @@ class Resampled(NamedTuple):
     acceleration: float
 
     @classmethod
-    def of(cls, gathered: Units, *, resamples: int, seed: int) -> "Resampled":
-        count, mean = len(gathered.sums), gathered.mean
-        if not gathered.varied:
+    def of(cls, grouped: Units, *, resamples: int, seed: int) -> "Resampled":
+        count, mean = len(grouped.sums), grouped.mean
+        if not grouped.varied:
             return cls(count, mean, np.empty(0), 0.0, 0.0)
-        means = np.sort(_resampled_means(gathered, resamples, seed))
+        means = np.sort(_resampled_means(grouped, resamples, seed))
         tolerance = 1e-12 * (1 + abs(mean))
         below = float((means < mean - tolerance).mean() + (np.abs(means - mean) <= tolerance).mean() / 2)
         bias = _NORMAL.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
-        left_out = (gathered.sums.sum() - gathered.sums) / (gathered.sizes.sum() - gathered.sizes)
+        left_out = (grouped.sums.sum() - grouped.sums) / (grouped.sizes.sum() - grouped.sizes)
         pull = left_out.mean() - left_out
         acceleration = float((pull**3).sum() / (6 * (pull**2).sum() ** 1.5))
         return cls(count, mean, means, bias, acceleration)
@@ -155,8 +155,8 @@ class Resampled(NamedTuple):
     def interval(self, confidence: float) -> Interval:
         if not len(self.means):
             return Interval(self.mean, self.mean)
-        wide = self._widening * float(special.stdtrit(self.drawn - 1, (1 + confidence) / 2))
-        low, high = np.quantile(self.means, [self._level(-wide), self._level(wide)])
+        t = self._widening * float(special.stdtrit(self.drawn - 1, (1 + confidence) / 2))
+        low, high = np.quantile(self.means, [self._level(-t), self._level(t)])
         return Interval(float(low), float(high))
 
     def p_at_least(self, value: float) -> float:
@@ -191,15 +191,15 @@ class Resampled(NamedTuple):
         return beyond / room - self.bias if room > 0 else math.copysign(math.inf, beyond)
 
 
-def _resampled_means(gathered: Units, resamples: int, seed: int) -> Floats:
-    count = len(gathered.sums)
+def _resampled_means(grouped: Units, resamples: int, seed: int) -> Floats:
+    count = len(grouped.sums)
     generator = np.random.default_rng((seed, _DRAWS))
-    alone = bool((gathered.sizes == 1).all())
+    alone = bool((grouped.sizes == 1).all())
     means = []
     for rows in batches(resamples, count):
         drawn = generator.integers(0, count, (rows, count), dtype=np.int32)
-        sizes = float(count) if alone else gathered.sizes[drawn].sum(axis=1)
-        means.append(gathered.sums[drawn].sum(axis=1) / sizes)
+        sizes = float(count) if alone else grouped.sizes[drawn].sum(axis=1)
+        means.append(grouped.sums[drawn].sum(axis=1) / sizes)
     return np.concatenate(means)
 
 
@@ -232,7 +232,7 @@ def tango_interval(fixed: int, broken: int, count: int, *, confidence: float) ->
 def tango_z(fixed: int, broken: int, count: int, delta: float) -> float:
     """Tango's score statistic that the true difference is δ.
 
-    (fixed - broken - count·δ) / sqrt(count·(2q + δ(1 - δ))), q the likeliest share of broken items given δ.
+    (fixed - broken - count·δ) / sqrt(count·(2q + δ(1 - δ))), q the maximum-likelihood share of broken items given δ.
     """
     excess = fixed - broken - count * delta
     b = (2 * count - fixed + broken) * delta - fixed - broken

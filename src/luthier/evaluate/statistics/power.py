@@ -1,4 +1,4 @@
-"""What a test can see, and how many more questions it would take to see more."""
+"""The power of a test: the smallest effect that it can show, and how many questions a smaller one takes."""
 
 import math
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ def smallest_visible_effect(
 
     z₁ the normal quantile at 1 - alpha/2 and z₂ at `power`. The standard error is the one that differences of this size
     would have around δ, not around what happened to be observed: √(Σd² - nδ²)/n, and with groups their sums for d. So
-    differences that are all equal leave a doubt too, and `planned_items` says the same before any answer. Where too few units
+    differences that are all equal have an error too, as in `items_for_effect`. Where too few units
     differ to estimate anything: the share of units that must change, all to one side and by a whole 1 each, for the test to
     meet enough of them with that probability; 1 when there are too few units for any.
     """
-    gathered, z = units(floats(tuned) - floats(prompt), groups), _quantiles(alpha, power)
-    spread, sizes = float(gathered.sums @ gathered.sums), float(gathered.sizes @ gathered.sizes)
-    effect = z * math.sqrt(spread / (float(gathered.sizes.sum()) ** 2 + z**2 * sizes))
-    needed, count = fewest_changed(alpha, two_valued(tuned, prompt)), len(gathered.sums)
-    if gathered.changed < needed:
+    grouped, z = units(floats(tuned) - floats(prompt), groups), _quantiles(alpha, power)
+    spread, sizes = float(grouped.sums @ grouped.sums), float(grouped.sizes @ grouped.sizes)
+    effect = z * math.sqrt(spread / (float(grouped.sizes.sum()) ** 2 + z**2 * sizes))
+    needed, count = fewest_changed(alpha, two_valued(tuned, prompt)), len(grouped.sums)
+    if grouped.changed < needed:
         # P(Binomial(count, share) >= needed) = power, as an incomplete beta function.
         share = float(special.betaincinv(needed, count - needed + 1, power)) if count >= needed else 1.0
         effect = max(effect, share)
@@ -51,17 +51,17 @@ def items_needed(
     `smallest_visible_effect` read backwards: the standard error falls with the root of the items. It is the groups' one,
     so their design effect is in it, and new items are taken to come in groups as large as these.
     """
-    gathered = units(floats(tuned) - floats(prompt), groups)
-    items, count = float(gathered.sizes.sum()), len(gathered.sums)
-    spread, sizes = float(gathered.sums @ gathered.sums), float(gathered.sizes @ gathered.sizes)
+    grouped = units(floats(tuned) - floats(prompt), groups)
+    items, count = float(grouped.sizes.sum()), len(grouped.sums)
+    spread, sizes = float(grouped.sums @ grouped.sums), float(grouped.sizes @ grouped.sizes)
     wanted = (_quantiles(alpha, power) / effect) ** 2 * max(0.0, spread - effect**2 * sizes) / items
     needed = fewest_changed(alpha, two_valued(tuned, prompt))
-    if gathered.changed < needed:
+    if grouped.changed < needed:
         wanted = max(wanted, _units_to_meet(needed, min(effect, 1.0), power) * items / count)
     return min(_MOST, math.ceil(wanted))
 
 
-def planned_items(
+def items_for_effect(
     effect: float, *, changed: float, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0
 ) -> int:
     """How many 0/1 scored items find a difference `effect` where a share `changed` of them changes, before any answer.

@@ -1,4 +1,4 @@
-"""Several answers to one question, drawn at a temperature: how much of the uncertainty more of them could remove."""
+"""Several sampled answers to one question: how much of the uncertainty more of them could remove."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Sampling(NamedTuple):
             return "Each question was answered once, so how much answers vary by chance was not measured."
         total = self.between + self.within
         if total <= SAME**2:
-            return "All answers scored the same; neither more questions nor more samples would say more."
+            return "All answers scored the same, so neither more questions nor more samples would tell more."
         share = self.within / total
         by_samples = 1 - math.sqrt((self.between + self.within / 2) / total)
         advice = (
@@ -53,8 +53,8 @@ class Sampling(NamedTuple):
             else "add questions, for more samples would bring little"
         )
         return (
-            f"{share:.0%} of the variance comes from drawing {self.samples:.3g} answers to a question, the rest from the "
-            f"questions: twice the samples would narrow the interval by {by_samples:.0%}, twice the questions by "
+            f"{share:.0%} of the variance comes from sampling {self.samples:.3g} answers to a question, the rest from the "
+            f"questions. Twice the samples would narrow the interval by {by_samples:.0%}, twice the questions by "
             f"{1 - math.sqrt(0.5):.0%}; {advice}."
         )
 

@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Doubling:
-    """What twice the data would change, in units of the score, higher is better; and what the last step did change."""
+    """What twice the data would change, in units of the score, higher is better; and what the last step changed."""
 
     word: Word
     gain: float
@@ -35,7 +35,7 @@ class Doubling:
     stray: float
     """Standard error of the slope from the points' distances to the line; 0 for two points, which always lie on one."""
     room: float | None
-    """What is missing to the best possible score; a gain that the line says is larger is cut off here. None: no best score."""
+    """The distance to the best possible score, which no gain can exceed; None where there is no best score."""
 
 
 def doubling(
@@ -51,7 +51,7 @@ def doubling(
 
     `scores` has for each amount those of all items, in the same order. A gain inside ± margin is LITTLE CHANGE; an
     interval that leaves open whether there is any gain is CANNOT TELL. `ceiling` is the best possible score: no gain leads
-    above it, and where nearly nothing is missing to it, that is LITTLE CHANGE.
+    above it, and close to it every gain is LITTLE CHANGE.
     """
     order = sorted(range(len(rows)), key=lambda at: rows[at])
     x = np.log2([rows[at] for at in order])
@@ -59,7 +59,7 @@ def doubling(
     centred = x - x.mean()
     slopes = centred @ table / (centred @ centred)
     gain = float(slopes.mean())
-    items = _over_items(slopes, groups, reach=float(np.abs(centred).max() / (centred @ centred)), seed=seed)
+    items = _over_items(slopes, groups, largest_slope=float(np.abs(centred).max() / (centred @ centred)), seed=seed)
     stray = _stray(centred, table.mean(axis=1), gain)
     z = 1.959964
     low = gain - math.hypot(gain - items.low, z * stray)
@@ -82,16 +82,16 @@ def doubling(
     )
 
 
-def _over_items(slopes: NDArray[np.float64], groups: Sequence[str], *, reach: float, seed: int) -> Interval:
-    """The bootstrap's interval of the mean slope; where all items have one slope, what items unseen so far could change.
+def _over_items(slopes: NDArray[np.float64], groups: Sequence[str], *, largest_slope: float, seed: int) -> Interval:
+    """The bootstrap's interval of the mean slope; where all items have the same, what unseen items could change it to.
 
-    `reach` is the slope of an item that gains a whole 1 at one end.
+    `largest_slope` is that of an item that gains a whole 1 at one end.
     """
-    gathered = statistics.units(slopes, groups)
-    if gathered.varied:
+    grouped = statistics.units(slopes, groups)
+    if grouped.varied:
         return statistics.bca_interval(slopes, groups, confidence=CONFIDENCE, seed=seed)
-    blind = reach * statistics.unseen(len(gathered.sums), CONFIDENCE)
-    return Interval(gathered.mean - blind, gathered.mean + blind)
+    blind = largest_slope * statistics.unseen(len(grouped.sums), CONFIDENCE)
+    return Interval(grouped.mean - blind, grouped.mean + blind)
 
 
 def _stray(centred: NDArray[np.float64], means: NDArray[np.float64], slope: float) -> float:

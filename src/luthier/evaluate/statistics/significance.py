@@ -1,4 +1,4 @@
-"""Whether two arms that answered the same questions differ: p-values, and their correction where several are looked at."""
+"""Whether two arms that answered the same questions differ: p-values, and their correction for several comparisons."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -103,11 +103,11 @@ def cluster_t_p(differences: Sequence[float] | Floats, groups: Sequence[str] | N
     A cross-check of the sign-flip test that needs no random numbers: Cameron & Miller 2015, Journal of Human Resources
     50:317, section VI.D; without groups it is the paired t-test. 1 where nothing varies around 0.
     """
-    gathered = units(differences, groups)
-    error, count = gathered.standard_error, len(gathered.sums)
+    grouped = units(differences, groups)
+    error, count = grouped.standard_error, len(grouped.sums)
     if error <= SAME:
-        return 0.0 if count > 1 and abs(gathered.mean) > SAME else 1.0
-    return 2 * float(special.stdtr(count - 1, -abs(gathered.mean) / error))
+        return 0.0 if count > 1 and abs(grouped.mean) > SAME else 1.0
+    return 2 * float(special.stdtr(count - 1, -abs(grouped.mean) / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

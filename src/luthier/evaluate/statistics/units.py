@@ -1,6 +1,6 @@
-"""What is exchangeable: single items, or whole groups (documents, customers) where one occurs more than once.
+"""The units that are independent: single items, or whole groups (documents, customers) where one occurs more than once.
 
-The items of a group are not independent of each other, so a group is turned, drawn and counted as one fact.
+The items of a group are not independent of each other, so a group is resampled, sign-flipped and counted as one unit.
 """
 
 import math
@@ -52,12 +52,12 @@ class Units(NamedTuple):
 
 
 def units(values: Sequence[float] | Floats, groups: Sequence[str] | None = None) -> Units:
-    """The values gathered by group, in order of first appearance; without groups each value stands for itself."""
+    """The values summed by group, in order of first appearance; without groups each value is a unit of its own."""
     array = floats(values)
     if groups is None:
         return Units(array, np.ones_like(array))
-    place = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    member = np.array([place[group] for group in groups], dtype=np.intp)
+    number_of = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    member = np.array([number_of[group] for group in groups], dtype=np.intp)
     sums, sizes = np.bincount(member, weights=array), np.bincount(member)
     return Units(sums.astype(np.float64), sizes.astype(np.float64))
 
@@ -86,8 +86,8 @@ def two_valued(*scores: Sequence[float] | Floats) -> bool:
     return all(bool(np.isin(floats(each), (0.0, 1.0)).all()) for each in scores)
 
 
-def batches(total: int, width: int) -> Iterator[int]:
+def batches(total: int, columns: int) -> Iterator[int]:
     """Numbers of rows that add up to `total`, each small enough for the memory."""
-    rows = max(1, _CELLS // width)
+    rows = max(1, _CELLS // columns)
     for start in range(0, total, rows):
         yield min(rows, total - start)

@@ -1,14 +1,14 @@
-"""Numbers as sentences tell them, also at the borders: no sign on a zero, no zero that is none."""
+"""Numbers as text: a zero has no sign, and no other number is written as zero."""
 
 from luthier.evaluate.statistics.units import SAME
 
-_MOST_DIGITS = 7  # behind the point; what is smaller still is a zero to every reader
+_MOST_DIGITS = 7  # after the point; what is smaller is written as zero
 
 
 def signed(value: float, digits: int = 1, *, sign: str = "+") -> str:
-    """+8.1, -0.04 where one digit would make a zero of it, and a plain 0.0 for zero; `sign` "-" leaves the plus out."""
-    for places in range(digits, _MOST_DIGITS + 1):
-        if abs(value) > SAME and float(text := f"{value:{sign}.{places}f}"):
+    """+8.1, -0.04 (with more digits where fewer would give zero), and 0.0 for zero; `sign` "-" leaves the plus out."""
+    for decimals in range(digits, _MOST_DIGITS + 1):
+        if abs(value) > SAME and float(text := f"{value:{sign}.{decimals}f}"):
             return text
     return f"{0:.{digits}f}"
 

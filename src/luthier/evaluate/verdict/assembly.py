@@ -70,7 +70,7 @@ def assemble(
     for arm, records in by_arm(answers).items():
         texts = (
             [(str(record["answer"]), str(record["reference"])) for record in records]
-            if metrics.aggregated(metric)
+            if metrics.has_aggregate(metric)
             else []
         )
         summaries[arm] |= {"aggregates": metrics.aggregates(metric, texts, settings)}
