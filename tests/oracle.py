@@ -5,7 +5,7 @@ Everything here is worked out from `apply_chat_template` and the tokenizer alone
 1. `text`    is the row's text the template's own, on the whole conversation (or up to the answer that the row ends with);
 2. `loss`    does it stand on exactly what follows the template's prompt, up to and with the token that ends the answer;
 3. `prompt`  do row, our prompt and the prompt that servers send agree token for token, and with the tokenizer on the text;
-4. `control` do control tokens that people spell stay text.
+4. `control` do control tokens that users type stay text.
 """
 
 import json

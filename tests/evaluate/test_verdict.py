@@ -156,7 +156,7 @@ def test_json_has_the_fields_of_the_verdict_file() -> None:
         ),
         (
             example("NOT SHOWN", difference=0.011, interval=(-0.02, 0.042), p_value=0.412),
-            "That fine-tuning is better or worse than the best prompt (few-shot) is NOT SHOWN: token F1 41.3 vs 33.2, "
+            "It is NOT SHOWN that fine-tuning is better or worse than the best prompt (few-shot): token F1 41.3 vs 33.2, "
             "+1.1 points [95 % CI -2.0, +4.2], p = 0.41, 140 questions. "
             "The smallest effect that this test could have seen is 4.9 points.",
         ),

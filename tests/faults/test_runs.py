@@ -347,9 +347,9 @@ def test_verify_prints_a_line_for_each_part_and_exits_with_5(
 def test_resume_says_what_is_kept_and_from_which_step_it_goes_on(nursery: Nursery, begun: Path) -> None:
     said = nursery.do("command", words=["resume", str(begun)]).said
     assert re.search(
-        r"Kept      46 training rows, \d+ answers, the checkpoint of step 6 \(8 were made\); not done again", said
+        r"Kept      46 training rows, \d+ answers, the checkpoint of step 6 of the 8 made; not done again", said
     )
-    assert "continues after step 6, from a verified checkpoint" in said
+    assert "continues from the checkpoint of step 6, which is whole" in said
 
 
 def test_a_line_cut_short_and_a_file_half_written_are_repaired_and_recorded(

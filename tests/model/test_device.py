@@ -23,10 +23,10 @@ def timed(monkeypatch: pytest.MonkeyPatch, bf16: float) -> list[tuple[torch.dtyp
 @pytest.mark.parametrize(
     ("speed", "choice", "told"),
     [
-        (3.0, "bf16", "matrix products in bf16 run 3.0 times as fast as in fp32 here"),
-        (1.2, "fp32", "matrix products in bf16 run 1.2 times as fast as in fp32 here"),
-        (0.8, "fp32", "matrix products in bf16 take 1.2 times as long as in fp32 here"),
-        (0.01, "fp32", "matrix products in bf16 take 100.0 times as long as in fp32 here"),
+        (3.0, "bf16", "matrix multiplication in bf16 is 3.0 times as fast as in fp32 here"),
+        (1.2, "fp32", "matrix multiplication in bf16 is 1.2 times as fast as in fp32 here"),
+        (0.8, "fp32", "matrix multiplication in bf16 takes 1.2 times as long as in fp32 here"),
+        (0.01, "fp32", "matrix multiplication in bf16 takes 100.0 times as long as in fp32 here"),
     ],
 )
 def test_bf16_is_chosen_where_it_is_faster_and_the_reason_is_a_true_sentence(

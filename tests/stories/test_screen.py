@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.cli.screens.run import RunScreen
+from luthier.cli.screens.run import RunScreen, arms_table
 
 STEP = {"kind": "step", "step": 5, "steps": 10, "loss": 0.9, "tokens": 100, "tokens_per_second": 50.0}
 
@@ -28,5 +28,15 @@ def test_a_dev_loss_above_the_base_model_s_is_not_called_best_without_saying_so(
 
 def test_the_self_test_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     RunScreen()({"kind": "selftest", "rows": 8, "learnt": 1, "ends": False, "apart": False, "seconds": 0.1})
-    told = "1 marked token of the first 8 rows are what is learnt; there is no end token to look for; packed rows mix"
-    assert capsys.readouterr().err == f"Checked   {told}\n"
+    tokens = "the loss is taken on the 1 token marked in the first 8 rows, and on no other"
+    line = f"{tokens}; rows have no end token; packed rows mix"
+    assert capsys.readouterr().err == f"Checked   {line}\n"
+
+
+def test_the_table_of_arms_names_the_level_of_its_intervals() -> None:
+    arm = {"mean": 0.5, "interval": [0.4, 0.6], "prompt_tokens": 9, "answer_tokens": 3, "seconds": 0.1}
+    verdict = {
+        "higher_is_better": True, "metric": "chrf", "confidence": 0.9, "best_prompt_arm": "zero-shot",
+        "arms": {"zero-shot": arm, "fine-tuned": arm},
+    }  # fmt: skip
+    assert "90 % interval" in [column.header for column in arms_table(verdict).columns]

@@ -23,7 +23,7 @@ def test_a_sound_template_is_told_and_checked_without_weights(luthier: Command, 
     screen = luthier("template", without_weights)
     assert screen.code == 0
     assert "system message  stands first\n" in screen.out
-    assert "earlier turns   stay as they were asked: one row holds a conversation\n" in screen.out
+    assert "earlier turns   are not changed by later turns: one row holds a conversation\n" in screen.out
     assert "ok    text     rows are the template's own text (7 conversations)\n" in screen.out
     assert "ends with       <|im_end|>\n" in screen.out
 
@@ -70,7 +70,9 @@ def test_what_a_template_refuses_is_a_note_in_its_own_words(luthier: Command, wi
     )
     screen = luthier("template", without_weights)
     assert screen.code == 0
-    assert "note  refused, two questions, blanks around contents" in screen.out and '"One question only"' in screen.out
+    assert (
+        "note  not taken (two questions, blanks around contents" in screen.out and '"One question only"' in screen.out
+    )
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def habits(template: Template) -> dict[str, str]:
         "tools": _tools(template),
         "begins with": _beginning(template),
         "ends with": _ends(template),
-        "date": f"reads it; fixed here: {template.today.isoformat()}" if template.reads_date else "does not read it",
+        "date": f"used; fixed to {template.today.isoformat()}" if template.reads_date else "not used",
         "variables": _variables(template),
     }
 
@@ -163,14 +163,14 @@ def _thoughts(template: Template) -> str:
     if not text and T in _text(template, THINKING[:2], ask=False):
         text = T + U
     shown = {(True, True): "are shown with every answer", (False, True): "are shown with the last answer only"}
-    told = [shown.get((T in text, U in text), "given with answers are not shown")]
+    told = [shown.get((T in text, U in text), "are never shown")]
     prompt = _text(template, TWO_TURNS[:1], ask=True)
     if opened(prompt):
         told.append("the prompt opens one")
     elif any(prompt.rstrip().endswith(tags.close) for tags in KNOWN):
         told.append("the prompt closes an empty one")
     if template.thinks:
-        told.append("replies may begin with some, which are told apart from the answer")
+        told.append("replies may begin with some, which are kept apart from the answer")
     return "; ".join(told)
 
 
@@ -180,8 +180,8 @@ def _earlier(template: Template) -> str:
     except UserError:
         return "are refused: conversations have one turn"
     if rows == 1:
-        return "stay as they were asked: one row holds a conversation"
-    return "are written otherwise than they were asked: a row for each answer"
+        return "are not changed by later turns: one row holds a conversation"
+    return "are changed by later turns: a row for each answer"
 
 
 def _tools(template: Template) -> str:
@@ -213,5 +213,5 @@ def _ends(template: Template) -> str:
 def _variables(template: Template) -> str:
     told = [f"{name}={value}" for name, value in sorted(template.variables.items())]
     others = sorted(template.reads - set(template.variables))
-    read = f"reads {', '.join(others)}" if others else "reads none" + (" but these" if told else "")
+    read = f"uses {', '.join(others)}" if others else "no others" if told else "none"
     return "; ".join([*told, read])

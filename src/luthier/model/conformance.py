@@ -30,9 +30,9 @@ def examine(template: Template) -> Conformance:
     assert isinstance(template.tokenizer, HubTokenizer)
     checks = {
         "text": Check("text", "rows are the template's own text"),
-        "loss": Check("loss", "what is learnt follows the prompt, up to and with the end token"),
+        "loss": Check("loss", "loss tokens follow the prompt, up to and with the end token"),
         "prompt": Check("prompt", "prompts are those that servers send, and their rows begin with them"),
-        "control": Check("control", "control tokens that people spell stay text", of="control tokens"),
+        "control": Check("control", "control tokens that users type stay text", of="control tokens"),
     }
     judge = _Judge(template, template.tokenizer.hub)
     refused: dict[str, str] = {}

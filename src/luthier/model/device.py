@@ -31,9 +31,9 @@ def pick_precision(device: torch.device) -> tuple[Precision, str]:
         return ("bf16", "the GPU computes bf16 natively") if fast else ("fp32", "the GPU has no native bf16")
     ratio = _bf16_speed()
     if ratio >= 1:
-        reason = f"matrix products in bf16 run {ratio:.1f} times as fast as in fp32 here"
+        reason = f"matrix multiplication in bf16 is {ratio:.1f} times as fast as in fp32 here"
     else:
-        reason = f"matrix products in bf16 take {1 / ratio:.1f} times as long as in fp32 here"
+        reason = f"matrix multiplication in bf16 takes {1 / ratio:.1f} times as long as in fp32 here"
     return "bf16" if ratio >= WORTH_IT else "fp32", reason
 
 

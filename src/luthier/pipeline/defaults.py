@@ -126,7 +126,9 @@ def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
         return context, f"the model's context; {asked:,} were asked for"
     if asked:
         return asked, "as asked"
-    return min(context, 2048), f"the model's context is {context:,} tokens; more than 2,048 would cost memory"
+    return min(
+        context, 2048
+    ), f"the model's context is {context:,} tokens; the default is at most 2,048, to save memory"
 
 
 def resolve(
@@ -257,7 +259,7 @@ def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
     settings.set(
         "evaluate.dev_budget",
         sum(ways),
-        f"one few-shot prompt on {questions} dev questions, and for the choice as much again as the retrieved arm costs",
+        f"tokens: one few-shot prompt on {questions} dev questions, plus for the choice as many as the retrieved arm takes",
     )
 
 
@@ -273,7 +275,7 @@ def _quarter_more(tokens: int) -> int:
 def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     """`evaluate.thinking_tokens`, with its reason: as much as the thoughts in training answers take, at least what is usual."""
     if not facts.thinks:
-        return 0, "no thoughts come before the answers under this chat template"
+        return 0, "this chat template does not let the model think"
     usual, longest = (
         usual_thinking(facts.context),
         _longest([thoughts for thoughts, _ in facts.replies] or [0]),
@@ -327,14 +329,14 @@ def _resolve_training(settings: Settings, facts: Facts) -> None:
     settings.set(
         "train.tokens_per_step",
         step,
-        f"about {STEPS_WANTED} steps from {tokens:,} training tokens an epoch, from 1,024 to 16,384",
+        f"about {STEPS_WANTED} steps in all; {tokens:,} training tokens an epoch; at least 1,024, at most 16,384",
     )
     settings.set(
         "train.tokens_per_batch",
         min(1_024, settings["train.tokens_per_step"]),
-        "bounds memory; does not change the result",
+        "limits memory; does not change the result",
     )
-    settings.set("train.gradient_checkpointing", False, "not needed: what a forward pass keeps fits into memory")
+    settings.set("train.gradient_checkpointing", False, "not needed: the activations that are saved fit into memory")
     if settings.asked.train.precision is None:
         settings.set("train.precision", *machine.precision(device.pick_device()))
     else:

@@ -127,7 +127,7 @@ def progress_summary(current: Run) -> list[str]:
     checkpoints = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
     words += [f"the checkpoint of step {int(checkpoints[-1].removeprefix('step-')):,}"] if checkpoints else []
     last = max((int(event["step"]) for event in current.events("step")), default=0)
-    words[-1:] = [f"{words[-1]} ({last:,} were made)"] if checkpoints else words[-1:]
+    words[-1:] = [f"{words[-1]} of the {last:,} made"] if checkpoints else words[-1:]
     return words + (["the tuned model"] if (folder / "model").is_dir() else [])
 
 

@@ -93,7 +93,7 @@ def _sentence(result: Result, shared: agreement.Agreement | None) -> str:
     low, high = result.interval
     shown = result.p_value < 1 - CONFIDENCE and (low > 0.5 or high < 0.5)
     winner = TUNED_ARM if result.preference > 0.5 else result.prompt_arm
-    claim = f"People prefer {winner}" if shown else "That people prefer either answer is NOT SHOWN"
+    claim = f"People prefer {winner}" if shown else "It is NOT SHOWN that people prefer either answer"
     who = "one reviewer" if people == 1 else f"{people} reviewers"
     parts = [
         f"{claim}: {TUNED_ARM} was better in {100 * result.preference:.0f} % of {count} question{'s' * (count != 1)} "

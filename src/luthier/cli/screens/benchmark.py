@@ -18,8 +18,10 @@ def show_scores(found: Mapping[str, Any]) -> None:
     out = console()
     paired = len(found["arms"]) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
+    levels = [metric["confidence"] for task in found["tasks"] for metric in task["metrics"] if "confidence" in metric]
+    interval = f"{100 * levels[0]:g} % interval" if levels else "interval"
     titles = ["task", "items", "metric", found["arms"][0]]
-    for title in titles + (["base", "difference", "95 % interval", "p", "fixed", "broken", ""] if paired else []):
+    for title in titles + (["base", "difference", interval, "p", "fixed", "broken", ""] if paired else []):
         table.add_column(title, justify="left" if title in ("task", "metric", "") else "right", overflow="fold")
     for task in found["tasks"]:
         for metric in task["metrics"]:

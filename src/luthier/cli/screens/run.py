@@ -45,20 +45,20 @@ class RunScreen:
             ),
             "selftest": self._selftest,
             "reference": lambda event: self._progress(
-                "Before",
+                "Reference",
                 event["done"],
                 event["of"],
-                f"{event['split']} pairs {event['done']}/{event['of']}, as the model is",
+                f"likelihoods of {event['split']} pairs before training {event['done']}/{event['of']}",
             ),
             "plan": self._plan,
             "step": self._step,
             "dev": self._dev_loss,
             "resumed": lambda event: self._line(
-                "Training", f"continues after step {event['step']}, from a verified checkpoint"
+                "Training", f"continues from the checkpoint of step {event['step']}, which is whole"
             ),
             "trained": self._trained,
             "warning": lambda event: self._line("Warning", str(event["message"]), style="yellow"),
-            "mended": lambda event: self._line("Mended", str(event["message"]), style="yellow"),
+            "mended": lambda event: self._line("Repaired", str(event["message"]), style="yellow"),
             "stopping": lambda event: self._line(
                 "Stopping", "finishing the step and saving; press Ctrl-C again to stop at once", style="yellow"
             ),
@@ -90,8 +90,8 @@ class RunScreen:
             self._line(head, text)
 
     def _start(self, event: Event) -> None:
-        verb = {"new": "new run", "complete": "is complete"}.get(event["state"], "continues a run")
-        self._line("Run", f"{event['folder']} ({verb})")
+        state = {"new": "new run", "complete": "complete"}.get(event["state"], "continued")
+        self._line("Run", f"{event['folder']} ({state})")
         if event["kept"]:
             self._line("Kept", f"{', '.join(event['kept'])}; not done again")
 
@@ -118,7 +118,7 @@ class RunScreen:
     def _recipe(self, event: Event) -> None:
         head = "Recipe"
         for key, (value, why) in event["settings"].items():
-            if not key.startswith("data."):  # how the data is read has been told
+            if not key.startswith("data."):  # the line Data says how it is read
                 shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
                 self._line(head, f"{key} = {_short(shown)}  ({why})")
                 head = ""
@@ -127,7 +127,8 @@ class RunScreen:
         what = (
             f"{event['name']}: {event['parameters'] / 1e6:.1f} M parameters on {event['device']}, {event['template']}"
         )
-        self._line("Model", f"{what}; learns {event['trainable']} in {event['precision']}")
+        trained = "all weights" if event["trainable"] == "all" else event["trainable"]
+        self._line("Model", f"{what}; trains {trained} in {event['precision']}")
 
     def _arm(self, event: Event) -> None:
         arm = event["arm"]
@@ -160,10 +161,10 @@ class RunScreen:
         self._line("Plan", f"{event['sha256'][:12]}…, frozen: {against}; {sees}")
 
     def _selftest(self, event: Event) -> None:
-        marked = count(event["learnt"], "marked token")
-        found = [f"{marked} of the first {count(event['rows'], 'row')} are what is learnt"]
-        found.append("each row ends with an end token" if event["ends"] else "there is no end token to look for")
-        found.append(f"packed rows {'leave each other alone' if event['apart'] else 'mix'}")
+        tokens, rows = count(event["learnt"], "token"), count(event["rows"], "row")
+        found = [f"the loss is taken on the {tokens} marked in the first {rows}, and on no other"]
+        found.append("each row ends with an end token" if event["ends"] else "rows have no end token")
+        found.append("packed rows do not mix" if event["apart"] else "packed rows mix")
         self._line("Checked", "; ".join(found))
 
     def _step(self, event: Event) -> None:
@@ -221,7 +222,7 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
     table.add_column(verdict["metric"].replace("_", " ") + ("" if higher else " (lower is better)"), justify="right")
-    for title in ("95 % interval", "tokens in", "out", "s/answer"):
+    for title in (f"{100 * verdict['confidence']:g} % interval", "tokens in", "out", "s/answer"):
         table.add_column(title, justify="right")
     for name, arm in verdict["arms"].items():
         low, high = arm["interval"]

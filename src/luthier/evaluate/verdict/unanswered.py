@@ -59,7 +59,7 @@ def adjust_verdict(result: dict[str, Any], answers: Sequence[AnswerRecord], *, s
     if result["verdict"] not in ("BETTER", "WORSE") or word == result["verdict"]:
         return result | {"sentence": f"{result['sentence']} Note: {what} {rest}"}
     claim = "better" if result["verdict"] == "BETTER" else "worse"
-    words = f"That fine-tuning is {claim} than the best prompt ({prompt}) is NOT SHOWN: {what} {rest}"
+    words = f"It is NOT SHOWN that fine-tuning is {claim} than the best prompt ({prompt}): {what} {rest}"
     return result | {"verdict": "NOT SHOWN", "sentence": words}
 
 

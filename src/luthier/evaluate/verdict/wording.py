@@ -25,7 +25,7 @@ def sentence(decision: Decision, *, metric: str, best_prompt_arm: str, tuned_mea
         "BETTER": f"Fine-tuning is BETTER than {against}",
         "WORSE": f"Fine-tuning is WORSE than {against}",
         "EQUIVALENT": f"Fine-tuning is EQUIVALENT to {against} within ±{margin}",
-        "NOT SHOWN": f"That fine-tuning is better or worse than {against} is NOT SHOWN",
+        "NOT SHOWN": f"It is NOT SHOWN that fine-tuning is better or worse than {against}",
     }[decision.verdict]
     direction = "" if higher else ", lower is better"
     means = f"{label(metric)} {scale.mean(tuned_mean)} vs {scale.mean(prompt_mean)}{direction}"
