@@ -1,4 +1,4 @@
-"""A verdict on rows that were learnt: counted, shown without them, and withheld where that is the rule."""
+"""A verdict on rows that training has seen: counted, shown without them, and withheld where that is the rule."""
 
 from typing import Any
 
@@ -46,12 +46,12 @@ def judged(tuned: list[float], prompt: list[float], found: Result | None) -> Res
     return adjust_verdict(result, answers, found, seed=0)
 
 
-LEARNT = [1.0] * 40 + [0.0, 1.0] * 20, [0.0] * 40 + [0.0, 1.0] * 20
+SEEN = [1.0] * 40 + [0.0, 1.0] * 20, [0.0] * 40 + [0.0, 1.0] * 20
 """80 questions: on the first 40 only the tuned model is right, on the others both arms are the same."""
 
 
 def test_one_copied_row_in_a_test_file_withholds_the_verdict_and_is_named() -> None:
-    result = judged(*LEARNT, leakage(3, items=80, own=True))
+    result = judged(*SEEN, leakage(3, items=80, own=True))
     assert result["verdict"] == "WITHHELD"
     assert "of 80 test rows, training or choosing has seen 1 exact (t:3 as d:3)" in result["sentence"]
     assert result["leakage"]["withheld"] and not result["leakage"]["held_out"]
@@ -59,7 +59,7 @@ def test_one_copied_row_in_a_test_file_withholds_the_verdict_and_is_named() -> N
 
 
 def test_the_clean_score_is_that_of_the_other_rows() -> None:
-    block = judged(*LEARNT, leakage(*range(40), items=80, own=True))["leakage"]
+    block = judged(*SEEN, leakage(*range(40), items=80, own=True))["leakage"]
     assert (block["clean_n"], block["clean_difference"], block["clean_tuned"], block["clean_prompt"]) == (
         40,
         0,
@@ -78,14 +78,14 @@ def test_a_test_file_may_have_near_copies_up_to_one_per_cent(near: int, word: st
 
 
 def test_a_question_that_chose_the_prompt_was_seen_too() -> None:
-    result = judged(*LEARNT, leakage(0, items=80, own=True, pair="test in dev"))
+    result = judged(*SEEN, leakage(0, items=80, own=True, pair="test in dev"))
     assert (result["verdict"], result["leakage"]["exact"]) == ("WITHHELD", 1)
 
 
 def test_our_own_split_withholds_only_what_falls_without_the_near_copies() -> None:
-    falls = judged(*LEARNT, leakage(*range(40), kind="near", items=80, own=False))
+    falls = judged(*SEEN, leakage(*range(40), kind="near", items=80, own=False))
     assert falls["verdict"] == "WITHHELD" and "Without them BETTER does not hold" in falls["sentence"]
-    holds = judged(*LEARNT, leakage(*range(20), kind="near", items=80, own=False))
+    holds = judged(*SEEN, leakage(*range(20), kind="near", items=80, own=False))
     assert holds["verdict"] == "BETTER"
     assert holds["sentence"].endswith("20 nearly the same among 80 test rows. On the 60 clean rows: 66.7 vs 33.3, +33.3 "
                                       "points [95 % CI +22.7, +45.9].")  # fmt: skip
@@ -104,8 +104,8 @@ def test_too_few_clean_rows_are_said_to_be_so() -> None:
 
 
 def test_without_leaks_the_sentence_stays_and_the_clean_numbers_are_the_verdicts() -> None:
-    plain = judged(*LEARNT, None)
-    result = judged(*LEARNT, leakage(items=80, own=True))
+    plain = judged(*SEEN, None)
+    result = judged(*SEEN, leakage(items=80, own=True))
     assert "leakage" not in plain and result["sentence"] == plain["sentence"]
     block = result["leakage"]
     assert (block["clean_n"], block["clean_difference"]) == (result["n"], result["difference"])

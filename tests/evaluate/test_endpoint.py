@@ -40,7 +40,7 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert [headers.get("Authorization") for headers in server.headers] == ["Bearer open sesame", None]
 
 
-def test_a_missing_key_and_a_wrong_address_are_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_and_a_wrong_address_are_reported_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIG_KEY", raising=False)
     with pytest.raises(UserError, match=r'endpoints.big.key_env: the environment variable "BIG_KEY" is not set'):
         endpoint("http://localhost:1/v1", key_env="BIG_KEY")
@@ -86,8 +86,8 @@ def test_what_is_no_answer_is_not_taken_for_one(content: Any) -> None:
 
 def test_the_newer_name_of_the_token_limit_is_found() -> None:
     def reply(body: dict[str, Any], number: int) -> Reply:
-        told = {"error": {"message": "Unsupported: max_tokens. Use max_completion_tokens instead."}}
-        return completion("Hi.") if "max_completion_tokens" in body else (400, told)
+        refusal = {"error": {"message": "Unsupported: max_tokens. Use max_completion_tokens instead."}}
+        return completion("Hi.") if "max_completion_tokens" in body else (400, refusal)
 
     with serving(reply) as server:
         big = endpoint(server.url)

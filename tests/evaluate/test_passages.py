@@ -54,7 +54,7 @@ def test_passages_survive_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("none.txt", None, "evaluate.documents: no such file or folder"),
         ("a.pdf", b"%PDF", 'cannot read documents from "a.pdf"'),
@@ -63,10 +63,10 @@ def test_passages_survive_the_disk(tmp_path: Path) -> None:
         ("a.jsonl", b"{", "a.jsonl:1: not valid JSON"),
     ],
 )
-def test_documents_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+def test_documents_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         passages.read(tmp_path / name)
 
 
@@ -98,10 +98,10 @@ def test_equal_texts_come_in_their_order_on_every_processor() -> None:
     assert Index(texts).most_like("the same", 5) == [0, 1, 2, 3, 4]
     assert Index(texts).most_like("entirely another", 42) == [40, 41, *range(40)]
     search = "Index([f'same {n % 3}' for n in range(900)]).most_like('same 2', 9)"
-    told = f"from luthier.evaluate.prompts.retrieval import Index; print({search})"
+    script = f"from luthier.evaluate.prompts.retrieval import Index; print({search})"
     plain = dict(os.environ) | {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX AVX2 X86_V3 X86_V4"}
     found = [
-        subprocess.check_output([sys.executable, "-c", told], env=env, text=True) for env in (dict(os.environ), plain)
+        subprocess.check_output([sys.executable, "-c", script], env=env, text=True) for env in (dict(os.environ), plain)
     ]
     assert found == ["[2, 5, 8, 11, 14, 17, 20, 23, 26]\n"] * 2
 

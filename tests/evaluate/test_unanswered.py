@@ -84,7 +84,8 @@ def test_unread_prompts_alone_show_nothing() -> None:
     # 30 of 60 prompts of zero-shot did not fit; on the other 30 both are always right.
     result = judged(lines("fine-tuned", [1.0] * 60), lines("zero-shot", [0.0] * 30 + [1.0] * 30, unread=30))
     assert result["verdict"] == "NOT SHOWN" and result["difference"] == 0.5
-    assert "(zero-shot): of 60 questions, prompts that do not fit" in result["sentence"]
+    claim = "It is NOT SHOWN that fine-tuning is better than the best prompt (zero-shot): of 60 questions, prompts"
+    assert result["sentence"].startswith(claim)
     assert "30 of zero-shot" in result["sentence"] and "accuracy 100.0 vs 100.0" in result["sentence"]
     assert result["arms"]["zero-shot"]["no_room"] == 30 and result["arms"]["fine-tuned"]["no_room"] == 0
 

@@ -202,7 +202,7 @@ def test_no_sentence_says_nonsense_at_the_borders(case: str, in_a_group: int) ->
         assert decision.smallest_visible_effect > 0 and math.isfinite(decision.p_value)
         assert decision.interval.low <= decision.difference <= decision.interval.high > decision.interval.low
         if decision.groups == 1:
-            assert "one group, so there is nothing to tell chance by" in text and decision.verdict == "NOT SHOWN"
+            assert "one group, so chance cannot be estimated" in text and decision.verdict == "NOT SHOWN"
 
 
 def test_twelve_questions_that_all_gain_the_same_say_what_they_can_see() -> None:
@@ -239,7 +239,7 @@ def line(arm: str, item: int, score: float, **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def sheet(**arms: Callable[[int], float]) -> list[dict[str, Any]]:
+def answer_records(**arms: Callable[[int], float]) -> list[dict[str, Any]]:
     return [line(arm.replace("_", "-"), item, score(item)) for arm, score in arms.items() for item in range(120)]
 
 
@@ -256,7 +256,9 @@ def test_of_equal_arms_the_cheaper_prompt_is_taken() -> None:
 
 
 def test_the_verdict_file_is_whole() -> None:
-    answers = sheet(zero_shot=lambda item: 0.1, few_shot=lambda item: 0.3 + 0.001 * item, fine_tuned=lambda item: 0.5)
+    answers = answer_records(
+        zero_shot=lambda item: 0.1, few_shot=lambda item: 0.3 + 0.001 * item, fine_tuned=lambda item: 0.5
+    )
     answers[-1] |= {"finish": "length", "seconds": 60.5}
     dev = [line("zero-shot", 900, 0.2), line("few-shot", 900, 0.4)]
     found = verdict.assemble(answers, dev, metric="token_f1", metric_reason="free text", seed=1)
@@ -277,14 +279,14 @@ def test_the_verdict_file_is_whole() -> None:
 
 
 def test_arms_are_paired_by_item_and_not_by_order() -> None:
-    answers = sheet(few_shot=lambda item: item / 120, fine_tuned=lambda item: item / 120)
+    answers = answer_records(few_shot=lambda item: item / 120, fine_tuned=lambda item: item / 120)
     shuffled = answers[:120][::-1] + answers[120:]
     found = verdict.assemble(shuffled, metric="token_f1", metric_reason="", seed=1)
     assert found["same"] == 120
 
 
 def test_documents_report_positive_bits_and_the_only_prompt_arm() -> None:
-    answers = sheet(zero_shot=lambda item: -1.2 - 0.001 * item, fine_tuned=lambda item: -0.9 - 0.0011 * item)
+    answers = answer_records(zero_shot=lambda item: -1.2 - 0.001 * item, fine_tuned=lambda item: -0.9 - 0.0011 * item)
     for each in answers:
         each["scores"] = {"bits_per_byte": each["score"]}
     found = verdict.assemble(answers, metric="bits_per_byte", metric_reason="documents", seed=1)
@@ -330,7 +332,7 @@ def test_a_prompt_arm_chosen_on_dev_must_have_answered_the_test() -> None:
 def test_the_other_arms_are_compared_too_with_holms_correction() -> None:
     generator = np.random.default_rng(3)
     base = generator.random(120)
-    answers = sheet(
+    answers = answer_records(
         zero_shot=lambda item: 0.2 * base[item],
         few_shot=lambda item: 0.7 * base[item],
         retrieved=lambda item: 0.68 * base[item] + 0.0001 * (item % 3),
@@ -366,7 +368,7 @@ def test_holm_takes_a_claim_back_that_one_look_alone_would_make() -> None:
 
 def test_not_shown_says_how_many_more_questions_it_would_take() -> None:
     decision = verdict.decide(*outcome(fixed=12, broken=8, same=80), seed=1)
-    # 2.8016² · (20/100 - 0.02²) / 0.02² = 3,916.6: 3,817 more, told as 3,900.
+    # 2.8016² · (20/100 - 0.02²) / 0.02² = 3,916.6: 3,817 more, written as 3,900.
     assert decision.more_items == 3817
     assert said(decision).endswith("About 3,900 more questions would be needed to see 2.0 points.")
     shared = verdict.decide(*outcome(fixed=12, broken=0, same=48)[:2], [str(n // 12) for n in range(60)], seed=1)
@@ -377,7 +379,7 @@ def test_not_shown_says_how_many_more_questions_it_would_take() -> None:
 
 
 def test_samples_of_a_question_count_once() -> None:
-    single = sheet(few_shot=lambda item: 0.3 + 0.001 * item, fine_tuned=lambda item: 0.5)
+    single = answer_records(few_shot=lambda item: 0.3 + 0.001 * item, fine_tuned=lambda item: 0.5)
     answers = [line for line in single if line["arm"] == "few-shot"]
     for number in range(4):
         answers += [line("fine-tuned", item, (item + number) % 2, sample=number, seconds=number) for item in range(120)]
@@ -392,7 +394,7 @@ def test_samples_of_a_question_count_once() -> None:
 
 
 def test_labels_and_fields_are_counted_for_each_arm() -> None:
-    answers = sheet(few_shot=lambda item: float(item % 2), fine_tuned=lambda item: 1.0)
+    answers = answer_records(few_shot=lambda item: float(item % 2), fine_tuned=lambda item: 1.0)
     for number, each in enumerate(answers):
         each["reference"] = "refund" if number % 3 else "invoice"
         each["answer"] = each["reference"] if each["score"] else "no idea"

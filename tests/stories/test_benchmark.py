@@ -67,7 +67,7 @@ def test_what_cannot_be_measured_is_said(luthier: Command, tiny_model: Path, qui
     )
 
 
-def test_a_missing_lm_eval_is_told_with_the_line_that_installs_it(
+def test_a_missing_lm_eval_is_reported_with_the_line_that_installs_it(
     luthier: Command, tiny_model: Path, quiz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec

@@ -146,7 +146,7 @@ def test_a_sweep_over_settings_goes_on_where_it_was_and_takes_more_points(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--amounts", "50"], "one point is no comparison (50pct)"),
         (["--amounts", "50,120"], "--amounts: found 120; an amount is a share of the training rows"),
@@ -161,10 +161,10 @@ def test_a_sweep_over_settings_goes_on_where_it_was_and_takes_more_points(
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused_before_it_starts(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path, words: list[str], told: str
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, words: list[str], message: str
 ) -> None:
     screen = luthier("sweep", data, *quick, *words, "--folder", tmp_path / "s")
-    assert screen.code in (2, 4) and told in screen.err
+    assert screen.code in (2, 4) and message in screen.err
     assert not (tmp_path / "s").exists()
 
 

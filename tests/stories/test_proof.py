@@ -206,10 +206,10 @@ def test_an_endpoint_that_gives_out_is_left_out_and_can_be_asked_later(
         settings = ["evaluate.arms=zero-shot,fine-tuned,endpoint:big", f"evaluate.endpoints.big.url={server.url}"]
         screen = luthier("run", data, *quick, *settings, "evaluate.endpoints.big.model=large", "--run", folder)
         assert screen.code == 0, screen.err
-        told = "it answered 403 (no credit left)"
-        assert verdict_of(folder)["excluded"] == [{"arm": "endpoint:big", "why": told}]
+        reason = "it answered 403 (no credit left)"
+        assert verdict_of(folder)["excluded"] == [{"arm": "endpoint:big", "why": reason}]
         assert (
-            "endpoint:big" not in verdict_of(folder)["arms"] and f"Left out: endpoint:big, since {told}" in screen.out
+            "endpoint:big" not in verdict_of(folder)["arms"] and f"Left out: endpoint:big, since {reason}" in screen.out
         )
         assert departures(folder) == ["arms.endpoint:big", "secondary"]
         up = True
@@ -248,7 +248,7 @@ def test_python_judges_again_too(done: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (
             ["evaluate.arms=rag,fine-tuned"],
@@ -271,11 +271,11 @@ def test_python_judges_again_too(done: Path) -> None:
         (["evaluate.shots_tried=[0]"], 2, "evaluate.shots_tried should be greater than or equal to 1, found 0"),
     ],
 )
-def test_what_the_arms_lack_is_told_before_anything_is_written(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path, words: list[str], code: int, told: str
+def test_what_the_arms_lack_is_reported_before_anything_is_written(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:
     screen = luthier("run", data, *quick, *words, "--run", tmp_path / "r")
-    assert (screen.code, screen.out) == (code, "") and told in screen.err and not (tmp_path / "r").exists()
+    assert (screen.code, screen.out) == (code, "") and message in screen.err and not (tmp_path / "r").exists()
 
 
 def test_few_questions_are_said_to_see_little_before_training(

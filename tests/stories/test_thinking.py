@@ -141,14 +141,14 @@ def test_a_run_that_was_stopped_before_it_had_a_recipe_keeps_its_day(
     assert first is not None and again.recipe.chat.date == first.recipe.chat.date == DAY
 
 
-def test_answers_that_end_while_thinking_count_as_none_and_are_told(
+def test_answers_that_end_while_thinking_count_as_none_and_are_named(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     verdict = run(tmp_path / "r", "evaluate.thinking_tokens=1", "evaluate.max_new_tokens=4")
     assert verdict["arms"]["zero-shot"]["still_thinking"] == 4
     assert verdict["arms"]["zero-shot"]["mean"] == 0
-    told = "answers that ended while thinking and count as none: 4 of fine-tuned and 4 of zero-shot"
-    assert told in verdict["sentence"]
+    count = "answers that ended while thinking and count as none: 4 of fine-tuned and 4 of zero-shot"
+    assert count in verdict["sentence"]
     warnings = [event["message"] for event in Run(tmp_path / "r").events("warning")]
     assert any(message.startswith("zero-shot: 4 of 4 test answers ended while thinking") for message in warnings)
     assert "Still thinking at the token limit" in (tmp_path / "r" / "report.html").read_text()

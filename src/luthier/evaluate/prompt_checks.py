@@ -1,7 +1,7 @@
 """Every kind of prompt that a run will need, tried on real items before anything is asked or trained.
 
 A chat template may refuse what an arm or a guard puts together: a system message, demonstrations as earlier turns. The user
-reads its own words before the base model has answered hundreds of questions.
+reads the template's own words before the base model has answered hundreds of questions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ def try_prompts(
     context_tokens: int,
     splits: Splits,
     wanted: Mapping[str, Arm],
-    own: guards.UserMaterial,
+    material: guards.UserMaterial,
 ) -> None:
-    """Raises a UserError where the template refuses a prompt: of which arm or guard, for which row, in its own words."""
+    """Raises a UserError where the template refuses a prompt: with its words, and the arm or guard and the row."""
     if not splits.test[0].conversation.is_document:
         resources = _prompt_resources(recipe, template, context_tokens, splits.train)
         for name, arm in wanted.items():
@@ -34,7 +34,9 @@ def try_prompts(
                 prompt = arm.build(replace(resources, demonstrations=demonstrations.fixed_set(splits.train, count)))
                 for item in _one_of_each_pattern([*splits.dev, *splits.test]):
                     arms.render(name, prompt, item, template)
-    inputs = guards.GuardInputs(splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, own)
+    inputs = guards.GuardInputs(
+        splits.test, splits.train, recipe.evaluate, recipe.data.system, recipe.train.seed, material
+    )
     for name, guard in guards.active_guards(inputs).items():
         _try_guard(name, guard, inputs, template)
 

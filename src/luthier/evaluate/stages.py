@@ -31,11 +31,14 @@ from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.durable import write_atomic
 
-FIXED = (
+FIXED_SETTINGS = (
     "max_new_tokens", "thinking_tokens", "shots", "shots_tried", "dev_budget", "instruction", "passages", "reflection",
     "optimise_budget",
 )  # fmt: skip
 """Settings of `evaluate` that stored answers were made with; the others may change when a verdict is given again."""
+
+
+# Before a run: which arms there are, and whether they can answer.
 
 
 def arms_of(recipe: Recipe) -> dict[str, Arm]:
@@ -68,6 +71,9 @@ def copy_documents(run: Run, recipe: Recipe) -> None:
         passages.save(passages.read(recipe.evaluate.documents), run.folder / "data" / "passages.jsonl")
 
 
+# The stages.
+
+
 def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageModel:
     """The base model's answers: on dev, to select prompts; and when the plan is frozen, on test. Returns the base model."""
     context = Context(run, recipe, stop)
@@ -90,7 +96,7 @@ def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageMode
         found = select_prompts(context, wanted, base) if shared is None else (PromptSelection(**shared), {})
         plan = preregistration.freeze_plan(context, list(wanted), *found)
 
-    # Test is opened, and every arm but the tuned model's answers.
+    # Test is opened, and all arms answer but those of the tuned model.
     preregistration.open_test(run, by="run")
     shared_baselines.take_over_answers(context)
     selection = PromptSelection(**plan.content["chosen"])
@@ -152,6 +158,9 @@ def give_verdict(run: Run, recipe: Recipe) -> dict[str, Any]:
     return result
 
 
+# The verdict given again.
+
+
 def changed_recipe(run: Run, overrides: Sequence[str], settings: Mapping[str, object]) -> Recipe:
     """The run's recipe with other settings for the verdict; refuses those that the answers depend on."""
     file = run.folder / "recipe.toml"
@@ -161,7 +170,7 @@ def changed_recipe(run: Run, overrides: Sequence[str], settings: Mapping[str, ob
     before, after = recipes.load(file), recipes.replace(recipes.load(file, overrides), settings)
     for key in recipes.differences(before, after):
         section, _, name = key.rpartition(".")
-        if section != "evaluate" or name in FIXED:
+        if section != "evaluate" or name in FIXED_SETTINGS:
             raise UserError(
                 "cannot change once the questions are answered: it would be another experiment. Start a new run with it.",
                 where=key,
@@ -191,6 +200,9 @@ def evaluate_again(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> dict[s
         tuned = load_tuned(run)
         _answer_test(context, of_tuned, prompt_resources(context, tuned, selection), tuned)
     return give_verdict(run, recipe)
+
+
+# What the stages are made of.
 
 
 def _record_model(run: Run, recipe: Recipe, base: LanguageModel) -> None:

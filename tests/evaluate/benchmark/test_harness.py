@@ -244,14 +244,14 @@ def test_the_same_task_twice_is_a_message(tmp_path: Path) -> None:
 
 
 def test_progress_ends_with_all_of_the_requests(lm: LanguageModel, tmp_path: Path) -> None:
-    told: list[tuple[int, int, int]] = []
+    reports: list[tuple[int, int, int]] = []
 
     def progress(number: int) -> Callable[[int, int], None]:
-        return lambda done, of: told.append((number, done, of))
+        return lambda done, of: reports.append((number, done, of))
 
     run_benchmark(BenchmarkSettings([str(write(tmp_path, "quiz.jsonl", ARC))]), [lambda: lm, lambda: lm], progress)
-    assert told[-1] == (1, 7, 7)  # four choices and three
-    assert (0, 7, 7) in told
+    assert reports[-1] == (1, 7, 7)  # four choices and three
+    assert (0, 7, 7) in reports
 
 
 def test_nothing_of_lm_eval_s_reaches_the_screen(
@@ -266,9 +266,9 @@ def test_results_can_be_written_as_json(lm: LanguageModel, tmp_path: Path) -> No
 
     settings = BenchmarkSettings([str(write(tmp_path, "fish.jsonl", TRUTHFULQA))])
     (results,), notes = run_benchmark(settings, [lambda: lm], silent)
-    card = benchmark.make_record({"fine-tuned": results, "base": results}, settings, notes, alpha=0.05)
-    assert json.loads(json.dumps(card.summary)) == card.summary
-    assert [task["task"] for task in card.summary["tasks"]] == ["fish_mc1", "fish_mc2"]
+    record = benchmark.make_record({"fine-tuned": results, "base": results}, settings, notes, alpha=0.05)
+    assert json.loads(json.dumps(record.summary)) == record.summary
+    assert [task["task"] for task in record.summary["tasks"]] == ["fish_mc1", "fish_mc2"]
 
 
 def test_answers_begin_and_stop_behind_the_thoughts_of_a_model_that_thinks(

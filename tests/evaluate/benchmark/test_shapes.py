@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_row_is_said_with_its_line(tmp_path: Path, rows: Ro
         shapes.read(write(tmp_path, "mine.jsonl", rows))
 
 
-def test_a_file_of_another_shape_is_told_the_shapes(tmp_path: Path) -> None:
+def test_a_file_of_another_shape_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     path = write(tmp_path, "mine.jsonl", [{"prompt": "a", "reply": "b"}])
     with pytest.raises(
         UserError, match=r"found the columns prompt, reply. Expected one of TruthfulQA: .*; ARC: question, ch"
@@ -122,5 +122,5 @@ def test_an_empty_file_has_no_questions(tmp_path: Path) -> None:
     ("word", "is_file"),
     [("mine.jsonl", True), ("a/b.csv.gz", True), ("arc_easy", False), ("mine.yaml", False), ("mmlu.pro", False)],
 )
-def test_files_are_told_from_tasks_by_their_ending(word: str, is_file: bool) -> None:
+def test_files_differ_from_tasks_by_their_ending(word: str, is_file: bool) -> None:
     assert shapes.is_data_file(word) == is_file

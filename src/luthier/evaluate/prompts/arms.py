@@ -166,12 +166,12 @@ def _compose(
     item: Item, shown: Sequence[Item], resources: PromptResources, *, instruction: str | None = None
 ) -> tuple[Message, ...]:
     """System text, demonstrations as earlier turns, the item's own turns; fewer demonstrations where they would not fit."""
-    turns_of_item = item.conversation.prompt
+    own_turns = item.conversation.prompt
     stated = instruction or resources.instruction
     systems = [stated] if stated else []
-    systems += [message.content for message in turns_of_item if message.role == "system"]
+    systems += [message.content for message in own_turns if message.role == "system"]
     head = (Message("system", "\n\n".join(systems)),) if systems else ()
-    turns = tuple(message for message in turns_of_item if message.role != "system")
+    turns = tuple(message for message in own_turns if message.role != "system")
     kept = list(shown)
     while True:
         before = tuple(message for shot in kept for message in shot.conversation.messages if message.role != "system")

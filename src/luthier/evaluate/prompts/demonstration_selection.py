@@ -103,9 +103,9 @@ def halving_cost(candidates: Sequence[Candidate], questions: int, costs: TokenCo
     """What successive halving costs at most: the candidates with the most demonstrations survive."""
     order = sorted(candidates, key=lambda candidate: -candidate.shots)
     asked, total = 0, 0
-    for count, until in rungs(len(order), questions):
-        total += sum(costs.tokens_to_ask(until - asked, candidate.shots) for candidate in order[:count])
-        asked = until
+    for count, goal in rungs(len(order), questions):
+        total += sum(costs.tokens_to_ask(goal - asked, candidate.shots) for candidate in order[:count])
+        asked = goal
     return total
 
 
@@ -119,8 +119,8 @@ def successive_halving(
     left = list(candidates)
     survivors: list[CandidateScore] = []
     dropped: list[CandidateScore] = []
-    for count, until in rungs(len(left), questions):
-        ranking = [CandidateScore(candidate, until, ask(candidate, until)) for candidate in left[:count]]
+    for count, goal in rungs(len(left), questions):
+        ranking = [CandidateScore(candidate, goal, ask(candidate, goal)) for candidate in left[:count]]
         ranking.sort(key=lambda ranked: (-round(ranked.mean, 9), ranked.candidate.shots, ranked.candidate.draw))
         keep = math.ceil(count / 2) if count > 2 else 1
         dropped = ranking[keep:] + dropped

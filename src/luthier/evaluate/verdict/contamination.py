@@ -4,7 +4,7 @@ What a model was trained on is not held out, so a score on it proves nothing. Ev
 comparison without such rows, the clean one. It is WITHHELD
 
 - if test rows come from a file of the user's own and one of them has its question in train or dev, or more than 1 % of
-  them have a near copy or a member of their group there: two files that should be strangers are not;
+  them have a near copy or a member of their group there: two files that should have nothing in common have;
 - if they are Luthier's own split of the data, which keeps equal questions together, and more than 1 % (or any whole copy,
   which a column for groups can part) have such relatives, only where BETTER or WORSE does not hold without them.
 """
@@ -93,9 +93,9 @@ def adjust_verdict(
         worst.setdefault(finding["place"], finding)
     of = found["test in train"]["items"]
     counts: dict[str, int] = {kind: sum(each["kind"] == kind for each in worst.values()) for kind in KINDS}
-    clean = _clean(result, answers, worst, seed=seed)
-    reason = _reason(result, counts, of, list(worst.values()), clean, own_file=found["own_test_file"])
-    block = {
+    clean = _clean_comparison(result, answers, worst, seed=seed)
+    reason = _reason_to_withhold(result, counts, of, list(worst.values()), clean, own_file=found["own_test_file"])
+    content = {
         **counts,
         "of": of,
         **clean,
@@ -103,14 +103,14 @@ def adjust_verdict(
         "withheld": reason is not None,
         "reason": reason,
     }
-    changed = result | {"leakage": block}
+    changed = result | {"leakage": content}
     if reason is not None:
         return changed | {
             "verdict": "WITHHELD",
-            "sentence": f"The verdict is WITHHELD: {reason} {_clean_words(result, clean)}",
+            "sentence": f"The verdict is WITHHELD: {reason} {_clean_sentence(result, clean)}",
         }
     if worst:
-        seen = f"{_counted(counts)} among {of} test rows. {_clean_words(result, clean)}"
+        seen = f"{_list_counts(counts)} among {of} test rows. {_clean_sentence(result, clean)}"
         return changed | {"sentence": f"{result['sentence']} Resembling training rows: {seen}"}
     return changed
 
@@ -123,11 +123,11 @@ _KIND_WORDS = {
 }
 
 
-def _clean(
-    result: Mapping[str, Any], answers: Sequence[AnswerRecord], dirty: Mapping[str, Any], *, seed: int
+def _clean_comparison(
+    result: Mapping[str, Any], answers: Sequence[AnswerRecord], excluded: Mapping[str, Any], *, seed: int
 ) -> dict[str, Any]:
     """The planned comparison on the test rows that nothing in train or dev resembles; None where too few are left."""
-    arms = by_arm([record for record in answers if record["place"] not in dirty])
+    arms = by_arm([record for record in answers if record["place"] not in excluded])
     tuned = arms.get(TUNED, [])
     prompt = {record["item"]: record for record in arms.get(result["best_prompt_arm"], [])}
     numbers: dict[str, Any] = dict.fromkeys(("difference", "interval", "tuned", "prompt"))
@@ -146,7 +146,7 @@ def _clean(
     return {"clean_n": len(tuned)} | {f"clean_{name}": value for name, value in numbers.items()}
 
 
-def _reason(
+def _reason_to_withhold(
     result: Mapping[str, Any],
     counts: Mapping[str, int],
     of: int,
@@ -161,11 +161,11 @@ def _reason(
     same = counts["exact"] + counts["question"]
     if own_file and not (same or many):
         return None
-    if not own_file and not ((counts["exact"] or many) and _claim_falls(result, clean)):
+    if not own_file and not ((counts["exact"] or many) and _claim_fails(result, clean)):
         return None
     pairs = [f"{each['place']} as {each['other_place']}" for each in findings[:PAIRS_SHOWN]]
     more = f" and {len(findings) - PAIRS_SHOWN:,} more" if len(findings) > PAIRS_SHOWN else ""
-    found = f"of {of:,} test rows, training or choosing has seen {_counted(counts)} ({'; '.join(pairs)}{more})."
+    found = f"of {of:,} test rows, training or choosing has seen {_list_counts(counts)} ({'; '.join(pairs)}{more})."
     if own_file:
         return f"{found} Take them out of one of the files, as evaluation/{FILE} lists them, and run again."
     return (
@@ -174,7 +174,7 @@ def _reason(
     )
 
 
-def _claim_falls(result: Mapping[str, Any], clean: Mapping[str, Any]) -> bool:
+def _claim_fails(result: Mapping[str, Any], clean: Mapping[str, Any]) -> bool:
     """Whether BETTER or WORSE was claimed and the clean interval does not lie on that side of 0."""
     if result["verdict"] not in ("BETTER", "WORSE"):
         return False
@@ -184,11 +184,11 @@ def _claim_falls(result: Mapping[str, Any], clean: Mapping[str, Any]) -> bool:
     return not (low > 0 if result["verdict"] == "BETTER" else high < 0)
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {_KIND_WORDS[kind]}" for kind, count in counts.items() if count)
 
 
-def _clean_words(result: Mapping[str, Any], clean: Mapping[str, Any]) -> str:
+def _clean_sentence(result: Mapping[str, Any], clean: Mapping[str, Any]) -> str:
     """The clean comparison in a sentence."""
     if clean["clean_difference"] is None:
         return "Too few clean rows are left for a comparison."

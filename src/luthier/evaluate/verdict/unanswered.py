@@ -54,8 +54,8 @@ def adjust_verdict(result: dict[str, Any], answers: Sequence[AnswerRecord], *, s
     if not left_out:
         return result
     number = len({record["item"] for record in arms[prompt]})
-    what = f"of {number:,} questions, {'; '.join(_reasons(arms))}."
-    word, rest = _without(result, arms, left_out, seed=seed)
+    what = f"of {number:,} questions, {'; '.join(_count_by_reason(arms))}."
+    word, rest = _compare_answered(result, arms, left_out, seed=seed)
     if result["verdict"] not in ("BETTER", "WORSE") or word == result["verdict"]:
         return result | {"sentence": f"{result['sentence']} Note: {what} {rest}"}
     claim = "better" if result["verdict"] == "BETTER" else "worse"
@@ -63,7 +63,7 @@ def adjust_verdict(result: dict[str, Any], answers: Sequence[AnswerRecord], *, s
     return result | {"verdict": "NOT SHOWN", "sentence": words}
 
 
-def _reasons(arms: Mapping[str, Sequence[AnswerRecord]]) -> Iterator[str]:
+def _count_by_reason(arms: Mapping[str, Sequence[AnswerRecord]]) -> Iterator[str]:
     """Why questions have no answer, and how many of which arm."""
     reasons = {
         NO_ROOM: ("prompts that do not fit into the model's context and count as not answered", ""),
@@ -72,18 +72,18 @@ def _reasons(arms: Mapping[str, Sequence[AnswerRecord]]) -> Iterator[str]:
             " (raise evaluate.thinking_tokens in a new run)",
         ),
     }
-    for finish, (what, way) in reasons.items():
+    for finish, (what, advice) in reasons.items():
         items = {
             arm: {record["item"] for record in records if record["finish"] == finish} for arm, records in arms.items()
         }
         if counts := [f"{len(some):,} of {arm}" for arm, some in items.items() if some]:
-            yield f"{what}: {' and '.join(counts)}{way}"
+            yield f"{what}: {' and '.join(counts)}{advice}"
 
 
-def _without(
+def _compare_answered(
     result: Mapping[str, Any], arms: Mapping[str, Sequence[AnswerRecord]], left_out: set[str], *, seed: int
 ) -> tuple[str | None, str]:
-    """The planned comparison on the questions that both arms could read: its word, and a sentence."""
+    """The planned comparison on the questions that both arms answered: its word, and a sentence."""
     kept = {arm: [record for record in records if record["item"] not in left_out] for arm, records in arms.items()}
     tuned, prompt = (averaged(records)[0] for records in kept.values())
     if len(tuned) < 2:

@@ -82,11 +82,8 @@ def _remarks(decision: Decision, scale: _Scale) -> list[str]:
     if decision.verdict == "NOT SHOWN" and decision.more_items:
         remarks.append(f"{_more_items(decision, scale)} would be needed to see {scale.size(decision.margin)}.")
     if decision.groups == 1 < decision.n:
-        remarks.append(
-            "All questions are of one group, so there is nothing to tell chance by."
-            if scale.points
-            else "All documents are of one group, so there is nothing to tell chance by."
-        )
+        items = "questions" if scale.points else "documents"
+        remarks.append(f"All {items} are of one group, so chance cannot be estimated.")
     elif decision.groups < min(decision.n, FEW_GROUPS):
         remarks.append(f"{decision.groups} groups are few: take the interval as rough.")
     return remarks

@@ -1,4 +1,4 @@
-"""Prompts that a template refuses are told before anything is asked, with its own words, and for the right reason."""
+"""Prompts that a template refuses are reported before anything is asked, with its own words, and for the right reason."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_a_template_that_refuses_all_rows_is_the_reason(
 
 
 @pytest.mark.parametrize("model", [ONE_QUESTION], indirect=True)
-def test_a_test_file_that_is_refused_as_a_whole_is_told_as_such(
+def test_a_test_file_that_is_refused_as_a_whole_is_reported_as_such(
     luthier: Command, data: Path, quick: list[str], model: Path, tmp_path: Path
 ) -> None:
     test = tmp_path / "test.jsonl"
