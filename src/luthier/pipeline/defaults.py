@@ -218,7 +218,7 @@ def _resolve_evaluation(settings: Settings, facts: Facts, splits: Splits) -> Non
         chosen = metrics.choose_metric(references, where=str(asked.data.path))
         settings.set("evaluate.metric", chosen.name, chosen.reason)
     _resolve_prompts(settings, facts, splits)
-    words = None if documents else instruction.of_form(references)
+    words = None if documents else instruction.from_answers(references)
     if words:
         settings.set("evaluate.instruction", words, "the form that the training answers share")
     case = guards.GuardInputs(splits.test, splits.train, asked.evaluate, asked.data.system, asked.train.seed)

@@ -17,15 +17,15 @@ def averaged(
     Samples are records of one arm and item that differ in `sample`. A question counts once, however often it was asked;
     an average is `cut` if any of its answers was.
     """
-    together: dict[tuple[str, str], list[AnswerRecord]] = {}
+    by_question: dict[tuple[str, str], list[AnswerRecord]] = {}
     for record in answers:
-        together.setdefault((record["arm"], record["item"]), []).append(record)
+        by_question.setdefault((record["arm"], record["item"]), []).append(record)
     merged: list[AnswerRecord] = []
-    drawn: dict[str, list[list[AnswerRecord]]] = {}
-    for (arm, _), records in together.items():
+    sampled: dict[str, list[list[AnswerRecord]]] = {}
+    for (arm, _), records in by_question.items():
         samples = [record["sample"] for record in records if "sample" in record]
         if len(samples) == len(records) == len(set(samples)):
-            drawn.setdefault(arm, []).append(records)
+            sampled.setdefault(arm, []).append(records)
             records = [_average(records)]
         merged += records
     spreads = {
@@ -33,7 +33,7 @@ def averaged(
             [[record["score"] for record in records] for records in questions],
             [records[0]["group"] for records in questions],
         )
-        for arm, questions in drawn.items()
+        for arm, questions in sampled.items()
     }
     return merged, spreads
 

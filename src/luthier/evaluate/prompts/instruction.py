@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 LABELS_AT_MOST = 20
 VALUES_AT_MOST = 12
+_KINDS = {bool: "true or false", int: "number", float: "number", type(None): "null", list: "list", dict: "object"}
 
 
-def of_form(references: Sequence[str]) -> str | None:
+def from_answers(references: Sequence[str]) -> str | None:
     """The instruction that states the form of these answers: labels or JSON fields; None where they are free text."""
-    objects = [value for text in references if isinstance(value := _json(text), dict)]
+    objects = [value for text in references if isinstance(value := _parse_json(text), dict)]
     if len(objects) >= 0.95 * len(references):
         return f"Answer with one JSON object and nothing else. Its fields: {_fields(objects)}."
     labels = Counter(reference.strip() for reference in references)
@@ -35,10 +36,7 @@ def _fields(objects: Sequence[dict[str, object]]) -> str:
     return "; ".join(described)
 
 
-_KINDS = {bool: "true or false", int: "number", float: "number", type(None): "null", list: "list", dict: "object"}
-
-
-def _json(text: str) -> object:
+def _parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
