@@ -20,7 +20,8 @@ from luthier.model import attention, layers, loading, methods, packed, prefix_sh
 from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.packed import SharedPrefix, pack
 from luthier.recipe import Train
-from luthier.train import loop, objectives, order
+from luthier.train import loop, order
+from luthier.train.rows import shared_prefixes
 from token_rows import Row, Rows, counting
 
 CPU = torch.device("cpu")
@@ -239,7 +240,7 @@ def test_a_conversation_of_one_row_per_answer_trains_in_one_batch_with_its_begin
     thinker: Path, talks: prepared.Prepared
 ) -> None:
     assert len(talks) == 24  # the first answer's thoughts are not in the second answer's row
-    steps = order.Steps.of(talks.lengths, settings(max_steps=None), shared=objectives.shared_prefixes(talks))
+    steps = order.Steps.of(talks.lengths, settings(max_steps=None), shared=shared_prefixes(talks))
     batches = [batch for step in steps for batch in step.batches]
     assert all(
         batch[at] + 1 == batch[at + 1] for batch in batches for at in range(0, len(batch), 2) if batch[at] % 2 == 0

@@ -5,14 +5,14 @@ really made, on the user's rows, in a folder that is thrown away.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from luthier.data import prefixes, prepared
-from luthier.data.prepared import Prepared, Row
+from luthier.data import prepared
+from luthier.data.prepared import Prepared
 from luthier.model import device, loading, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
@@ -23,6 +23,7 @@ from luthier.runs import durable
 from luthier.train import loop, memory_estimate
 from luthier.train.memory_estimate import LargestBatch, MemoryEstimate
 from luthier.train.order import Steps
+from luthier.train.rows import first_rows
 from luthier.train.throughput import STEPS_MEASURED, Forecast, Throughput
 
 ASSUMED_ROW = 128  # tokens of a row where no data is named
@@ -161,8 +162,8 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
         steps = Steps.of(rows.lengths, settings, shared=rows.shared_prefixes)
         first = (row for step in steps for batch in step.batches for row in batch)
-        trial_rows = _Subset.of(rows, first, STEPS_MEASURED * tokens)
-        trial_dev = _Subset.of(dev, range(len(dev)), TRIAL_DEV_BATCHES * settings.tokens_per_batch)
+        trial_rows = first_rows(rows, first, tokens=STEPS_MEASURED * tokens)
+        trial_dev = first_rows(dev, range(len(dev)), tokens=TRIAL_DEV_BATCHES * settings.tokens_per_batch)
 
         # Three steps on them
         with memory.explain_out_of_memory("to try three steps", memory_estimate.advice(settings)):
@@ -190,43 +191,3 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
     checks = math.ceil(len(steps) / settings.check_every)
     forecast = throughput.forecast(steps.tokens, steps=len(steps), checks=checks)
     return Trial(forecast, steps.tokens / forecast.steps, last["trained"]["peak_bytes"])
-
-
-@dataclass(frozen=True)
-class _Subset:
-    """Some rows of a split."""
-
-    rows: Prepared
-    numbers: list[int]
-
-    @classmethod
-    def of(cls, rows: Prepared, numbers: Iterable[int], tokens: int) -> "_Subset":
-        """The first of these rows, about as many tokens as asked for."""
-        lengths, taken, sum_of = rows.lengths, [], 0
-        for number in numbers:
-            taken.append(number)
-            sum_of += lengths[number]
-            if sum_of >= tokens:
-                break
-        return cls(rows, taken)
-
-    @property
-    def lengths(self) -> list[int]:
-        lengths = self.rows.lengths
-        return [lengths[number] for number in self.numbers]
-
-    @property
-    def shared_prefixes(self) -> list[int]:
-        return prefixes.shared_with_previous(map(self.place, range(len(self))), lambda number: self[number].ids)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int) -> Row:
-        return self.rows[self.numbers[number]]
-
-    def place(self, number: int) -> str:
-        return self.rows.place(self.numbers[number])
-
-    def rejected(self, number: int) -> Row | None:
-        return self.rows.rejected(self.numbers[number])

@@ -23,8 +23,9 @@ from luthier.model.head import CausalModel
 from luthier.recipe import Train
 from luthier.runs import durable, manifest
 from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check
-from luthier.train.objectives import Measured, Objective, TokenRows
+from luthier.train.objectives import Measured, Objective
 from luthier.train.optimizer import MasterOptimizer, learning_rate
+from luthier.train.rows import TokenRows, shared_prefixes
 from luthier.train.throughput import SAVE_BYTES_PER_SECOND, STEPS_MEASURED, Throughput
 
 TRIM_EVERY = 2  # steps after which free memory goes back: batches of many sizes would leave ever more gaps
@@ -100,9 +101,7 @@ def train(
         objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
         rows, dev = (_prepare_rows(objective, *split, record, stop) for split in ((rows, "train"), (dev, "dev")))
         lengths = rows.lengths
-        steps = order.Steps.of(
-            lengths, settings, shared=objectives.shared_prefixes(rows), computed_once=share_beginnings
-        )
+        steps = order.Steps.of(lengths, settings, shared=shared_prefixes(rows), computed_once=share_beginnings)
 
         # The steps, from the newest checkpoint on.
         progress = _restore(optimizer, checkpoints, settings, record)

@@ -13,7 +13,8 @@ from luthier.errors import NonFiniteLoss
 from luthier.model.head import CausalModel
 from luthier.recipe import Train
 from luthier.train import order
-from luthier.train.objectives import Objective, TokenRows
+from luthier.train.objectives import Objective
+from luthier.train.rows import TokenRows
 
 SHOWN = 8  # rows, or names of weights
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,18 +28,9 @@ from luthier.model.packed import TokenRow
 from luthier.recipe import Train
 from luthier.runs.durable import write_atomic
 from luthier.train import order
+from luthier.train.rows import PairRows, RowView, TokenRows
 
 KEPT_EVERY = 20.0  # seconds between two writings of likelihoods that are not all computed yet
-
-
-class TokenRows(Protocol):
-    """Rows by number, with their lengths and where they came from."""
-
-    @property
-    def lengths(self) -> list[int]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, number: int) -> TokenRow: ...
-    def place(self, number: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -52,20 +43,6 @@ class Measured:
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     computed: int | None = None
     """Tokens that went through the model: fewer than its rows have where these share beginnings. None: not told."""
-
-
-@runtime_checkable
-class ConversationRows(Protocol):
-    """Rows of which several may be of one conversation, one for each of its answers."""
-
-    @property
-    def shared_prefixes(self) -> Sequence[int]:
-        """With how many tokens each row begins like the one before it, where both are of one conversation; else 0."""
-
-
-def shared_prefixes(rows: TokenRows) -> Sequence[int]:
-    """The same of any rows: where nothing is known of conversations, each row is one."""
-    return rows.shared_prefixes if isinstance(rows, ConversationRows) else [0] * len(rows)
 
 
 class Advance(Protocol):
@@ -115,66 +92,38 @@ class Texts(Answers):
     """−log p of every token but a row's first, questions included: plain next-token prediction."""
 
     def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
-        return _Whole(rows)
+        return EveryToken(rows, range(len(rows)))
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """Rows of which every token is learnt."""
-
-    rows: TokenRows
-
-    @property
-    def lengths(self) -> list[int]:
-        return self.rows.lengths
-
-    @property
-    def shared_prefixes(self) -> Sequence[int]:
-        return shared_prefixes(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
+class EveryToken(RowView):
+    """Rows of which every token is a loss token."""
 
     def __getitem__(self, number: int) -> Row:
-        ids = self.rows[number].ids
+        ids = super().__getitem__(number).ids
         return Row(ids, np.ones(len(ids), dtype=bool))
-
-    def place(self, number: int) -> str:
-        return self.rows.place(number)
-
-
-class PairRows(TokenRows, Protocol):
-    """Rows whose answer was chosen, each with the row of the same question whose answer was rejected."""
-
-    def rejected(self, number: int) -> TokenRow | None: ...
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(RowView):
     """Chosen and rejected rows, with log p of their answers under the model that training starts from."""
 
-    rows: PairRows
     reference: Float[Tensor, "pairs 2"]
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of both rows of a pair, since they share a batch."""
-        return [chosen + len(self.pair(number)[1].ids) for number, chosen in enumerate(self.rows.lengths)]
+        return [chosen + len(self.pair(number)[1].ids) for number, chosen in enumerate(super().lengths)]
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> TokenRow:
-        return self.rows[number]
+    @property
+    def shared_prefixes(self) -> Sequence[int]:
+        """None between two pairs: the two rows of a pair share theirs."""
+        return [0] * len(self)
 
     def pair(self, number: int) -> tuple[TokenRow, TokenRow]:
         """The chosen and the rejected row."""
-        rejected = self.rows.rejected(number)
+        rejected = self.rejected(number)
         assert rejected is not None, f"{self.place(number)} has no rejected answer"
-        return self.rows[number], rejected
-
-    def place(self, number: int) -> str:
-        return self.rows.place(number)
+        return self[number], rejected
 
 
 class Preferences:
@@ -193,10 +142,10 @@ class Preferences:
         self.folder = folder
 
     def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
-        if not hasattr(rows, "rejected") or any(rows.rejected(number) is None for number in range(len(rows))):
+        if not isinstance(rows, PairRows) or any(rows.rejected(number) is None for number in range(len(rows))):
             raise UserError(NO_PAIRS, where="train.objective")
         path = self.folder / f"reference-{split}.safetensors"
-        pairs = Pairs(rows, _kept(path, len(rows)))  # type: ignore[arg-type]
+        pairs = Pairs(rows, range(len(rows)), _kept(path, len(rows)))
         try:
             self._complete(pairs, path, advance)
         except BaseException:

@@ -20,7 +20,7 @@ from luthier.errors import UserError
 from luthier.model import prefix_sharing, probes
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
-from luthier.train.objectives import TokenRows
+from luthier.train.rows import TokenRows
 
 ROWS_CHECKED = 8  # whose loss tokens are counted
 NAMES_SHOWN = 4

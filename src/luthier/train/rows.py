@@ -1,0 +1,81 @@
+"""Rows of tokens as a training takes them, and views of them: some of the rows, or rows seen in another way."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from luthier.data import prefixes
+from luthier.model.packed import TokenRow
+
+
+class TokenRows(Protocol):
+    """Rows by number, with their lengths and where they came from."""
+
+    @property
+    def lengths(self) -> list[int]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> TokenRow: ...
+    def place(self, number: int) -> str: ...
+
+
+@runtime_checkable
+class ConversationRows(Protocol):
+    """Rows of which several may be of one conversation, one for each of its answers."""
+
+    @property
+    def shared_prefixes(self) -> Sequence[int]:
+        """With how many tokens each row begins like the one before it, where both are of one conversation; else 0."""
+
+
+@runtime_checkable
+class PairRows(Protocol):
+    """Rows whose answer was chosen, each with the row of the same question whose answer was rejected."""
+
+    def rejected(self, number: int) -> TokenRow | None: ...
+
+
+def shared_prefixes(rows: TokenRows) -> Sequence[int]:
+    """The same of any rows: where nothing is known of conversations, each row is one."""
+    return rows.shared_prefixes if isinstance(rows, ConversationRows) else [0] * len(rows)
+
+
+@dataclass(frozen=True)
+class RowView:
+    """Rows of another object under numbers of their own; a view that changes what it shows overrides that alone."""
+
+    rows: TokenRows
+    numbers: Sequence[int]
+
+    @property
+    def lengths(self) -> list[int]:
+        lengths = self.rows.lengths
+        return [lengths[number] for number in self.numbers]
+
+    @property
+    def shared_prefixes(self) -> Sequence[int]:
+        if not isinstance(self.rows, ConversationRows):
+            return [0] * len(self)
+        return prefixes.shared_with_previous(map(self.place, range(len(self))), lambda number: self[number].ids)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> TokenRow:
+        return self.rows[self.numbers[number]]
+
+    def place(self, number: int) -> str:
+        return self.rows.place(self.numbers[number])
+
+    def rejected(self, number: int) -> TokenRow | None:
+        return self.rows.rejected(self.numbers[number]) if isinstance(self.rows, PairRows) else None
+
+
+def first_rows(rows: TokenRows, numbers: Iterable[int], *, tokens: int) -> RowView:
+    """The first of these rows, until they have about as many tokens as asked for."""
+    lengths, chosen, total = rows.lengths, [], 0
+    for number in numbers:
+        chosen.append(number)
+        total += lengths[number]
+        if total >= tokens:
+            break
+    return RowView(rows, chosen)
