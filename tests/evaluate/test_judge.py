@@ -11,13 +11,13 @@ import pytest
 
 import thinking
 from luthier.errors import MachineError, UserError
-from luthier.evaluate.judge import pairwise, sources
+from luthier.evaluate.judge import agreement, pairwise, sources
 from luthier.model import loading
 from openai_server import completion, serving
 
 
-def pair(number: int, tuned: str = "good", prompt: str = "bad") -> pairwise.Pair:
-    return pairwise.Pair(f"i{number}", f"data.jsonl:{number}", f"g{number}", "Which?", "good", tuned, prompt)
+def pair(number: int, tuned: str = "good", prompt: str = "bad") -> pairwise.AnswerPair:
+    return pairwise.AnswerPair(f"i{number}", f"data.jsonl:{number}", f"g{number}", "Which?", "good", tuned, prompt)
 
 
 def after(prompt: str, head: str) -> str:
@@ -33,8 +33,8 @@ def sound(prompt: str) -> str:
 
 def ruling(
     first: pairwise.Winner | None, second: pairwise.Winner | None, longer: int = 0, item: str = "i"
-) -> pairwise.Ruling:
-    return pairwise.Ruling(item, item, first, second, longer)
+) -> pairwise.Judgement:
+    return pairwise.Judgement(item, item, first, second, longer)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def ruling(
     ],
 )
 def test_only_a_clear_verdict_is_read(reply: str, verdict: str | None) -> None:
-    assert pairwise.verdict_of(reply) == verdict
+    assert pairwise.parse_verdict(reply) == verdict
 
 
 def test_the_prompt_shows_both_answers_and_keeps_braces_of_the_data() -> None:
@@ -64,18 +64,18 @@ def test_the_prompt_shows_both_answers_and_keeps_braces_of_the_data() -> None:
 
 def test_a_preference_that_survives_the_swap_wins(tmp_path: Path) -> None:
     items = [pair(1), pair(2, "bad", "good"), pair(3, "good", "good too")]
-    rulings = pairwise.compare(pairwise.Judge.of(sound), items, file=tmp_path / "judgements.jsonl")
-    assert [each.outcome for each in rulings] == ["tuned", "prompt", "tie"]
-    assert all(each.consistent for each in rulings)
+    judgements = pairwise.compare(pairwise.Judge.of(sound), items, file=tmp_path / "judgements.jsonl")
+    assert [each.outcome for each in judgements] == ["tuned", "prompt", "tie"]
+    assert all(each.consistent for each in judgements)
 
 
 def test_a_preference_for_a_place_is_a_tie_and_is_told(tmp_path: Path) -> None:
     always_first = pairwise.Judge.of(lambda prompt: "VERDICT: A", "first")
-    rulings = pairwise.compare(always_first, [pair(1), pair(2)], file=tmp_path / "judgements.jsonl")
-    found = pairwise.summary(rulings, judge="first", seed=0)
+    judgements = pairwise.compare(always_first, [pair(1), pair(2)], file=tmp_path / "judgements.jsonl")
+    found = pairwise.summary(judgements, judge="first", seed=0)
     assert (found["ties"], found["inconsistent"], found["position_consistency"]) == (2, 2, 0)
     assert (found["preferred_first"], found["preferred_second"], found["difference"]) == (2, 0, 0)
-    assert "survived a swap of the two answers in 0% of the pairs" in found["sentence"]
+    assert "With the two answers swapped it judged the same in 0% of the pairs" in found["sentence"]
 
 
 def test_what_is_judged_is_not_asked_again(tmp_path: Path) -> None:
@@ -112,17 +112,17 @@ def test_pairs_come_from_the_lines_of_two_arms() -> None:
 
     lines = [line("few-shot", "1", "x"), line("fine-tuned", "1", "y"), line("fine-tuned", "2", "z")]
     found = pairwise.pairs(lines, tuned="fine-tuned", prompt="few-shot")
-    assert found == [pairwise.Pair("1", "d:1", "g", "q", "r", "y", "x")]
+    assert found == [pairwise.AnswerPair("1", "d:1", "g", "q", "r", "y", "x")]
 
 
 def test_summary_by_hand() -> None:
-    rulings = [
+    judgements = [
         *(ruling("tuned", "tuned", 10, f"w{n}") for n in range(9)),
         *(ruling("prompt", "prompt", -10, f"l{n}") for n in range(3)),
         ruling("tuned", "prompt", 0, "t"),
         ruling(None, "tuned", 5, "u"),
     ]
-    found = pairwise.summary(rulings, judge="model", seed=0)
+    found = pairwise.summary(judgements, judge="model", seed=0)
     assert (found["tuned_wins"], found["prompt_wins"], found["ties"], found["unread"], found["n"]) == (9, 3, 1, 1, 14)
     assert found["position_consistency"] == pytest.approx(12 / 13)
     assert found["difference"] == pytest.approx(6 / 13)
@@ -130,39 +130,39 @@ def test_summary_by_hand() -> None:
     assert found["p_value"] == pytest.approx(2 * 299 / 4096)
     assert found["length_correlation"] == pytest.approx(1)
     assert found["sentence"] == (
-        "The judge model (uncalibrated: 0 of the 50 human labels that it takes) preferred the fine-tuned answer in 9, the "
+        "The judge model (uncalibrated: 0 of 50 human labels) preferred the fine-tuned answer in 9, the "
         f"prompt's in 3 and neither in 1 of 13 pairs: +46.2 points [95 % CI {100 * found['interval'][0]:+.1f}, "
-        f"{100 * found['interval'][1]:+.1f}]. Its opinion survived a swap of the two answers in 92% of the pairs. 1 of 14 "
+        f"{100 * found['interval'][1]:+.1f}]. With the two answers swapped it judged the same in 92% of the pairs. 1 of 14 "
         "pairs are left out because a reply had no clear verdict; expected a last line such as VERDICT: A, VERDICT: B or "
         "VERDICT: TIE. It tends to prefer the longer answer (rank correlation +1.00)."
     )
 
 
 def test_fifty_human_labels_calibrate() -> None:
-    rulings = [ruling("tuned", "tuned", item=f"i{n}") for n in range(30)]
-    rulings += [ruling("prompt", "prompt", item=f"i{n}") for n in range(30, 60)]
+    judgements = [ruling("tuned", "tuned", item=f"i{n}") for n in range(30)]
+    judgements += [ruling("prompt", "prompt", item=f"i{n}") for n in range(30, 60)]
     human = {f"i{n}": "tuned" if n < 35 else "prompt" for n in range(10, 60)}
-    found = pairwise.summary(rulings, judge="model", human=human, seed=0)
+    found = pairwise.summary(judgements, judge="model", human=human, seed=0)
     # 20 both tuned, 25 both prompt, 5 apart: agreement 0.9; by chance 0.4·0.5 + 0.6·0.5 = 0.5.
     assert found["calibrated"] and found["human"] == {"labels": 50, "agreement": 0.9, "kappa": pytest.approx(0.8)}
     assert "(calibrated on 50 human labels, Cohen's kappa 0.80)" in found["sentence"]
     del human["i10"]
-    assert "uncalibrated: 49 of the 50" in pairwise.summary(rulings, judge="model", human=human, seed=0)["sentence"]
+    assert "uncalibrated: 49 of 50" in pairwise.summary(judgements, judge="model", human=human, seed=0)["sentence"]
 
 
 def test_kappa_by_hand() -> None:
-    assert pairwise.cohen_kappa(["tuned", "prompt"], ["prompt", "tuned"]) == pytest.approx(-1)
-    assert pairwise.cohen_kappa(["tie", "tie"], ["tie", "tie"]) is None
+    assert agreement.cohen([("tuned", "prompt"), ("prompt", "tuned")]) == pytest.approx(-1)
+    assert agreement.cohen([("tie", "tie")] * 2) is None
 
 
 def test_a_judge_that_cannot_be_read_at_all_is_a_mistake(tmp_path: Path) -> None:
-    rulings = pairwise.compare(
+    judgements = pairwise.compare(
         pairwise.Judge.of(lambda prompt: "Both are fine."), [pair(1)], file=tmp_path / "judgements.jsonl"
     )
     with pytest.raises(
         UserError, match=r"^evaluate\.judge: none of the replies of the judge .* to 1 pairs could be read; exp"
     ):
-        pairwise.summary(rulings, judge="function", seed=0)
+        pairwise.summary(judgements, judge="function", seed=0)
     with pytest.raises(UserError, match="no pairs to judge"):
         pairwise.summary([], judge="function", seed=0)
 
@@ -210,8 +210,8 @@ def service() -> Iterator[str]:
 def test_an_endpoint_judges(service: str, tmp_path: Path) -> None:
     found = sources.resolve(f"{service}#judge")
     assert found.name == f"judge at {service}"
-    rulings = pairwise.compare(found, [pair(1), pair(2, "bad", "good")], file=tmp_path / "judgements.jsonl")
-    assert [each.outcome for each in rulings] == ["tuned", "prompt"]
+    judgements = pairwise.compare(found, [pair(1), pair(2, "bad", "good")], file=tmp_path / "judgements.jsonl")
+    assert [each.outcome for each in judgements] == ["tuned", "prompt"]
 
 
 def test_an_endpoint_that_cannot_judge_says_why(service: str) -> None:

@@ -83,7 +83,7 @@ def test_votes_on_one_item_stand_and_fall_together() -> None:
     [
         ([], "no votes"),
         ([Vote("x", "x", None)], '"x" is compared with itself'),
-        ([Vote("a", "b", "a"), Vote("c", "d", "d")], "2 circles that were never compared with each other (a, b; c, d)"),
+        ([Vote("a", "b", "a"), Vote("c", "d", "d")], "2 groups that were never compared with each other (a, b; c, d)"),
     ],
 )
 def test_what_cannot_be_rated_is_refused(votes: list[Vote], told: str) -> None:

@@ -9,7 +9,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
 from luthier.evaluate import statistics
-from luthier.evaluate.judge import pairwise
+from luthier.evaluate.judge.agreement import cohen
 
 RNG = np.random.default_rng(7)
 
@@ -63,4 +63,4 @@ def test_cohens_kappa_agrees() -> None:
     words = ("tuned", "prompt", "tie")
     first = [words[row] for row in range(3) for column in range(3) for _ in range(table[row, column])]
     second = [words[column] for row in range(3) for column in range(3) for _ in range(table[row, column])]
-    assert pairwise.cohen_kappa(first, second) == pytest.approx(cohens_kappa(table).kappa)
+    assert cohen(list(zip(first, second, strict=True))) == pytest.approx(cohens_kappa(table).kappa)

@@ -19,7 +19,7 @@ Judge = Callable[[dict[str, str]], str]
 
 
 def export(run: Run, path: Path, items: int = 50) -> list[dict[str, str]]:
-    review.write(review.make(run, items), path, items=items)
+    review.write_csv(review.make_sheet(run, items), path, items=items)
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -37,12 +37,12 @@ def likes(arm: str) -> Judge:
 
 
 def imported(run: Run, *files: Path) -> review.Result:
-    return review.take_in(run, files)
+    return review.import_marks(run, files)
 
 
 def refusal(run: Run, *files: Path) -> str:
     with pytest.raises(UserError) as caught:
-        review.take_in(run, files)
+        review.import_marks(run, files)
     assert not (run.folder / "review" / "marks.jsonl").exists()
     return str(caught.value)
 
@@ -145,7 +145,7 @@ def test_all_that_is_wrong_in_marks_is_told_at_once_with_lines(make_run: MakeRun
     rows = [rows[0], {**rows[1], "number": "99"}, rows[2], rows[0]]
     marks = fill(rows, tmp_path / "m.csv", lambda row: "bth bad" if row == rows[2] else "A")
     told = refusal(run, marks).splitlines()
-    assert 'm.csv:3: there is no question "99" on the sheet; it has 1 to 4.' in told[0]
+    assert 'm.csv:3: the sheet has no question "99"; it has 1 to 4.' in told[0]
     assert 'm.csv:4: unknown mark "bth bad", did you mean "both bad"? expected A, B, tie or both bad.' in told[1]
     assert "m.csv:5: Ada marks question 1 twice" in told[2]
 
@@ -171,7 +171,7 @@ def test_an_unmarked_sheet_is_refused(make_run: MakeRun, tmp_path: Path) -> None
 
 
 def test_marks_without_a_sheet_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    assert "no sheet was made of this run yet" in refusal(make_run(), tmp_path / "m.csv")
+    assert "this run has no sheet yet" in refusal(make_run(), tmp_path / "m.csv")
 
 
 def test_answers_that_changed_after_the_sheet_are_noticed(make_run: MakeRun, tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_answers_that_changed_after_the_sheet_are_noticed(make_run: MakeRun, tmp
     path = run.folder / "evaluation" / "answers.jsonl"
     path.write_text(path.read_text().replace("finetuned answers 3", "something else"))
     with pytest.raises(UserError, match="the answers have changed since the sheet was made"):
-        review.make(run, 50)
+        review.make_sheet(run, 50)
 
 
 def test_a_run_with_nothing_to_compare_says_so(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="both arms gave the same answer to every test question"):
-        review.make(make_run(items=3, same=(0, 1, 2)), 50)
+        review.make_sheet(make_run(items=3, same=(0, 1, 2)), 50)
 
 
 def test_no_answer_becomes_a_formula_in_a_spreadsheet(make_run: MakeRun, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_sheets_and_marks_are_written_only_by_who_holds_the_lock(make_run: MakeR
     marks = fill(export(run, tmp_path / "s.csv", 5), tmp_path / "m.csv", likes("finetuned"))
     before = {file: file.read_bytes() for file in (run.folder / "review").iterdir()}
     with Run(run.folder).lock():
-        for write in (lambda: review.make(run, 9), lambda: review.take_in(run, [marks])):
+        for write in (lambda: review.make_sheet(run, 9), lambda: review.import_marks(run, [marks])):
             with pytest.raises(MachineError, match="the run is in use by process"):
                 write()
     assert {file: file.read_bytes() for file in (run.folder / "review").iterdir()} == before

@@ -48,7 +48,7 @@ def opened(browser: "BrowserContext", make_run: MakeRun, tmp_path: Path) -> Iter
     answers = run.folder / "evaluation" / "answers.jsonl"
     hostile = "</script><script>document.title='taken'</script><img src=http://127.0.0.1:9/x>"
     answers.write_text(answers.read_text().replace("finetuned answers 1", hostile))
-    pages.write(review.make(run, 4), tmp_path / "s.html", items=4)
+    pages.write(review.make_sheet(run, 4), tmp_path / "s.html", items=4)
     heard: list[str] = []
     page = browser.new_page()
     page.on(
@@ -66,14 +66,14 @@ def test_marks_by_mouse_and_key_come_back_as_a_file_that_the_run_takes_in(
 ) -> None:
     page, run, _ = opened
     page.get_by_role("radio", name="A is better").check()
-    page.get_by_label("Comment, if you like").fill('=1, he said "no"')
+    page.get_by_label("Comment (optional)").fill('=1, he said "no"')
     page.get_by_role("button", name="Next").click()
     page.keyboard.press("2")
     page.keyboard.press("3")
     page.keyboard.press("4")
-    assert page.locator("#told").inner_text() == "4 of 4 marked"
+    assert page.locator("#marked-count").inner_text() == "4 of 4 marked"
     page.get_by_role("button", name="Save marks").click()
-    assert "Write your name" in page.get_by_role("alert").inner_text()
+    assert "Enter your name" in page.get_by_role("alert").inner_text()
     page.get_by_label("Your name").fill("Ada L.")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save marks").click()
@@ -82,7 +82,7 @@ def test_marks_by_mouse_and_key_come_back_as_a_file_that_the_run_takes_in(
     rows = list(csv.DictReader((tmp_path / "m.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert [row["mark"] for row in rows] == ["A", "B", "tie", "both bad"]
     assert rows[0]["comment"] == '\'=1, he said "no"' and rows[0]["reviewer"] == "Ada L."
-    result = review.take_in(run, [tmp_path / "m.csv"])
+    result = review.import_marks(run, [tmp_path / "m.csv"])
     assert (result.questions, result.counts["tie"], result.counts["both bad"]) == (4, 1, 1)
 
 
@@ -91,10 +91,10 @@ def test_marks_are_still_there_when_the_page_is_opened_again(opened: tuple["Page
     page.keyboard.press("1")
     page.on("dialog", lambda dialog: dialog.accept())
     page.reload()
-    assert page.locator("#told").inner_text() == "1 of 4 marked"
+    assert page.locator("#marked-count").inner_text() == "1 of 4 marked"
     assert page.get_by_role("radio", name="A is better").is_checked()
-    page.get_by_role("button", name="Take the mark away").click()
-    assert page.locator("#told").inner_text() == "0 of 4 marked"
+    page.get_by_role("button", name="Remove the mark").click()
+    assert page.locator("#marked-count").inner_text() == "0 of 4 marked"
 
 
 def test_a_hostile_answer_is_only_text_and_the_page_names_no_arm(opened: tuple["Page", Run, list[str]]) -> None:

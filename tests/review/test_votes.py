@@ -8,7 +8,7 @@ import pytest
 from luthier.errors import UserError
 from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, votes
-from luthier.review.sheet import make
+from luthier.review.sheet import make_sheet
 from luthier.runs import Run
 from luthier.runs.durable import append_json_lines
 
@@ -45,7 +45,7 @@ def test_reviews_of_runs_meet_in_the_prompt_that_they_share(make_run: MakeRun) -
     folders = []
     for name, chosen in (("one", "fine-tuned"), ("two", "tie")):
         run = make_run(name)
-        make(run, 5)
+        make_sheet(run, 5)
         append_json_lines(run.folder / marks.FILE, [{"reviewer": "x", "item": "i01", "chosen": chosen}])
         folders.append(run.folder)
     assert [(vote.first, vote.second, vote.winner) for vote in votes.read(folders)] == [
@@ -54,5 +54,5 @@ def test_reviews_of_runs_meet_in_the_prompt_that_they_share(make_run: MakeRun) -
 
 
 def test_a_run_without_marks_is_told_what_to_do(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"no marks yet\. Make a sheet with `luthier review"):
+    with pytest.raises(UserError, match=r"no marks yet\. `luthier review"):
         votes.read([make_run().folder])

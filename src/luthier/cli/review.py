@@ -29,9 +29,9 @@ def review(
 
     current = Run(run)
     if export is not None:
-        sheet = reviews.make(current, items)
+        sheet = reviews.make_sheet(current, items)
         count = min(items, len(sheet.entries))
-        reviews.write(sheet, export, items=items)
+        reviews.write_csv(sheet, export, items=items)
         page.write(sheet, export.with_suffix(".html"), items=items)
         print(f"{count} questions on sheet {sheet.id}: {export} and {export.with_suffix('.html')}")
         if sheet.same:
@@ -41,7 +41,7 @@ def review(
         print("Give reviewers these files only. The run's folder has the key that tells whose answer is whose.")
         print(f"Then: luthier review {run} --import MARKS.csv")
     if marks:
-        show_marks(reviews.take_in(current, marks))
+        show_marks(reviews.import_marks(current, marks))
         print(f"Result  {run / result.FILE}")
     if export is None and not marks:
         path = run / result.FILE

@@ -29,8 +29,10 @@ def ask_judge(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
         if stop():
             raise Interrupted(f"stopped while the judge compared answers; {done} of {of} pairs are kept.")
 
-    rulings = pairwise.compare(judge, pairs, file=folder / "judgements.jsonl", progress=record_progress)
-    summary = pairwise.summary(rulings, judge=judge.name, confidence=1 - recipe.evaluate.alpha, seed=recipe.train.seed)
+    judgements = pairwise.compare(judge, pairs, file=folder / "judgements.jsonl", progress=record_progress)
+    summary = pairwise.summary(
+        judgements, judge=judge.name, confidence=1 - recipe.evaluate.alpha, seed=recipe.train.seed
+    )
     tuned_paths = {reference.absolute(str(path)) for path in (run.folder, run.folder / "model")}
     summary["is_an_arm"] = recipe.evaluate.judge in {recipe.model, *tuned_paths}
     write_atomic(folder / "judge.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

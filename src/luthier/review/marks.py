@@ -1,4 +1,4 @@
-"""Reviewers' marks: files of marks to lines that say whose answer was chosen; what does not fit is told with its line."""
+"""Reviewers' marks: files of marks → records of which arm was chosen; errors name file and line."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +15,18 @@ from luthier.runs.durable import read_json_lines, write_atomic
 MARKS = {"a": "A", "b": "B", "tie": "tie", "=": "tie", "equal": "tie", "both bad": "both bad", "bad": "both bad"}
 """What may stand in the column `mark`, in upper or lower case → what it means; an empty cell is no mark."""
 
-NEEDED = ("sheet", "number", "mark")
+COLUMNS = ("sheet", "number", "mark")
 FILE = "review/marks.jsonl"
-Line = dict[str, str | int]
+MarkRecord = dict[str, str | int]
 
 
-def take_in(run: Run, files: Sequence[Path]) -> tuple[Sheet, list[Line]]:
-    """Enter files of marks; gives the sheet and all marks of the run. A reviewer's new file replaces the earlier one.
+def import_files(run: Run, files: Sequence[Path]) -> tuple[Sheet, list[MarkRecord]]:
+    """Add files of marks to the run; gives its sheet and all its marks. A reviewer's new file replaces the earlier one.
 
-    Nothing is entered if anything is wrong; all that is wrong is told at once.
+    If anything is wrong, nothing is added, and one UserError names everything that is wrong.
     """
     sheet = sheets.current(run)
-    new: dict[tuple[str, int], Line] = {}
+    new: dict[tuple[str, int], MarkRecord] = {}
     errors: list[UserError] = []
     for file in files:
         try:
@@ -42,12 +42,12 @@ def take_in(run: Run, files: Sequence[Path]) -> tuple[Sheet, list[Line]]:
     return sheet, lines
 
 
-def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], Line]) -> None:
+def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], MarkRecord]) -> None:
     """One file's marks into `new`, by reviewer and number; raises one UserError of all that is wrong in it."""
     rows = list(read_rows(file))
     _expect_sheet(file, rows, sheet)
     errors = []
-    places: dict[tuple[str, int], str] = {}
+    locations: dict[tuple[str, int], str] = {}
     for row in rows:
         cells = {name: as_text(value).strip() for name, value in row.values.items()}
         if not cells["mark"]:
@@ -58,21 +58,21 @@ def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], Line]) -> None:
             errors.append(error)
             continue
         key = (str(line["reviewer"]), int(line["number"]))
-        if key in places or key in new:
-            first = places.get(key, "another file")
-            told = f"{key[0]} marks question {key[1]} twice (the first is {first}); keep one of the marks."
-            errors.append(UserError(told, where=row.place))
-        places[key] = row.place
+        if key in locations or key in new:
+            first = locations.get(key, "another file")
+            message = f"{key[0]} marks question {key[1]} twice (the first is {first}); keep one of the marks."
+            errors.append(UserError(message, where=row.place))
+        locations[key] = row.place
         new.setdefault(key, line)
     if errors:
         raise together(errors)
-    if not places:
+    if not locations:
         raise UserError(f"no marks in it; the column mark takes {_words()}.", where=str(file))
 
 
 def _expect_sheet(file: Path, rows: Iterable[Row], sheet: Sheet) -> None:
     for row in rows:
-        if missing := [name for name in NEEDED if name not in row.values]:
+        if missing := [name for name in COLUMNS if name not in row.values]:
             found = ", ".join(row.values)
             raise UserError(
                 f"no column {' and '.join(missing)}, found {found}. Export a sheet and fill in its column mark.",
@@ -81,27 +81,27 @@ def _expect_sheet(file: Path, rows: Iterable[Row], sheet: Sheet) -> None:
         found = as_text(row.values["sheet"]).strip()
         if found != sheet.id:
             raise UserError(
-                f'belongs to the sheet "{found}", and this run\'s sheet is "{sheet.id}": marks on other answers, which '
-                "say nothing about these. Name the run that the sheet was made of.",
+                f'belongs to the sheet "{found}", but this run\'s sheet is "{sheet.id}": its marks are about other answers. '
+                "Name the run that the sheet was made from.",
                 where=row.place,
             )
 
 
-def _line(cells: Mapping[str, str], place: str, sheet: Sheet, *, default: str) -> Line:
+def _line(cells: Mapping[str, str], location: str, sheet: Sheet, *, default: str) -> MarkRecord:
     """One mark, with the arm that it chooses."""
     known = {str(entry.number): entry for entry in sheet.entries}
     entry = known.get(cells["number"])
     if entry is None:
         raise UserError(
-            f'there is no question "{cells["number"]}" on the sheet; it has 1 to {len(sheet.entries)}. '
+            f'the sheet has no question "{cells["number"]}"; it has 1 to {len(sheet.entries)}. '
             "Leave the column number as it was exported.",
-            where=place,
+            where=location,
         )
     mark = MARKS.get(cells["mark"].casefold())
     if mark is None:
         guess = nearest(cells["mark"], MARKS)
         hint = f'did you mean "{guess}"? ' if guess else ""
-        raise UserError(f'unknown mark "{cells["mark"]}", {hint}expected {_words()}.', where=place)
+        raise UserError(f'unknown mark "{cells["mark"]}", {hint}expected {_words()}.', where=location)
     return {
         "reviewer": cells.get("reviewer") or default,
         "number": entry.number,

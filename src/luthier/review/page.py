@@ -1,4 +1,4 @@
-"""The blind sheet as one web page that works without a net: nothing is loaded, nothing is sent, marks are saved as a CSV."""
+"""The blind sheet as one web page that works offline: it loads and sends nothing, and saves marks as a CSV."""
 
 import base64
 import hashlib
@@ -14,12 +14,12 @@ from luthier.runs.durable import write_atomic
 
 
 def write(sheet: Sheet, path: Path, *, items: int) -> None:
-    """The first so many questions as a page to mark them on."""
+    """Write the first `items` questions as a page to mark them on."""
     write_atomic(path, html(sheet, items=items).encode("utf-8", "replace"))
 
 
 def html(sheet: Sheet, *, items: int) -> str:
-    """The page; its policy names the one script that may run by its hash, so that no answer can be taken for code."""
+    """The page. Its security policy allows one script, by its hash, so that no answer can run as code."""
     script = files("luthier.review").joinpath("templates/review.js").read_text(encoding="utf-8")
     environment = Environment(loader=PackageLoader("luthier.review"), autoescape=True, undefined=StrictUndefined)
     content = {

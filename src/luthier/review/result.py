@@ -1,4 +1,4 @@
-"""From marks to a result: who is preferred, with an interval, and how far the reviewers agree."""
+"""The result of a review: which arm people prefer, with an interval, and how far the reviewers agree."""
 
 import json
 from collections import Counter
@@ -18,27 +18,27 @@ FILE = "review/result.json"
 
 @dataclass(frozen=True)
 class Result:
-    """The review's outcome. `preference` is the share of questions that went to the tuned model, ties counting half."""
+    """The result. `preference` is the share of questions in which the tuned model was chosen, ties counting half."""
 
     sheet: str
     prompt_arm: str
     reviewers: dict[str, int]
-    """Marks given by each."""
+    """Reviewer → number of marks."""
     questions: int
     same_answer: int
-    """Test questions that both arms answered alike; nobody had to judge them."""
+    """Test questions with the same answer from both arms, which are not on the sheet."""
     counts: dict[str, int]
-    """Marks for each arm, for a tie, for both bad."""
+    """Number of marks for each arm, for a tie and for both bad."""
     preference: float
     interval: tuple[float, float]
     p_value: float
     first_chosen: float | None
-    """Share of A among the marks for A or B: far from a half, reviewers lean to one side of the page."""
+    """Share of A among the marks for A or B; far from a half, reviewers favour one side of the page."""
     agreement: dict[str, Any] | None
     sentence: str
 
 
-def draw(run: Run, sheet: Sheet, marks: Sequence[Mapping[str, Any]], *, seed: int = 0) -> Result:
+def compute(run: Run, sheet: Sheet, marks: Sequence[Mapping[str, Any]], *, seed: int = 0) -> Result:
     """The result of all marks, also written to review/result.json.
 
     A question's score is the mean over its reviewers of 1, ½ or 0 for tuned, tie, prompt; test and interval are those of
@@ -50,9 +50,9 @@ def draw(run: Run, sheet: Sheet, marks: Sequence[Mapping[str, Any]], *, seed: in
     groups = {entry.item: entry.group for entry in sheet.entries}
     tuned = [sum(scores) / len(scores) for scores in by_item.values()]
     prompt = [1 - score for score in tuned]
-    of = [groups[item] for item in by_item]
-    low, high = statistics.paired_interval(tuned, prompt, of, confidence=CONFIDENCE, seed=seed)
-    p_value = statistics.paired_test(tuned, prompt, of, seed=seed).p_value
+    item_groups = [groups[item] for item in by_item]
+    low, high = statistics.paired_interval(tuned, prompt, item_groups, confidence=CONFIDENCE, seed=seed)
+    p_value = statistics.paired_test(tuned, prompt, item_groups, seed=seed).p_value
     chosen = Counter(mark["chosen"] for mark in marks)
     sides = Counter(mark["mark"] for mark in marks if mark["mark"] in ("A", "B"))
     shared = agreement.among(_ratings(marks))
@@ -105,5 +105,5 @@ def _sentence(result: Result, shared: agreement.Agreement | None) -> str:
     if shared:
         parts.append(shared.sentence())
     elif people == 1:
-        parts.append("With one reviewer nobody knows whether others would agree.")
+        parts.append("With one reviewer, it is unknown whether others would agree.")
     return " ".join(parts)

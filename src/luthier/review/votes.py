@@ -18,8 +18,8 @@ TIE = ("tie", "=", "both bad", "draw")
 def read(sources: Sequence[Path]) -> list[Vote]:
     """The votes of all files and run folders; raises one UserError of all that is wrong in them.
 
-    A file has the columns a, b and winner (a, b, tie, or a player's name), and item where several votes share one. A run's
-    review gives its tuned model the run's name; its prompt is named by base model and arm, the same for all runs with them.
+    A file has the columns a, b and winner (a, b, tie, or a player's name), and item where several votes share one. In a
+    run's review, the tuned model has the run's name, and the prompt that of its base model and arm.
     """
     votes: list[Vote] = []
     errors: list[UserError] = []
@@ -38,7 +38,7 @@ def _of_run(folder: Path) -> list[Vote]:
     lines = read_json_lines(folder / marks.FILE)
     if not lines:
         raise UserError(
-            f"no marks yet. Make a sheet with `luthier review {folder} --export sheet.csv` and import it filled in.",
+            f"no marks yet. `luthier review {folder} --export sheet.csv` makes a sheet, --import takes it back filled in.",
             where=str(folder),
         )
     prompt_arm = sheet.current(run).prompt_arm
@@ -53,22 +53,22 @@ def _of_file(path: Path) -> list[Vote]:
     for row in read_rows(path):
         if missing := [name for name in NEEDED if name not in row.values]:
             raise UserError(
-                f"no column {' and '.join(missing)}, found {', '.join(row.values)}. Expected a, b and winner, a vote a row.",
+                f"no column {' and '.join(missing)}, found {', '.join(row.values)}. Expected a, b and winner.",
                 where=row.place,
             )
         cells = {name: as_text(value).strip() for name, value in row.values.items()}
-        a, b, said = (cells[name] for name in NEEDED)
+        a, b, winner = (cells[name] for name in NEEDED)
         words = {"a": a, "b": b, a.casefold(): a, b.casefold(): b} | dict.fromkeys(TIE)
         if not a or not b or a == b:
             errors.append(UserError("a vote needs two different players in the columns a and b.", where=row.place))
-        elif said.casefold() not in words:
-            told = f'winner is "{said}"; expected a, b, tie, "{a}" or "{b}".'
-            errors.append(UserError(told, where=row.place))
+        elif winner.casefold() not in words:
+            message = f'winner is "{winner}"; expected a, b, tie, "{a}" or "{b}".'
+            errors.append(UserError(message, where=row.place))
         else:
             item = cells.get("item") or None
-            votes.append(Vote(a, b, words[said.casefold()], item and f"{path}:{item}"))
+            votes.append(Vote(a, b, words[winner.casefold()], item and f"{path}:{item}"))
     if errors:
         raise together(errors)
     if not votes:
-        raise UserError("no votes in it; expected the columns a, b and winner, a vote a row.", where=str(path))
+        raise UserError("no votes in it; expected the columns a, b and winner, one vote per row.", where=str(path))
     return votes

@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WORDS = ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"), (0.0, "slight"))
-"""Landis & Koch 1977, table on page 165: kappa above this → what it is usually called."""
+"""Kappa above this → what it is usually called (Landis & Koch 1977, table on page 165)."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kappa over the items that all reviewers rated. `value` is None where all ratings are one and the same word:
-    then chance alone would agree, and nothing can be said beyond it. `same` is the share of equal pairs of ratings."""
+    """Kappa over the items that all reviewers rated, and `same`, the share of equal pairs of ratings.
+
+    `value` is None where all ratings are the same word: chance alone would agree as much.
+    """
 
     kind: str
     value: float | None
@@ -20,12 +22,12 @@ class Agreement:
 
     def sentence(self) -> str:
         """In words."""
-        told = f"Over {self.items} question{'s' * (self.items != 1)} that all marked, {100 * self.same:.0f} % of the "
-        told += "pairs of marks agree"
+        questions = f"{self.items} question{'s' * (self.items != 1)}"
+        sentence = f"On the {questions} that everyone marked, {100 * self.same:.0f} % of the pairs of marks agree"
         if self.value is None:
-            return f"{told}; {self.kind} is not defined where there is one kind of mark only."
+            return f"{sentence}; {self.kind} is not defined, because all marks are the same."
         word = next((word for least, word in WORDS if self.value > least), "no better than chance")
-        return f"{told}; {self.kind} {self.value:.2f} ({word})."
+        return f"{sentence}; {self.kind} {self.value:.2f} ({word})."
 
 
 def among(ratings: Mapping[str, Mapping[str, str]]) -> Agreement | None:
@@ -47,7 +49,7 @@ def cohen(pairs: Sequence[tuple[str, str]]) -> float | None:
     observed = sum(first == second for first, second in pairs) / len(pairs)
     shares = [Counter(side) for side in zip(*pairs, strict=True)]
     expected = sum(shares[0][word] * shares[1][word] for word in shares[0]) / len(pairs) ** 2
-    return _beyond(observed, expected)
+    return _beyond_chance(observed, expected)
 
 
 def fleiss(rows: Sequence[Sequence[str]]) -> float | None:
@@ -57,8 +59,8 @@ def fleiss(rows: Sequence[Sequence[str]]) -> float | None:
     observed = sum(sum(n * (n - 1) for n in count.values()) for count in counts) / (people * (people - 1) * len(rows))
     total = sum(counts, Counter[str]())
     expected = sum((n / total.total()) ** 2 for n in total.values())
-    return _beyond(observed, expected)
+    return _beyond_chance(observed, expected)
 
 
-def _beyond(observed: float, expected: float) -> float | None:
+def _beyond_chance(observed: float, expected: float) -> float | None:
     return None if expected > 1 - 1e-12 else (observed - expected) / (1 - expected)

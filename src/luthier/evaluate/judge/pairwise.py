@@ -1,8 +1,8 @@
-"""Which of two answers is better, in the opinion of a language model: asked in both orders, read strictly, weighed by people.
+"""Which of two answers a language model prefers: asked in both orders, read strictly, compared with human labels.
 
-A judge sees each pair twice, once with either answer first. Only a preference that survives the swap counts; one that does
-not is a tie. A reply without a clear verdict is counted as unread, never guessed. Until enough human labels stand beside
-its own, its result is called uncalibrated. A judge's opinion never enters the verdict; it is reported beside it.
+A judge sees each pair twice, once with either answer first. Only a preference that is the same in both orders counts; any
+other is a tie. A reply without a clear verdict is counted as unread, never guessed. Without enough human labels for the same
+pairs, the result is called uncalibrated. It is reported beside the verdict and never changes it.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from scipy import stats
 
 from luthier.errors import UserError
 from luthier.evaluate import statistics
+from luthier.evaluate.judge.agreement import cohen
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 Winner = Literal["tuned", "prompt", "tie"]
 
-HUMAN_LABELS = 50  # below this, agreement with people is too rough to lean on
+HUMAN_LABELS = 50  # with fewer, agreement with people is too rough
 PAIRS_AT_ONCE = 16  # asked between two writes to disk
-_NEEDED = "expected a last line such as VERDICT: A, VERDICT: B or VERDICT: TIE"
+_EXPECTED = "expected a last line such as VERDICT: A, VERDICT: B or VERDICT: TIE"
 _VERDICT = re.compile(r"^\W*verdict\W*[:=]\W*(A|B|tie)\W*$", re.IGNORECASE | re.MULTILINE)
 
 PROMPT = """\
@@ -51,7 +52,7 @@ VERDICT: TIE
 
 @dataclass(frozen=True)
 class Judge:
-    """Who is asked: a name, and a function from prompts to replies in their order."""
+    """A name, and a function from prompts to replies in the same order."""
 
     name: str
     ask: Callable[[Sequence[str]], Sequence[str]]
@@ -62,11 +63,11 @@ class Judge:
         return cls(name, lambda prompts: [function(prompt) for prompt in prompts])
 
 
-class Pair(NamedTuple):
+class AnswerPair(NamedTuple):
     """Two answers to one question; `reference` is the right one, where the data has it."""
 
     item: str
-    place: str
+    location: str
     group: str
     question: str
     reference: str
@@ -81,8 +82,8 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ruling:
-    """What the judge said of a pair: with the tuned answer first, and with it second. None where it could not be read."""
+class Judgement:
+    """The judge's winner of a pair with the tuned answer first, and with it second; None where a reply could not be read."""
 
     item: str
     group: str
@@ -93,7 +94,7 @@ class Ruling:
 
     @property
     def outcome(self) -> Winner | None:
-        """The winner in both orders, else a tie; None unless both replies could be read."""
+        """The winner in both orders; a tie where they differ; None unless both replies could be read."""
         if self.tuned_first is None or self.tuned_second is None:
             return None
         return self.tuned_first if self.tuned_first == self.tuned_second else "tie"
@@ -103,20 +104,20 @@ class Ruling:
         return self.outcome is not None and self.tuned_first == self.tuned_second
 
 
-def pairs(answers: Sequence[Mapping[str, Any]], *, tuned: str, prompt: str) -> list[Pair]:
+def pairs(answers: Sequence[Mapping[str, Any]], *, tuned: str, prompt: str) -> list[AnswerPair]:
     """The pairs of two arms' lines in answers.jsonl, for the items that both have answered."""
-    second = {line["item"]: line for line in answers if line["arm"] == prompt}
+    second = {record["item"]: record for record in answers if record["arm"] == prompt}
     return [
-        Pair(
-            line["item"], line["place"], line["group"], line["question"], line["reference"], line["answer"],
-            second[line["item"]]["answer"],
+        AnswerPair(
+            record["item"], record["place"], record["group"], record["question"], record["reference"], record["answer"],
+            second[record["item"]]["answer"],
         )
-        for line in answers
-        if line["arm"] == tuned and line["item"] in second
+        for record in answers
+        if record["arm"] == tuned and record["item"] in second
     ]  # fmt: skip
 
 
-def verdict_of(reply: str) -> Literal["A", "B", "TIE"] | None:
+def parse_verdict(reply: str) -> Literal["A", "B", "TIE"] | None:
     """The verdict that a reply states; None if it states none, or two that differ."""
     stated = {match.upper() for match in _VERDICT.findall(reply)}
     if len(stated) != 1:
@@ -125,98 +126,104 @@ def verdict_of(reply: str) -> Literal["A", "B", "TIE"] | None:
 
 
 def compare(
-    judge: Judge, items: Sequence[Pair], *, file: Path, progress: Callable[[int, int], None] = lambda done, of: None
-) -> list[Ruling]:
+    judge: Judge,
+    items: Sequence[AnswerPair],
+    *,
+    file: Path,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> list[Judgement]:
     """Ask the judge about each pair in both orders, in the order given.
 
     Every reply is appended to `file`; pairs whose very prompts this judge has answered there are not asked again.
     """
-    known = {line["pair"]: line for line in read_json_lines(file) if line["judge"] == judge.name}
+    known = {record["pair"]: record for record in read_json_lines(file) if record["judge"] == judge.name}
     names = {pair.item: _fingerprint(pair) for pair in items}
     missing = [pair for pair in items if names[pair.item] not in known]
     progress(len(items) - len(missing), len(items))
     for start in range(0, len(missing), PAIRS_AT_ONCE):
         batch = missing[start : start + PAIRS_AT_ONCE]
         replies = _ask(judge, batch)
-        lines = [_line(judge, pair, names[pair.item], *both) for pair, both in zip(batch, replies, strict=True)]
-        append_json_lines(file, lines)
-        known.update((line["pair"], line) for line in lines)
+        records = [_record(judge, pair, names[pair.item], *both) for pair, both in zip(batch, replies, strict=True)]
+        append_json_lines(file, records)
+        known.update((record["pair"], record) for record in records)
         progress(len(items) - len(missing) + start + len(batch), len(items))
-    return [_ruling(known[names[pair.item]], pair) for pair in items]
+    return [_judgement(known[names[pair.item]], pair) for pair in items]
 
 
-def _ask(judge: Judge, batch: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Both replies for each pair; what goes wrong in a judge is told with the pair's place."""
+def _ask(judge: Judge, batch: Sequence[AnswerPair]) -> list[tuple[str, str]]:
+    """Both replies for each pair; an error in the judge names the pair's location."""
     prompts = [pair.asked(tuned_first=first) for pair in batch for first in (True, False)]
-    places = batch[0].place if len(batch) == 1 else f"{batch[0].place} … {batch[-1].place}"
+    locations = batch[0].location if len(batch) == 1 else f"{batch[0].location} … {batch[-1].location}"
     try:
         replies = list(judge.ask(prompts))
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f'the judge "{judge.name}" failed: {type(error).__name__}: {error}.', where=places) from error
+        raise UserError(
+            f'the judge "{judge.name}" failed: {type(error).__name__}: {error}.', where=locations
+        ) from error
     if len(replies) != len(prompts) or not all(isinstance(reply, str) for reply in replies):
         kinds = sorted({type(reply).__name__ for reply in replies})
         found = f'the judge "{judge.name}" gave {len(replies)} replies ({", ".join(kinds)}) to {len(prompts)} prompts'
-        raise UserError(f"{found}; expected a text for each.", where=places)
+        raise UserError(f"{found}; expected a text for each.", where=locations)
     return list(zip(replies[::2], replies[1::2], strict=True))
 
 
-def _line(judge: Judge, pair: Pair, name: str, first: str, second: str) -> dict[str, Any]:
+def _record(judge: Judge, pair: AnswerPair, name: str, first: str, second: str) -> dict[str, Any]:
     return {
-        "pair": name, "item": pair.item, "place": pair.place, "group": pair.group, "judge": judge.name,
+        "pair": name, "item": pair.item, "place": pair.location, "group": pair.group, "judge": judge.name,
         "tuned_first": _winner(first, "tuned", "prompt"), "tuned_second": _winner(second, "prompt", "tuned"),
         "replies": [first, second],
     }  # fmt: skip
 
 
 def _winner(reply: str, a: Winner, b: Winner) -> Winner | None:
-    stated = verdict_of(reply)
+    stated = parse_verdict(reply)
     return None if stated is None else {"A": a, "B": b, "TIE": "tie"}[stated]
 
 
-def _ruling(line: Mapping[str, Any], pair: Pair) -> Ruling:
+def _judgement(record: Mapping[str, Any], pair: AnswerPair) -> Judgement:
     longer = len(pair.tuned) - len(pair.prompt)
-    return Ruling(pair.item, pair.group, line["tuned_first"], line["tuned_second"], longer)
+    return Judgement(pair.item, pair.group, record["tuned_first"], record["tuned_second"], longer)
 
 
-def _fingerprint(pair: Pair) -> str:
+def _fingerprint(pair: AnswerPair) -> str:
     return hashlib.sha256(pair.asked(tuned_first=True).encode()).hexdigest()[:16]
 
 
 def summary(
-    rulings: Sequence[Ruling],
+    judgements: Sequence[Judgement],
     *,
     judge: str,
     human: Mapping[str, str] | None = None,
     confidence: float = 0.95,
     seed: int,
 ) -> dict[str, Any]:
-    """A judge's opinion in numbers, with what speaks against trusting it.
+    """The judgements in numbers, with what limits their value.
 
     `human` has people's winners by item ("tuned", "prompt" or "tie"). Position consistency is the share of pairs whose
     two orders agree; the length correlation is Spearman's, between how much longer the tuned answer is and whether it
     won. Raises UserError where no reply could be read, or a human label is none.
     """
-    if not rulings:
+    if not judgements:
         raise UserError("no pairs to judge; the two arms have no answered question in common.", where="evaluate.judge")
-    read = [ruling for ruling in rulings if ruling.outcome is not None]
+    read = [judgement for judgement in judgements if judgement.outcome is not None]
     if not read:
-        told = f'none of the replies of the judge "{judge}" to {len(rulings)} pairs could be read; {_NEEDED}'
-        raise UserError(f"{told}. Look into judgements.jsonl, and name a larger model.", where="evaluate.judge")
-    won = Counter(ruling.outcome for ruling in read)
+        message = f'none of the replies of the judge "{judge}" to {len(judgements)} pairs could be read; {_EXPECTED}'
+        raise UserError(f"{message}. Look into judgements.jsonl, and name a larger model.", where="evaluate.judge")
+    won = Counter(judgement.outcome for judgement in read)
     points = {"tuned": (1.0, 0.0), "prompt": (0.0, 1.0), "tie": (0.5, 0.5)}
-    tuned, prompt = zip(*(points[str(ruling.outcome)] for ruling in read), strict=True)
-    groups = [ruling.group for ruling in read]
+    tuned, prompt = zip(*(points[str(judgement.outcome)] for judgement in read), strict=True)
+    groups = [judgement.group for judgement in read]
     found: dict[str, Any] = {
         "judge": judge,
-        "n": len(rulings),
-        "unread": len(rulings) - len(read),
+        "n": len(judgements),
+        "unread": len(judgements) - len(read),
         "tuned_wins": won["tuned"],
         "prompt_wins": won["prompt"],
         "ties": won["tie"],
-        "inconsistent": sum(not ruling.consistent for ruling in read),
-        "position_consistency": sum(ruling.consistent for ruling in read) / len(read),
+        "inconsistent": sum(not judgement.consistent for judgement in read),
+        "position_consistency": sum(judgement.consistent for judgement in read) / len(read),
         "preferred_first": sum((one.tuned_first, one.tuned_second) == ("tuned", "prompt") for one in read),
         "preferred_second": sum((one.tuned_first, one.tuned_second) == ("prompt", "tuned") for one in read),
         "length_correlation": length_correlation(read),
@@ -230,39 +237,26 @@ def summary(
     return found | {"sentence": _sentence(found)}
 
 
-def length_correlation(rulings: Sequence[Ruling]) -> float | None:
+def length_correlation(judgements: Sequence[Judgement]) -> float | None:
     """Spearman's rank correlation of the tuned answer's extra length with its winning; None where one does not vary."""
-    lengths = [ruling.longer_by for ruling in rulings]
-    wins = [{"tuned": 1, "prompt": -1}.get(str(ruling.outcome), 0) for ruling in rulings]
+    lengths = [judgement.longer_by for judgement in judgements]
+    wins = [{"tuned": 1, "prompt": -1}.get(str(judgement.outcome), 0) for judgement in judgements]
     if len(set(lengths)) < 2 or len(set(wins)) < 2:
         return None
     return float(stats.spearmanr(lengths, wins).statistic)
 
 
-def _agreement(read: Sequence[Ruling], human: Mapping[str, str]) -> dict[str, Any]:
-    """How far people and the judge agree on the pairs that both have looked at."""
+def _agreement(read: Sequence[Judgement], human: Mapping[str, str]) -> dict[str, Any]:
+    """How far people and the judge agree on the pairs that both have judged."""
     for item, label in human.items():
         if label not in ("tuned", "prompt", "tie"):
-            told = f'the human label of item {item} is "{label}"; expected "tuned", "prompt" or "tie".'
-            raise UserError(told, where="evaluate.judge")
-    both = [(str(ruling.outcome), human[ruling.item]) for ruling in read if ruling.item in human]
+            message = f'the human label of item {item} is "{label}"; expected "tuned", "prompt" or "tie".'
+            raise UserError(message, where="evaluate.judge")
+    both = [(str(judgement.outcome), human[judgement.item]) for judgement in read if judgement.item in human]
     if not both:
         return {"labels": 0, "agreement": None, "kappa": None}
-    judged, labelled = zip(*both, strict=True)
     same = sum(one == other for one, other in both) / len(both)
-    return {"labels": len(both), "agreement": same, "kappa": cohen_kappa(judged, labelled)}
-
-
-def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
-    """Agreement beyond chance (Cohen 1960): (p - c)/(1 - c), c what the two raters' habits alone would give.
-
-    None where both always say the same one word, since chance then explains everything.
-    """
-    count = len(first)
-    same = sum(one == other for one, other in zip(first, second, strict=True)) / count
-    habits, others = Counter(first), Counter(second)
-    chance = sum(habits[word] * others[word] for word in habits) / count**2
-    return (same - chance) / (1 - chance) if chance < 1 else None
+    return {"labels": len(both), "agreement": same, "kappa": cohen(both)}
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
@@ -271,19 +265,19 @@ def _sentence(found: Mapping[str, Any]) -> str:
     if found["calibrated"]:
         standing = f"calibrated on {human['labels']} human labels, Cohen's kappa {kappa}"
     else:
-        standing = f"uncalibrated: {human['labels']} of the {HUMAN_LABELS} human labels that it takes"
+        standing = f"uncalibrated: {human['labels']} of {HUMAN_LABELS} human labels"
     low, high = (statistics.signed(100 * end) for end in found["interval"])
-    lines = [
+    sentences = [
         f"The judge {found['judge']} ({standing}) preferred the fine-tuned answer in {found['tuned_wins']}, the prompt's in "
         f"{found['prompt_wins']} and neither in {found['ties']} of {found['n'] - found['unread']} pairs: "
         f"{statistics.signed(100 * found['difference'])} points [{100 * found['confidence']:g} % CI {low}, {high}].",
-        f"Its opinion survived a swap of the two answers in {found['position_consistency']:.0%} of the pairs.",
+        f"With the two answers swapped it judged the same in {found['position_consistency']:.0%} of the pairs.",
     ]
     if found["unread"]:
         many = f"{found['unread']} of {found['n']} pairs are left out because a reply had no clear verdict"
-        lines.append(f"{many}; {_NEEDED}.")
+        sentences.append(f"{many}; {_EXPECTED}.")
     correlation = found["length_correlation"]
     if correlation is not None and abs(correlation) >= 0.3:
         which = "longer" if correlation > 0 else "shorter"
-        lines.append(f"It tends to prefer the {which} answer (rank correlation {correlation:+.2f}).")
-    return " ".join(lines)
+        sentences.append(f"It tends to prefer the {which} answer (rank correlation {correlation:+.2f}).")
+    return " ".join(sentences)

@@ -21,7 +21,7 @@ SCALE = 400 / math.log(10)
 
 MEAN = 1000.0
 PRIOR_TIES = 1.0
-"""Ties that each player is given with one of mean strength. Without them who won every vote would be rated infinite."""
+"""Ties of each player with a player of mean strength. Without them, whoever won every vote would be rated infinite."""
 
 RESAMPLES = 1_000
 _STEPS = 60
@@ -39,7 +39,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Rating:
-    """A player's place: Elo points around 1000 with an interval, and how often it was compared. Ties are half wins."""
+    """A player's rating: Elo points around 1000 with an interval, and how often it was compared. Ties are half wins."""
 
     name: str
     rating: float
@@ -49,11 +49,11 @@ class Rating:
 
 
 def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES) -> list[Rating]:
-    """Every player's rating, the best first; a UserError where the votes do not tie all players together.
+    """Every player's rating, the best first; a UserError where some players were never compared, even indirectly.
 
     P(i beats j) = 1 / (1 + 10^((r_j − r_i)/400)) (Bradley & Terry 1952, Biometrika 39:324), a tie counting as half a win
-    for each. Intervals are percentiles of a bootstrap over items, or over votes that name none; where all of these say the
-    same, from Wilson's bound of the share that may say otherwise.
+    for each. Intervals are percentiles of a bootstrap over items, or over votes that name none; where all of these are the
+    same, they follow from Wilson's bound of the share that may differ.
     """
     names = sorted({name for vote in votes for name in (vote.first, vote.second)})
     _check(votes, names)
@@ -64,9 +64,8 @@ def rate(votes: Sequence[Vote], *, confidence: float = 0.95, seed: int = 0, resa
     tails = (1 - confidence) / 2
     low, high = np.quantile(_fit(resampled), [tails, 1 - tails], axis=0)
     played, wins = total + total.T, total.sum(axis=1)
-    if (
-        len(units) == 1
-    ):  # all say the same: drawing them again shows nothing, so as many as may be unseen go to either side
+    if len(units) == 1:
+        # All units are the same, so resampling shows no variation: as many as may be unseen go to either side.
         share = unseen(int(counts.sum()), confidence)
         sides = np.stack([(1 - share) * total + share * half(played) for half in (np.triu, np.tril)])
         low, high = (end([*_fit(sides), ratings], axis=0) for end in (np.min, np.max))
@@ -86,33 +85,33 @@ def _check(votes: Sequence[Vote], names: Sequence[str]) -> None:
             raise UserError(f'"{vote.first}" is compared with itself; a vote needs two players.')
     leader = {name: name for name in names}
 
-    def lead(name: str) -> str:
+    def leader_of(name: str) -> str:
         while leader[name] != name:
             name = leader[name]
         return name
 
     for vote in votes:
-        leader[lead(vote.first)] = lead(vote.second)
-    circles: dict[str, list[str]] = {}
+        leader[leader_of(vote.first)] = leader_of(vote.second)
+    groups: dict[str, list[str]] = {}
     for name in names:
-        circles.setdefault(lead(name), []).append(name)
-    if len(circles) > 1:
-        told = "; ".join(", ".join(circle) for circle in circles.values())
+        groups.setdefault(leader_of(name), []).append(name)
+    if len(groups) > 1:
+        names_by_group = "; ".join(", ".join(group) for group in groups.values())
         raise UserError(
-            f"the players fall into {len(circles)} circles that were never compared with each other ({told}), so no scale "
-            "is common to them. Add votes between the circles, or rate each by itself."
+            f"the players fall into {len(groups)} groups that were never compared with each other ({names_by_group}), so they "
+            "have no common scale. Add votes between the groups, or rate each group by itself."
         )
 
 
 def _units(votes: Sequence[Vote], names: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
-    """What is resampled: tables of wins of row over column, one an item (or a vote that names none), and how many are alike.
+    """What is resampled: a table of wins of row over column for each item (or vote without one), and how often it occurs.
 
-    They come sorted by their content, so that the order of the votes is forgotten here.
+    They are sorted by content, so the order of the votes does not matter.
     """
-    place = {name: at for at, name in enumerate(names)}
+    index_of = {name: at for at, name in enumerate(names)}
     tables: dict[str | int, Floats] = {}
     for number, vote in enumerate(votes):
-        first, second = place[vote.first], place[vote.second]
+        first, second = index_of[vote.first], index_of[vote.second]
         won = 0.5 if vote.winner is None else float(vote.winner == vote.first)
         table = tables.setdefault(number if vote.item is None else vote.item, np.zeros((len(names), len(names))))
         table[first, second] += won

@@ -22,7 +22,7 @@ _WHERE = "evaluate.judge"
 
 
 def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
-    """The judge behind a word of the recipe.
+    """The judge that `evaluate.judge` names.
 
     `http://localhost:8000/v1#model-name` is an endpoint, `package.module:function` a function from prompt to reply,
     anything else a model as in `model`. Its key, if it needs one, is read from OPENAI_API_KEY.
@@ -38,7 +38,7 @@ def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
 
 
 def check(name: str) -> None:
-    """Raises what `resolve` would, as far as it can be told without loading a model or asking an endpoint."""
+    """Raises what `resolve` would, as far as that shows without loading a model or asking an endpoint."""
     if ":" in name:
         resolve(name)
     else:
@@ -46,16 +46,18 @@ def check(name: str) -> None:
 
 
 def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
-    """A model on this machine, answering greedily and many prompts at once; what it thinks before is not its reply."""
+    """A model on this machine, decoded greedily in batches; its thoughts are no part of its reply."""
     room = Room.of(lm, max_new_tokens)
 
     def ask(prompts: Sequence[str]) -> list[str]:
         ids = [lm.template.prompt((Message("user", prompt),)) for prompt in prompts]
         longest = max(map(len, ids))
         if longest + room.tokens > lm.context:
-            told = f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge looks back on {lm.context:,}"
-            raise UserError(f"{told}. Name a judge with a longer context.", where=_WHERE)
-        return [said.text for said in replies.ask(lm, ids, room)]
+            message = (
+                f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge's context holds {lm.context:,}"
+            )
+            raise UserError(f"{message}. Name a judge with a longer context.", where=_WHERE)
+        return [reply.text for reply in replies.ask(lm, ids, room)]
 
     return Judge(lm.name, ask)
 
@@ -64,8 +66,8 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
     """A model behind an OpenAI-compatible address (the part before /chat/completions), asked at temperature 0."""
     address = f"{url.rstrip('/')}/chat/completions"
     headers = {"Content-Type": "application/json"}
-    near = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # a proxy does not know these
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if near else []))
+    is_local = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # a proxy does not know these
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
     if key := os.environ.get(KEY):
         headers["Authorization"] = f"Bearer {key}"
 
@@ -79,16 +81,18 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
                 _, reply = split_thoughts(json.load(response)["choices"][0]["message"])
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(200).decode("utf-8", "replace").strip()
-            told = f"the judge's endpoint answered {error.code} {error.reason}: {said}"
-            raise MachineError(f"{told}. Check the address, the model's name and {KEY}.", where=address) from None
+                reply = error.read(200).decode("utf-8", "replace").strip()
+            message = f"the judge's endpoint answered {error.code} {error.reason}: {reply}"
+            raise MachineError(f"{message}. Check the address, the model's name and {KEY}.", where=address) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            told = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
-            raise MachineError(f"{told} What it has judged is kept; run again to go on.", where=address) from None
+            message = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
+            raise MachineError(
+                f"{message} Its judgements so far are kept; run the same command again to continue.", where=address
+            ) from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            told = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
-            raise MachineError(f"{told} Is the address the part before /chat/completions?", where=address) from None
+            message = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
+            raise MachineError(f"{message} Is the address the part before /chat/completions?", where=address) from None
         return reply
 
     return Judge.of(ask, f"{model} at {url}")

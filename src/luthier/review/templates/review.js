@@ -5,7 +5,7 @@
   const radios = [...document.querySelectorAll("input[name=mark]")];
   const store = `luthier-review-${sheet}`;
   let marks = {};
-  let here = 0;
+  let current = 0;
   let saved = true;
 
   // What was marked before in this browser; some browsers keep nothing for a page from a file.
@@ -22,21 +22,21 @@
     } catch { /* as above */ }
   }
 
-  const of = (number) => marks[number] || { mark: "", comment: "" };
-  const done = () => entries.filter((entry) => of(entry.number).mark).length;
+  const markOf = (number) => marks[number] || { mark: "", comment: "" };
+  const markedCount = () => entries.filter((entry) => markOf(entry.number).mark).length;
 
   function show(index, focus) {
-    here = Math.max(0, Math.min(entries.length - 1, index));
-    const entry = entries[here];
-    at("number").textContent = `Question ${here + 1} of ${entries.length}`;
+    current = Math.max(0, Math.min(entries.length - 1, index));
+    const entry = entries[current];
+    at("number").textContent = `Question ${current + 1} of ${entries.length}`;
     at("question").textContent = entry.question;
     at("answer-a").textContent = entry.a;
     at("answer-b").textContent = entry.b;
     at("reference").textContent = entry.reference;
-    at("comment").value = of(entry.number).comment;
-    radios.forEach((radio) => { radio.checked = radio.value === of(entry.number).mark; });
-    at("before").disabled = here === 0;
-    at("next").disabled = here === entries.length - 1;
+    at("comment").value = markOf(entry.number).comment;
+    radios.forEach((radio) => { radio.checked = radio.value === markOf(entry.number).mark; });
+    at("before").disabled = current === 0;
+    at("next").disabled = current === entries.length - 1;
     refresh();
     if (focus) {
       at("number").focus({ preventScroll: true });
@@ -45,26 +45,26 @@
   }
 
   function refresh() {
-    const entry = entries[here];
-    const mark = of(entry.number).mark;
+    const entry = entries[current];
+    const mark = markOf(entry.number).mark;
     at("answer-a").parentElement.classList.toggle("chosen", mark === "A");
     at("answer-b").parentElement.classList.toggle("chosen", mark === "B");
     at("clear").disabled = !mark;
-    at("progress").value = done();
-    at("told").textContent = `${done()} of ${entries.length} marked`;
-    [...at("list").children].forEach((place, index) => {
-      const button = place.firstChild;
-      const marked = Boolean(of(entries[index].number).mark);
+    at("progress").value = markedCount();
+    at("marked-count").textContent = `${markedCount()} of ${entries.length} marked`;
+    [...at("list").children].forEach((entryItem, index) => {
+      const button = entryItem.firstChild;
+      const marked = Boolean(markOf(entries[index].number).mark);
       button.classList.toggle("done", marked);
       button.setAttribute("aria-label", `Question ${index + 1}${marked ? ", marked" : ""}`);
-      if (index === here) button.setAttribute("aria-current", "true");
+      if (index === current) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
     });
   }
 
   function set(change) {
-    const number = entries[here].number;
-    marks[number] = { ...of(number), ...change };
+    const number = entries[current].number;
+    marks[number] = { ...markOf(number), ...change };
     keep();
     refresh();
   }
@@ -78,16 +78,16 @@
   function save() {
     const reviewer = at("reviewer").value.trim();
     const notice = at("notice");
-    notice.hidden = Boolean(reviewer && done());
-    if (!done()) notice.textContent = "There is no mark yet.";
+    notice.hidden = Boolean(reviewer && markedCount());
+    if (!markedCount()) notice.textContent = "You have not marked any question yet.";
     if (!reviewer) {
-      notice.textContent = "Write your name (any name) first, so that several people's marks can be told apart.";
+      notice.textContent = "Enter your name (any name will do) first, to keep the marks of several people apart.";
       at("reviewer").focus();
     }
     if (!notice.hidden) return;
     const rows = [["sheet", "number", "mark", "comment", "reviewer"]];
     for (const { number } of entries) {
-      const { mark, comment } = of(number);
+      const { mark, comment } = markOf(number);
       if (mark) rows.push([sheet, number, mark, comment, reviewer]);
     }
     const text = "\ufeff" + rows.map((row) => row.map(cell).join(",") + "\r\n").join("");
@@ -100,20 +100,20 @@
   }
 
   entries.forEach((entry, index) => {
-    const place = document.createElement("li");
+    const entryItem = document.createElement("li");
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = index + 1;
     button.addEventListener("click", () => show(index, true));
-    place.append(button);
-    at("list").append(place);
+    entryItem.append(button);
+    at("list").append(entryItem);
   });
   radios.forEach((radio) => radio.addEventListener("change", () => set({ mark: radio.value })));
   at("comment").addEventListener("input", () => set({ comment: at("comment").value }));
   at("reviewer").addEventListener("input", keep);
-  at("before").addEventListener("click", () => show(here - 1, true));
-  at("next").addEventListener("click", () => show(here + 1, true));
-  at("clear").addEventListener("click", () => { set({ mark: "" }); show(here, true); });
+  at("before").addEventListener("click", () => show(current - 1, true));
+  at("next").addEventListener("click", () => show(current + 1, true));
+  at("clear").addEventListener("click", () => { set({ mark: "" }); show(current, true); });
   at("save").addEventListener("click", save);
   at("card").addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
@@ -122,9 +122,9 @@
     const radio = radios[Number(event.key) - 1];
     if (radio && event.key.trim()) {
       set({ mark: radio.value });
-      show(here + (here < entries.length - 1 ? 1 : 0), true);
-    } else if (event.key === "ArrowLeft" && !event.target.matches("input")) show(here - 1, true);
-    else if (event.key === "ArrowRight" && !event.target.matches("input")) show(here + 1, true);
+      show(current + (current < entries.length - 1 ? 1 : 0), true);
+    } else if (event.key === "ArrowLeft" && !event.target.matches("input")) show(current - 1, true);
+    else if (event.key === "ArrowRight" && !event.target.matches("input")) show(current + 1, true);
     else return;
     event.preventDefault();
   });
