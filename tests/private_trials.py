@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from luthier.chat.rendering import Refusal, Renderer
+from luthier.chat.rendering import Renderer, TemplateRefusal
 from luthier.model import adapters, attention, cache, folder, layers, recomputation
 from private_parts import Part
 
@@ -209,10 +209,12 @@ def norms_and_feed_forwards(_: Path) -> None:
 
 def rules_of_namespaces(_: Path) -> None:
     def text(template: str) -> str:
-        return Renderer("{% set it = namespace() %}" + template, {}, {}, date(2026, 1, 1)).text([], ask=False)
+        return Renderer("{% set it = namespace() %}" + template, {}, {}, date(2026, 1, 1)).render(
+            [], add_generation_prompt=False
+        )
 
     assert text("{% set it.count = 1 %}{{ it.count }}") == "1"
-    with pytest.raises(Refusal, match="a namespace keeps no name that begins with an underscore"):
+    with pytest.raises(TemplateRefusal, match="a namespace keeps no name that begins with an underscore"):
         text("{% set it._count = 1 %}")
 
 

@@ -36,7 +36,7 @@ def one_by_one(template: Template, asked: Sequence[Conversation]) -> list[Encode
     hub: Any = template.tokenizer.hub  # type: ignore[attr-defined]
     control = re.compile("|".join(map(re.escape, sorted(template.tokenizer.control, key=len, reverse=True))))
     marks = [Message(role, f"\ue000{number}") for number, role in enumerate(("system", "user", "assistant"))]
-    pattern = re.split("(\ue000[0-2])", template.text(marks, ask=False))
+    pattern = re.split("(\ue000[0-2])", template.render(marks, add_generation_prompt=False))
     rows = []
     for conversation in asked:
         ids: list[int] = []

@@ -240,17 +240,22 @@ def test_a_reply_is_the_answer_behind_its_header_and_thoughts(letters: PreTraine
     def ids(text: str) -> list[int]:
         return list(letters(text, add_special_tokens=False).input_ids)
 
-    whole, cut = template.read(ids("<think>Hm.</think>A.<e>")), template.read(ids("<think>Hm"))
+    whole, cut = template.parse_reply(ids("<think>Hm.</think>A.<e>")), template.parse_reply(ids("<think>Hm"))
     assert (whole.text, whole.thoughts, whole.thinking) == ("A.", "Hm.", False)
     assert (cut.text, cut.thinking) == ("", True)
-    assert made(HEADER, letters).reply(ids("<c>final<m>A.<e>")) == "A."
+    assert made(HEADER, letters).parse_reply(ids("<c>final<m>A.<e>")).text == "A."
 
 
 def test_a_system_message_without_a_place_is_told_and_opens_the_first_question(
     letters: PreTrainedTokenizerFast,
 ) -> None:
     """6, 14"""
-    assert [made(source, letters).folds_system for source in (PLAIN, RAISES, DROPS, LAST)] == [False, True, True, False]
+    assert [made(source, letters).merges_system_message for source in (PLAIN, RAISES, DROPS, LAST)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_system_message_is_never_put_into_the_assistant_s_mouth(letters: PreTrainedTokenizerFast) -> None:

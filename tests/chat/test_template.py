@@ -128,7 +128,7 @@ def test_a_reply_ends_at_the_first_end_token(template: Template) -> None:
         + [template.tokenizer.control["<|im_end|>"]]
         + template.tokenizer.encode("More")[0]
     )
-    assert template.reply(ids) == "Good."
+    assert template.parse_reply(ids).text == "Good."
 
 
 def test_the_hash_follows_the_template_and_nothing_else(tokenizer: HubTokenizer) -> None:

@@ -68,5 +68,5 @@ def test_of_templates_by_name_the_one_for_tools_is_taken_where_tools_are(make: M
     asked = [{"role": "user", "content": "1 + 1?"}]
     for tools in ([], [json.loads(TOOL)]):
         theirs = hub.apply_chat_template(asked, tools=tools or None, tokenize=False, add_generation_prompt=True)
-        ours = template.text(CALLED.messages[:1], tools=[json.dumps(tool) for tool in tools])
+        ours = template.render(CALLED.messages[:1], tools=[json.dumps(tool) for tool in tools])
         assert ours == theirs

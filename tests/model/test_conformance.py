@@ -52,7 +52,7 @@ def template(source: str, kind: Kind = "byte-level") -> Template:
     ],
 )
 def test_what_a_template_does_is_told_in_words(source: str, what: str, told: str) -> None:
-    assert examine(template(source)).habits[what].startswith(told)
+    assert examine(template(source)).behaviour[what].startswith(told)
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "metaspace"])

@@ -193,7 +193,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
     template = ModelReference.of(str(knowing)).template()
     for item, row in told.rows["train"]:
         learnt = [token for token, learn in zip(row.ids, row.loss_mask, strict=True) if learn]
-        reply_text = template.read(learnt)
+        reply_text = template.parse_reply(learnt)
         assert (reply_text.text, reply_text.thoughts) == (
             item.conversation.answer,
             THOUGHTS[item.conversation.question],

@@ -1,9 +1,21 @@
-"""Conversations, and the template that turns them into tokens and back."""
+"""Conversations, and the chat template that turns them into tokens and back; file by file, from a conversation to tokens:
 
-from luthier.chat.base import BASE_TEMPLATE, base_template
+    conversation      messages, from whatever data format: where everything here begins
+    template          `Template`, the one object that training, evaluation and inference use; it calls the files below
+    probing           what this template does (system role, tool calls, thoughts, end tokens), found by rendering placeholders
+    escaping          control tokens that people spell become letters, so that they stay text
+    message_renderer  messages, as this template takes them (`message_dicts`, `thinking`), become texts (`rendering`, `sandbox`)
+    loss_spans        where the texts part: which spans the loss is taken on
+    tokens            text and spans → token ids and loss mask, `Encoded`
+
+A rule about what templates do goes into `probing.TemplateBehaviour`, where it is found by trying the template and never by its
+name; what follows from it, into the file above that does it. `conformance.TEST_CONVERSATIONS` hold it against transformers.
+"""
+
 from luthier.chat.conversation import Conversation, Message, Role, ToolCall
+from luthier.chat.default_template import BASE_TEMPLATE, base_template
 from luthier.chat.template import Template
-from luthier.chat.thoughts import Reply
+from luthier.chat.thinking import Reply
 from luthier.chat.tokens import Encoded, Tokenizer
 
 __all__ = [

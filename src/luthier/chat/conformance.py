@@ -1,6 +1,6 @@
-"""What a chat template does, found by trying it, and the form in which it is told whether we make of it what others do.
+"""What a chat template does, in words, and the result of holding our rows and prompts against those of transformers.
 
-The trying is here; the judge, transformers itself, is in `luthier.model.conformance`, because this floor knows no tokenizers.
+The comparison itself is in `luthier.model.conformance`, because this floor knows no tokenizers.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.chat.conversation import Conversation, Message, ToolCall
 from luthier.chat.template import Template
-from luthier.chat.thoughts import KNOWN, opened
+from luthier.chat.thinking import KNOWN_TAGS, open_tags
 from luthier.errors import UserError
 
 TOOL = (
@@ -40,7 +40,7 @@ CALLING = (
     Message("tool", "31 degrees", name="weather", tool_call_id="call00001"),
     Message("assistant", "It is dry."),
 )
-TRIALS = {
+TEST_CONVERSATIONS = {
     "one question": Conversation(TWO_TURNS[:2]),
     "two questions": Conversation(TWO_TURNS),
     "a system message": Conversation((Message("system", S), *TWO_TURNS[:2])),
@@ -63,12 +63,12 @@ TRIALS = {
 
 @dataclass
 class Check:
-    """Something that should hold, on how much it was tried, and where it was found not to."""
+    """Something that should hold, on how many conversations it was tried, and where it was found not to."""
 
     name: str
     holds: str
-    tried: int = 0
-    of: str = "conversations"
+    count: int = 0
+    unit: str = "conversations"
     faults: list[str] = field(default_factory=list)
 
 
@@ -78,7 +78,7 @@ class Conformance:
 
     template: str
     sha256: str
-    habits: dict[str, str]
+    behaviour: dict[str, str]
     checks: tuple[Check, ...]
     refused: dict[str, str]
     """Conversations that the template itself refuses or does not show, with the reason."""
@@ -95,7 +95,7 @@ class Conformance:
         """The result in one line."""
         if self.clean:
             refused = f"; the template does not take {len(self.refused)} others" if self.refused else ""
-            return f"rows and prompts of {self.checks[0].tried} conversations are those of {self.judge}{refused}"
+            return f"rows and prompts of {self.checks[0].count} conversations are those of {self.judge}{refused}"
         first = next(check for check in self.checks if check.faults)
         more = sum(len(check.faults) for check in self.checks) - 1
         return f"not as {self.judge} has it: {first.faults[0]}" + (f" (and {more} more)" if more else "")
@@ -109,15 +109,15 @@ class Conformance:
             "clean": self.clean,
             "sentence": self.sentence,
             "checks": [
-                {"name": check.name, "holds": check.holds, "tried": check.tried, "faults": check.faults}
+                {"name": check.name, "holds": check.holds, "tried": check.count, "faults": check.faults}
                 for check in self.checks
             ],
-            "habits": self.habits,
+            "habits": self.behaviour,
             "refused": self.refused,
         }
 
 
-def habits(template: Template) -> dict[str, str]:
+def describe_behaviour(template: Template) -> dict[str, str]:
     """What a template does with what people give it, a phrase for each."""
     return {
         "system message": _system(template),
@@ -132,46 +132,48 @@ def habits(template: Template) -> dict[str, str]:
     }
 
 
-def _text(template: Template, messages: Sequence[Message], *, ask: bool, tools: tuple[str, ...] = ()) -> str:
+def _text(
+    template: Template, messages: Sequence[Message], *, add_generation_prompt: bool, tools: tuple[str, ...] = ()
+) -> str:
     """The rendering; empty where the template refuses the messages."""
     try:
-        return template.text(messages, ask=ask, tools=tools)
+        return template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
     except UserError:
         return ""
 
 
 def _system(template: Template) -> str:
-    if template.folds_system:
+    if template.merges_system_message:
         return "has no place of its own; it opens the first user message"
-    given = _text(template, (Message("system", S), *TWO_TURNS[:3]), ask=True)
-    own = _text(template, TWO_TURNS[:1], ask=True).partition(Q)[0]
-    with_ours = _text(template, (Message("system", S), *TWO_TURNS[:1]), ask=True).partition(S)[0]
-    place = "stands before the last question" if S in given.partition(Q)[2] else "stands first"
+    with_system = _text(template, (Message("system", S), *TWO_TURNS[:3]), add_generation_prompt=True)
+    own = _text(template, TWO_TURNS[:1], add_generation_prompt=True).partition(Q)[0]
+    with_ours = _text(template, (Message("system", S), *TWO_TURNS[:1]), add_generation_prompt=True).partition(S)[0]
+    position = "stands before the last question" if S in with_system.partition(Q)[2] else "stands first"
     if len(own) > len(with_ours) + 12:
-        return f"{place}; without one, the template writes its own"
-    return place
+        return f"{position}; without one, the template writes its own"
+    return position
 
 
 def _contents(template: Template) -> str:
-    text = _text(template, (Message("user", f" {Q} "), Message("assistant", f" {A} ")), ask=False)
+    text = _text(template, (Message("user", f" {Q} "), Message("assistant", f" {A} ")), add_generation_prompt=False)
     trimmed = [who for who, words in (("questions", Q), ("answers", A)) if f" {words} " not in text]
     return f"outer blanks of {' and '.join(trimmed)} are cut" if trimmed else "kept as they are"
 
 
 def _thoughts(template: Template) -> str:
-    text = _text(template, THINKING, ask=False)
-    if not text and T in _text(template, THINKING[:2], ask=False):
+    text = _text(template, THINKING, add_generation_prompt=False)
+    if not text and T in _text(template, THINKING[:2], add_generation_prompt=False):
         text = T + U
     shown = {(True, True): "are shown with every answer", (False, True): "are shown with the last answer only"}
-    told = [shown.get((T in text, U in text), "are never shown")]
-    prompt = _text(template, TWO_TURNS[:1], ask=True)
-    if opened(prompt):
-        told.append("the prompt opens one")
-    elif any(prompt.rstrip().endswith(tags.close) for tags in KNOWN):
-        told.append("the prompt closes an empty one")
+    phrases = [shown.get((T in text, U in text), "are never shown")]
+    prompt = _text(template, TWO_TURNS[:1], add_generation_prompt=True)
+    if open_tags(prompt):
+        phrases.append("the prompt opens one")
+    elif any(prompt.rstrip().endswith(tags.close) for tags in KNOWN_TAGS):
+        phrases.append("the prompt closes an empty one")
     if template.thinks:
-        told.append("replies may begin with some, which are kept apart from the answer")
-    return "; ".join(told)
+        phrases.append("replies may begin with some, which are kept apart from the answer")
+    return "; ".join(phrases)
 
 
 def _earlier(template: Template) -> str:
@@ -185,13 +187,13 @@ def _earlier(template: Template) -> str:
 
 
 def _tools(template: Template) -> str:
-    given = {
-        "definitions": "weather" in _text(template, TWO_TURNS[:1], ask=True, tools=(TOOL,)),
-        "calls": "Ostia" in _text(template, CALLING[:2], ask=False),
-        "results": "31 degrees" in _text(template, CALLING[:3], ask=True),
+    found = {
+        "definitions": "weather" in _text(template, TWO_TURNS[:1], add_generation_prompt=True, tools=(TOOL,)),
+        "calls": "Ostia" in _text(template, CALLING[:2], add_generation_prompt=False),
+        "results": "31 degrees" in _text(template, CALLING[:3], add_generation_prompt=True),
     }
-    shown = [name for name, there in given.items() if there]
-    lost = [name for name, there in given.items() if not there]
+    shown = [name for name, is_shown in found.items() if is_shown]
+    lost = [name for name, is_shown in found.items() if not is_shown]
     if not lost or not shown:
         return f"definitions, calls and results are {'not ' if lost else ''}shown"
     return f"{' and '.join(shown)} are shown, {' and '.join(lost)} are not"
@@ -201,7 +203,7 @@ def _beginning(template: Template) -> str:
     bos = template.tokenizer.named.get("bos_token", "")
     if not bos:
         return "no token of its own: the tokenizer names none"
-    text = _text(template, TWO_TURNS[:1], ask=True)
+    text = _text(template, TWO_TURNS[:1], add_generation_prompt=True)
     return bos if text.startswith(bos) else f"no {bos}, which the tokenizer knows"
 
 
@@ -211,7 +213,7 @@ def _ends(template: Template) -> str:
 
 
 def _variables(template: Template) -> str:
-    told = [f"{name}={value}" for name, value in sorted(template.variables.items())]
-    others = sorted(template.reads - set(template.variables))
-    read = f"uses {', '.join(others)}" if others else "no others" if told else "none"
-    return "; ".join([*told, read])
+    phrases = [f"{name}={value}" for name, value in sorted(template.variables.items())]
+    others = sorted(template.known_variables - set(template.variables))
+    read = f"uses {', '.join(others)}" if others else "no others" if phrases else "none"
+    return "; ".join([*phrases, read])

@@ -17,7 +17,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. The role `text` marks a plain document: no template, every token learnt."""
+    """One turn. The role `text` marks a plain document: no template, and the loss is taken on every token."""
 
     role: Role
     content: str
@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order. One to be learnt or asked ends with the assistant's answer; a document is one `text` message."""
+    """Messages in order. One for training or evaluation ends with the assistant's answer; a document is one `text` message."""
 
     messages: tuple[Message, ...]
     rejected: str | None = None

@@ -13,14 +13,14 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-ROOM = 1_000_000  # characters that a template may write beyond four times what it was given
-GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+EXTRA_CHARACTERS = 1_000_000  # characters that a template may write beyond four times what it was given
+ALWAYS_SET = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 """What every rendering sets; no variable may have such a name."""
 
 Dict = dict[str, Any]
 
 
-class Refusal(Exception):
+class TemplateRefusal(Exception):
     """A template that cannot or will not render some messages, in its own words."""
 
 
@@ -37,25 +37,27 @@ class Renderer:
             tree = jinja.parse(source)
             self._compiled: Any = jinja.from_string(source)
         except TemplateSyntaxError as error:
-            raise Refusal(f"line {error.lineno}: {error.message}") from None
+            raise TemplateRefusal(f"line {error.lineno}: {error.message}") from None
         self._always: Dict = {**jinja.globals, "documents": None, **named, **variables}
-        self.reads = _settable(tree) - set(jinja.globals) - GIVEN - set(named)
+        self.known_variables = _settable(tree) - set(jinja.globals) - ALWAYS_SET - set(named)
         """Variables that the template looks at, and that somebody may set."""
         self.reads_date = "strftime_now" in _names(tree) - {macro.name for macro in tree.find_all(nodes.Macro)}
 
-    def text(self, messages: Sequence[Dict], tools: Sequence[Dict] | None = None, *, ask: bool) -> str:
-        """The conversation as text; `ask` ends it with the beginning of an answer."""
-        given = {"messages": messages, "tools": tools or None, "add_generation_prompt": ask}
-        context = self._compiled.new_context({**self._always, **given}, shared=True)
-        limit = ROOM + 4 * sum(len(str(message.get("content") or "")) for message in messages)
+    def render(
+        self, messages: Sequence[Dict], tools: Sequence[Dict] | None = None, *, add_generation_prompt: bool
+    ) -> str:
+        """The conversation as text; `add_generation_prompt` ends it with the beginning of an answer."""
+        values = {"messages": messages, "tools": tools or None, "add_generation_prompt": add_generation_prompt}
+        context = self._compiled.new_context({**self._always, **values}, shared=True)
+        limit = EXTRA_CHARACTERS + 4 * sum(len(str(message.get("content") or "")) for message in messages)
         if tools:
             limit += 4 * len(str(tools))
         try:
             return "".join(_limited(self._compiled.root_render_func(context), limit))
-        except (Refusal, MemoryError):
+        except (TemplateRefusal, MemoryError):
             raise
         except Exception as error:  # the template is a stranger's program: whatever it raises is its own word
-            raise Refusal(str(error) or type(error).__name__) from None
+            raise TemplateRefusal(str(error) or type(error).__name__) from None
 
     @property
     def portable(self) -> str:
@@ -92,7 +94,7 @@ def _limited(chunks: Iterator[str], limit: int) -> Iterator[str]:
     for chunk in chunks:
         limit -= len(chunk)
         if limit < 0:
-            raise Refusal(f"it writes more than {ROOM:,} characters beyond the messages' own")
+            raise TemplateRefusal(f"it writes more than {EXTRA_CHARACTERS:,} characters beyond the messages' own")
         yield chunk
 
 
@@ -102,13 +104,13 @@ def _names(tree: nodes.Template) -> set[str]:
 
 def _settable(tree: nodes.Template) -> frozenset[str]:
     """Names that the template reads without giving them a value, or after asking whether they have one."""
-    given = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
+    assigned = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
     asking = (
         *(test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")),
         *(use for use in tree.find_all(nodes.Filter) if use.name in ("default", "d")),
     )
     asked = {one.node.name for one in asking if isinstance(one.node, nodes.Name)}
-    return frozenset(meta.find_undeclared_variables(tree)) - (given - asked)
+    return frozenset(meta.find_undeclared_variables(tree)) - (assigned - asked)
 
 
 class _Generation(Extension):

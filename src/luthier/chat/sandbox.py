@@ -1,6 +1,6 @@
-"""A stranger's template is tried in a process of its own, with little time and memory, before it runs in ours.
+"""A template of unknown origin is tried in a process of its own, with little time and memory, before it runs in ours.
 
-Most templates only walk over what they are given, and need no trial. What could run long or grow large (arithmetic on texts,
+Most templates only walk over what they are given, and are not tried. What could run long or grow large (arithmetic on texts,
 ranges, recursion) is tried once on conversations of a few words.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from luthier.chat.rendering import Refusal, Renderer, environment
+from luthier.chat.rendering import Renderer, TemplateRefusal, environment
 
 SECONDS, BYTES = 2, 1 << 30
 PATIENCE = 60  # seconds by the clock, for a machine that has much else to do
 GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "indent", "wordwrap"})
 TOO_LONG, TOO_LARGE = 3, 4
-TALKS = (
+CONVERSATIONS = (
     [{"role": "user", "content": "Hello."}],
     [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}],
     [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello."}],
@@ -29,19 +29,19 @@ TALKS = (
 
 
 @lru_cache(maxsize=64)
-def fault(source: str, named: tuple[tuple[str, str], ...], variables: str, today: date) -> str | None:
+def find_fault(source: str, named: tuple[tuple[str, str], ...], variables: str, today: date) -> str | None:
     """What is wrong with running a template, in words; None if nothing is. `variables` are JSON."""
     try:
         if not _may_grow(environment(today).parse(source)):
             return None
     except TemplateSyntaxError:
         return None  # it will not run at all
-    given = json.dumps(
+    request = json.dumps(
         {"source": source, "named": dict(named), "variables": json.loads(variables), "today": str(today)}
     )
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"]
     try:
-        ended = subprocess.run(command, input=given, text=True, capture_output=True, timeout=PATIENCE, check=False)
+        ended = subprocess.run(command, input=request, text=True, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return f"needs more than {PATIENCE} seconds for two short messages"
     if ended.returncode == TOO_LARGE:
@@ -71,14 +71,16 @@ def _may_grow(tree: nodes.Template) -> bool:
 
 def main() -> None:
     """Render the trial conversations; the exit code says which limit was met."""
-    given: dict[str, Any] = json.load(sys.stdin)
+    request: dict[str, Any] = json.load(sys.stdin)
     _limit()
     try:
-        renderer = Renderer(given["source"], given["named"], given["variables"], date.fromisoformat(given["today"]))
-        for messages in TALKS:
-            for ask in (False, True):
-                with suppress(Refusal):
-                    renderer.text(messages, ask=ask)
+        renderer = Renderer(
+            request["source"], request["named"], request["variables"], date.fromisoformat(request["today"])
+        )
+        for messages in CONVERSATIONS:
+            for add_generation_prompt in (False, True):
+                with suppress(TemplateRefusal):
+                    renderer.render(messages, add_generation_prompt=add_generation_prompt)
     except MemoryError:
         sys.exit(TOO_LARGE)
 

@@ -1,7 +1,7 @@
-"""From a conversation to tokens and back: the one object that training, evaluation and talking share.
+"""From a conversation to tokens and back: the one object that training, evaluation and inference share.
 
 The real conversation is rendered by the model's own template. A prompt is what the template asks with at that turn; a row
-begins, token for token, with the prompt; learnt is what stands behind it, up to and with the token that ends the answer.
+begins, token for token, with the prompt; the loss is taken on what stands behind it, up to and with the end token.
 Where the template shows an earlier turn otherwise than it was when it was answered, each answer becomes a row of its own.
 """
 
@@ -15,13 +15,13 @@ from datetime import date
 from functools import cached_property
 from itertools import islice
 
-from luthier.chat import sandbox, spans, spelling
+from luthier.chat import escaping, loss_spans, sandbox
 from luthier.chat.conversation import Conversation, Message
-from luthier.chat.habits import Habits
-from luthier.chat.rendering import Dict, Refusal, Renderer
-from luthier.chat.thoughts import Reply
-from luthier.chat.tokens import Coder, Encoded, Rendering, Tokenizer
-from luthier.chat.turns import Turns
+from luthier.chat.message_renderer import MessageRenderer
+from luthier.chat.probing import TemplateBehaviour
+from luthier.chat.rendering import Dict, Renderer, TemplateRefusal
+from luthier.chat.thinking import Reply
+from luthier.chat.tokens import Encoded, Rendering, RenderingTokenizer, Tokenizer
 from luthier.errors import UserError
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
@@ -47,32 +47,32 @@ class Template:
     ) -> None:
         self.source, self.tokenizer, self.name = source, tokenizer, name
         self.variables, self.today = dict(variables or {}), today or date.today()
-        self._coder = Coder(tokenizer)
-        fault = sandbox.fault(
+        self._tokenization = RenderingTokenizer(tokenizer)
+        fault = sandbox.find_fault(
             source, tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True), self.today
         )
         if fault:
             raise UserError(f"the chat template {fault}; use a model with another template.", where=name)
         try:
             self._renderer = Renderer(source, tokenizer.named, self.variables, self.today)
-        except Refusal as words:
+        except TemplateRefusal as words:
             raise UserError(f"the chat template is not valid Jinja: {words}.", where=name) from None
         self._check_variables()
-        self._habits = Habits(self._renderer, self._coder.control)
-        self._turns = Turns(self._renderer, self._habits, name)
-        self.unknown = tuple(dict.fromkeys(MARKER.findall(self._coder.control.sub("", self._habits.example))))
+        self._behaviour = TemplateBehaviour(self._renderer, self._tokenization.control)
+        self._messages = MessageRenderer(self._renderer, self._behaviour, name)
+        self.unknown = tuple(dict.fromkeys(MARKER.findall(self._tokenization.control.sub("", self._behaviour.example))))
         """What looks like control tokens in the template but is only letters to this tokenizer."""
-        if self._habits.unended in self.unknown:
+        if self._behaviour.textual_end in self.unknown:
             raise UserError(
-                f"the chat template ends answers with {self._habits.unended}, which this tokenizer does not know as a control "
-                "token, so a model could not learn to stop. Use the tokenizer that belongs to the template, or the template "
-                "that belongs to the tokenizer.",
+                f"the chat template ends answers with {self._behaviour.textual_end}, which this tokenizer does not know as a "
+                "control token, so a model could not learn to stop. Use the tokenizer that belongs to the template, or the "
+                "template that belongs to the tokenizer.",
                 where=name,
             )
         spelled = {number: token for token, number in tokenizer.control.items()}
-        told = ({spelled[number] for number in ends if number in spelled} | {tokenizer.eos}) & set(tokenizer.control)
-        self._ends = spans.Ends(frozenset(told) | self._habits.ends)
-        self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.known}
+        named = ({spelled[number] for number in ends if number in spelled} | {tokenizer.eos}) & set(tokenizer.control)
+        self._ends = loss_spans.EndTokens(frozenset(named) | self._behaviour.end_tokens)
+        self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.tokens}
         """Tokens that end an answer."""
 
     @property
@@ -93,7 +93,7 @@ class Template:
 
     @cached_property
     def shows_reasoning(self) -> bool:
-        """Whether thoughts that are given beside an answer are learnt with it: not where the template leaves them out."""
+        """Whether thoughts beside an answer become tokens of its row: not where the template leaves them out."""
         answer = Message("assistant", "Yes", reasoning="reasons")
         try:
             rows = self.rows(Conversation((Message("user", "Why?"), answer)))
@@ -104,42 +104,49 @@ class Template:
     @property
     def thinks(self) -> bool:
         """Whether answers may begin with thoughts, under these variables."""
-        return self._habits.manner.thinks
+        return self._behaviour.reply_format.thinks
 
     @property
     def shows_thoughts(self) -> bool:
-        """Whether thoughts are learnt where the data has them: under these variables, answers have a place for them."""
-        manner = self._habits.manner
-        return manner.opens or bool(manner.behind and not manner.closes)
+        """Whether answers have a place for thoughts, under these variables, so that thoughts in the data are trained on."""
+        reply_format = self._behaviour.reply_format
+        return reply_format.prompt_opens or bool(reply_format.separator and not reply_format.prompt_closes)
 
     @property
-    def folds_system(self) -> bool:
+    def merges_system_message(self) -> bool:
         """Whether the template has no place for a system message, so that it opens the first user message."""
-        return self._habits.folds_system
+        return self._behaviour.merges_system_message
 
     @property
-    def reads(self) -> frozenset[str]:
+    def known_variables(self) -> frozenset[str]:
         """Variables that the template looks at, which a user may set."""
-        return self._renderer.reads
+        return self._renderer.known_variables
 
     @property
     def portable_source(self) -> str:
         """Jinja to save beside the model: it renders elsewhere what we trained with."""
         return self._renderer.portable
 
-    def text(self, messages: Sequence[Message], *, ask: bool = True, tools: Sequence[str] = ()) -> str:
-        """The rendering itself; `ask` ends it with the beginning of an answer."""
-        messages = self._turns.settled(messages)
-        return self._turns.text(messages, self._turns.tools(tools), ask=ask)
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, tools: Sequence[str] = ()
+    ) -> str:
+        """The rendering itself; `add_generation_prompt` ends it with the beginning of an answer."""
+        messages = self._messages.prepare(messages)
+        return self._messages.render(
+            messages, self._messages.parse_tools(tools), add_generation_prompt=add_generation_prompt
+        )
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
         """Ids that ask for the assistant's next answer; of a document, its beginning."""
         if not messages or messages[0].role == "text":
             text = "".join(message.content for message in messages)
-            return self._beginning() + self.tokenizer.encode(text)[0]
-        safe, definitions, spelled = self._spared(messages, tools)
-        return self._coder.ids(
-            Rendering(self._turns.text(self._turns.settled(safe), definitions, ask=True), spelled=spelled)
+            return self._bos_ids() + self.tokenizer.encode(text)[0]
+        safe, definitions, escapes = self._escape(messages, tools)
+        return self._tokenization.ids(
+            Rendering(
+                self._messages.render(self._messages.prepare(safe), definitions, add_generation_prompt=True),
+                escapes=escapes,
+            )
         )
 
     def rows(self, conversation: Conversation) -> list[Encoded]:
@@ -163,13 +170,13 @@ class Template:
                 drafts = [self._draft(conversation) for conversation in chunk]
                 texts = [one for draft in drafts if isinstance(draft, _Draft) for one in draft.renderings]
                 if waiting:
-                    rows += self._finished(waiting[0], waiting[1].result(), shared)
-                waiting = drafts, beside.submit(self._coder.many, texts)
+                    rows += self._tokenize_drafts(waiting[0], waiting[1].result(), shared)
+                waiting = drafts, beside.submit(self._tokenization.many, texts)
             if waiting:
-                rows += self._finished(waiting[0], waiting[1].result(), shared)
+                rows += self._tokenize_drafts(waiting[0], waiting[1].result(), shared)
         return rows
 
-    def _finished(
+    def _tokenize_drafts(
         self, drafts: Sequence["_Draft | UserError"], ids: Sequence[list[int]], shared: dict[int, int]
     ) -> Iterator[list[Encoded] | UserError]:
         left = ([shared.setdefault(token, token) for token in each] for each in ids)
@@ -180,30 +187,28 @@ class Template:
             if not draft.turns:
                 yield [self._document(next(left))]
                 continue
-            rows = [self._coder.row(rendering, next(left)) for rendering in draft.renderings]
+            rows = [self._tokenization.row(rendering, next(left)) for rendering in draft.renderings]
             if None in rows:  # the answers' prompts cannot all be the beginning of one row
-                apart = [self._alone(turn, draft.renderings[0].spelled) for turn in draft.turns]
-                rows = [self._coder.row(rendering, self._coder.ids(rendering)) for rendering in apart]
+                apart = [self._answer_row(turn, draft.renderings[0].escapes) for turn in draft.turns]
+                rows = [self._tokenization.row(rendering, self._tokenization.ids(rendering)) for rendering in apart]
             yield [row for row in rows if row is not None]
 
-    def read(self, ids: Sequence[int]) -> Reply:
+    def parse_reply(self, ids: Sequence[int]) -> Reply:
         """Generated ids, up to the first token that ends an answer: the answer, and thoughts apart from it."""
-        ids = self._unended(ids)
-        start = self._habits.manner.answer_start(self.tokenizer.decode(ids, control=True))
+        ids = self._before_end(ids)
+        start = self._behaviour.reply_format.answer_start(self.tokenizer.decode(ids, control=True))
         if start is None:
-            return Reply("", self._habits.manner.thoughts(self.tokenizer.decode(ids, control=True)), thinking=True)
+            return Reply(
+                "", self._behaviour.reply_format.thoughts_of(self.tokenizer.decode(ids, control=True)), thinking=True
+            )
         count = self.answer_start(ids)
         before = self.tokenizer.decode(ids[:count], control=True) if count else ""
-        return Reply(self.tokenizer.decode(ids[count:]).strip(), self._habits.manner.thoughts(before))
-
-    def reply(self, ids: Sequence[int]) -> str:
-        """The answer alone of generated ids: without header, thoughts and end token."""
-        return self.read(ids).text
+        return Reply(self.tokenizer.decode(ids[count:]).strip(), self._behaviour.reply_format.thoughts_of(before))
 
     def answer_start(self, ids: Sequence[int]) -> int:
         """How many of the generated ids are thoughts and header."""
-        ids = self._unended(ids)
-        start = self._habits.manner.answer_start(self.tokenizer.decode(ids, control=True))
+        ids = self._before_end(ids)
+        start = self._behaviour.reply_format.answer_start(self.tokenizer.decode(ids, control=True))
         if not start:
             return 0 if start == 0 else len(ids)
         low, high = 0, len(ids)
@@ -215,70 +220,70 @@ class Template:
                 high = middle
         return low
 
-    def _unended(self, ids: Sequence[int]) -> Sequence[int]:
-        end = next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
+    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
+        end = next((index for index, token in enumerate(ids) if token in self.stop_ids), len(ids))
         return ids[:end]
 
     def _check_variables(self) -> None:
         for name in self.variables:
-            if name not in self.reads:
-                known = ", ".join(sorted(self.reads)) or "none"
+            if name not in self.known_variables:
+                known = ", ".join(sorted(self.known_variables)) or "none"
                 raise UserError(
                     f"the chat template does not read the variable {name}; it reads: {known}.",
                     where=f"chat.variables.{name}",
                 )
 
-    def _beginning(self) -> list[int]:
+    def _bos_ids(self) -> list[int]:
         return [self.tokenizer.control[self.tokenizer.bos]] if self.tokenizer.bos else []
 
     def _draft(self, conversation: Conversation) -> "_Draft | UserError":
         """The texts of a conversation's rows."""
         if conversation.is_document:
-            [text], _, spelled = self._spared(conversation.messages, ())
-            return _Draft([Rendering(text.content, spelled=spelled)])
+            [text], _, escapes = self._escape(conversation.messages, ())
+            return _Draft([Rendering(text.content, escapes=escapes)])
         assert conversation.messages[-1].role == "assistant", "a conversation to learn ends with the answer"
         try:
-            messages, tools, spelled = self._spared(conversation.messages, conversation.tools)
-            places = [number for number, message in enumerate(messages) if message.role == "assistant"]
-            turns = [self._turns.turn(messages[: place + 1], tools) for place in places]
-            whole = turns[0].upto
-            if len(turns) > 1 and turns[0].upto.startswith(turns[0].prompt):
-                answered = [*self._turns.settled(messages[:-1]), self._turns.parted(messages[-1])]
-                whole = self._turns.text(answered, tools, ask=False)
+            messages, tools, escapes = self._escape(conversation.messages, conversation.tools)
+            answers = [number for number, message in enumerate(messages) if message.role == "assistant"]
+            turns = [self._messages.render_answer(messages[: number + 1], tools) for number in answers]
+            whole = turns[0].with_answer
+            if len(turns) > 1 and turns[0].with_answer.startswith(turns[0].prompt):
+                answered = [*self._messages.prepare(messages[:-1]), self._messages.split_thoughts(messages[-1])]
+                whole = self._messages.render(answered, tools, add_generation_prompt=False)
         except UserError as error:
             return error
-        if found := spans.together(whole, turns, self._ends, self._coder.control):
-            return _Draft([self._cut(*found, spelled)], turns)
-        return _Draft([self._alone(turn, spelled) for turn in turns], turns)
+        if found := loss_spans.conversation_spans(whole, turns, self._ends, self._tokenization.control):
+            return _Draft([self._until_last_end(*found, escapes)], turns)
+        return _Draft([self._answer_row(turn, escapes) for turn in turns], turns)
 
-    def _cut(self, text: str, learnt: list[tuple[int, int]], spelled: Mapping[str, str]) -> Rendering:
+    def _until_last_end(self, text: str, spans: list[tuple[int, int]], escapes: Mapping[str, str]) -> Rendering:
         """A rendering up to its last end token, which it gets where the template writes none."""
-        begin, end = learnt[-1]
-        if any(text.endswith(token, 0, end) for token in self._ends.known):
+        begin, end = spans[-1]
+        if any(text.endswith(token, 0, end) for token in self._ends.tokens):
             text = text[:end]
         elif self.tokenizer.eos in self.tokenizer.control:
             text += self.tokenizer.eos
-        return Rendering(text, [*learnt[:-1], (begin, len(text))], spelled)
+        return Rendering(text, [*spans[:-1], (begin, len(text))], escapes)
 
-    def _alone(self, turn: spans.Turn, spelled: Mapping[str, str]) -> Rendering:
-        return self._cut(*spans.alone(turn, self._ends, self._coder.control), spelled)
+    def _answer_row(self, turn: loss_spans.AnswerRendering, escapes: Mapping[str, str]) -> Rendering:
+        return self._until_last_end(*loss_spans.answer_spans(turn, self._ends, self._tokenization.control), escapes)
 
     def _document(self, ids: list[int]) -> Encoded:
-        start = self._beginning()
+        start = self._bos_ids()
         end = [self.tokenizer.control[self.tokenizer.eos]] if self.tokenizer.eos in self.tokenizer.control else []
         return Encoded(start + ids + end, [False] * len(start) + [True] * (len(ids) + len(end)))
 
-    def _spared(
+    def _escape(
         self, messages: Sequence[Message], tools: Sequence[str]
     ) -> tuple[list[Message], list[Dict], Mapping[str, str]]:
         """Messages and tools with letters for what people spelled, and what the letters stand for."""
-        kept = self._kept()
-        safe, definitions, letters = spelling.spared(messages, tools, self._coder.control, kept)
-        return safe, self._turns.tools(definitions), letters
+        allowed, control = self._allowed_in_answers(), self._tokenization.control
+        safe, definitions, letters = escaping.escape_control_tokens(messages, tools, control, allowed)
+        return safe, self._messages.parse_tools(definitions), letters
 
-    def _kept(self) -> frozenset[str]:
+    def _allowed_in_answers(self) -> frozenset[str]:
         """Control tokens that an answer may spell, because models write them, such as `<think>`."""
-        tags = self._habits.manner.tags
+        tags = self._behaviour.reply_format.tags
         return self.tokenizer.spoken | {tag for tag in (tags.open, tags.close) if tag in self.tokenizer.control}
 
 
@@ -287,7 +292,7 @@ class _Draft:
     """The texts that become a conversation's rows, and its answers; a document has none."""
 
     renderings: list[Rendering]
-    turns: Sequence[spans.Turn] = ()
+    turns: Sequence[loss_spans.AnswerRendering] = ()
 
 
 def _chunks(conversations: Iterable[Conversation]) -> Iterator[list[Conversation]]:

@@ -1,6 +1,6 @@
 """From a rendering to tokens: ids are the tokenizer's own on the whole text, and control tokens come from the template only.
 
-What is learnt begins where a prompt ends, so a row must begin with the prompt's tokens. Control tokens are walls between
+The loss is taken on what stands behind a prompt, so a row must begin with the prompt's tokens. Control tokens are walls between
 which text is tokenized piece by piece; so it is enough to count them, and to compare the few tokens behind the last one.
 """
 
@@ -46,7 +46,7 @@ class Encoded:
     ids: list[int]
     loss_mask: list[bool]
     rejected: "Encoded | None" = None
-    """The row with the rejected answer, where preferences are learnt."""
+    """The row with the rejected answer, of a pair of answers."""
 
     @property
     def loss_tokens(self) -> int:
@@ -63,15 +63,15 @@ class Encoded:
 class Rendering:
     """A text with the spans (begin, end) that the loss is taken on.
 
-    `spelled` are letters that stand for control tokens which people spelled.
+    `escapes` are letters that stand for control tokens which people spelled.
     """
 
     text: str
     loss_spans: Sequence[tuple[int, int]] = ()
-    spelled: Mapping[str, str] = field(default_factory=dict)
+    escapes: Mapping[str, str] = field(default_factory=dict)
 
 
-class Coder:
+class RenderingTokenizer:
     """Renderings to tokens with one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -84,16 +84,16 @@ class Coder:
 
     def ids(self, rendering: Rendering) -> list[int]:
         """The ids of a rendering."""
-        if not rendering.spelled:
+        if not rendering.escapes:
             return self.tokenizer.render([rendering.text])[0]
-        return self._with_spelled(rendering.text, rendering.spelled)
+        return self._ids_with_escapes(rendering.text, rendering.escapes)
 
     def many(self, renderings: Sequence[Rendering]) -> list[list[int]]:
         """The ids of renderings; those in which nobody spelled a control token all at once.
 
         Beside them, for `row`, the prompts that have no control token from which a few tokens would tell where they end.
         """
-        plain = [one for one in renderings if not one.spelled]
+        plain = [one for one in renderings if not one.escapes]
         bare = [
             one.text[:begin]
             for one in plain
@@ -103,38 +103,46 @@ class Coder:
         coded = self.tokenizer.render([one.text for one in plain] + bare)
         self._bare.update(zip(bare, coded[len(plain) :], strict=True))
         ids = iter(coded)
-        return [self._with_spelled(one.text, one.spelled) if one.spelled else next(ids) for one in renderings]
+        return [self._ids_with_escapes(one.text, one.escapes) if one.escapes else next(ids) for one in renderings]
 
     def row(self, rendering: Rendering, ids: list[int]) -> Encoded | None:
         """The row of a rendering with its ids; None where several answers need it to begin with different tokens."""
         marks = list(self.control.finditer(rendering.text))
-        walls = [place for place, token in enumerate(ids) if token in self._ids]
-        if [ids[place] for place in walls] != [self.tokenizer.control[mark.group()] for mark in marks]:
-            marks, walls = [], []  # this tokenizer's control tokens are no walls: whole beginnings are compared
-        learn = [False] * len(ids)
+        controls = [position for position, token in enumerate(ids) if token in self._ids]
+        if [ids[position] for position in controls] != [self.tokenizer.control[mark.group()] for mark in marks]:
+            marks, controls = (
+                [],
+                [],
+            )  # its control tokens are no walls: whole beginnings are compared
+        loss_mask = [False] * len(ids)
         for begin, end in rendering.loss_spans:
-            first, prompt = self._tokens_before(rendering, begin, ids, marks, walls)
+            first, prompt = self._tokens_before(rendering, begin, ids, marks, controls)
             if ids[first - len(prompt) : first] != prompt:
                 return None if len(rendering.loss_spans) > 1 else self._spliced(rendering, begin, end)
-            last = self._end(rendering, end, ids, marks, walls)
-            learn[first:last] = [True] * (last - first)
-        return Encoded(ids, learn)
+            last = self._end(rendering, end, ids, marks, controls)
+            loss_mask[first:last] = [True] * (last - first)
+        return Encoded(ids, loss_mask)
 
     def _tokens_before(
-        self, rendering: Rendering, place: int, ids: list[int], marks: Sequence[re.Match[str]], walls: Sequence[int]
+        self,
+        rendering: Rendering,
+        position: int,
+        ids: list[int],
+        marks: Sequence[re.Match[str]],
+        controls: Sequence[int],
     ) -> tuple[int, list[int]]:
         """How many tokens a prompt has that ends at this place of the text, and its last ones, from a control token on."""
         number = -1
         for mark in marks:
-            if mark.end() > place:
+            if mark.end() > position:
                 break
             number += 1
         if number < 0:
-            start, text = 0, rendering.text[:place]
+            start, text = 0, rendering.text[:position]
         else:
-            start, text = walls[number], rendering.text[marks[number].start() : place]
-        if any(letter in text for letter in rendering.spelled):
-            tail = self._with_spelled(text, rendering.spelled)
+            start, text = controls[number], rendering.text[marks[number].start() : position]
+        if any(letter in text for letter in rendering.escapes):
+            tail = self._ids_with_escapes(text, rendering.escapes)
         else:
             tail = self._tail(text)
         return start + len(tail), tail
@@ -150,15 +158,20 @@ class Coder:
         return ids
 
     def _end(
-        self, rendering: Rendering, place: int, ids: list[int], marks: Sequence[re.Match[str]], walls: Sequence[int]
+        self,
+        rendering: Rendering,
+        position: int,
+        ids: list[int],
+        marks: Sequence[re.Match[str]],
+        controls: Sequence[int],
     ) -> int:
-        """Number of tokens that lie before this place as a whole."""
-        if place == len(rendering.text):
+        """Number of tokens that lie before this position as a whole."""
+        if position == len(rendering.text):
             return len(ids)
-        for mark, wall in zip(marks, walls, strict=True):
-            if mark.end() == place:
-                return wall + 1
-        count, tail = self._tokens_before(rendering, place, ids, marks, walls)
+        for mark, control in zip(marks, controls, strict=True):
+            if mark.end() == position:
+                return control + 1
+        count, tail = self._tokens_before(rendering, position, ids, marks, controls)
         start = count - len(tail)
         same = 0
         while same < len(tail) and start + same < len(ids) and ids[start + same] == tail[same]:
@@ -167,28 +180,28 @@ class Coder:
 
     def _spliced(self, rendering: Rendering, begin: int, end: int) -> Encoded:
         """The prompt's tokens, and behind them those of the rest: as generation goes on from a prompt."""
-        text, spelled = rendering.text, rendering.spelled
-        prompt = self.ids(Rendering(text[:begin], spelled=spelled))
-        rest = self._continued(text[begin:end], spelled)
+        text, escapes = rendering.text, rendering.escapes
+        prompt = self.ids(Rendering(text[:begin], escapes=escapes))
+        rest = self._continued(text[begin:end], escapes)
         return Encoded(prompt + rest, [False] * len(prompt) + [True] * len(rest))
 
-    def _continued(self, text: str, spelled: Mapping[str, str]) -> list[int]:
+    def _continued(self, text: str, escapes: Mapping[str, str]) -> list[int]:
         """Ids of a text that other text precedes, of which none of these ids is a part."""
         for before in ("\n", ".", "x"):
-            alone, both = (self.ids(Rendering(one, spelled=spelled)) for one in (before, before + text))
+            alone, both = (self.ids(Rendering(one, escapes=escapes)) for one in (before, before + text))
             if both[: len(alone)] == alone:
                 return both[len(alone) :]
-        return self.ids(Rendering(text, spelled=spelled))
+        return self.ids(Rendering(text, escapes=escapes))
 
-    def _with_spelled(self, text: str, spelled: Mapping[str, str]) -> list[int]:
+    def _ids_with_escapes(self, text: str, escapes: Mapping[str, str]) -> list[int]:
         """Ids of a text with letters that stand for spelled control tokens: the pieces that hold some, as plain text."""
-        letters = re.compile(f"[{''.join(map(re.escape, spelled))}]")
+        letters = re.compile(f"[{''.join(map(re.escape, escapes))}]")
         parts: list[tuple[str, str, str]] = []  # control token before, piece, control token behind
-        place, before = 0, ""
+        position, before = 0, ""
         for mark in self.control.finditer(text):
-            parts.append((before, text[place : mark.start()], mark.group()))
-            place, before = mark.end(), mark.group()
-        parts.append((before, text[place:], ""))
+            parts.append((before, text[position : mark.start()], mark.group()))
+            position, before = mark.end(), mark.group()
+        parts.append((before, text[position:], ""))
         ids: list[int] = []
         run = ""  # what was written since the last piece with such a letter
         for before, piece, after in parts:
@@ -198,5 +211,5 @@ class Coder:
                 continue
             ids += self.tokenizer.render([run])[0] if run else []
             run = ""
-            ids += self.tokenizer.between(before, letters.sub(lambda found: spelled[found.group()], piece), after)
+            ids += self.tokenizer.between(before, letters.sub(lambda found: escapes[found.group()], piece), after)
         return ids + (self.tokenizer.render([run])[0] if run else [])

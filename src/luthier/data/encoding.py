@@ -49,7 +49,7 @@ def encode_all(
 def _note(item: Item, template: Template, ledger: Ledger) -> None:
     """Remarks on a row that is kept, but not quite as it was given."""
     messages = item.conversation.messages
-    if template.folds_system and messages[0].role == "system":
+    if template.merges_system_message and messages[0].role == "system":
         ledger.note("its system message opens the question, for the chat template has no place for it", item.place)
     if not template.shows_thoughts and any(message.reasoning for message in messages):
         ledger.note("its thoughts are left out, for the chat template does not show any", item.place)

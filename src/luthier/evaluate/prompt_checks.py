@@ -71,7 +71,7 @@ def _try_guard(name: str, guard: guards.Guard, inputs: guards.GuardInputs, templ
     for task in (task for task in guard.make_tasks(inputs) if isinstance(task, guards.Question)):
         for messages in dict.fromkeys(guards.messages_for(task, inputs, arm) for arm in (guards.BASE, guards.TUNED)):
             try:
-                template.text(messages)
+                template.render(messages)
             except UserError as error:
                 rest = ",".join(other for other in guards.active_guards(inputs) if other != name)
                 refusal = f'{error.message} This is a question of the guard "{name}"'

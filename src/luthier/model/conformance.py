@@ -15,8 +15,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from luthier.chat import Conversation, Encoded, Message, Template
-from luthier.chat.conformance import TRIALS, Check, Conformance, habits
-from luthier.chat.thoughts import TAG
+from luthier.chat.conformance import TEST_CONVERSATIONS, Check, Conformance, describe_behaviour
+from luthier.chat.thinking import ANY_TAG
 from luthier.errors import UserError
 from luthier.model.tokenizer import HubTokenizer
 
@@ -32,21 +32,21 @@ def examine(template: Template) -> Conformance:
         "text": Check("text", "rows are the template's own text"),
         "loss": Check("loss", "loss tokens follow the prompt, up to and with the end token"),
         "prompt": Check("prompt", "prompts are those that servers send, and their rows begin with them"),
-        "control": Check("control", "control tokens that users type stay text", of="control tokens"),
+        "control": Check("control", "control tokens that users type stay text", unit="control tokens"),
     }
     judge = _Judge(template, template.tokenizer.hub)
     refused: dict[str, str] = {}
-    for name, conversation in TRIALS.items():
+    for name, conversation in TEST_CONVERSATIONS.items():
         try:
             rows = template.rows(conversation)
         except UserError as user_error:
             refused[name] = user_error.message
             if judge.shows(conversation):
-                checks["text"].tried += 1
+                checks["text"].count += 1
                 checks["text"].faults.append(f"{name}: refused, though {judge.name} shows it: {user_error.message}")
             continue
         if not judge.shows(conversation):
-            checks["text"].tried += 1
+            checks["text"].count += 1
             checks["text"].faults.append(f"{name}: learnt, though the template does not show all of it")
             continue
         try:
@@ -54,7 +54,9 @@ def examine(template: Template) -> Conformance:
         except Exception as error:  # the template is a stranger's program: whatever it raises, it refuses
             checks["text"].faults.append(f"{name}: {judge.name} refuses it: {error}")
     judge.look_at_control(checks["control"])
-    return Conformance(template.name, template.sha256, habits(template), tuple(checks.values()), refused, judge.name)
+    return Conformance(
+        template.name, template.sha256, describe_behaviour(template), tuple(checks.values()), refused, judge.name
+    )
 
 
 class _Judge:
@@ -72,7 +74,7 @@ class _Judge:
 
     def text(self, messages: Sequence[Message], tools: Sequence[str], *, ask: bool) -> str:
         """transformers' own text of the messages; a system message that the template has no place for opens the first one."""
-        if self.template.folds_system and messages[0].role == "system":
+        if self.template.merges_system_message and messages[0].role == "system":
             messages = _folded(messages)
         return str(
             self.hub.apply_chat_template(
@@ -103,7 +105,7 @@ class _Judge:
     def look(self, name: str, said: Conversation, rows: Sequence[Encoded], checks: dict[str, Check]) -> None:
         """Hold the rows of a conversation against transformers' text of it."""
         for check in ("text", "loss", "prompt"):
-            checks[check].tried += 1
+            checks[check].count += 1
         places = [place for place, message in enumerate(said.messages) if message.role == "assistant"]
         learnt = [(row, begin, end) for row in rows for begin, end in _stretches(row)]
         if len(learnt) != len(places):
@@ -135,10 +137,12 @@ class _Judge:
             return True
         asked = self.spelling(self.ids(prompt))
         shared = len(os.path.commonprefix([asked, theirs]))  # noqa: RUF071 - letters, not folders
-        if not ours.startswith(asked) or (asked[shared:].strip() and not TAG.search(asked, max(0, shared - LONGEST))):
+        if not ours.startswith(asked) or (
+            asked[shared:].strip() and not ANY_TAG.search(asked, max(0, shared - LONGEST))
+        ):
             return False
         rest = ours.removeprefix(asked)
-        answers = [rest, *(rest[tag.end() :] for tag in TAG.finditer(rest))]
+        answers = [rest, *(rest[tag.end() :] for tag in ANY_TAG.finditer(rest))]
         ends = [answer for text in answers for answer in (text, text.removesuffix(str(self.hub.eos_token)))]
         return any(answer.strip() and theirs.endswith(answer.strip()) for answer in ends)
 
@@ -150,7 +154,7 @@ class _Judge:
         except UserError:
             return
         for token in self.control:
-            check.tried += 1
+            check.count += 1
             spelled = (replace(plain[0], content=f"x {token} x"),)
             number = self.template.tokenizer.control[token]
             try:

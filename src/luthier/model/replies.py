@@ -106,7 +106,7 @@ def full(template: Template, room: Room, until: Sequence[str] = ()) -> Callable[
     def over(ids: Sequence[int]) -> bool:
         if len(ids) % LOOK_EVERY or (len(ids) < room.answer and not until):
             return False
-        found = template.read(ids)
+        found = template.parse_reply(ids)
         complete = any(end in found.text for end in until)
         return not found.thinking and (complete or len(ids) - template.answer_start(ids) >= room.answer)
 
@@ -116,11 +116,11 @@ def full(template: Template, room: Room, until: Sequence[str] = ()) -> Callable[
 def read(template: Template, reply: generate.Reply, room: Room) -> Answer:
     """A reply, its thoughts apart and its answer no longer than it may be."""
     ids, finish = reply.ids, reply.finish
-    found = template.read(ids)
+    found = template.parse_reply(ids)
     start = template.answer_start(ids)
     if room.thinking and not found.thinking and len(ids) - start > room.answer:
         ids, finish = ids[: start + room.answer], "length"
-        found = template.read(ids)
+        found = template.parse_reply(ids)
     if found.thinking:
         return Answer("", found.thoughts, THINKING, len(ids), len(ids), reply.seconds)
     return Answer(found.text, found.thoughts, finish, len(ids), start, reply.seconds)

@@ -87,7 +87,9 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         answer_lengths=[piece.loss_tokens for _, piece in rows["train"]],
         replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
         thinks=template.thinks,
-        thinking_switch=next((name for name in ("enable_thinking", "thinking") if name in template.reads), None),
+        thinking_switch=next(
+            (name for name in ("enable_thinking", "thinking") if name in template.known_variables), None
+        ),
         day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,

@@ -295,4 +295,4 @@ def test_a_chat_is_asked_with_the_variables_of_the_run(tmp_path: Path) -> None:
     folder = str(thinking.make(tmp_path / "m", ["two and two is four"]))
     lm = loading.load(folder, variables={"enable_thinking": False})
     text = HarnessModel(lm, lambda done, of: None).apply_chat_template([{"role": "user", "content": "two?"}])
-    assert text == lm.template.text([Message("user", "two?")]) and text.endswith("</think>\n\n")
+    assert text == lm.template.render([Message("user", "two?")]) and text.endswith("</think>\n\n")

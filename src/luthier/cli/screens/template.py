@@ -26,11 +26,11 @@ def show_template(result: Conformance, template: Template, rows: Sequence[Encode
 def _report_lines(result: Conformance) -> list[Text]:
     """The template's habits, a line each, and what the checks found."""
     lines = [Text(f"Template  {result.template}, {result.sha256[:12]}"), Text()]
-    lines += [Text.assemble((f"{name:<16}", "bold"), habit) for name, habit in result.habits.items()]
+    lines += [Text.assemble((f"{name:<16}", "bold"), habit) for name, habit in result.behaviour.items()]
     lines += [Text(), Text(f"Checked against {result.judge}")]
     for check in result.checks:
         word = ("fault ", "red") if check.faults else ("ok    ", "green")
-        lines.append(Text.assemble(word, f"{check.name:<9}{check.holds} ({check.tried} {check.of})"))
+        lines.append(Text.assemble(word, f"{check.name:<9}{check.holds} ({check.count} {check.unit})"))
         lines += [Text(f"      {fault}", "red") for fault in check.faults]
     for why, names in groupby(sorted(result.refused, key=result.refused.__getitem__), key=result.refused.__getitem__):
         lines.append(Text.assemble(("note  ", "yellow"), f"not taken ({', '.join(names)}): {why}"))

@@ -167,7 +167,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         """The text of generated ids; of a model that may think, what stands behind its thoughts."""
         start = 0
         if budget.thinking:
-            if self.lm.template.read(ids).thinking:
+            if self.lm.template.parse_reply(ids).thinking:
                 self._note("some replies ended while the model was thinking; they count as empty")
                 return ""
             start = self.lm.template.answer_start(ids)

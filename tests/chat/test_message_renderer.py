@@ -44,7 +44,7 @@ def test_a_header_behind_the_prompt_is_learnt_and_left_out_of_replies(make: Make
     assert text == "<|im_start|>user<|message|>q<|end|><|im_start|>assistant<|channel|>final<|message|>a<|return|>"
     assert learnt == "<|channel|>final<|message|>a<|return|>"
     ids = template.tokenizer.render(["<|channel|>analysis<|message|>Hm.<|end|><|im_start|>assistant" + learnt])[0]
-    assert (template.reply(ids), template.read(ids).thoughts) == ("a", "Hm.")
+    assert (template.parse_reply(ids).text, template.parse_reply(ids).thoughts) == ("a", "Hm.")
 
 
 def test_an_answer_is_never_taught_inside_an_open_thought(make: Make) -> None:
@@ -57,7 +57,7 @@ def test_an_answer_is_never_taught_inside_an_open_thought(make: Make) -> None:
     ]
     [(_, learnt)] = rows_as_text(template, talk("q", "<think>\nHm.\n</think>\n\na"))
     assert learnt == "Hm.\n</think>\n\na<|im_end|>"
-    assert template.thinks and template.read(template.tokenizer.render(["Hm"])[0]).thinking
+    assert template.thinks and template.parse_reply(template.tokenizer.render(["Hm"])[0]).thinking
 
 
 def test_answers_whose_earlier_turns_change_become_rows_of_their_own(make: Make) -> None:
@@ -98,7 +98,7 @@ def test_every_end_token_and_those_of_the_model_stop_a_reply(make: Make) -> None
 def test_a_date_is_the_run_s_and_in_the_hash_where_the_template_reads_it(make: Make) -> None:
     dated = "{{ strftime_now('%d %b %Y') }}\n" + "{% for m in messages %}" + TURN + "{% endfor %}"
     one, other = (make(dated, today=date(2026, 7, day)) for day in (1, 2))
-    assert one.text([Message("user", "q")]).startswith("01 Jul 2026\n") and one.sha256 != other.sha256
+    assert one.render([Message("user", "q")]).startswith("01 Jul 2026\n") and one.sha256 != other.sha256
     assert make(TURN, today=date(2026, 7, 1)).sha256 == make(TURN, today=date(2026, 7, 2)).sha256
 
 
@@ -143,7 +143,7 @@ def test_what_is_saved_renders_elsewhere_what_was_trained(make: Make) -> None:
     hub = ours.tokenizer.hub  # type: ignore[attr-defined]
     asked = [{"role": "user", "content": "q"}]
     saved = {"chat_template": ours.portable_source, "tokenize": False, "add_generation_prompt": True}
-    text = ours.text([Message("user", "q")])
+    text = ours.render([Message("user", "q")])
     assert text.startswith("01 Jul 2026 00\n") and text.endswith("<think>\n\n</think>\n\n")
     assert hub.apply_chat_template(asked, **saved) == text
     assert hub.apply_chat_template(asked, enable_thinking=True, **saved).endswith("assistant\n")

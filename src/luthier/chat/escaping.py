@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from luthier.chat.conversation import Message
-from luthier.chat.spans import Control
+from luthier.chat.loss_spans import Control
 
 FREE_LETTERS = range(0xF0000, 0x100000)
 
 
-def spared(
-    messages: Sequence[Message], tools: Sequence[str], control: Control, kept: frozenset[str]
+def escape_control_tokens(
+    messages: Sequence[Message], tools: Sequence[str], control: Control, allowed: frozenset[str]
 ) -> tuple[list[Message], list[str], dict[str, str]]:
     """The messages and tools with a letter for each control token that is spelled in them, and what the letters stand for.
 
-    In answers, and in thoughts, those that are `kept` stay: the assistant writes them.
+    In answers, and in thoughts, those that are `allowed` stay: models write them.
     """
     texts = [*tools, *(text for message in messages for text in _texts(message))]
     if not any(map(control.search, texts)):
@@ -24,25 +24,25 @@ def spared(
     free = (chr(number) for number in FREE_LETTERS if chr(number) not in taken)
     letters: dict[str, str] = {}
 
-    def spare(text: str, kept: frozenset[str] = frozenset()) -> str:
+    def escape(text: str, allowed: frozenset[str] = frozenset()) -> str:
         def letter(found: re.Match[str]) -> str:
             spelled = found.group()
-            if spelled not in kept and spelled not in letters:
+            if spelled not in allowed and spelled not in letters:
                 letters[spelled] = next(free)
-            return spelled if spelled in kept else letters[spelled]
+            return spelled if spelled in allowed else letters[spelled]
 
         return control.sub(letter, text)
 
     safe = [
         replace(
             message,
-            content=spare(message.content, kept if message.role == "assistant" else frozenset()),
-            reasoning=None if message.reasoning is None else spare(message.reasoning, kept),
-            tool_calls=tuple(replace(call, arguments=spare(call.arguments)) for call in message.tool_calls),
+            content=escape(message.content, allowed if message.role == "assistant" else frozenset()),
+            reasoning=None if message.reasoning is None else escape(message.reasoning, allowed),
+            tool_calls=tuple(replace(call, arguments=escape(call.arguments)) for call in message.tool_calls),
         )
         for message in messages
     ]
-    return safe, [spare(tool) for tool in tools], {letter: spelled for spelled, letter in letters.items()}
+    return safe, [escape(tool) for tool in tools], {letter: spelled for spelled, letter in letters.items()}
 
 
 def _texts(message: Message) -> Iterator[str]:

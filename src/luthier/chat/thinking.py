@@ -5,33 +5,33 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Tags:
+class ThinkingTags:
     """What stands before and behind thoughts."""
 
     open: str
     close: str
 
 
-KNOWN = (
-    Tags("<think>", "</think>"),
-    Tags("<thinking>", "</thinking>"),
-    Tags("<thought>", "</thought>"),
-    Tags("<seed:think>", "</seed:think>"),
-    Tags("[THINK]", "[/THINK]"),
-    Tags("<|START_THINKING|>", "<|END_THINKING|>"),
-    Tags("<|inner_prefix|>", "<|inner_suffix|>"),
-    Tags("<|channel>thought", "<channel|>"),
+KNOWN_TAGS = (
+    ThinkingTags("<think>", "</think>"),
+    ThinkingTags("<thinking>", "</thinking>"),
+    ThinkingTags("<thought>", "</thought>"),
+    ThinkingTags("<seed:think>", "</seed:think>"),
+    ThinkingTags("[THINK]", "[/THINK]"),
+    ThinkingTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    ThinkingTags("<|inner_prefix|>", "<|inner_suffix|>"),
+    ThinkingTags("<|channel>thought", "<channel|>"),
 )
-TAG = re.compile("|".join(re.escape(tag) for tags in KNOWN for tag in (tags.open, tags.close)))
+ANY_TAG = re.compile("|".join(re.escape(tag) for tags in KNOWN_TAGS for tag in (tags.open, tags.close)))
 
 
-def opened(text: str) -> Tags | None:
+def open_tags(text: str) -> ThinkingTags | None:
     """The tags of a thought that is open where the text ends."""
     end = text.rstrip()
-    return next((tags for tags in KNOWN if end.endswith(tags.open)), None)
+    return next((tags for tags in KNOWN_TAGS if end.endswith(tags.open)), None)
 
 
-def split(content: str, tags: Tags) -> tuple[str, str] | None:
+def split_thoughts(content: str, tags: ThinkingTags) -> tuple[str, str] | None:
     """Thoughts and answer of a content that begins with a complete thought."""
     text = content.lstrip()
     if not text.startswith(tags.open) or tags.close not in text:
@@ -50,28 +50,28 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Manner:
+class ReplyFormat:
     """How a model's replies begin, by its template.
 
-    `header` stands before every answer; `tags` around thoughts. A prompt that `opens` a thought leaves the opening out of
-    the reply; one that `closes` it leaves no thoughts to come.
+    `header` stands before every answer; `tags` around thoughts. Where `prompt_opens` a thought, its opening tag is no part of
+    the reply; where `prompt_closes` it, no thoughts are to come.
     """
 
-    tags: Tags = KNOWN[0]
-    behind: str = ""
+    tags: ThinkingTags = KNOWN_TAGS[0]
+    separator: str = ""
     """All that stands between thoughts and their answer; `tags.close` is its end."""
     header: str = ""
-    opens: bool = False
-    closes: bool = False
-    knows: bool = False
+    prompt_opens: bool = False
+    prompt_closes: bool = False
+    writes_thoughts: bool = False
     """Whether the template writes thoughts at all."""
 
     @property
     def thinks(self) -> bool:
         """Whether replies may begin with thoughts."""
-        return self.opens or (self.knows and not self.closes)
+        return self.prompt_opens or (self.writes_thoughts and not self.prompt_closes)
 
-    def closed(self, prompt: str) -> bool:
+    def is_closed_in(self, prompt: str) -> bool:
         """Whether a prompt ends with a closed thought, behind which only the answer is to come."""
         return prompt.rstrip().endswith(self.tags.close)
 
@@ -79,20 +79,24 @@ class Manner:
         """Where the answer begins in a reply with its control tokens; None inside a thought."""
         inner = text.lstrip()
         lead = len(text) - len(inner)
-        pair = self.tags if self.opens else next((t for t in (self.tags, *KNOWN) if inner.startswith(t.open)), None)
+        pair = (
+            self.tags
+            if self.prompt_opens
+            else next((t for t in (self.tags, *KNOWN_TAGS) if inner.startswith(t.open)), None)
+        )
         if pair:
             # A tag that closes thoughts counts the first time; a header of the answer comes again with each part of a reply.
-            again = pair.close != (self.behind or pair.close)
+            again = pair.close != (self.separator or pair.close)
             at = text.rfind(pair.close) if again else text.find(pair.close)
             return None if at < 0 else at + len(pair.close)
         header = self.header.strip()
         return lead + len(header) if header and inner.startswith(header) else 0
 
-    def thoughts(self, text: str) -> str | None:
+    def thoughts_of(self, text: str) -> str | None:
         """The thoughts in the part of a reply before its answer."""
         inner = text.strip()
-        for tags in (self.tags, *KNOWN):
+        for tags in (self.tags, *KNOWN_TAGS):
             inner = inner.removeprefix(tags.open)
-        for close in (self.behind, *(tags.close for tags in (self.tags, *KNOWN))):
+        for close in (self.separator, *(tags.close for tags in (self.tags, *KNOWN_TAGS))):
             inner = inner.removesuffix(close)
         return inner.strip() or None
