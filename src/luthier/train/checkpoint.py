@@ -84,14 +84,14 @@ def save(root: Path, step: int, tensors: Mapping[str, Stored], state: Mapping[st
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))  # so that each is aligned
     durable.require_space(root, bytes_of(tensors), "a checkpoint needs")
     durable.make_folders(root)
-    with durable.whole_folder(target) as unborn:
-        file = unborn / "tensors.safetensors"
+    with durable.whole_folder(target) as temporary:
+        file = temporary / "tensors.safetensors"
         hashes = {
             file.name: _write_tensors(file, ordered),
-            "state.json": manifest.write_json(unborn / "state.json", state),
+            "state.json": manifest.write_json(temporary / "state.json", state),
         }
         _read_back(file, ordered)
-        manifest.write(unborn, step, hashes)
+        manifest.write(temporary, step, hashes)
     return target
 
 
