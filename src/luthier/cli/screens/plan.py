@@ -36,7 +36,7 @@ def _model(found: Estimate) -> list[str]:
         f"Model    {found.model}: {spec.parameters:,} parameters, {spec.num_layers} layers, hidden size {spec.hidden_size:,}",
         f"         {spec.matmul_parameters:,} of them are multiplied with each token{without}",
         f"FLOPs    6 × {spec.matmul_parameters:,} = {flops:,} a token where all weights are trained",
-        f"         {_exact(flops * step)} GFLOPs a step of {step:,} tokens",
+        f"         {_exact(flops * step)} GFLOPs for a step of {step:,} tokens",
     ]
 
 
