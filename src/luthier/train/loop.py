@@ -90,7 +90,7 @@ def train(
         attention.install_attention(model)
         recomputation.replace_norms_and_mlps(model, DTYPES[settings.precision or "fp32"])
         peak = memory.Peak(model.device)
-        settings, share_beginnings = _check_sanity(model, rows, dev, end_tokens, settings, record)
+        settings, share_prefixes = _check_sanity(model, rows, dev, end_tokens, settings, record)
         optimizer = MasterOptimizer(model, settings)
         if settings.gradient_checkpointing:
             layers.enable_checkpointing(model)
@@ -101,7 +101,7 @@ def train(
         objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
         rows, dev = (_prepare_rows(objective, *split, record, stop) for split in ((rows, "train"), (dev, "dev")))
         lengths = rows.lengths
-        steps = order.Steps.of(lengths, settings, shared=shared_prefixes(rows), computed_once=share_beginnings)
+        steps = order.Steps.of(lengths, settings, shared=shared_prefixes(rows), computed_once=share_prefixes)
 
         # The steps, from the newest checkpoint on.
         progress = _restore(optimizer, checkpoints, settings, record)
@@ -122,7 +122,7 @@ def _check_sanity(
 ) -> tuple[Train, bool]:
     """The settings after the sanity check, which is recorded: a model that mixes rows gets one row to a batch.
 
-    And whether a beginning that rows of a batch share is computed once.
+    And whether a prefix that rows of a batch share is computed once.
     """
     longest = max(max(split.lengths, default=0) for split in (rows, dev))
     checked = sanity_check.run(model, rows, end_tokens, longest=longest)
@@ -131,10 +131,10 @@ def _check_sanity(
         message = "this kind of model computes its logits in a way of its own: those of all loss tokens of a batch are"
         record("warning", message=f"{message} kept at once, which takes more memory.")
     if checked.rows_apart and checked.longest_packed == longest:
-        if not checked.beginnings_shared:
-            message = "attends in a way of its own, so a beginning that rows share is computed with each of them"
+        if not checked.prefixes_shared:
+            message = "attends in a way of its own, so a prefix that rows share is computed with each of them"
             record("warning", message=f"this kind of model {message}.")
-        return settings, checked.beginnings_shared
+        return settings, checked.prefixes_shared
     message = "mixes rows that share a batch"
     if checked.rows_apart:
         message = f"computes rows otherwise beside one of more than {checked.longest_packed:,} tokens, and there are such rows"

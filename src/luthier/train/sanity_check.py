@@ -3,7 +3,7 @@
 Four questions. Is the loss taken on exactly the loss tokens, by the model's own logits? Does each answer end with a token
 that ends answers, so that the model learns to stop? Do rows that are packed into one batch leave each other alone? Attention
 keeps rows apart by their position ids; layers that carry a state from token to token, or count distances themselves, may not.
-And do rows that share a beginning, which is then computed once, have the losses that they have alone?
+And do rows that share a prefix, which is then computed once, have the losses that they have alone?
 """
 
 import math
@@ -43,8 +43,8 @@ class SanityCheck:
     """Whether the rows end with a token that ends answers; False where nothing says which tokens do."""
     rows_apart: bool
     """Whether rows that are packed together have the losses that they have alone."""
-    beginnings_shared: bool
-    """Whether a beginning that rows share can be computed once for all of them."""
+    prefixes_shared: bool
+    """Whether a prefix that rows share can be computed once for all of them."""
     longest_packed: int
     """The longest row that leaves others in its batch as they are: the longest there is, but for few models."""
     plain_head: bool
@@ -55,7 +55,7 @@ class SanityCheck:
         """What an event says of it."""
         return {
             "rows": self.rows, "learnt": self.loss_tokens, "ends": self.rows_end, "apart": self.rows_apart,
-            "shared": self.beginnings_shared, "together": self.longest_packed, "plain_head": self.plain_head,
+            "shared": self.prefixes_shared, "together": self.longest_packed, "plain_head": self.plain_head,
             "seconds": self.seconds,
         }  # fmt: skip
 
@@ -89,13 +89,13 @@ def run(model: CausalModel, rows: TokenRows, end_tokens: Collection[int] = (), *
     was_training = model.training
     model.eval()
     rows_apart = _keeps_rows_apart(model, excerpts)
-    beginnings_shared = rows_apart and prefix_sharing.supported(model, max(longest, max(rows.lengths)))
+    prefixes_shared = rows_apart and prefix_sharing.supported(model, max(longest, max(rows.lengths)))
     longest_packed = probes.longest_in_company(model, max(longest, max(rows.lengths)))
     plain_head = probes.has_plain_head(model)
     model.train(was_training)
     seconds = time.perf_counter() - start
     return SanityCheck(
-        len(numbers), loss_tokens, bool(end_tokens), rows_apart, beginnings_shared, longest_packed, plain_head, seconds
+        len(numbers), loss_tokens, bool(end_tokens), rows_apart, prefixes_shared, longest_packed, plain_head, seconds
     )
 
 
