@@ -66,7 +66,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def unknown(what: str, word: str, known: Iterable[str], *, where: str | None = None) -> UserError:
     """The message for a word that is not in the list: `unknown metric "acuracy", did you mean "accuracy"? Known: …`."""
-    names = list(known)
+    names = list(dict.fromkeys(known))
     guess = nearest(word, names)
     hint = f', did you mean "{guess}"?' if guess else "."
     return UserError(f'unknown {what} "{word}"{hint} Known: {", ".join(names)}.', where=where)

@@ -54,7 +54,7 @@ def test_the_last_piece_of_a_long_text_is_left_out_where_it_is_one_token(templat
 def test_a_text_of_one_token_has_nothing_to_learn_and_is_dropped_by_name(template: Template) -> None:
     ledger = Ledger()
     assert encode(document("a"), template, 3, ledger) == []
-    assert ledger.dropped == {"nothing to learn in it": ["texts.txt:1"]}
+    assert ledger.dropped == {"no loss tokens in it": ["texts.txt:1"]}
 
 
 def test_prepared_rows_know_whether_they_are_texts(template: Template, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_rows_that_are_too_long_or_teach_nothing_are_the_reason_where_they_are()
     letters = Template("{% for m in messages %}{{ m.content }}{% endfor %}", Letters(), "letters")
     for conversation, words in (
         (Conversation.pair("q", "aaaa"), "with 3 tokens"),
-        (document("a").conversation, "nothing to learn"),
+        (document("a").conversation, "no loss tokens"),
     ):
         ledger = Ledger()
         encode_all([item(1, conversation)], letters, 3, ledger, pairs=frozenset())

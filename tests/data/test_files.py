@@ -136,8 +136,8 @@ def test_a_missing_folder_is_named(write: Write) -> None:
     [
         ("x.xlsx", 'unknown kind of file ".xlsx".'),
         ("x.jsnl", 'unknown kind of file ".jsnl", did you mean ".jsonl"?'),
-        ("x.gz", "a file without an ending that tells its kind."),
-        ("x", "a file without an ending that tells its kind."),
+        ("x.gz", "a file whose name has no ending that says its kind."),
+        ("x", "a file whose name has no ending that says its kind."),
     ],
 )
 def test_an_unknown_kind_of_file_is_refused(write: Write, name: str, found: str) -> None:

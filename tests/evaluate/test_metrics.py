@@ -292,6 +292,13 @@ def test_an_unknown_metric_names_the_nearest() -> None:
     assert metrics.resolve("chrf") is metrics.chrf
 
 
+def test_no_known_metric_is_named_twice() -> None:
+    with pytest.raises(UserError) as caught:
+        metrics.resolve("acuracy")
+    known = str(caught.value).rpartition("Known: ")[2].rstrip(".").split(", ")
+    assert len(known) == len(set(known)) and "number" in known
+
+
 @pytest.fixture
 def own_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "own_metrics_of_a_user.py").write_text(

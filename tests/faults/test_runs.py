@@ -338,7 +338,7 @@ def test_verify_prints_a_line_for_each_part_and_exits_with_5(
     assert re.search(
         r"damaged  model/model\.safetensors .* its SHA-256 is \w{12}…, when it was written it was \w{12}…", ill.said
     )
-    assert "1 of " in ill.said and "Remove model/ and have it made again" in ill.said
+    assert "1 of " in ill.said and "Remove model/; it is made again" in ill.said
     shutil.rmtree(folder / "model")
     assert nursery.do("command", words=["resume", str(folder)]).code == 0
     assert outcome(folder) == outcome(calm[0]) and problems(folder) == []

@@ -53,7 +53,7 @@ def test_a_relative_place_is_the_same_from_everywhere(tiny_model: Path, monkeypa
     [
         (
             "models/tinyy",
-            r'models/tinyy: \S+/models has no folder tinyy, did you mean "tiny"\? For a model on the hub, start',
+            r'models/tinyy: \S+/models has no folder tinyy, did you mean "tiny"\? If a model on the hub is meant',
         ),
         ("./tiny", r"\./tiny: \S+ has no folder tiny"),
         ("models/", "models/: not a Hugging Face model"),

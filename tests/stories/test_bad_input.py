@@ -146,7 +146,7 @@ def test_questions_without_a_question_column(luthier: Command, data: Path, quick
 
 def test_answers_that_are_all_the_same_label(run) -> None:  # type: ignore[no-untyped-def]
     rows = "".join(json.dumps({"question": f"Is {number} a number?", "answer": "yes"}) + "\n" for number in range(40))
-    refused(run(rows), 2, "d.jsonl", 'reference answers are "yes"', "from one class. Add rows with other answers.")
+    refused(run(rows), 2, "d.jsonl", 'reference answers are "yes"', "with one class. Add rows with other answers.")
 
 
 def test_a_schema_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]

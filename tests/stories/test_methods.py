@@ -222,7 +222,7 @@ def test_dev_rows_of_ones_own_must_be_pairs_too(
         (["train.schedule=cos"], 'unknown train.schedule "cos"'),
         (["train.schedule=no.such:thing"], 'train.schedule: "no.such:thing" cannot be imported'),
         (["train.objective=ppo"], 'unknown train.objective "ppo", did you mean "dpo"? Known: sft, text, dpo.'),
-        (["train.objective=dpo"], 'train.objective: "dpo" learns from pairs of answers, and this data has none.'),
+        (["train.objective=dpo"], 'train.objective: "dpo" trains on pairs of answers, and this data has none.'),
         (["train.optimizer=no.such:thing"], 'train.optimizer: "no.such:thing" cannot be imported'),
     ],
 )
@@ -247,7 +247,7 @@ def test_missing_packages_are_named_together(
 def test_answers_are_not_to_be_had_from_texts(luthier: Command, quick: list[str], tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": f"Story {n}."}) + "\n" for n in range(30)))
     screen = luthier("run", tmp_path / "t.jsonl", *quick, "train.objective=sft", "--run", tmp_path / "r")
-    assert '"sft" learns answers, and texts have none. Leave it out, or set train.objective=text.' in screen.err
+    assert '"sft" trains on answers, and texts have none. Leave it out, or set train.objective=text.' in screen.err
 
 
 def test_a_test_row_that_an_earlier_run_learnt_is_found(

@@ -50,7 +50,10 @@ def test_another_base_in_the_place_of_the_old_one_is_noticed(luthier: Command, r
     for words in (("ask", "moved", "q.jsonl", "-o", "b.jsonl"), ("merge", "moved", "whole"), ("chat", "moved")):
         screen = luthier(*words)
         assert screen.code == 5
-        assert "models/tiny is not the one that the adapter learnt beside (model.safetensors is another)" in screen.err
+        assert (
+            "models/tiny is not the one that the adapter was trained beside (model.safetensors is another)"
+            in screen.err
+        )
     file.unlink()
     assert luthier("ask", "moved", "q.jsonl", "-o", "b.jsonl").code == 2
     file.write_bytes(before)

@@ -183,7 +183,7 @@ def test_a_pair_is_not_packed_where_the_model_would_mix_its_rows(mamba: torch.nn
 def test_rows_without_pairs_are_refused(model: Any, tmp_path: Path) -> None:
     rows = pairs(3)
     rows.rejected = lambda number: None  # type: ignore[assignment,method-assign]
-    with pytest.raises(UserError, match='"dpo" learns from pairs of answers, and this data has none'):
+    with pytest.raises(UserError, match='"dpo" trains on pairs of answers, and this data has none'):
         Preferences(model, settings(), tmp_path).see(rows, "train")
 
 

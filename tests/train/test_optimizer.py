@@ -302,8 +302,8 @@ def broken(weights, settings):
             "odd",
             "Odd keeps seen as a set, which a checkpoint cannot hold, so a stopped run could not go on. Expected tensors",
         ),
-        ("some", "expected each weight that learns in one optimizer, found 0.weight, 1.bias in none or in several"),
-        ("broken", '"refused_of_a_test:broken" failed when it was tried on three small weights: AttributeError'),
+        ("some", "expected each trained weight in one optimizer, found 0.weight, 1.bias in none or in several"),
+        ("broken", '"refused_of_a_test:broken" failed in a trial on three small weights: AttributeError'),
     ],
 )
 def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_starts(

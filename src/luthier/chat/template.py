@@ -241,7 +241,7 @@ class Template:
         if conversation.is_document:
             [text], _, escapes = self._escape(conversation.messages, ())
             return _Draft([Rendering(text.content, escapes=escapes)])
-        assert conversation.messages[-1].role == "assistant", "a conversation to learn ends with the answer"
+        assert conversation.messages[-1].role == "assistant", "a conversation to train on ends with the answer"
         try:
             messages, tools, escapes = self._escape(conversation.messages, conversation.tools)
             answers = [number for number, message in enumerate(messages) if message.role == "assistant"]

@@ -12,8 +12,8 @@ from luthier.errors import CorruptedState
 RESTORE = "Restore it from a copy, or start a new run."
 ADVICE = {
     "checkpoints": "An unfinished run continues from the whole checkpoint before: luthier resume {run}.",
-    "model": "Remove model/ and have it made again from the checkpoint, bit for bit: luthier resume {run}.",
-    "evaluation": "Remove the damaged file and evaluation/verdict.json, and have them made again: luthier resume {run}.",
+    "model": "Remove model/; it is made again from the checkpoint, bit for bit, by luthier resume {run}.",
+    "evaluation": "Remove it and evaluation/verdict.json; they are made again by luthier resume {run}.",
 }
 """What to do about damage, by the folder it is in."""
 
@@ -57,7 +57,7 @@ def verify(run: RunFolder) -> None:
     if damaged:
         advice = " ".join(dict.fromkeys(ADVICE.get(name.partition("/")[0], RESTORE) for name in damaged))
         raise CorruptedState(
-            f"{len(damaged)} of {len(findings)} parts are damaged: {', '.join(damaged)}. "
+            f"{len(damaged)} of {len(findings)} parts {'is' if len(damaged) == 1 else 'are'} damaged: {', '.join(damaged)}. "
             f"{advice.format(run=shlex.quote(str(run)))}",
             where=str(run),
         )

@@ -10,7 +10,7 @@ from luthier.errors import UserError
 REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
     "refused by the chat template",
     "too long to keep its answer",
-    "nothing to learn in it",
+    "no loss tokens in it",
     "no rejected answer",
 )
 
@@ -85,7 +85,7 @@ def why_none(ledger: Ledger, limit: int) -> str:
     first = ledger.dropped.get(reason, [""])[0]
     if reason == REFUSED:
         return (
-            f"no row can be learnt: the model's chat template refuses them, the first at {first}. Change the rows (the "
+            f"no row can be trained on: the model's chat template refuses them, the first at {first}. Change the rows (the "
             "roles and their order), or use a model whose template takes them."
         )
     if reason == TOO_LONG:
@@ -93,7 +93,7 @@ def why_none(ledger: Ledger, limit: int) -> str:
             f"no row fits: with {limit:,} tokens (train.max_tokens, at most the model's context) every answer would be "
             "cut. Use a model with a longer context, or shorter rows."
         )
-    return f"no row can be learnt: {reason}, the first at {first}. Give rows with answers to learn."
+    return f"no row can be trained on: {reason}, the first at {first}. Give rows with answers."
 
 
 def parts(row: Encoded, template: Template) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _as_shown(item: Item, template: Template, ledger: Ledger) -> Item:
     messages = item.conversation.messages
     if template.shows_reasoning or all(message.reasoning is None for message in messages):
         return item
-    ledger.note("thoughts not learnt, since the chat template does not show them", item.place)
+    ledger.note("thoughts not trained, since the chat template does not show them", item.place)
     plain = tuple(replace(message, reasoning=None) for message in messages)
     return replace(item, conversation=replace(item.conversation, messages=plain))
 

@@ -56,7 +56,7 @@ class Source:
         if ending in KINDS:
             return cls(path, name, ending, codec)
         guess = nearest(ending, KINDS)
-        found = f'unknown kind of file "{ending}"' if ending else "a file without an ending that tells its kind"
+        found = f'unknown kind of file "{ending}"' if ending else "a file whose name has no ending that says its kind"
         hint = f', did you mean "{guess}"?' if guess else "."
         advice = "Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
         if ending in NOT_UNPACKED:

@@ -47,7 +47,7 @@ def examine(template: Template) -> Conformance:
             continue
         if not judge.shows(conversation):
             checks["text"].count += 1
-            checks["text"].faults.append(f"{name}: learnt, though the template does not show all of it")
+            checks["text"].faults.append(f"{name}: trained on, though the template does not show all of it")
             continue
         try:
             judge.look(name, conversation, rows, checks)
@@ -109,9 +109,7 @@ class _Judge:
         places = [place for place, message in enumerate(said.messages) if message.role == "assistant"]
         learnt = [(row, begin, end) for row in rows for begin, end in _stretches(row)]
         if len(learnt) != len(places):
-            checks["loss"].faults.append(
-                f"{name}: {len(places)} answers, and {len(learnt)} places where something is learnt"
-            )
+            checks["loss"].faults.append(f"{name}: {len(places)} answers, and {len(learnt)} positions of loss tokens")
             return
         for place, (row, begin, end) in zip(places, learnt, strict=True):
             asked = self.ids(self.text(said.messages[:place], said.tools, ask=True))

@@ -55,7 +55,7 @@ def expect_same(base: Path, noted: Mapping[str, Any], *, where: str) -> None:
             changed.append(f"{name} is another")
     if changed:
         raise CorruptedState(
-            f"the base model in {base} is not the one that the adapter learnt beside ({'; '.join(changed)}), and beside "
+            f"the base model in {base} is not the one that the adapter was trained beside ({'; '.join(changed)}), and beside "
             "another its answers mean nothing. Put that one back.",
             where=where,
         )

@@ -172,7 +172,11 @@ def _not_found(name: str, folder: Path) -> UserError:
     beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     near = nearest(folder.name, beside)
     guess = f', did you mean "{near}"?' if near else "."
-    hub = " For a model on the hub, start where no folder has its owner's name." if HUB_NAME.fullmatch(name) else ""
+    hub = (
+        " If a model on the hub is meant, run the command where no folder has its owner's name."
+        if HUB_NAME.fullmatch(name)
+        else ""
+    )
     return UserError(f"{folder.parent} has no folder {folder.name}{guess}{hub}", where=name)
 
 

@@ -55,7 +55,7 @@ def read_encoder(folder: Path, name: str) -> PreTrainedModel:
 
 def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default") -> tuple[PeftModel, list[str]]:
     """The model with an adapter of this folder beside it, every weight as its file has it; and what is worth telling."""
-    advice = " Is this the base that the adapter learnt beside?"
+    advice = " Is this the base that the adapter was trained beside?"
     with _older_words(), readable("the adapter", name, advice):
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=adapter)

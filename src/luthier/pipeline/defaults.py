@@ -238,7 +238,7 @@ def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
     if room.thinking and room.tokens >= facts.context:
         sizes = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
         raise UserError(
-            f"{sizes}: the model looks back on {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
+            f"{sizes}: the model's context holds {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
         )
     costs = demonstration_selection.TokenCosts.of(facts.lengths, facts.answer_lengths, room.tokens)
     most = min(FEW_SHOT_TOKENS, facts.context / 2)
@@ -336,7 +336,7 @@ def _resolve_training(settings: Settings, facts: Facts) -> None:
         min(1_024, settings["train.tokens_per_step"]),
         "limits memory; does not change the result",
     )
-    settings.set("train.gradient_checkpointing", False, "not needed: the activations that are saved fit into memory")
+    settings.set("train.gradient_checkpointing", False, "not needed: saved activations fit into memory")
     if settings.asked.train.precision is None:
         settings.set("train.precision", *machine.precision(device.pick_device()))
     else:

@@ -29,7 +29,7 @@ def check_names(asked: Train) -> None:
 def check_rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -> None:
     """Refuses an objective that cannot be computed on such rows, or on dev rows of the user's own."""
     if asked.objective == "sft" and data.items[0].conversation.is_document:
-        message = '"sft" learns answers, and texts have none. Leave it out, or set train.objective=text.'
+        message = '"sft" trains on answers, and texts have none. Leave it out, or set train.objective=text.'
         raise UserError(message, where="train.objective")
     if asked.objective == "dpo" and not has_pairs(data.items):
         raise UserError(objectives.NO_PAIRS, where="train.objective")

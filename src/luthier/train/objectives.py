@@ -218,7 +218,7 @@ def _keep(path: Path, likelihoods: Float[Tensor, "pairs 2"]) -> None:
 
 
 NO_PAIRS = (
-    '"dpo" learns from pairs of answers, and this data has none. Expected rows with the columns prompt, chosen and rejected '
+    '"dpo" trains on pairs of answers, and this data has none. Expected rows with the columns prompt, chosen and rejected '
     "(data.format=preference); for rows with one answer leave train.objective out."
 )
 

@@ -305,7 +305,7 @@ def check_own_optimizer(settings: Train) -> None:
         raise
     except Exception as error:
         raise UserError(
-            f'"{settings.optimizer}" failed when it was tried on three small weights: {type(error).__name__}: {error}',
+            f'"{settings.optimizer}" failed in a trial on three small weights: {type(error).__name__}: {error}',
             where="train.optimizer",
         ) from error
 
@@ -316,7 +316,7 @@ def _require_each_weight_once(optimizers: Sequence[torch.optim.Optimizer], names
     wrong = sorted(name for weight, name in names.items() if weights.count(weight) != 1)
     if wrong or len(weights) != len(names):
         raise UserError(
-            f"expected each weight that learns in one optimizer, found {', '.join(wrong[:3]) or 'other tensors'} in none or in "
+            f"expected each trained weight in one optimizer, found {', '.join(wrong[:3]) or 'other tensors'} in none or in "
             "several. To leave weights as they are, use a train.method of your own.",
             where="train.optimizer",
         )

@@ -75,5 +75,5 @@ def one_class(label: str, count: int) -> str:
     """The message about references that are all the same."""
     return (
         f'all {count:,} reference answers are "{label}", so a program that always says it would score 100 %: '
-        "nothing can be learnt or shown from one class"
+        "nothing can be trained or shown with one class"
     )

@@ -44,7 +44,7 @@ class Sampling(NamedTuple):
             return "Each question was answered once, so how much answers vary by chance was not measured."
         total = self.between + self.within
         if total <= SAME**2:
-            return "All answers scored the same, so neither more questions nor more samples would tell more."
+            return "All answers scored the same, so neither more questions nor more samples would show more."
         share = self.within / total
         by_samples = 1 - math.sqrt((self.between + self.within / 2) / total)
         advice = (

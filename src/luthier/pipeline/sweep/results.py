@@ -109,8 +109,8 @@ def in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
         "LITTLE CHANGE": f"{what} can gain nothing{of}: the best possible score is reached."
         if fit.room == 0
         else f"{what} would likely change little: {between}.",
-        "CANNOT TELL": f"One cannot tell whether more data would help: {what} may bring {between}. More test questions, "
-        "or amounts that lie further apart, would tell.",
+        "CANNOT TELL": f"This sweep cannot show whether more data would help: {what} may bring {between}. More test questions, "
+        "or amounts further apart, would show it.",
     }
     low, high = fit.last_interval
     last = (
