@@ -20,7 +20,7 @@ class Rows(list[Row]):
     def lengths(self) -> list[int]:
         return [len(row.ids) for row in self]
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return f"rows.jsonl:{number + 1}"
 
 

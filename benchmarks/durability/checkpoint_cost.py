@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from luthier.data.prepared import Row
+from luthier.data.prepared import PreparedRow
 from luthier.errors import Interrupted
 from luthier.model import loading
 from luthier.model.device import matmul_flops_per_second, pick_device, pick_precision
@@ -42,12 +42,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PreparedRow:
         length = self.lengths[number]
         ids = np.random.default_rng(number).integers(0, self._vocabulary, length).astype(np.int32)
-        return Row(ids, np.arange(length) >= length * 2 // 3)
+        return PreparedRow(ids, np.arange(length) >= length * 2 // 3)
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return f"row {number}"
 
 

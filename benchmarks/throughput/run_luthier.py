@@ -40,7 +40,7 @@ class ArrayRows:
     def __getitem__(self, number: int) -> ArrayRow:
         return self.rows[number]
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return f"row {number}"
 
 

@@ -46,7 +46,7 @@ def test_rows_are_dropped_with_a_reason_and_a_place(write: Write) -> None:
     }
     assert data.ledger.notes == {"same question, different answer": ["x.jsonl:5 (as x.jsonl:1)"]}
     assert (data.ledger.read, data.ledger.kept) == (6, 2)
-    assert [item.place for item in data.items] == ["x.jsonl:1", "x.jsonl:5"]
+    assert [item.location for item in data.items] == ["x.jsonl:1", "x.jsonl:5"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -59,7 +59,7 @@ def test_the_ledger_adds_up(write: Write, texts: list[tuple[str, str]]) -> None:
     assert data.ledger.dropped.keys() <= REASONS
     assert data.ledger.read == len(texts) + 1 == len(data.items) + len(places)
     assert data.ledger.kept == len(data.items)
-    assert len({place.split()[0] for place in places} | {item.place for item in data.items}) == data.ledger.read
+    assert len({place.split()[0] for place in places} | {item.location for item in data.items}) == data.ledger.read
 
 
 def test_later_stages_drop_into_the_same_ledger() -> None:

@@ -124,7 +124,7 @@ def test_prepared_rows_keep_thoughts_calls_and_tools(tmp_path: Path) -> None:
 
 def test_equal_tokens_are_one_object_in_all_rows(template: Template) -> None:
     """Numbers above 256 are objects of their own in Python, 28 bytes each."""
-    items = [replace(document("ĀāĂā"), place=str(number)) for number in range(3)]
+    items = [replace(document("ĀāĂā"), location=str(number)) for number in range(3)]
     rows = encode_all(items, template, 9, Ledger(), pairs=set())
     tokens = [token for found in rows.values() for row in found for token in row.ids]
     assert len(tokens) == 12 and len({id(token) for token in tokens}) == 3

@@ -64,7 +64,7 @@ def open_folder() -> Iterator[Path]:
 )
 def test_the_ending_tells_the_kind(write: Write, name: str) -> None:
     path = write(name, gzip.compress(LINE.encode()) if name.endswith("GZ") else LINE)
-    assert [(row.place, row.values) for row in read_rows(path)] == [(f"{name}:1", {"question": "q", "answer": "a"})]
+    assert [(row.location, row.values) for row in read_rows(path)] == [(f"{name}:1", {"question": "q", "answer": "a"})]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".xz", ".bz2"])
@@ -108,7 +108,7 @@ def test_a_sound_zstd_file_that_needs_more_is_named_for_what_it_is(write: Write,
 def test_a_folder_is_its_files_by_name_without_hidden_ones(write: Write) -> None:
     for name in ("d/b.jsonl", "d/a.csv", "d/.hidden.jsonl", "d/README.md", "d/inner/c.jsonl"):
         write(name, "question,answer\nq,a\n" if name.endswith("csv") else LINE)
-    assert [row.place for row in read_rows(Path("d"))] == ["d/a.csv:2", "d/b.jsonl:1"]
+    assert [row.location for row in read_rows(Path("d"))] == ["d/a.csv:2", "d/b.jsonl:1"]
     assert find(Path("d")).ignored == ["d/README.md", "d/inner"]
 
 

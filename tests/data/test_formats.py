@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from luthier.chat import Conversation, Message
-from luthier.data import FORMATS, Choice, Row, Unfit, Value
+from luthier.data import FORMATS, Choice, Record, Unfit, Value
 from luthier.data.formats import reader, recognise
 from luthier.data.messages import chat
 from luthier.errors import UserError
@@ -28,7 +28,7 @@ def recipe(format: str | None = None, group: str | None = None, **columns: str) 
 
 def build(values: dict[str, Value], data: Data | None = None) -> Conversation:
     """A single row, by the format that its columns make."""
-    return reader(recognise(list(values), data or recipe()))(Row("x.jsonl:1", values))
+    return reader(recognise(list(values), data or recipe()))(Record("x.jsonl:1", values))
 
 
 def refusal(columns: list[str], data: Data) -> str:
@@ -242,7 +242,7 @@ def test_bytes_are_unfit() -> None:
 def test_a_required_column_that_a_row_lacks_is_a_mistake_with_its_place() -> None:
     choice = recognise(["question", "answer"], recipe())
     with pytest.raises(UserError) as caught:
-        reader(choice)(Row("x.jsonl:7", {"question": "q", "anwser": "a"}))
+        reader(choice)(Record("x.jsonl:7", {"question": "q", "anwser": "a"}))
     assert str(caught.value) == (
         'x.jsonl:7: the column "answer" is missing; this row has question, anwser ("anwser" perhaps?). Every row '
         "needs it: add it, null or empty where there is nothing to say."
@@ -330,18 +330,18 @@ def test_a_function_of_the_users_builds_the_conversation(own: str) -> None:
     choice = recognise(["q", "a"], recipe(own))
     read = reader(choice)
     assert choice.sentence() == "read as own_format:build"
-    assert read(Row("x.jsonl:1", {"q": "q", "a": "a"})) == PLAIN
+    assert read(Record("x.jsonl:1", {"q": "q", "a": "a"})) == PLAIN
     with pytest.raises(Unfit, match=r"^left out by own_format:build$"):
-        read(Row("x.jsonl:2", {"q": "none"}))
+        read(Record("x.jsonl:2", {"q": "none"}))
 
 
 def test_what_is_wrong_with_the_users_function_is_told_with_the_row(own: str) -> None:
     read = reader(recognise(["q", "a"], recipe(own)))
     with pytest.raises(UserError) as caught:
-        read(Row("x.jsonl:1", {"q": "q"}))
+        read(Record("x.jsonl:1", {"q": "q"}))
     assert str(caught.value) == "x.jsonl:1: own_format:build failed on this row: KeyError: 'a'."
     with pytest.raises(UserError) as caught:
-        read(Row("x.jsonl:2", {"q": "other"}))
+        read(Record("x.jsonl:2", {"q": "other"}))
     assert str(caught.value) == (
         "x.jsonl:2: own_format:build returned int, expected a Conversation, or None to leave the row out."
     )

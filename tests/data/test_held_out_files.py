@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from luthier.data import Dataset, held_out_files, split
-from luthier.data.held_out_files import Given
+from luthier.data.held_out_files import HeldOut
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -17,7 +17,7 @@ def pairs(*numbers: int) -> str:
     return "".join(json.dumps({"question": f"q{number}", "answer": f"a{number}"}) + "\n" for number in numbers)
 
 
-def load(**settings: object) -> tuple[Dataset, Given]:
+def load(**settings: object) -> tuple[Dataset, HeldOut]:
     return held_out_files.load(Data(path=Path("d.jsonl"), **settings))
 
 
@@ -32,7 +32,7 @@ def test_the_rows_of_all_files_are_in_one_ledger_with_their_places(write: Write)
     write("t.csv", "question,answer\nq7,a7\nq8,\nq9,a9\n")
     data, held_out = load(test_path=Path("t.csv"))
     assert data.ledger.summary() == "6 rows read, 5 kept; dropped: 1 empty answer (t.csv:3)"
-    assert held_out.test and [item.place for item in held_out.test] == ["t.csv:2", "t.csv:4"]
+    assert held_out.test and [item.location for item in held_out.test] == ["t.csv:2", "t.csv:4"]
     assert held_out.dev is None and data.files == ["d.jsonl", "t.csv"]
 
 

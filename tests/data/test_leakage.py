@@ -22,7 +22,7 @@ def rows(file: str, *pairs: tuple[str, str]) -> list[Item]:
 
 
 def found(overlap: Overlap) -> list[tuple[str, str, str]]:
-    return [(finding.kind, finding.place, finding.other_place) for finding in overlap.findings]
+    return [(finding.kind, finding.location, finding.other_location) for finding in overlap.findings]
 
 
 def sentence(seed: int, words: int) -> str:
@@ -39,7 +39,7 @@ def test_a_row_is_counted_once_under_its_worst_kind() -> None:
     train = rows("train", ("How do I pay?", "In cash."), ("How do I pay?", "By card."))
     overlap = compare(rows("test", ("How do I pay?", "By card.")), train)
     assert overlap.counts() == {"exact": 1, "question": 0, "near": 0, "group": 0}
-    assert overlap.findings[0].other_place == "train:2"
+    assert overlap.findings[0].other_location == "train:2"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_half_of_a_long_row_in_a_learnt_one_is_near_and_a_third_is_not() -> None
     half = [*text[:55], *sentence(2, 35).split()]
     third = [*text[:30], *sentence(3, 60).split()]
     overlap = compare(rows("test", (" ".join(half), "a"), (" ".join(third), "a")), learnt)
-    assert [finding.place for finding in overlap.findings] == ["test:1"]
+    assert [finding.location for finding in overlap.findings] == ["test:1"]
 
 
 def test_another_word_makes_another_question_unless_the_telling_answer_is_the_same() -> None:
@@ -133,7 +133,7 @@ def test_all_planted_copies_among_many_rows_are_found_and_no_others() -> None:
     planted = rows("test", *((item.conversation.question + " please", "x") for item in train[::10]))
     fresh = rows("fresh", *((sentence(5_000 + n, 10 + n % 70), "x") for n in range(100)))
     findings = compare([*planted, *fresh], train).findings
-    assert [finding.other_place for finding in findings] == [item.place for item in train[::10]]
+    assert [finding.other_location for finding in findings] == [item.location for item in train[::10]]
 
 
 def test_the_file_has_every_place_and_a_few_texts() -> None:

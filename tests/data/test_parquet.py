@@ -94,7 +94,7 @@ def test_rows_are_numbered_over_all_batches(write: Write, ending: str) -> None:
     pq.write_table(pa.table({"text": [f"t{n}" for n in range(3000)]}), sink, row_group_size=700)
     rows = list(read_rows(write(f"x.parquet{ending}", sink.getvalue().to_pybytes())))
     assert len(rows) == 3000
-    assert (rows[-1].place, rows[-1].values) == (f"x.parquet{ending}:row 3000", {"text": "t2999"})
+    assert (rows[-1].location, rows[-1].values) == (f"x.parquet{ending}:row 3000", {"text": "t2999"})
 
 
 def test_a_damaged_file_is_refused(write: Write) -> None:

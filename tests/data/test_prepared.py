@@ -47,7 +47,7 @@ def test_rows_come_back_from_any_number_of_chunks(tmp_path: Path, monkeypatch: p
         assert (found[number].ids.tolist(), found[number].loss_mask.tolist()) == (encoded.ids, encoded.loss_mask)
         other = found.rejected(number)
         assert other and encoded.rejected and other.ids.tolist() == encoded.rejected.ids
-        assert other.loss_mask.tolist() == encoded.rejected.loss_mask and found.place(number) == item.place
+        assert other.loss_mask.tolist() == encoded.rejected.loss_mask and found.location(number) == item.location
     assert found[-1].ids.tolist() == list(range(10))
     with pytest.raises(IndexError):
         found[10]

@@ -73,5 +73,5 @@ def test_a_minified_list_reads_like_the_indented_one(shared_data: Path, tmp_path
     (tmp_path / "x.json").write_text(json.dumps({"rows": records}), encoding="utf-8")
     indented, minified = (load(Data(path=path)) for path in (shared_data / "instructions.json", tmp_path / "x.json"))
     assert minified.sha256 == indented.sha256
-    assert indented.items[1].place == f"{shared_data / 'instructions.json'}:7"
-    assert minified.items[1].place == f"{tmp_path / 'x.json'}:1, record 2"
+    assert indented.items[1].location == f"{shared_data / 'instructions.json'}:7"
+    assert minified.items[1].location == f"{tmp_path / 'x.json'}:1, record 2"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luthier.data import Row, read_rows
+from luthier.data import Record, read_rows
 from luthier.data.values import Number, as_text
 from luthier.errors import UserError
 
@@ -35,7 +35,7 @@ def message(path: Path) -> str:
 def test_jsonl_gives_back_what_was_written(write: Write, records: list[dict[str, str]]) -> None:
     path = write("x.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     rows = list(read_rows(path))
-    assert rows == [Row(f"x.jsonl:{line}", dict(record)) for line, record in enumerate(records, start=1)]
+    assert rows == [Record(f"x.jsonl:{line}", dict(record)) for line, record in enumerate(records, start=1)]
 
 
 @HERE
@@ -46,7 +46,7 @@ def test_a_json_list_gives_back_what_was_written(
     path = write("x.json", json.dumps(records, ensure_ascii=False, indent=indent))
     rows = list(read_rows(path))
     assert [row.values for row in rows] == records
-    assert len({row.place for row in rows}) == len(records)
+    assert len({row.location for row in rows}) == len(records)
 
 
 @HERE
@@ -115,11 +115,11 @@ def test_a_cell_longer_than_the_csv_modules_own_limit_is_read(write: Write) -> N
 
 def test_a_csv_row_is_placed_by_the_line_where_it_starts(write: Write) -> None:
     rows = list(read_rows(write("x.csv", 'q,a\n1,"two\nlines"\n\n2,x\n')))
-    assert [(row.place, row.values["a"]) for row in rows] == [("x.csv:2", "two\nlines"), ("x.csv:5", "x")]
+    assert [(row.location, row.values["a"]) for row in rows] == [("x.csv:2", "two\nlines"), ("x.csv:5", "x")]
 
 
 def test_blank_lines_in_jsonl_count_for_places_but_are_no_rows(write: Write) -> None:
-    assert [row.place for row in read_rows(write("x.jsonl", '{"a": "1"}\n\n \r\n{"a": "2"}'))] == [
+    assert [row.location for row in read_rows(write("x.jsonl", '{"a": "1"}\n\n \r\n{"a": "2"}'))] == [
         "x.jsonl:1",
         "x.jsonl:4",
     ]
@@ -127,13 +127,17 @@ def test_blank_lines_in_jsonl_count_for_places_but_are_no_rows(write: Write) -> 
 
 def test_a_json_record_is_placed_by_the_line_where_it_starts(write: Write) -> None:
     content = '\n[\n  {"a":\n   "1"},\n  {"a": "2"}, {"a": "3"}\n]\n'
-    assert [row.place for row in read_rows(write("x.json", content))] == ["x.json:3", "x.json:5", "x.json:5, record 3"]
+    assert [row.location for row in read_rows(write("x.json", content))] == [
+        "x.json:3",
+        "x.json:5",
+        "x.json:5, record 3",
+    ]
 
 
 def test_the_only_list_in_a_json_object_holds_the_rows(write: Write) -> None:
     content = '{"version": {"of": "[]"}, "rows":\n [{"a": "1"},\n  {"a": "2"}], "count": 2}'
     rows = list(read_rows(write("x.json", content)))
-    assert [(row.place, row.values) for row in rows] == [("x.json:2", {"a": "1"}), ("x.json:3", {"a": "2"})]
+    assert [(row.location, row.values) for row in rows] == [("x.json:2", {"a": "1"}), ("x.json:3", {"a": "2"})]
 
 
 def test_an_empty_list_has_no_rows(write: Write) -> None:

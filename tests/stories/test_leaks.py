@@ -124,7 +124,7 @@ def test_a_sweep_asks_the_prompts_once_and_draws_one_chart(
 def _train(folder: Path) -> list[dict[str, str]]:
     from luthier.data.prepared import Prepared
 
-    return [{"place": item.place} for item in Prepared(folder / "data" / "train.arrow").items()]
+    return [{"place": item.location} for item in Prepared(folder / "data" / "train.arrow").items()]
 
 
 def test_a_sweep_over_settings_goes_on_where_it_was_and_takes_more_points(

@@ -33,7 +33,7 @@ class Answered(list[tuple[Row, Row]]):
     def rejected(self, number: int) -> Row:
         return super().__getitem__(number)[1]
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         return f"pairs.jsonl:{number + 1}"
 
 

@@ -72,7 +72,7 @@ def _conversation(asked: str, data: "Data") -> "Conversation | None":
     if line.isdecimal() and Path(file).is_file():
         found = dataset.load(data.model_copy(update={"path": Path(file)}))
         for item in found.items:
-            if item.place.rpartition(":")[2] == line:
+            if item.location.rpartition(":")[2] == line:
                 return item.conversation
         raise UserError(f"no usable row in this line: {found.ledger.summary()}.", where=asked)
     if not asked.lstrip().startswith("{"):

@@ -1,11 +1,19 @@
-"""From files to items: read, understood, checked, accounted for and split."""
+"""From files to token rows: read, understood, checked, accounted for, split, tokenized.
+
+files, sources         which files, and what each is: kind, packing, encoding
+tables, parquet        a file → records, each with its location (file:line); `READERS`
+formats, messages      a record → a conversation; the table `FORMATS`: add a format there
+dataset                conversations → items, with the ledger that accounts for every row
+held_out_files, splits which items are learnt, which choose, which judge; leakage finds what they share
+encoding, prepared     items → rows of tokens with loss masks, and these on the disk, memory-mapped
+"""
 
 from luthier.data.dataset import Dataset, Item, Ledger, load
 from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, Format
 from luthier.data.messages import Unfit
 from luthier.data.splits import Splits, split
-from luthier.data.values import Row, Value
+from luthier.data.values import Record, Value
 
 __all__ = [
     "FORMATS",
@@ -14,7 +22,7 @@ __all__ = [
     "Format",
     "Item",
     "Ledger",
-    "Row",
+    "Record",
     "Splits",
     "Unfit",
     "Value",

@@ -11,13 +11,13 @@ from luthier.chat import Conversation, Message
 from luthier.data.files import find
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.values import Row, as_text, fold
+from luthier.data.values import Record, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
 
 FIRST_ROWS = 100
 """Rows whose columns decide the format; later rows may lack optional columns, not required ones."""
-PLACES_SHOWN = 3
+LOCATIONS_SHOWN = 3
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -28,7 +28,7 @@ class Item:
     """One conversation of the data. `id` depends on its content alone; items of one `group` stay in one split."""
 
     id: str
-    place: str
+    location: str
     group: str
     conversation: Conversation
 
@@ -43,19 +43,19 @@ class Ledger:
 
     @property
     def kept(self) -> int:
-        return self.read - sum(len(places) for places in self.dropped.values())
+        return self.read - sum(len(locations) for locations in self.dropped.values())
 
-    def drop(self, reason: str, place: str) -> None:
-        """Count a row out, under a reason and with its place."""
-        self.dropped.setdefault(reason, []).append(place)
+    def drop(self, reason: str, location: str) -> None:
+        """Count a row out, under a reason and with its location."""
+        self.dropped.setdefault(reason, []).append(location)
 
-    def note(self, remark: str, place: str) -> None:
-        """Remember a place under a remark."""
-        self.notes.setdefault(remark, []).append(place)
+    def note(self, remark: str, location: str) -> None:
+        """Remember a location under a remark."""
+        self.notes.setdefault(remark, []).append(location)
 
     def summary(self) -> str:
-        """One line: rows read and kept, then each reason with its count and first places."""
-        reasons = [f"{len(places)} {reason} ({_some(places)})" for reason, places in self.dropped.items()]
+        """One line: rows read and kept, then each reason with its count and first locations."""
+        reasons = [f"{len(locations)} {reason} ({_some(locations)})" for reason, locations in self.dropped.items()]
         return f"{self.read} rows read, {self.kept} kept" + (f"; dropped: {', '.join(reasons)}" if reasons else "")
 
 
@@ -94,10 +94,10 @@ def load(data: Data) -> Dataset:
     return Dataset(items, ledger, choice, digest, [source.name for source in files.sources])
 
 
-def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> Iterator[Item]:
+def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -> Iterator[Item]:
     """The items that the rows make; each row is counted in the ledger."""
     read = reader(choice)
-    seen: dict[bytes, str] = {}  # the folded conversation → where it stood first
+    seen: dict[bytes, str] = {}  # the normalised conversation → where it stood first
     asked: dict[bytes, tuple[str, str]] = {}  # the normalised prompt → where it stood first, and its group
     for row in rows:
         ledger.read += 1
@@ -107,24 +107,24 @@ def _items(rows: Iterator[Row], choice: Choice, data: Data, ledger: Ledger) -> I
         except Unfit as unfit:
             reason = str(unfit)
         if reason is not None:
-            ledger.drop(reason, row.place)
+            ledger.drop(reason, row.location)
             continue
         twin = seen.setdefault(
-            _digest("\n".join(f"{role} {fold(text)}" for role, text in _parts(conversation))), row.place
+            _digest("\n".join(f"{role} {normalise(text)}" for role, text in _parts(conversation))), row.location
         )
-        if twin != row.place:
-            ledger.drop("exact duplicate", f"{row.place} (same as {twin})")
+        if twin != row.location:
+            ledger.drop("exact duplicate", f"{row.location} (same as {twin})")
             continue
         prompt = normalised_prompt(conversation)
         group = _group(row, data.group, prompt, ledger)
-        place, other_group = asked.setdefault(_digest(prompt), (row.place, group))
-        if place != row.place and not conversation.is_document:
+        location, other_group = asked.setdefault(_digest(prompt), (row.location, group))
+        if location != row.location and not conversation.is_document:
             what = "answer" if conversation.rejected is None else "pair of answers"
-            ledger.note(f"same question, different {what}", f"{row.place} (as {place})")
+            ledger.note(f"same question, different {what}", f"{row.location} (as {location})")
         if other_group != group:
-            ledger.note("same question in two groups", f"{row.place} (as {place})")
+            ledger.note("same question in two groups", f"{row.location} (as {location})")
         conversation = with_system(conversation, data.system)
-        yield Item(conversation_id(conversation), row.place, group, conversation)
+        yield Item(conversation_id(conversation), row.location, group, conversation)
 
 
 def fault(conversation: Conversation) -> str | None:
@@ -152,7 +152,7 @@ def fault(conversation: Conversation) -> str | None:
     if conversation.rejected is not None:
         if not conversation.rejected.strip():
             return "empty rejected answer"
-        if fold(conversation.rejected) == fold(conversation.answer):
+        if normalise(conversation.rejected) == normalise(conversation.answer):
             return "chosen and rejected answer are the same"
     return None
 
@@ -165,7 +165,7 @@ def has_pairs(items: Sequence[Item]) -> bool:
 def normalised_prompt(conversation: Conversation) -> str:
     """What is asked, alike for alike questions: one Unicode form, no case, single blanks; of a document, its text."""
     messages = conversation.messages if conversation.is_document else conversation.prompt
-    return fold(" ".join(message.content for message in messages).casefold())
+    return normalise(" ".join(message.content for message in messages).casefold())
 
 
 def conversation_id(conversation: Conversation) -> str:
@@ -189,7 +189,7 @@ def _parts(conversation: Conversation) -> list[tuple[str, str]]:
     return parts + ([] if conversation.rejected is None else [("rejected", conversation.rejected)])
 
 
-def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:
+def _group(row: Record, column: str | None, prompt: str, ledger: Ledger) -> str:
     """The row's value in the group column, or where there is none its prompt."""
     if column is None:
         return prompt
@@ -199,11 +199,11 @@ def _group(row: Row, column: str | None, prompt: str, ledger: Ledger) -> str:
         group = _SURROGATE.sub("\ufffd", as_text(row.values[column]))
     except ValueError as error:
         raise UserError(
-            f'the column "{column}" cannot name a group: {error}. Choose another.', where=row.place
+            f'the column "{column}" cannot name a group: {error}. Choose another.', where=row.location
         ) from None
     if group.strip():
         return group
-    ledger.note("no group given, grouped by its question", row.place)
+    ledger.note("no group given, grouped by its question", row.location)
     return prompt
 
 
@@ -211,6 +211,6 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
-def _some(places: Sequence[str]) -> str:
-    more = len(places) - PLACES_SHOWN
-    return ", ".join(places[:PLACES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _some(locations: Sequence[str]) -> str:
+    more = len(locations) - LOCATIONS_SHOWN
+    return ", ".join(locations[:LOCATIONS_SHOWN]) + (f" and {more} more" if more > 0 else "")

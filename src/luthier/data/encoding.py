@@ -17,31 +17,34 @@ REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
 
 def encode(item: Item, template: Template, limit: int, ledger: Ledger, *, pairs: bool = False) -> list[Encoded]:
     """One item's training rows; see `encode_all`."""
-    return encode_all([item], template, limit, ledger, pairs={item.place} if pairs else set())[item.place]
+    return encode_all([item], template, limit, ledger, pairs={item.location} if pairs else set())[item.location]
 
 
 def encode_all(
     items: Sequence[Item], template: Template, limit: int, ledger: Ledger, *, pairs: Set[str]
 ) -> dict[str, list[Encoded]]:
-    """By place, each item's training rows; none, noted in the ledger, if its answer would be cut.
+    """By location, each item's training rows; none, noted in the ledger, if its answer would be cut.
 
     Rows are one for an item, several for a long document, and one per answer where the template shows earlier answers in
-    another form. Of each row something is learnt. Of the items named by place in `pairs`, a row carries the one with the
+    another form. Of each row something is learnt. Of the items named by location in `pairs`, a row carries the one with the
     rejected answer, and an item without such an answer has none.
     """
     asked = []
     for item in (_as_shown(item, template, ledger) for item in items):
-        if item.place in pairs and item.conversation.rejected is None:
-            ledger.drop(UNPAIRED, item.place)
+        if item.location in pairs and item.conversation.rejected is None:
+            ledger.drop(UNPAIRED, item.location)
         else:
             asked.append(item)
-    both = [item for item in asked if item.place in pairs]
+    both = [item for item in asked if item.location in pairs]
     found = template.rows_of([item.conversation for item in asked] + [_rejected(item.conversation) for item in both])
-    chosen, rejected = found[: len(asked)], dict(zip((item.place for item in both), found[len(asked) :], strict=True))
-    rows: dict[str, list[Encoded]] = {item.place: [] for item in items}
+    chosen, rejected = (
+        found[: len(asked)],
+        dict(zip((item.location for item in both), found[len(asked) :], strict=True)),
+    )
+    rows: dict[str, list[Encoded]] = {item.location: [] for item in items}
     for item, one in zip(asked, chosen, strict=True):
-        rows[item.place] = _fitting(item, one, rejected.get(item.place), limit, ledger)
-        if rows[item.place]:
+        rows[item.location] = _fitting(item, one, rejected.get(item.location), limit, ledger)
+        if rows[item.location]:
             _note(item, template, ledger)
     return rows
 
@@ -50,9 +53,9 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
     """Remarks on a row that is kept, but not quite as it was given."""
     messages = item.conversation.messages
     if template.merges_system_message and messages[0].role == "system":
-        ledger.note("its system message opens the question, for the chat template has no place for it", item.place)
+        ledger.note("its system message opens the question, for the chat template has no place for it", item.location)
     if not template.shows_thoughts and any(message.reasoning for message in messages):
-        ledger.note("its thoughts are left out, for the chat template does not show any", item.place)
+        ledger.note("its thoughts are left out, for the chat template does not show any", item.location)
 
 
 def _fitting(
@@ -60,19 +63,19 @@ def _fitting(
 ) -> list[Encoded]:
     for either in (rows, rejected):
         if isinstance(either, UserError):
-            ledger.drop(REFUSED, f"{item.place} ({either.message})")
+            ledger.drop(REFUSED, f"{item.location} ({either.message})")
             return []
     assert isinstance(rows, list) and not isinstance(rejected, UserError)
     if rejected:  # both differ in the last answer only
         rows = [replace(rows[-1], rejected=rejected[-1])]
     longest = max(max(len(row.ids), len(row.rejected.ids) if row.rejected else 0) for row in rows)
     if not all(row.loss_tokens and (row.rejected is None or row.rejected.loss_tokens) for row in rows):
-        ledger.drop(EMPTY, item.place)
+        ledger.drop(EMPTY, item.location)
         return []
     if longest <= limit:
         return rows
     if not item.conversation.is_document:
-        ledger.drop(TOO_LONG, f"{item.place} ({longest:,} tokens, {limit:,} fit)")
+        ledger.drop(TOO_LONG, f"{item.location} ({longest:,} tokens, {limit:,} fit)")
         return []
     [row] = rows
     cut = [Encoded(row.ids[at : at + limit], row.loss_mask[at : at + limit]) for at in range(0, len(row.ids), limit)]
@@ -80,7 +83,7 @@ def _fitting(
 
 
 def why_none(ledger: Ledger, limit: int) -> str:
-    """Why of all items none has a row that can be learnt: the commonest reason, with its first place, and what to do."""
+    """Why of all items none has a row that can be learnt: the commonest reason, with its first location, and what to do."""
     reason = max((REFUSED, TOO_LONG, EMPTY, UNPAIRED), key=lambda reason: len(ledger.dropped.get(reason, ())))
     first = ledger.dropped.get(reason, [""])[0]
     if reason == REFUSED:
@@ -100,12 +103,12 @@ def parts(row: Encoded, template: Template) -> tuple[int, int]:
     """Tokens of the longest thoughts that a row teaches, and of the longest answer behind them with its end token."""
     spans: list[list[int]] = []
     before = False
-    for token, learn in zip(row.ids, row.loss_mask, strict=True):
-        if learn and not before:
+    for token, in_loss in zip(row.ids, row.loss_mask, strict=True):
+        if in_loss and not before:
             spans.append([])
-        if learn:
+        if in_loss:
             spans[-1].append(token)
-        before = learn
+        before = in_loss
     starts = [template.answer_start(span) if template.thinks else 0 for span in spans]
     return max(starts), max(len(span) - start for span, start in zip(spans, starts, strict=True))
 
@@ -115,7 +118,7 @@ def _as_shown(item: Item, template: Template, ledger: Ledger) -> Item:
     messages = item.conversation.messages
     if template.shows_reasoning or all(message.reasoning is None for message in messages):
         return item
-    ledger.note("thoughts not trained, since the chat template does not show them", item.place)
+    ledger.note("thoughts not trained, since the chat template does not show them", item.location)
     plain = tuple(replace(message, reasoning=None) for message in messages)
     return replace(item, conversation=replace(item.conversation, messages=plain))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier.data.sources import KNOWN, Source, trouble
 from luthier.data.tables import READERS, shown
-from luthier.data.values import Row
+from luthier.data.values import Record
 from luthier.errors import UserError, nearest
 
 
@@ -19,7 +19,7 @@ class Files:
     sources: list[Source]
     ignored: list[str]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Record]:
         """The rows of one file after the other, streaming where the format allows (not .json)."""
         for source in self.sources:
             yield from READERS[source.kind](source)
@@ -53,7 +53,7 @@ def find(path: Path) -> Files:
     return Files(sources, ignored)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Record]:
     """The rows of a file, or of a folder's files by name."""
     return find(path).rows()
 

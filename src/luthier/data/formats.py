@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from luthier.chat import Conversation, Message
 from luthier.data.messages import Unfit, chat
 from luthier.data.tables import shown
-from luthier.data.values import Row, Value, as_text
+from luthier.data.values import Record, Value, as_text
 from luthier.errors import UserError, nearest, together, unknown
 from luthier.extensions import import_function, look_up
 from luthier.recipe import Data
@@ -179,13 +179,13 @@ def _expect_known(columns: Sequence[str], data: Data, table: Mapping[str, Format
         raise together(errors)
 
 
-def reader(choice: Choice) -> Callable[[Row], Conversation]:
+def reader(choice: Choice) -> Callable[[Record], Conversation]:
     """From a row to its conversation: a function that raises Unfit for the ledger, a UserError for a missing column."""
     if ":" in choice.format:
         return _own_reader(choice.format)
     entry = FORMATS[choice.format]
 
-    def read(row: Row) -> Conversation:
+    def read(row: Record) -> Conversation:
         cells = {word: row.values[column] for word, column in choice.columns.items() if column in row.values}
         if len(cells) < len(choice.columns):
             missing = [choice.columns[word] for word in entry.required if word not in cells]
@@ -199,7 +199,7 @@ def reader(choice: Choice) -> Callable[[Row], Conversation]:
     return read
 
 
-def missing_column(row: Row, column: str) -> UserError:
+def missing_column(row: Record, column: str) -> UserError:
     """The message for a row that lacks a column which the other rows have."""
     names = list(row.values)
     guess = nearest(column, names)
@@ -207,27 +207,29 @@ def missing_column(row: Row, column: str) -> UserError:
     return UserError(
         f'the column "{column}" is missing; this row has {shown(names) or "no column"}{hint}. Every row needs it: '
         "add it, null or empty where there is nothing to say.",
-        where=row.place,
+        where=row.location,
     )
 
 
-def _own_reader(name: str) -> Callable[[Row], Conversation]:
+def _own_reader(name: str) -> Callable[[Record], Conversation]:
     """The user's function behind "package.module:function", its results checked."""
     function = import_function(name, where="data.format")
 
-    def read(row: Row) -> Conversation:
+    def read(row: Record) -> Conversation:
         try:
             conversation = function(dict(row.values))
         except (UserError, Unfit):
             raise
         except Exception as error:
-            raise UserError(f"{name} failed on this row: {type(error).__name__}: {error}.", where=row.place) from error
+            raise UserError(
+                f"{name} failed on this row: {type(error).__name__}: {error}.", where=row.location
+            ) from error
         if conversation is None:
             raise Unfit(f"left out by {name}")
         if not isinstance(conversation, Conversation):
             found = type(conversation).__name__
             raise UserError(
-                f"{name} returned {found}, expected a Conversation, or None to leave the row out.", where=row.place
+                f"{name} returned {found}, expected a Conversation, or None to leave the row out.", where=row.location
             )
         return conversation
 

@@ -15,7 +15,7 @@ FEWEST = {"test": 2, "dev": 1}
 
 
 @dataclass(frozen=True)
-class Given:
+class HeldOut:
     """The items of `data.test_path` and `data.dev_path`; None where there is no such file."""
 
     test: list[Item] | None = None
@@ -27,17 +27,17 @@ class Given:
         return [*(self.test or ()), *(self.dev or ())]
 
 
-def load(data: Data) -> tuple[Dataset, Given]:
+def load(data: Data) -> tuple[Dataset, HeldOut]:
     """The data, and what the user holds out. The ledger, the files and the hash of the first account for all files."""
     main = datasets.load(data)
     parts = {name: _part(data, name, path, main) for name, path in _paths(data).items()}
     if not parts:
-        return main, Given()
+        return main, HeldOut()
     for part in parts.values():
         _join(main.ledger, part.ledger)
     digest = hashlib.sha256("\n".join(each.sha256 for each in (main, *parts.values())).encode()).hexdigest()
     files = [name for each in (main, *parts.values()) for name in each.files]
-    return replace(main, sha256=digest, files=files), Given(**{name: part.items for name, part in parts.items()})
+    return replace(main, sha256=digest, files=files), HeldOut(**{name: part.items for name, part in parts.items()})
 
 
 def files(data: Data) -> list[str]:
@@ -68,19 +68,19 @@ def _part(data: Data, name: str, path: Path, main: Dataset) -> Dataset:
         True: "documents (a text, nothing is asked)",
         False: "questions with answers",
     }
-    learnt, held = (each.items[0].conversation.is_document for each in (main, part))
-    if learnt != held:
+    training, held_out = (each.items[0].conversation.is_document for each in (main, part))
+    if training != held_out:
         raise UserError(
-            f"it has {kinds[held]}, but {data.path} has {kinds[learnt]}. Give both files the same columns.",
+            f"it has {kinds[held_out]}, but {data.path} has {kinds[training]}. Give both files the same columns.",
             where=str(path),
         )
     return part
 
 
 def _join(ledger: Ledger, other: Ledger) -> None:
-    """Add one ledger's rows to another; places name their file."""
+    """Add one ledger's rows to another; locations name their file."""
     ledger.read += other.read
-    for reason, places in other.dropped.items():
-        ledger.dropped.setdefault(reason, []).extend(places)
-    for remark, places in other.notes.items():
-        ledger.notes.setdefault(remark, []).extend(places)
+    for reason, locations in other.dropped.items():
+        ledger.dropped.setdefault(reason, []).extend(locations)
+    for remark, locations in other.notes.items():
+        ledger.notes.setdefault(remark, []).extend(locations)

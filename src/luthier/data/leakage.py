@@ -1,4 +1,4 @@
-"""Which held-out rows stand in the rows that were learnt: word for word, almost so, or by their group.
+"""Which held-out rows stand in the training rows: word for word, almost so, or by their group.
 
 The held-out rows are few, so their n-grams are the index and the training rows stream past it once: memory does not
 grow with the training data. Every number is exact; nothing is sampled or hashed to a sketch.
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from luthier.data.dataset import Item
-from luthier.data.values import fold
+from luthier.data.values import normalise
 from luthier.data.words import pieces
 
 Kind = Literal["exact", "question", "near", "group"]
@@ -20,13 +20,13 @@ KINDS: dict[Kind, str] = {
     "near": "almost the same question",
     "group": "another question of the same group",
 }
-"""What a held-out row can have in common with a learnt one, the worst first; a row is counted once, under its worst."""
+"""What a held-out row can have in common with a training row, the worst first; a row is counted once, under its worst."""
 
 GRAMS = ((50, 13), (20, 8), (0, 5))
 """Words of a held-out question → length of its n-grams. 13 words is what GPT-3's authors took (Brown et al. 2020, app. C)."""
 NEAR = 0.8  # Jaccard similarity of the 5-grams of short questions
 NEAR_WITH_ANSWER = 0.5  # the same, where the answers are equal and long enough to tell something
-NEAR_LONG = 0.5  # share of a long question's 8- or 13-grams that stand in one learnt row
+NEAR_LONG = 0.5  # share of a long question's 8- or 13-grams that stand in one training row
 TELLING_ANSWER = 5  # words; a shorter one (a label, yes, 42) is often the same by chance
 COMMON = 0.1  # n-grams in a larger share of the held-out rows are the form of all questions and prove nothing
 EXAMPLES = 5
@@ -34,15 +34,19 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """A held-out row and the learnt row that it resembles most. `similarity` is 1 for equal questions."""
+    """A held-out row and the training row that it resembles most. `similarity` is 1 for equal questions."""
 
     kind: Kind
     item: str
-    place: str
-    other_place: str
+    location: str
+    other_location: str
     similarity: float
     question: str
     other_question: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As leakage.json has it, which calls a location a place."""
+        return {name.replace("location", "place"): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,32 @@ class Overlap:
         return {kind: found[kind] for kind in KINDS}
 
     def to_json(self) -> dict[str, Any]:
-        """As leakage.json has it: places of all findings, texts of the worst few."""
-        short = [
-            {name: value for name, value in asdict(finding).items() if "question" not in name}
-            for finding in self.findings
-        ]
-        examples = [asdict(finding) for finding in self.findings[:EXAMPLES]]
+        """As leakage.json has it: locations of all findings, texts of the worst few."""
+        full = [finding.to_json() for finding in self.findings]
+        short = [{name: value for name, value in finding.items() if "question" not in name} for finding in full]
+        examples = full[:EXAMPLES]
         return {"items": self.items, **self.counts(), "findings": short, "examples": examples}
 
 
-def compare(held_out: Iterable[Item], learnt: Iterable[Item]) -> Overlap:
-    """Every held-out row that has a relative among the learnt ones; the worst first, then in file order."""
+def compare(held_out: Iterable[Item], training: Iterable[Item]) -> Overlap:
+    """Every held-out row that has a relative among the training rows; the worst first, then in file order."""
     rows = list(_rows(held_out))
     worst: dict[int, tuple[tuple[int, float], Finding]] = {}
     order: list[Kind] = list(KINDS)
-    for number, kind, similarity, other in _matches(rows, _rows(learnt)):
+    for number, kind, similarity, other in _matches(rows, _rows(training)):
         rank = (order.index(kind), -similarity)
         if number not in worst or rank < worst[number][0]:
             row = rows[number]
             worst[number] = (
                 rank,
                 Finding(
-                    kind, row.item.id, row.item.place, other.item.place, round(similarity, 4), row.text, other.text
+                    kind,
+                    row.item.id,
+                    row.item.location,
+                    other.item.location,
+                    round(similarity, 4),
+                    row.text,
+                    other.text,
                 ),
             )
     findings = [worst[number][1] for number in sorted(worst, key=lambda number: (worst[number][0][0], number))]
@@ -100,10 +108,10 @@ class _Row:
 
 
 def _rows(items: Iterable[Item]) -> Iterator[_Row]:
-    """The items for comparison, one at a time; of those of one place, which follow each other, the last stands for all."""
+    """The items for comparison, one at a time; of those of one location, which follow each other, the last stands for all."""
     last = None
     for item in items:
-        if last is not None and item.place != last.place:
+        if last is not None and item.location != last.location:
             yield _row(last)
         last = item
     if last is not None:
@@ -114,20 +122,20 @@ def _row(item: Item) -> _Row:
     conversation = item.conversation
     messages = conversation.messages if conversation.is_document else conversation.prompt
     text = "\n".join(message.content for message in messages if message.role != "system")
-    key, answer = fold(text).casefold(), fold(conversation.answer).casefold()
+    key, answer = normalise(text).casefold(), normalise(conversation.answer).casefold()
     telling = len(pieces(answer)) >= TELLING_ANSWER
     return _Row(item, text, key, tuple(pieces(key)), answer, telling)
 
 
-def _matches(rows: Sequence[_Row], learnt: Iterable[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:
-    """Number of the held-out row, kind, similarity and the learnt row, for each pair that is related."""
+def _matches(rows: Sequence[_Row], training: Iterable[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:
+    """Number of the held-out row, kind, similarity and the training row, for each pair that is related."""
     questions: dict[str, list[int]] = {}
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         questions.setdefault(row.key, []).append(number)
         groups.setdefault(row.item.group, []).append(number)
     indexes = [_Index(rows, size) for _, size in GRAMS]
-    for other in learnt:
+    for other in training:
         for number in questions.get(other.key, ()):
             yield number, "exact" if rows[number].answer == other.answer else "question", 1.0, other
         for index in indexes:
@@ -146,17 +154,17 @@ class _Index:
         seen = Counter(gram for found in grams.values() for gram in found)
         self.common = {gram for gram, count in seen.items() if count > max(2, COMMON * len(rows))}
         self.sizes = {number: len(found - self.common) for number, found in grams.items()}
-        self.places: dict[tuple[str, ...], list[int]] = {}
+        self.locations: dict[tuple[str, ...], list[int]] = {}
         for number, found in grams.items():
             for gram in found - self.common:
-                self.places.setdefault(gram, []).append(number)
+                self.locations.setdefault(gram, []).append(number)
 
     def near(self, other: _Row) -> Iterator[tuple[int, float]]:
         """The held-out rows that this one nearly is, with their similarity."""
-        if not self.places:
+        if not self.locations:
             return
         grams = _grams(other.words, self.size)
-        shared = Counter(number for gram in grams for number in self.places.get(gram, ()))
+        shared = Counter(number for gram in grams for number in self.locations.get(gram, ()))
         if not shared:
             return
         own = len(grams - self.common)

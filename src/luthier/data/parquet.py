@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luthier.data.sources import Source
-from luthier.data.values import JSONFault, Number, Row, Value, decode_only
+from luthier.data.values import JSONFault, Number, Record, Value, decode_only
 from luthier.errors import UserError
 
 ROWS_AT_ONCE = 1024
 
 
-def read_parquet(source: Source) -> Iterator[Row]:
+def read_parquet(source: Source) -> Iterator[Record]:
     """A row per record, placed by its number from 1: `x.parquet:row 12`."""
     with source.open() as stream:
         # The directory of a Parquet file stands at its end, so a packed one has to be unpacked as a whole.
@@ -32,10 +32,10 @@ def read_parquet(source: Source) -> Iterator[Row]:
                 columns = {name: _column(batch.column(name)) for name in batch.schema.names}
                 for index in range(batch.num_rows):
                     number += 1
-                    place = f"{source.name}:row {number}"
-                    yield Row(
-                        place,
-                        {name: _read(column[index], readers[name], place, name) for name, column in columns.items()},
+                    location = f"{source.name}:row {number}"
+                    yield Record(
+                        location,
+                        {name: _read(column[index], readers[name], location, name) for name, column in columns.items()},
                     )
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -52,13 +52,13 @@ def _expect_distinct(names: list[str], source: Source) -> None:
         raise UserError(f'two columns are named "{twice}"; rename one of them.', where=source.name)
 
 
-def _read(item: Any, read: Callable[[Any], Value], place: str, column: str) -> Value:
+def _read(item: Any, read: Callable[[Any], Value], location: str, column: str) -> Value:
     """The value in a row's column; a UserError where it is said to be JSON and is not."""
     try:
         return read(item)
     except JSONFault as fault:
-        told = f'the column "{column}" is said to hold JSON, and this is none: {fault}. Write the file again.'
-        raise UserError(told, where=place) from None
+        message = f'the column "{column}" is said to hold JSON, and this is none: {fault}. Write the file again.'
+        raise UserError(message, where=location) from None
 
 
 def _column(column: pa.Array) -> list[Any]:

@@ -15,12 +15,12 @@ def common_prefix(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.
     return int(unequal[0]) if len(unequal) else shorter
 
 
-def shared_with_previous(places: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> list[int]:
-    """With how many tokens each row begins like the one before it, where both come from one place; else, and of too few, 0."""
+def shared_with_previous(locations: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> list[int]:
+    """Tokens that each row has in common with the one before it from the same location; else, and of too few, 0."""
     found: list[int] = []
     before: str | None = None
-    for row, place in enumerate(places):
-        shared = common_prefix(ids(row - 1), ids(row)) if place == before else 0
+    for row, location in enumerate(locations):
+        shared = common_prefix(ids(row - 1), ids(row)) if location == before else 0
         found.append(shared if shared >= SHARED_AT_LEAST else 0)
-        before = place
+        before = location
     return found

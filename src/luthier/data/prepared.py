@@ -41,8 +41,8 @@ LONGEST_GROUP = 200
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row's tokens, and which of them are learnt."""
+class PreparedRow:
+    """One row's tokens, and which of them a loss is taken on."""
 
     ids: np.ndarray
     loss_mask: np.ndarray
@@ -68,11 +68,11 @@ class Prepared:
     def __len__(self) -> int:
         return self._firsts[-1]
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PreparedRow:
         chunk, row = self._find(number)
         return chunk.tokens[row]
 
-    def rejected(self, number: int) -> Row | None:
+    def rejected(self, number: int) -> PreparedRow | None:
         """The row that ends with the rejected answer, where preferences are learnt."""
         chunk, at = self._find(number)
         row = chunk.rejected_tokens[at]
@@ -86,8 +86,8 @@ class Prepared:
     @property
     def shared_prefixes(self) -> list[int]:
         """With how many tokens each row begins like the one before it, where both are answers of one conversation; else 0."""
-        places = (place for chunk in self._chunks for place in chunk.batch["place"].to_pylist())
-        return prefixes.shared_with_previous(places, lambda row: self[row].ids)
+        locations = (location for chunk in self._chunks for location in chunk.batch["place"].to_pylist())
+        return prefixes.shared_with_previous(locations, lambda row: self[row].ids)
 
     @property
     def tokens(self) -> int:
@@ -99,7 +99,7 @@ class Prepared:
         """Whether the rows are texts and not conversations; those of one data set are alike."""
         return len(self) > 0 and next(self.stream()).conversation.is_document
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         """Where the row came from, as file:line."""
         chunk, row = self._find(number)
         return str(chunk.batch["place"][row])
@@ -114,11 +114,11 @@ class Prepared:
         names = ("id", "place", "group", "messages", "rejected", "tools")
         for chunk in self._chunks:
             columns = (chunk.batch[name].to_pylist() for name in names)
-            for id, place, group, messages, rejected, tools in zip(*columns, strict=True):
+            for id, location, group, messages, rejected, tools in zip(*columns, strict=True):
                 if messages is not None:
-                    told = tuple(map(_message, json.loads(messages)))
-                    conversation = Conversation(told, rejected, tuple(json.loads(tools)))
-                yield Item(id, place, group, conversation)
+                    messages_read = tuple(map(_message_from_json, json.loads(messages)))
+                    conversation = Conversation(messages_read, rejected, tuple(json.loads(tools)))
+                yield Item(id, location, group, conversation)
 
     def _find(self, number: int) -> tuple["_Chunk", int]:
         """The chunk that has this row, and the row's number in it."""
@@ -140,25 +140,25 @@ class _Chunk:
 
 
 class _Tokens:
-    """Two columns of lists, tokens and which of them are learnt, as rows."""
+    """Two columns of lists, tokens and their loss masks, as rows."""
 
-    def __init__(self, ids: pa.Array, learn: pa.Array) -> None:
+    def __init__(self, ids: pa.Array, loss_mask: pa.Array) -> None:
         self.starts = ids.offsets.to_numpy()
         self._ids = ids.values.to_numpy()
-        self._learn = learn.values  # a bit a token in the file, so a row's flags are unpacked when it is asked for
+        self._loss_mask = loss_mask.values  # a bit a token in the file, unpacked for a row when it is asked for
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PreparedRow:
         start, end = int(self.starts[number]), int(self.starts[number + 1])
-        return Row(self._ids[start:end], self._learn[start:end].to_numpy(zero_copy_only=False))
+        return PreparedRow(self._ids[start:end], self._loss_mask[start:end].to_numpy(zero_copy_only=False))
 
 
-def _told(message: Message) -> list[object]:
+def _message_to_json(message: Message) -> list[object]:
     """A message as it is kept: role and content, and the rest where it has any."""
     rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content") and value}
     return [message.role, message.content, *([rest] if rest else ())]
 
 
-def _message(kept: list[Any]) -> Message:
+def _message_from_json(kept: list[Any]) -> Message:
     role, content, *rest = kept
     more = dict(rest[0]) if rest else {}
     calls = tuple(ToolCall(**call) for call in more.pop("tool_calls", ()))
@@ -172,13 +172,15 @@ def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, obj
     for item, encoded in rows:
         messages = tools = None
         if before is None or item.conversation is not before.conversation:
-            messages = json.dumps([_told(message) for message in item.conversation.messages], ensure_ascii=False)
+            messages = json.dumps(
+                [_message_to_json(message) for message in item.conversation.messages], ensure_ascii=False
+            )
             tools = json.dumps(item.conversation.tools, ensure_ascii=False)
         before = item
         chunk.append(
             {
                 "id": item.id,
-                "place": item.place,
+                "place": item.location,
                 "group": _group_name(item.group),
                 "messages": messages,
                 "tools": tools,

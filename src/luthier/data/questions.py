@@ -6,7 +6,7 @@ from luthier.chat import Message
 from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.values import Row, as_text
+from luthier.data.values import Record, as_text
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -33,23 +33,23 @@ def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
     for row in rows:
         filled = {**row.values, answer: row.values.get(answer) or "…"} if answer else row.values
         try:
-            messages = understand(Row(row.place, filled)).messages
+            messages = understand(Record(row.location, filled)).messages
         except Unfit as unfit:
-            raise UserError(f"cannot be asked: {unfit}.", where=row.place) from None
+            raise UserError(f"cannot be asked: {unfit}.", where=row.location) from None
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
         if not any(message.role == "user" and message.content.strip() for message in messages):
-            raise UserError("the question is empty; take the row out or fill it in.", where=row.place)
+            raise UserError("the question is empty; take the row out or fill it in.", where=row.location)
         asked.append(messages)
     return asked
 
 
 def named(path: Path, column: str) -> list[tuple[str, str]]:
-    """What each row has in a column ("" where it has nothing) and the row's place; the file must have the column."""
+    """What each row has in a column ("" where it has nothing) and the row's location; the file must have the column."""
     rows = list(read_rows(path))
     if not any(column in row.values for row in rows):
         raise UserError(f'no column "{column}"; it says for each question which one is to answer.', where=str(path))
-    return [(as_text(row.values.get(column)).strip(), row.place) for row in rows]
+    return [(as_text(row.values.get(column)).strip(), row.location) for row in rows]
 
 
 def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | None]:

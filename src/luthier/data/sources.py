@@ -38,7 +38,7 @@ LARGEST_WINDOW = (
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read. `name` is how messages and places call it, `kind` one of KINDS, `codec` a value of PACKED or None."""
+    """A file to read. `name` is how messages and locations call it, `kind` one of KINDS, `codec` a value of PACKED or None."""
 
     path: Path
     name: str
@@ -164,11 +164,11 @@ def _unpacking(source: Source, *faults: type[Exception]) -> Iterator[None]:
         if getattr(error, "errno", None) is not None:
             raise
         special = _special_zstd(source.path) if source.codec == "zstd" else None
-        told = special or (
+        message = special or (
             f"damaged or cut off {source.codec} file ({str(error).rstrip('.')}). "
             "Copy or download it again, or pack it again."
         )
-        raise UserError(told, where=source.name) from None
+        raise UserError(message, where=source.name) from None
 
 
 def _unpacked(file: BinaryIO, start: Callable[[], Any], *, padded: bool) -> Iterator[bytes]:

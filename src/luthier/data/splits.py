@@ -40,8 +40,8 @@ def split(
     of theirs. Of train, `share` is kept.
     """
     sizes = _sizes(items)
-    given = {name: part for name, part in (("test", test), ("dev", dev)) if part is not None}
-    needed = 3 - len(given)
+    own_files = {name: part for name, part in (("test", test), ("dev", dev)) if part is not None}
+    needed = 3 - len(own_files)
     if len(sizes) < needed:
         raise _too_few(len(items), len(sizes), needed)
     tenth = max(1, round(len(items) * SHARE))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from luthier.data.parquet import read_parquet
 from luthier.data.sources import Source
-from luthier.data.values import JSONFault, Row, Value, blank, decode, decode_only, kind
+from luthier.data.values import JSONFault, Record, Value, blank, decode, decode_only, kind
 from luthier.errors import UserError
 
 EXAMPLE = '{"question": "…", "answer": "…"}'
@@ -14,28 +14,28 @@ SHOWN = 12
 """Column names, and characters around a fault, that a message shows."""
 
 
-def read_jsonl(source: Source) -> Iterator[Row]:
+def read_jsonl(source: Source) -> Iterator[Record]:
     """A row per line, one line in memory at a time; blank lines are none."""
     for number, line in enumerate(source.lines(), start=1):
         if not line.strip():
             continue
-        place = f"{source.name}:{number}"
+        location = f"{source.name}:{number}"
         try:
             value = decode_only(line)
         except JSONFault as fault:
             raise UserError(
                 f"not valid JSON{_column(line, fault)}: {fault}{_around(line, fault)}. Expected one object per line, "
                 f"such as {EXAMPLE}. {_line_advice(line)}",
-                where=place,
+                where=location,
             ) from None
         if not isinstance(value, dict):
             raise UserError(
-                f"found {kind(value)}, expected an object such as {EXAMPLE}. {_line_advice(line)}", where=place
+                f"found {kind(value)}, expected an object such as {EXAMPLE}. {_line_advice(line)}", where=location
             )
-        yield Row(place, value)
+        yield Record(location, value)
 
 
-def read_json(source: Source) -> Iterator[Row]:
+def read_json(source: Source) -> Iterator[Record]:
     """A row per object of the list: the whole file, or the only list in the file's one object.
 
     Rows that share a line with the one before are told apart by their number: `x.json:1, record 12`.
@@ -53,22 +53,24 @@ def read_json(source: Source) -> Iterator[Row]:
         for number, (position, value) in enumerate(_elements(text, start, alone=alone), start=1):
             lines = text.count("\n", counted, position)
             line, counted, shared = line + lines, position, number > 1 and not lines
-            place = f"{source.name}:{line}" + (f", record {number}" if shared else "")
+            location = f"{source.name}:{line}" + (f", record {number}" if shared else "")
             if not isinstance(value, dict):
-                raise UserError(f"found {kind(value)} in the list, expected an object such as {EXAMPLE}.", where=place)
-            yield Row(place, value)
+                raise UserError(
+                    f"found {kind(value)} in the list, expected an object such as {EXAMPLE}.", where=location
+                )
+            yield Record(location, value)
     except JSONFault as fault:
-        place = source.name
+        location = source.name
         if fault.position is not None:
-            place += f":{text.count(chr(10), 0, fault.position) + 1}"
+            location += f":{text.count(chr(10), 0, fault.position) + 1}"
         raise UserError(
             f"not valid JSON{_column(text, fault)}: {fault}{_around(text, fault)}. Expected a list of objects "
             f"such as [{EXAMPLE}]. Put this right, or if the file has one object per line, name it .jsonl.",
-            where=place,
+            where=location,
         ) from None
 
 
-def read_csv(source: Source) -> Iterator[Row]:
+def read_csv(source: Source) -> Iterator[Record]:
     """A row per record, cells as text; the first record names the columns, and a column without a name is not read.
 
     Cells are parted by tabs in .tsv, else by commas, or by semicolons where the header has these and no comma (as
@@ -91,7 +93,7 @@ def read_csv(source: Source) -> Iterator[Row]:
                 where=f"{source.name}:{line}",
             )
         values: dict[str, Value] = {name: cell for name, cell in zip(header, cells, strict=True) if name.strip()}
-        yield Row(f"{source.name}:{line}", values)
+        yield Record(f"{source.name}:{line}", values)
 
 
 def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
@@ -195,7 +197,7 @@ def _line_advice(line: str) -> str:
     return "Put this line right or remove it."
 
 
-READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,

@@ -21,10 +21,10 @@ Value: TypeAlias = "str | Number | bool | bytes | list[Value] | dict[str, Value]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One record. `place` is where a reader finds it, such as `tickets.jsonl:118`; `values` go by column name."""
+class Record:
+    """One record. `location` is where a reader finds it, such as `tickets.jsonl:118`; `values` go by column name."""
 
-    place: str
+    location: str
     values: dict[str, Value]
 
 
@@ -89,7 +89,7 @@ def as_text(value: Value) -> str:
         raise ValueError("lists or objects nested too deeply") from None
 
 
-def fold(text: str) -> str:
+def normalise(text: str) -> str:
     """The text in one Unicode form (NFC) with each run of white space as one blank: equal for a reader, equal here."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 

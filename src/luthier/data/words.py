@@ -30,7 +30,7 @@ _UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     r"\uff66-\uff9f\U00020000-\U0003ffff"
 )
-_WIDE = re.compile("[\uff01-\uff5e]")
+_FULL_WIDTH = re.compile("[\uff01-\uff5e]")
 _IGNORED = re.compile(
     "[\u00ad\u2060\ufeff\ufe0e\ufe0f\U000e0100-\U000e01ef]"
 )  # soft hyphen, word joiner, variants of a glyph
@@ -76,25 +76,25 @@ _CONTENT = r"\1"
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 
 
-def folded(text: str) -> str:
+def normalised(text: str) -> str:
     """The text in one Unicode form and without the difference of upper and lower case."""
     if text.isascii():
         return text.lower()
     composed = _IGNORED.sub("", unicodedata.normalize("NFC", text))
-    narrow = _WIDE.sub(
+    narrow = _FULL_WIDTH.sub(
         lambda match: chr(ord(match[0]) - 0xFEE0), composed
     )  # Chinese and Japanese type Latin in two widths
     return unicodedata.normalize("NFC", narrow.casefold())
 
 
 def words(text: str, *, apostrophes: bool = False) -> list[str]:
-    """The words and digits of a text, folded; with `apostrophes` "don't" is one of them, else two."""
-    return (_WITH_APOSTROPHES if apostrophes else _WORDS).findall(folded(text))
+    """The words and digits of a text, normalised; with `apostrophes` "don't" is one of them, else two."""
+    return (_WITH_APOSTROPHES if apostrophes else _WORDS).findall(normalised(text))
 
 
 def pieces(text: str) -> list[str]:
     """The words of a text and every mark but those of prose, each by itself: code and sums differ by their marks."""
-    return _PIECES.findall(folded(text))
+    return _PIECES.findall(normalised(text))
 
 
 def joined(text: str) -> str:
@@ -108,7 +108,7 @@ def tokens(text: str) -> list[str]:
     Punctuation, quotes, brackets, bullets and Markdown do not count. `<`, `%`, `$`, emoji, the marks of `C#` and `C++`, and
     operators between numbers or single letters do. 1,200.50 is 1200.5; 10:30, 5-10 and 2026-03-05 stay whole.
     """
-    line = _TAG.sub(r" \1 ", _EMPHASIS.sub(r"\2", folded(text)))
+    line = _TAG.sub(r" \1 ", _EMPHASIS.sub(r"\2", normalised(text)))
     return [
         _spelled(token) if token[0].isdigit() or token[1:2].isdigit() else token
         for token in _TOKENS.findall(f" {line.translate(_ARABIC)} ")

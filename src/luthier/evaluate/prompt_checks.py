@@ -67,7 +67,7 @@ def _shot_counts(recipe: Recipe, arm: Arm) -> set[int]:
 
 def _try_guard(name: str, guard: guards.Guard, inputs: guards.GuardInputs, template: Template) -> None:
     """All its questions as both models get them: they are few, and some are made by rule from real ones."""
-    locations = {item.id: item.place for item in inputs.test}
+    locations = {item.id: item.location for item in inputs.test}
     for task in (task for task in guard.make_tasks(inputs) if isinstance(task, guards.Question)):
         for messages in dict.fromkeys(guards.messages_for(task, inputs, arm) for arm in (guards.BASE, guards.TUNED)):
             try:

@@ -60,7 +60,7 @@ def normalised(text: str) -> str:
 
     Signs that mean something count (-5, C++, an emoji), and so does all of a text that is nothing but punctuation.
     """
-    return " ".join(word_rules.tokens(text)) or word_rules.folded(text).strip()
+    return " ".join(word_rules.tokens(text)) or word_rules.normalised(text).strip()
 
 
 def is_refusal(answer: str, user_pattern: re.Pattern[str] | None = None) -> bool:

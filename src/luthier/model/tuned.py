@@ -43,7 +43,7 @@ def learnt_before(name: str, split: str) -> Iterator[Item]:
         parent = Run(Path(name))
         path = parent.folder / "data" / f"{split}.arrow"
         for item in Prepared(path).stream() if path.is_file() else ():
-            yield replace(item, place=f"{parent.folder}: {item.place}")
+            yield replace(item, location=f"{parent.folder}: {item.location}")
         name = recipes.load(parent.folder / "recipe.toml").model
 
 

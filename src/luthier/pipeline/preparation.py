@@ -12,7 +12,7 @@ from luthier import recipe as recipes
 from luthier.chat import Encoded, Template
 from luthier.data import encoding, held_out_files, prefixes, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
-from luthier.data.held_out_files import Given
+from luthier.data.held_out_files import HeldOut
 from luthier.data.splits import Splits, split
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
@@ -82,7 +82,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         context=model.context,
         lengths=[piece.tokens for _, piece in rows["train"]],
         shared=prefixes.shared_with_previous(
-            (item.place for item, _ in rows["train"]), lambda number: rows["train"][number][1].ids
+            (item.location for item, _ in rows["train"]), lambda number: rows["train"][number][1].ids
         ),
         answer_lengths=[piece.loss_tokens for _, piece in rows["train"]],
         replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
@@ -137,20 +137,22 @@ def today() -> date:
     return date.today()
 
 
-def _encode(asked: Recipe, data: Dataset, held_out: Given, template: Template, limit: int) -> dict[str, list[Encoded]]:
+def _encode(
+    asked: Recipe, data: Dataset, held_out: HeldOut, template: Template, limit: int
+) -> dict[str, list[Encoded]]:
     """The rows of each item, by the item's place in the files; with rejected answers where preferences are trained."""
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
-    only_asked = {item.place for item in held_out.test or ()}
+    only_asked = {item.location for item in held_out.test or ()}
     everything = [*data.items, *held_out.items]
-    with_pairs = {item.place for item in everything} - only_asked if pairs else frozenset()
+    with_pairs = {item.location for item in everything} - only_asked if pairs else frozenset()
     return encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
 
 
-def _split(asked: Recipe, data: Dataset, held_out: Given, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:
+def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:
     """Train, dev and test, of the items that have a row at all; raises a UserError where there is none."""
 
     def usable(items: Sequence[Item] | None) -> list[Item] | None:
-        return None if items is None else [item for item in items if encoded[item.place]]
+        return None if items is None else [item for item in items if encoded[item.location]]
 
     items, test, dev = usable(data.items), usable(held_out.test), usable(held_out.dev)
     if not items or [] in (test, dev):
@@ -163,7 +165,7 @@ def _split(asked: Recipe, data: Dataset, held_out: Given, encoded: Mapping[str, 
 
 def _rows(items: Sequence[Item], encoded: Mapping[str, list[Encoded]], *, last: bool) -> list[tuple[Item, Encoded]]:
     """Each item's rows; with `last` only that of its last answer."""
-    return [row for item in items for row in encoding.pieces(item, encoded[item.place], last=last)]
+    return [row for item in items for row in encoding.pieces(item, encoded[item.location], last=last)]
 
 
 def write(current: Run, preparation: Preparation) -> None:

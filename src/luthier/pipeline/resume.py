@@ -150,7 +150,7 @@ def _data_changes(current: Run, asked: Recipe) -> list[str]:
 def _row_changes(current: Run, asked: Recipe) -> list[str]:
     """Which rows of the run's own copy are now others or gone, and how many have come, by where they stand (file:line)."""
     old = {
-        item.place: item.id.partition(".")[0]
+        item.location: item.id.partition(".")[0]
         for name in ("train", "dev", "test")
         for item in Prepared(current.folder / "data" / f"{name}.arrow").items()
     }
@@ -163,7 +163,7 @@ def _row_changes(current: Run, asked: Recipe) -> list[str]:
         data, held_out = held_out_files.load(asked.data)
     except UserError as error:
         return [f"it can no longer be read ({error})"]
-    new = {item.place: item.id for item in (*data.items, *held_out.items)}
+    new = {item.location: item.id for item in (*data.items, *held_out.items)}
     groups = {
         "changed": [location for location, id in old.items() if id and new.get(location, id) != id],
         "gone": [location for location, id in old.items() if id and location not in new],

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from luthier.data.files import read_rows
-from luthier.data.values import Row, as_text
+from luthier.data.values import Record, as_text
 from luthier.errors import UserError, nearest, together
 from luthier.review import sheet as sheets
 from luthier.review.sheet import Sheet
@@ -53,7 +53,7 @@ def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], MarkRecord]) -> N
         if not cells["mark"]:
             continue
         try:
-            line = _line(cells, row.place, sheet, default=file.name.split(".")[0])
+            line = _line(cells, row.location, sheet, default=file.name.split(".")[0])
         except UserError as error:
             errors.append(error)
             continue
@@ -61,8 +61,8 @@ def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], MarkRecord]) -> N
         if key in locations or key in new:
             first = locations.get(key, "another file")
             message = f"{key[0]} marks question {key[1]} twice (the first is {first}); keep one of the marks."
-            errors.append(UserError(message, where=row.place))
-        locations[key] = row.place
+            errors.append(UserError(message, where=row.location))
+        locations[key] = row.location
         new.setdefault(key, line)
     if errors:
         raise together(errors)
@@ -70,7 +70,7 @@ def _read(file: Path, sheet: Sheet, new: dict[tuple[str, int], MarkRecord]) -> N
         raise UserError(f"no marks in it; the column mark takes {_words()}.", where=str(file))
 
 
-def _expect_sheet(file: Path, rows: Iterable[Row], sheet: Sheet) -> None:
+def _expect_sheet(file: Path, rows: Iterable[Record], sheet: Sheet) -> None:
     for row in rows:
         if missing := [name for name in COLUMNS if name not in row.values]:
             found = ", ".join(row.values)
@@ -83,7 +83,7 @@ def _expect_sheet(file: Path, rows: Iterable[Row], sheet: Sheet) -> None:
             raise UserError(
                 f'belongs to the sheet "{found}", but this run\'s sheet is "{sheet.id}": its marks are about other answers. '
                 "Name the run that the sheet was made from.",
-                where=row.place,
+                where=row.location,
             )
 
 

@@ -54,16 +54,16 @@ def _of_file(path: Path) -> list[Vote]:
         if missing := [name for name in NEEDED if name not in row.values]:
             raise UserError(
                 f"no column {' and '.join(missing)}, found {', '.join(row.values)}. Expected a, b and winner.",
-                where=row.place,
+                where=row.location,
             )
         cells = {name: as_text(value).strip() for name, value in row.values.items()}
         a, b, winner = (cells[name] for name in NEEDED)
         words = {"a": a, "b": b, a.casefold(): a, b.casefold(): b} | dict.fromkeys(TIE)
         if not a or not b or a == b:
-            errors.append(UserError("a vote needs two different players in the columns a and b.", where=row.place))
+            errors.append(UserError("a vote needs two different players in the columns a and b.", where=row.location))
         elif winner.casefold() not in words:
             message = f'winner is "{winner}"; expected a, b, tie, "{a}" or "{b}".'
-            errors.append(UserError(message, where=row.place))
+            errors.append(UserError(message, where=row.location))
         else:
             item = cells.get("item") or None
             votes.append(Vote(a, b, words[winner.casefold()], item and f"{path}:{item}"))

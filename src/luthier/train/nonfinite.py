@@ -37,7 +37,7 @@ def of_step(
     which = "rows whose own loss is not finite" if guilty else "rows of this step"
     return NonFiniteLoss(
         f"{what} at step {number}; stopped before the update, so the weights are as they were. "
-        f"{which}: {_listed(map(rows.place, guilty or members))}. Resuming would end the same way: start anew without these "
+        f"{which}: {_listed(map(rows.location, guilty or members))}. Resuming would end the same way: start anew without these "
         f"rows, or with a train.learning_rate below {settings.learning_rate:g}."
     )
 
@@ -63,7 +63,7 @@ def of_dev(
     model.train(was_training)
     return NonFiniteLoss(
         f"the dev loss is {loss} before the first update, in {settings.precision}. "
-        f"dev rows whose own loss is not finite: {_listed(map(rows.place, guilty))}. Start anew without these rows"
+        f"dev rows whose own loss is not finite: {_listed(map(rows.location, guilty))}. Start anew without these rows"
         + (", or with train.precision=fp32." if settings.precision == "bf16" else ".")
     )
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from luthier import extensions
-from luthier.data.prepared import Row
+from luthier.data.prepared import PreparedRow
 from luthier.errors import UserError
 from luthier.model import prefix_sharing
 from luthier.model.head import CausalModel, row_likelihoods, summed_loss
@@ -98,9 +98,9 @@ class Texts(Answers):
 class EveryToken(RowView):
     """Rows of which every token is a loss token."""
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PreparedRow:
         ids = super().__getitem__(number).ids
-        return Row(ids, np.ones(len(ids), dtype=bool))
+        return PreparedRow(ids, np.ones(len(ids), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Pairs(RowView):
     def pair(self, number: int) -> tuple[TokenRow, TokenRow]:
         """The chosen and the rejected row."""
         rejected = self.rejected(number)
-        assert rejected is not None, f"{self.place(number)} has no rejected answer"
+        assert rejected is not None, f"{self.location(number)} has no rejected answer"
         return self[number], rejected
 
 

@@ -15,7 +15,7 @@ class TokenRows(Protocol):
     def lengths(self) -> list[int]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, number: int) -> TokenRow: ...
-    def place(self, number: int) -> str: ...
+    def location(self, number: int) -> str: ...
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class RowView:
     def shared_prefixes(self) -> Sequence[int]:
         if not isinstance(self.rows, ConversationRows):
             return [0] * len(self)
-        return prefixes.shared_with_previous(map(self.place, range(len(self))), lambda number: self[number].ids)
+        return prefixes.shared_with_previous(map(self.location, range(len(self))), lambda number: self[number].ids)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -63,8 +63,8 @@ class RowView:
     def __getitem__(self, number: int) -> TokenRow:
         return self.rows[self.numbers[number]]
 
-    def place(self, number: int) -> str:
-        return self.rows.place(self.numbers[number])
+    def location(self, number: int) -> str:
+        return self.rows.location(self.numbers[number])
 
     def rejected(self, number: int) -> TokenRow | None:
         return self.rows.rejected(self.numbers[number]) if isinstance(self.rows, PairRows) else None

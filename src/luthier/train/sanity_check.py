@@ -81,11 +81,11 @@ def run(model: CausalModel, rows: TokenRows, end_tokens: Collection[int] = (), *
     numbers = range(min(ROWS_CHECKED, len(rows)))
     loss_tokens = 0
     for number in numbers:
-        row, location = rows[number], rows.place(number)
+        row, location = rows[number], rows.location(number)
         loss_tokens += _count_loss_tokens(row, location, model.device)
         if end_tokens and int(row.ids[np.flatnonzero(row.loss_mask)[-1]]) not in end_tokens:
             raise UserError(NO_END, where=location)
-    excerpts = [_excerpt(rows[number], rows.place(number)) for number in (*numbers, *numbers)[:2]]
+    excerpts = [_excerpt(rows[number], rows.location(number)) for number in (*numbers, *numbers)[:2]]
     was_training = model.training
     model.eval()
     rows_apart = _keeps_rows_apart(model, excerpts)

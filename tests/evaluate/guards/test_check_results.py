@@ -47,7 +47,7 @@ def inputs(count: int = 40, *, answer: str = "Turn the printer off and on.", **c
 def answers(of: GuardInputs, base: str, tuned: str, *, finish: str = "stop") -> list[dict[str, Any]]:
     return [
         {
-            "item": item.id, "place": item.place, "group": item.group, "arm": arm, "question": item.conversation.question,
+            "item": item.id, "place": item.location, "group": item.group, "arm": arm, "question": item.conversation.question,
             "reference": item.conversation.answer, "answer": answer, "score": 0.5, "finish": finish,
         }
         for arm, answer in (("zero-shot", base), ("fine-tuned", tuned))
@@ -208,7 +208,7 @@ def test_paraphrases_change_the_last_question_only() -> None:
 
 def test_long_questions_are_asked_for_fewer_items() -> None:
     long = inputs(20, answer="x")
-    wordy = [Item(item.id, item.place, item.group, Conversation.pair("why " * 500, "x")) for item in long.test]
+    wordy = [Item(item.id, item.location, item.group, Conversation.pair("why " * 500, "x")) for item in long.test]
     assert len(consistency.make_tasks(long)) == 16 * 8
     assert len(consistency.make_tasks(GuardInputs(wordy, wordy, long.settings, None, 0))) == 4 * 8
 

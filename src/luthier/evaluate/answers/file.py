@@ -151,7 +151,7 @@ class AnswersFile:
 
     def _record(self, item: Item, arm: str, answer: Answer, *, prompt_tokens: int) -> dict[str, Any]:
         reference = item.conversation.answer
-        scores = self._scores(answer.text, reference, answer.finish, where=item.place)
+        scores = self._scores(answer.text, reference, answer.finish, where=item.location)
         return self._common_fields(item, arm) | {
             "question": item.conversation.question,
             "prompt_tokens": prompt_tokens,
@@ -168,4 +168,4 @@ class AnswersFile:
 
     @staticmethod
     def _common_fields(item: Item, arm: str) -> dict[str, Any]:
-        return {"item": item.id, "place": item.place, "group": item.group, "arm": arm}
+        return {"item": item.id, "place": item.location, "group": item.group, "arm": arm}

@@ -15,7 +15,7 @@ from typing import Any
 from luthier.data.files import find
 from luthier.data.sources import KINDS, PACKED
 from luthier.data.tables import shown
-from luthier.data.values import Row
+from luthier.data.values import Record
 from luthier.errors import UserError
 
 Doc = dict[str, Any]
@@ -77,12 +77,12 @@ def read(path: Path) -> list[LocalTask]:
     for row in rows:
         values = {name: _parsed(value) for name, value in row.values.items()}
         try:
-            docs.append(shape.read(values) | {"place": row.place})
+            docs.append(shape.read(values) | {"place": row.location})
         except Unreadable as problem:
-            raise UserError(f"{problem} Put this row right or remove it.", where=row.place) from None
+            raise UserError(f"{problem} Put this row right or remove it.", where=row.location) from None
         except KeyError as missing:
             raise UserError(
-                f"the row has no {missing} as {shape.name}-shaped rows need; the first row has it.", where=row.place
+                f"the row has no {missing} as {shape.name}-shaped rows need; the first row has it.", where=row.location
             ) from None
     name = re.sub(r"\W+", "_", path.name.split(".")[0]) or "task"
     tasks = [
@@ -95,7 +95,7 @@ def read(path: Path) -> list[LocalTask]:
     return tasks
 
 
-def _recognise(row: Row, path: Path) -> Shape:
+def _recognise(row: Record, path: Path) -> Shape:
     names = set(row.values)
     for shape in SHAPES:
         if any(names.issuperset(columns) for columns in shape.columns):

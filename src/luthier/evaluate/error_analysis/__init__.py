@@ -88,7 +88,7 @@ def _example(record: AnswerRecord, why: str, rows: Sequence[Item]) -> dict[str, 
         **{name: record[name] for name in ("item", "place", "question", "reference", "answer")},
         "why": why,
         "nearest": [
-            {"place": row.place, "question": row.conversation.question, "answer": row.conversation.answer}
+            {"place": row.location, "question": row.conversation.question, "answer": row.conversation.answer}
             for row in rows
         ],
     }

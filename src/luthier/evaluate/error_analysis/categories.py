@@ -151,7 +151,7 @@ def _json_error(answer: str, reference: str) -> str | None:
 def advise_spelling(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """Correct the training rows that spell a word like this, if any do."""
     wrong = {word for _, why in occurrences.found for word in re.findall(r'"([^"]+)" for', why)}
-    rows = [item.place for item in profile.train if wrong & set(text_features.words(item.conversation.answer))]
+    rows = [item.location for item in profile.train if wrong & set(text_features.words(item.conversation.answer))]
     if rows:
         return f"These words are spelt like this in {_rows(len(rows))} ({_locations(rows)}): correct them there."
     return (
@@ -165,7 +165,7 @@ def advise_length(profile: TrainingProfile, occurrences: Occurrences) -> str:
     lengths = [len(text_features.words(answer)) for answer in profile.answers]
     _, median, high = text_features.quantiles(lengths)
     cut = sum(record["finish"] == "length" for record, _ in occurrences.found)
-    long = [item.place for item, length in zip(profile.train, lengths, strict=True) if length > 2 * high]
+    long = [item.location for item, length in zip(profile.train, lengths, strict=True) if length > 2 * high]
     sentences = [f"Half of the training answers have at most {median:.0f} words, 9 in 10 at most {high:.0f}."]
     if long:
         sentences.append(f"More than twice that in {_rows(len(long))} ({_locations(long)}): shorten or split them.")
@@ -181,7 +181,7 @@ def advise_length(profile: TrainingProfile, occurrences: Occurrences) -> str:
 
 def advise_repetition(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """Look for loops and for stock sentences in the training answers."""
-    loops = [item.place for item in profile.train if text_features.is_looping(item.conversation.answer)]
+    loops = [item.location for item in profile.train if text_features.is_looping(item.conversation.answer)]
     openings: dict[str, int] = {}
     for answer in profile.answers:
         beginning = " ".join(text_features.words(answer)[:5])
@@ -200,10 +200,10 @@ def advise_repetition(profile: TrainingProfile, occurrences: Occurrences) -> str
 def advise_refusal(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """Look for refusals among the training rows most like the refused questions."""
     refuse = [
-        item.place for item in profile.train if text_features.is_refusal(item.conversation.answer, profile.refusal)
+        item.location for item in profile.train if text_features.is_refusal(item.conversation.answer, profile.refusal)
     ]
     near = [
-        item.place
+        item.location
         for rows in occurrences.nearest
         for item in rows
         if text_features.is_refusal(item.conversation.answer, profile.refusal)
@@ -220,7 +220,7 @@ def advise_refusal(profile: TrainingProfile, occurrences: Occurrences) -> str:
 
 def advise_format(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """Look for training answers that have another format themselves."""
-    odd = [item.place for item in profile.train if _is_odd(item.conversation.answer, profile.format)]
+    odd = [item.location for item in profile.train if _is_odd(item.conversation.answer, profile.format)]
     if odd:
         return f"Another format in {_rows(len(odd))} ({_locations(odd)}): bring them into the common one."
     shape = {"json": "one JSON object", "label": "one of the labels", "text": "plain text"}[profile.format]
@@ -294,7 +294,7 @@ def _matched(pattern: re.Pattern[str], answer: str) -> str | None:
 
 def _advise_user_category(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """The training rows to look at: where they show the same error, they teach it."""
-    locations = [item.place for rows in occurrences.nearest for item in rows]
+    locations = [item.location for rows in occurrences.nearest for item in rows]
     return (
         f"Look at the training rows most like these answers: {_locations(list(dict.fromkeys(locations)))}."
         if locations

@@ -152,10 +152,10 @@ def _facts(path: Path) -> list[Fact]:
         values = {name: as_text(value).strip() for name, value in row.values.items()}
         if missing := [name for name in ("question", "answer") if not values.get(name)]:
             message = f"a fact needs a question and an answer; {' and '.join(missing)} missing here."
-            raise UserError(f"{message} Optional columns: old_answer, neighbour.", where=row.place)
+            raise UserError(f"{message} Optional columns: old_answer, neighbour.", where=row.location)
         neighbour = values.get("neighbour", "").casefold()
         if neighbour not in {"", "true", "false", "1", "0", "yes", "no"}:
-            raise UserError(f'neighbour should be true or false, found "{neighbour}".', where=row.place)
+            raise UserError(f'neighbour should be true or false, found "{neighbour}".', where=row.location)
         old = values.get("old_answer", "")
         facts.append(Fact(values["question"], values["answer"], old, neighbour in {"true", "1", "yes"}))
     if not facts:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from luthier.data.words import folded
+from luthier.data.words import normalised
 from luthier.errors import UserError
 
 OTHER = "other answers"
@@ -23,7 +23,7 @@ def accuracy(answer: str, reference: str) -> float:
 
 def label_of(text: str) -> str:
     """A label without case and closing punctuation: equal labels give equal texts."""
-    line = folded(text).strip()
+    line = normalised(text).strip()
     return line.rstrip(_ENDINGS) or line
 
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from datetime import date
 
-from luthier.data.words import folded, joined, tokens
+from luthier.data.words import joined, normalised, tokens
 
 _MONTHS = [
     "january", "february", "march", "april", "may", "june",
@@ -57,7 +57,7 @@ def canonical(value: str) -> list[str]:
 
     Month names are English. A date that could be two days (3/5/2026) stays as it is written.
     """
-    line = folded(_without_articles(value))
+    line = normalised(_without_articles(value))
     for pattern in _DATES:
         line = pattern.sub(lambda match: f" {_iso(match) or match[0]} ", line)
     return _QUANTITY.sub(r"\1 ", " ".join(tokens(joined(line)))).split()

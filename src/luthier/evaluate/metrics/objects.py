@@ -12,7 +12,7 @@ import numpy as np
 from jsonschema import exceptions, validators
 from scipy.optimize import linear_sum_assignment
 
-from luthier.data.words import folded
+from luthier.data.words import normalised
 from luthier.errors import UserError
 from luthier.evaluate.metrics.numeric import close
 from luthier.evaluate.metrics.texts import exact_match
@@ -231,7 +231,7 @@ def _comparable(value: object) -> Hashable:
     if isinstance(value, list):
         return "list", frozenset(Counter(map(_comparable, value)).items())
     if isinstance(value, str):
-        return "text", folded(value).strip()
+        return "text", normalised(value).strip()
     if _is_number(value):
         return "number", value
     return "constant", str(value)

@@ -136,7 +136,7 @@ def render(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tu
     except UserError as error:
         refusal = f'{error.message} This is what the arm "{arm}" sends for this row'
         raise UserError(
-            f"{refusal}; leave the arm out of evaluate.arms, or use another model.", where=item.place
+            f"{refusal}; leave the arm out of evaluate.arms, or use another model.", where=item.location
         ) from None
 
 

@@ -110,7 +110,7 @@ def _texts(file: Path, root: Path) -> Iterator[tuple[str, str]]:
             texts = (
                 [text] if isinstance(text, str) else [value for value in row.values.values() if isinstance(value, str)]
             )
-            yield f"{name}:{row.place.rpartition(':')[2]}", "\n".join(texts)
+            yield f"{name}:{row.location.rpartition(':')[2]}", "\n".join(texts)
         return
     try:
         yield name, file.read_text(encoding="utf-8-sig")

@@ -73,7 +73,7 @@ def summary(found: Mapping[str, Overlap]) -> str:
             listed = ", ".join(f"{count} {_KIND_WORDS[kind]}" for kind, count in overlap.counts().items() if count)
             first = overlap.findings[0]
             parts.append(
-                f"of {overlap.items} {held_out} rows in {seen}: {listed}; the first: {first.place} as {first.other_place}"
+                f"of {overlap.items} {held_out} rows in {seen}: {listed}; the first: {first.location} as {first.other_location}"
             )
     return ". ".join(parts)
 
