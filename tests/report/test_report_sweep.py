@@ -91,6 +91,7 @@ def test_the_page_tells_every_point_and_escapes_what_was_typed(tmp_path: Path) -
     page, _ = write(tmp_path, CURVE, points=[*CURVE, CURVE[0]])
     for words in (
         "It helps.",
+        ">Token F1<small>",
         "800 rows (100 %)",
         "70.0 [60.0 – 80.0]",
         "+30.0",

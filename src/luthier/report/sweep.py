@@ -64,7 +64,7 @@ def draw(record: Mapping[str, Any]) -> Markup:
         series,
         list(levels.values()),
         y_title=metric_name(record["metric"]) + (" (lower is better)" if bits else ""),
-        x_title="base model or settings" if categories else "training rows, each doubling equally wide",
+        x_title="base model or settings" if categories else "training rows (logarithmic)",
         description=" ".join(record["answers"])
         + " "
         + "; ".join(
