@@ -14,7 +14,7 @@ from luthier.evaluate.verdict import unanswered
 from luthier.inference import Chat, ChatModel
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 
 HEAD = "Answer in one word, please. "
 
@@ -54,7 +54,7 @@ def test_a_prompt_that_does_not_fit_is_unanswered_in_its_arm_alone(lm: LanguageM
         return (Message("system", HEAD), *one.conversation.prompt)
 
     for arm, prompt in {"zero-shot": long_prompt, "fine-tuned": lambda one: one.conversation.prompt}.items():
-        answers_file.ask(lm, items, arm=arm, prompt=prompt, budget=Room(8), progress=lambda done, of: None)
+        answers_file.ask(lm, items, arm=arm, prompt=prompt, budget=TokenBudget(8), progress=lambda done, of: None)
     finishes = {
         arm: [line["finish"] for line in answers_file.records_of(arm, items)] for arm in ("zero-shot", "fine-tuned")
     }

@@ -179,14 +179,14 @@ def test_a_head_that_bends_scores_in_its_own_way_is_left_to_the_model(bent: torc
 
 
 def test_known_heads_are_computed_a_few_tokens_at_a_time(model: torch.nn.Module) -> None:
-    assert probes.has_plain_head(model) and probes.longest_in_company(model, 256) == 256  # type: ignore[arg-type]
+    assert probes.has_plain_head(model) and probes.longest_in_batch(model, 256) == 256  # type: ignore[arg-type]
 
 
 def test_rows_of_a_model_that_stretches_by_the_longest_are_not_told_apart_by_company(
     longrope: torch.nn.Module, tiny_model: Path
 ) -> None:
-    assert probes.longest_in_company(longrope, 12) == 12  # type: ignore[arg-type]
-    assert probes.longest_in_company(longrope, 200) == 16  # type: ignore[arg-type]
+    assert probes.longest_in_batch(longrope, 12) == 12  # type: ignore[arg-type]
+    assert probes.longest_in_batch(longrope, 200) == 16  # type: ignore[arg-type]
     lm = embodied(longrope, tiny_model)
     long = [(7 * place) % 300 + 5 for place in range(40)]
     pairs = [([9, 4, 30, 8], [12, 7, 20]), (long, [13, 9]), ([9, 4, 30, 8], [11, *long]), ([9, 4, 30, 8], [13])]

@@ -140,7 +140,7 @@ def test_prompts_that_are_read_in_portions_are_answered_as_if_alone(lm: Language
 def test_an_answer_ends_with_the_token_that_completes_a_stop_text(lm: LanguageModel, prompts: list[list[int]]) -> None:
     whole = [lm.template.tokenizer.decode(reply.ids) for reply in generate.answer(lm, prompts, max_new_tokens=24)]
     end = whole[0][3:5]
-    for text, reply in zip(whole, generate.answer(lm, prompts, max_new_tokens=24, until=[end]), strict=True):
+    for text, reply in zip(whole, generate.answer(lm, prompts, max_new_tokens=24, stop_strings=[end]), strict=True):
         cut = lm.template.tokenizer.decode(reply.ids)
         assert text.startswith(cut)
         assert end not in cut[:-9]
@@ -159,7 +159,7 @@ def test_a_long_neighbour_takes_no_token_from_an_answer(
 ) -> None:
     long = near_the_end(lm) + ([9] * 30 if company == "beyond" else [])
     seeds = [(3, number) for number in range(len(prompts) + 1)]
-    for named in ({}, {"sampling": generate.Sampling(1.0, seeds)}, {"until": ["zz"]}):
+    for named in ({}, {"sampling": generate.Sampling(1.0, seeds)}, {"stop_strings": ["zz"]}):
         *beside, last = generate.answer(lm, [*prompts, long], max_new_tokens=24, **named)  # type: ignore[arg-type]
         alone = generate.answer(lm, prompts, max_new_tokens=24, **named)  # type: ignore[arg-type]
         assert [(reply.ids, reply.finish) for reply in beside] == [(reply.ids, reply.finish) for reply in alone]
@@ -207,5 +207,5 @@ def test_a_row_that_is_over_is_computed_no_more(
 
 
 def test_rows_in_gaps_leave_the_others_where_they_are() -> None:
-    assert generate._closed_up([0, 2, 5, 6]) == [0, 6, 2, 5]
-    assert generate._closed_up([3]) == [3] and generate._closed_up([0, 1]) == [0, 1]
+    assert generate._compact([0, 2, 5, 6]) == [0, 6, 2, 5]
+    assert generate._compact([3]) == [3] and generate._compact([0, 1]) == [0, 1]

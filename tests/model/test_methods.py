@@ -195,7 +195,7 @@ def test_an_adapter_of_another_base_is_refused(tuned: Callable[..., Path], tiny_
     with torch.no_grad():
         next(other.model.parameters()).add_(0.1)
     loading.save(other.model, other.tokenizer, other.template, tmp_path / "other", {})
-    with pytest.raises(UserError, match=r"this adapter was trained on another base, not on"):
+    with pytest.raises(UserError, match=r"this adapter was trained beside another base, not beside"):
         loading.load_adapters(str(tmp_path / "other"), [str(tuned("lora", "a"))])
 
 

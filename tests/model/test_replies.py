@@ -10,7 +10,7 @@ from luthier.chat import Message
 from luthier.inference import Chat, ChatModel, ReplyPiece
 from luthier.model import generate, loading, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Answer, Room
+from luthier.model.replies import Answer, TokenBudget
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def says(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 ASKED = [Message("user", "two and two?")]
 
 
-def said(lm: LanguageModel, room: Room) -> Answer:
+def said(lm: LanguageModel, room: TokenBudget) -> Answer:
     return replies.ask(lm, [lm.template.prompt(ASKED)], room)[0]
 
 
 def test_an_answer_stands_behind_its_thoughts(lm: LanguageModel, says: Callable[[str], list[int]]) -> None:
     ids = says("<think>\ntwo and two\n</think>\n\nfour<|im_end|>")
-    found = said(lm, Room(8, 32))
+    found = said(lm, TokenBudget(8, 32))
     assert (found.text, found.thoughts, found.finish) == ("four", "two and two", "stop")
     behind = len(lm.tokenizer("four<|im_end|>").input_ids)
     assert found.tokens == len(ids) and found.thought_tokens <= len(ids) - behind
@@ -59,7 +59,7 @@ def test_a_reply_that_ends_inside_its_thoughts_has_no_answer(
     lm: LanguageModel, says: Callable[[str], list[int]]
 ) -> None:
     says("<think>\ntwo and two is two and two</think>\n\nfour<|im_end|>")
-    found = said(lm, Room(2, 6))
+    found = said(lm, TokenBudget(2, 6))
     assert (found.text, found.finish, found.tokens, found.thought_tokens) == ("", "thinking", 8, 8)
     assert found.thoughts and found.thoughts.startswith("two and")
 
@@ -69,32 +69,32 @@ def test_room_that_thoughts_leave_is_no_room_for_the_answer(
 ) -> None:
     """An answer of 40 tokens without thoughts keeps 4, and is not written to its end."""
     says("four " * 40)
-    found = said(lm, Room(4, 32))
+    found = said(lm, TokenBudget(4, 32))
     assert (found.tokens, found.thoughts, found.finish) == (4, None, "length")
-    over = replies.full(lm.template, Room(4, 32))
-    assert over is not None and over(lm.tokenizer("four " * 40).input_ids[: replies.LOOK_EVERY])
+    over = replies.full(lm.template, TokenBudget(4, 32))
+    assert over is not None and over(lm.tokenizer("four " * 40).input_ids[: replies.CHECK_EVERY])
 
 
 def test_without_room_for_thoughts_the_limit_is_the_limit(lm: LanguageModel, says: Callable[[str], list[int]]) -> None:
     says("<think>\n\n</think>\n\nfour<|im_end|>")
-    assert said(lm, Room(16)).text == "four"
-    assert replies.full(lm.template, Room(16)) is None
+    assert said(lm, TokenBudget(16)).text == "four"
+    assert replies.full(lm.template, TokenBudget(16)) is None
 
 
 def test_what_ends_an_answer_may_stand_in_thoughts(lm: LanguageModel) -> None:
-    over = replies.full(lm.template, Room(64, 64), until=["\n\n"])
+    over = replies.full(lm.template, TokenBudget(64, 64), stop_strings=["\n\n"])
     assert over is not None
     inside = lm.tokenizer("<think>\ntwo\n\nand two\n\nis it four").input_ids
     behind = lm.tokenizer("<think>\ntwo\n</think>\n\nfour\n\nand").input_ids
     pad = lm.tokenizer("x").input_ids
-    fill = [pad * ((-len(ids)) % replies.LOOK_EVERY) for ids in (inside, behind)]
+    fill = [pad * ((-len(ids)) % replies.CHECK_EVERY) for ids in (inside, behind)]
     assert not over([*inside, *fill[0]]) and over([*behind, *fill[1]])
 
 
 def test_a_stream_says_what_an_answer_says(lm: LanguageModel, says: Callable[[str], list[int]]) -> None:
     for text in ("<think>\ntwo\n</think>\n\nfour<|im_end|>", "<think>\ntwo and two", "four " * 30):
         says(text)
-        room = Room(4, 12)
+        room = TokenBudget(4, 12)
         *_, last = replies.stream(lm, lm.template.prompt(ASKED), room)
         asked = said(lm, room)
         assert (last.text, last.thoughts, last.finish, last.tokens) == (
@@ -118,6 +118,8 @@ def test_models_that_think_get_the_usual_room_unless_somebody_says_how_much(
     lm: LanguageModel, tiny_model: Path
 ) -> None:
     plain = loading.load(str(tiny_model))
-    assert (Room.of(lm, 9), Room.of(plain, 9)) == (Room(9, 128), Room(9)), "a quarter of the context"
-    assert Room.of(lm, 9, 5) == Room(9, 5) and Room.of(plain, 9, 5).tokens == 14
+    assert (TokenBudget.of(lm, 9), TokenBudget.of(plain, 9)) == (TokenBudget(9, 128), TokenBudget(9)), (
+        "a quarter of the context"
+    )
+    assert TokenBudget.of(lm, 9, 5) == TokenBudget(9, 5) and TokenBudget.of(plain, 9, 5).tokens == 14
     assert replies.usual_thinking(40_960) == replies.THINKING_TOKENS

@@ -267,7 +267,7 @@ def test_a_model_that_mixes_rows_trains_on_them_one_by_one(mamba: torch.nn.Modul
 def test_what_few_models_need_is_told_before_the_first_step(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "longest_in_company", lambda model, longest: longest - 1)
+    monkeypatch.setattr(probes, "longest_in_batch", lambda model, longest: longest - 1)
     monkeypatch.setattr(probes, "has_plain_head", lambda model: False)
     events: list[tuple[str, dict[str, Any]]] = []
     loop.train(

@@ -15,7 +15,7 @@ from luthier.evaluate.prompts.demonstration_selection import DEV_QUESTIONS
 from luthier.evaluate.verdict import unanswered
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 from luthier.model.tuned import expect_template, no_model, same_model, starting_model
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -50,11 +50,11 @@ class Context:
         return self.rows("test").documents
 
     @property
-    def token_budget(self) -> Room:
+    def token_budget(self) -> TokenBudget:
         """How many tokens a reply may have, for thoughts and answer."""
         settings = self.recipe.evaluate
         assert settings.max_new_tokens, "a run's own recipe has every value"
-        return Room(settings.max_new_tokens, settings.thinking_tokens or 0)
+        return TokenBudget(settings.max_new_tokens, settings.thinking_tokens or 0)
 
     def answers_file(self, name: str) -> AnswersFile:
         """evaluation/NAME.jsonl, scored by the metric that decides and by those shown beside it."""

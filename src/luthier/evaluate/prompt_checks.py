@@ -14,7 +14,7 @@ from luthier.errors import UserError
 from luthier.evaluate import guards
 from luthier.evaluate.prompts import arms, demonstrations, optimization, passages
 from luthier.evaluate.prompts.arms import Arm, PromptResources
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 from luthier.recipe import Recipe
 
 
@@ -51,7 +51,7 @@ def _prompt_resources(
         train=train,
         template=template,
         shots=settings.shots or 1,
-        max_prompt_tokens=context_tokens - Room(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
+        max_prompt_tokens=context_tokens - TokenBudget(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
         instruction=settings.instruction,
         passages=passages.read(settings.documents) if settings.documents is not None else (),
         passages_shown=settings.passages,

@@ -13,7 +13,7 @@ from luthier.errors import UserError
 from luthier.evaluate import context
 from luthier.model import loading, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Answer, Room
+from luthier.model.replies import Answer, TokenBudget
 from luthier.runs import Run
 
 OnNote = Callable[[str], object]
@@ -33,9 +33,9 @@ class ChatModel:
     thinking_tokens: int | None = None
     """None is the default of the model: none, unless its template lets it think."""
 
-    def room(self, max_new_tokens: int) -> Room:
+    def room(self, max_new_tokens: int) -> TokenBudget:
         """How many tokens a reply may have."""
-        return Room.of(self.lm, max_new_tokens, self.thinking_tokens)
+        return TokenBudget.of(self.lm, max_new_tokens, self.thinking_tokens)
 
 
 def load_model(name: str, *, thinking_tokens: int | None = None, on_note: OnNote = ignore_notes) -> ChatModel:

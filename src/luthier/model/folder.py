@@ -145,8 +145,8 @@ def readable(what: str, name: str, advice: str = "") -> Iterator[None]:
         yield
     except UNREADABLE as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        told = next((line.strip() for line in lines if not line.rstrip().endswith(":")), lines[0]).rstrip(".")
-        raise UserError(f"cannot load {what}: {told}.{advice}", where=name) from error
+        message = next((line.strip() for line in lines if not line.rstrip().endswith(":")), lines[0]).rstrip(".")
+        raise UserError(f"cannot load {what}: {message}.{advice}", where=name) from error
 
 
 def _settings(folder: Path, name: str) -> dict[str, Any]:
@@ -155,10 +155,10 @@ def _settings(folder: Path, name: str) -> dict[str, Any]:
     if not config.is_file():
         if (folder / "model_index.json").is_file():
             raise UserError(f"a pipeline of the library diffusers, which makes images. {SUPPORTED}.", where=name)
-        told = "not a Hugging Face model: it has no config.json."
+        message = "not a Hugging Face model: it has no config.json."
         if guff := sorted(folder.glob("*.gguf")):
-            told += f" To use its GGUF file, name that: model={guff[0]}."
-        raise UserError(told, where=name)
+            message += f" To use its GGUF file, name that: model={guff[0]}."
+        raise UserError(message, where=name)
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -170,8 +170,8 @@ def _settings(folder: Path, name: str) -> dict[str, Any]:
 
 def _expect_adapter(settings: Mapping[str, Any], name: str) -> None:
     if not settings.get("base_model_name_or_path"):
-        told = f"{ADAPTER} does not name the adapter's base model (base_model_name_or_path); write its path there."
-        raise UserError(told, where=name)
+        message = f"{ADAPTER} does not name the adapter's base model (base_model_name_or_path); write its path there."
+        raise UserError(message, where=name)
     kind = settings.get("peft_type")
     if kind in (
         "PROMPT_TUNING",
@@ -190,8 +190,8 @@ def _expect_causal(settings: Mapping[str, Any], name: str) -> None:
     """Refuses an architecture that does not write text from left to right."""
     kind = settings.get("model_type")
     if not isinstance(kind, str) or not kind:
-        told = "config.json names no architecture (model_type), so nothing can tell what the weights mean."
-        raise UserError(f"{told} {SUPPORTED}.", where=name)
+        message = "config.json names no architecture (model_type), so nothing can tell what the weights mean."
+        raise UserError(f"{message} {SUPPORTED}.", where=name)
     if kind not in CONFIG_MAPPING:
         near = nearest(kind, list(CONFIG_MAPPING))
         guess = f', did you mean "{near}"?' if near else "."

@@ -40,9 +40,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draws each token from the model's distribution at this temperature instead of taking the likeliest.
+    """Draws each token from the model's distribution at this temperature instead of the argmax.
 
-    `seeds` has an entry for each prompt. A prompt's draws depend on its seed alone, not on the company it is answered in.
+    `seeds` has an entry for each prompt. A prompt's draws depend on its seed alone, not on its batch-mates.
     """
 
     temperature: float
@@ -62,7 +62,7 @@ def answer(
     *,
     max_new_tokens: int | Sequence[int],
     sampling: Sampling | None = None,
-    until: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     over: Callable[[Sequence[int]], bool] | None = None,
     tokens_per_batch: int | None = None,
     on_batch: Callable[[dict[int, Reply]], None] | None = None,
@@ -70,7 +70,7 @@ def answer(
     """A reply to each prompt, in their order; `on_batch` sees each batch's replies by index as soon as they are there.
 
     `max_new_tokens` is one limit for all prompts, or one for each. A reply also ends with the token that completes one of
-    the texts `until`, and is cut where its ids are `over`.
+    the `stop_strings`, and is cut where its ids are `over`.
     """
     limits = limits_of(lm, prompts, max_new_tokens)
     replies: dict[int, Reply] = {}
@@ -79,14 +79,14 @@ def answer(
         rows: list[list[int]] = [[] for _ in batch]
         ended: set[int] = set()
         cut: set[int] = set()
-        pick = _sampled(sampling, batch) if sampling else _likeliest
+        pick = _sampled(sampling, batch) if sampling else _argmax
         for tokens in _decode(
             lm, [prompts[number] for number in batch], [limits[number] for number in batch], ended, pick
         ):
             for row, token in tokens.items():
                 rows[row].append(token)
-            if until:
-                ended.update(row for row in tokens if _complete(lm, rows[row], until))
+            if stop_strings:
+                ended.update(row for row in tokens if _complete(lm, rows[row], stop_strings))
             if over:
                 cut.update(row for row in tokens if row not in ended and over(rows[row]))
                 ended |= cut
@@ -123,14 +123,14 @@ def _batches(
     """Numbers of prompts that are answered together: of like length, with at most so many tokens when padded.
 
     What has no room for an answer comes first, in a batch of its own. No batch reaches beyond the context, unless its
-    prompts do: some families keep a mask of that size. Nor beyond what a model computes alike in any company.
+    prompts do: some families keep a mask of that size. Nor beyond what a model computes alike beside any batch-mates.
     """
     budget = tokens_per_batch or CACHE_BYTES // caches.bytes_per_token(lm.model.config, lm.model.dtype)
     order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
     if without := [number for number in order if not limits[number]]:
         yield without
     longest = max((len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True) if limit), default=0)
-    most = min(lm.context, probes.longest_in_company(lm.model, longest))
+    most = min(lm.context, probes.longest_in_batch(lm.model, longest))
     batch: list[int] = []
     limit = 0
     for number in (number for number in order if limits[number]):
@@ -148,17 +148,17 @@ def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     """How many first tokens all prompts have in common, leaving each at least one of its own; 0 if it is not worth it."""
     first, last = min(map(list, prompts)), max(map(list, prompts))
     limit = min(map(len, prompts)) - 1
-    same = next((place for place in range(limit) if first[place] != last[place]), limit)
+    same = next((index for index in range(limit) if first[index] != last[index]), limit)
     return same if len(prompts) > 1 and same >= SHARED_AT_LEAST else 0
 
 
-def _complete(lm: LanguageModel, ids: Sequence[int], until: Sequence[str]) -> bool:
+def _complete(lm: LanguageModel, ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
     """Whether one of the texts stands at the end of what was written; a token has at least a byte."""
-    text = lm.template.tokenizer.decode(ids[-max(len(end.encode()) for end in until) - 1 :])
-    return any(end in text for end in until)
+    text = lm.template.tokenizer.decode(ids[-max(len(end.encode()) for end in stop_strings) - 1 :])
+    return any(end in text for end in stop_strings)
 
 
-def _likeliest(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
+def _argmax(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
     return scores.argmax(dim=-1)
 
 
@@ -180,7 +180,7 @@ def _decode(
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     ended: set[int],
-    pick: Pick = _likeliest,
+    pick: Pick = _argmax,
 ) -> Iterator[dict[int, int]]:
     """Each step's new tokens by row, up to a row's limit; rows that are over are soon no longer computed.
 
@@ -192,7 +192,7 @@ def _decode(
     cache, mask, scores = _read(lm, prompts, steps)
     rows = list(range(len(prompts)))
     whole = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-    stretched = probes.longest_in_company(lm.model, whole) + 1  # tokens from which on a row's positions are others
+    stretched = probes.longest_in_batch(lm.model, whole) + 1  # tokens from which on a row's positions are others
     text = list(prompts[0])
     for step in range(1, steps + 1):
         chosen = pick(scores, rows)  # batch
@@ -203,19 +203,19 @@ def _decode(
         }
         ended.update(row for row, token in new.items() if token in lm.template.stop_ids)
         yield new
-        going = [place for place, row in enumerate(rows) if row not in ended and step < limits[row]]
+        going = [index for index, row in enumerate(rows) if row not in ended and step < limits[row]]
         if not going or step == steps:
             return
         plain = caches.is_plain(cache)
         if len(going) < len(rows) and (plain or len(going) <= DROP_AT * len(rows)):
-            kept = _closed_up(going)
+            kept = _compact(going)
             keep = torch.tensor(kept, device=lm.device)
             if plain:
                 caches.keep_rows(cache, kept)
             else:
                 cache.batch_select_indices(keep)
             chosen, mask = chosen[keep], mask[keep]
-            rows = [rows[place] for place in kept]
+            rows = [rows[index] for index in kept]
         if len(prompts) == 1 and len(text := [*text, *new.values()]) == stretched:
             # as transformers does where LongRoPE changes its factors
             cache, mask, scores = _read(lm, [text], steps - step)
@@ -224,12 +224,12 @@ def _decode(
         scores = _forward(lm, chosen[:, None], mask, cache)
 
 
-def _closed_up(going: Sequence[int]) -> list[int]:
-    """The same places, the last ones in the gaps between the first ones, so that few rows move."""
+def _compact(going: Sequence[int]) -> list[int]:
+    """The same indices, the last ones in the gaps between the first ones, so that few rows move."""
     count = len(going)
-    last = [place for place in going if place >= count]
+    last = [index for index in going if index >= count]
     staying = set(going)
-    return [place if place in staying else last.pop() for place in range(count)]
+    return [index if index in staying else last.pop() for index in range(count)]
 
 
 @torch.inference_mode()

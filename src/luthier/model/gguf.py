@@ -113,8 +113,8 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     if parts > 1:
         raise UserError(f"one of the {parts} parts of a GGUF file, which are not read. {ELSEWHERE}", where=str(file))
     if name not in ARCHITECTURES:
-        told = f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {ELSEWHERE}"
-        raise UserError(told, where=str(file))
+        message = f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {ELSEWHERE}"
+        raise UserError(message, where=str(file))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     weights = {each: torch.from_numpy(np.array(dequantize(it.data, it.tensor_type))) for each, it in tensors.items()}
     config = _config(metadata, weights, file)
@@ -142,9 +142,9 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     }  # fmt: skip
     odd = {key: value for key, value in stated.items() if key not in expected or value != expected[key]}
     if odd:
-        told = ", ".join(f"{name}.{key} = {value}" for key, value in odd.items())
+        message = ", ".join(f"{name}.{key} = {value}" for key, value in odd.items())
         raise UserError(
-            f"the GGUF file asks for what Luthier does not read from one: {told}. {ELSEWHERE}", where=str(file)
+            f"the GGUF file asks for what Luthier does not read from one: {message}. {ELSEWHERE}", where=str(file)
         )
     rope = {"rope_type": "default", "rope_theta": theta}
     if FREQUENCIES in weights:
@@ -171,8 +171,8 @@ def _llama3(factors: Tensor, head: int, theta: float, file: Path) -> dict[str, A
     smooth = ((original / lengths - low) / (high - low)).clamp(0, 1)
     computed = 1 / ((1 - smooth) / factor + smooth)
     if factors.shape != computed.shape or not torch.allclose(factors.double(), computed, rtol=1e-4):
-        told = f"its positions are scaled by {FREQUENCIES} in another way than Llama 3's"
-        raise UserError(f"{told}, which Luthier does not read from a GGUF file. {ELSEWHERE}", where=str(file))
+        message = f"its positions are scaled by {FREQUENCIES} in another way than Llama 3's"
+        raise UserError(f"{message}, which Luthier does not read from a GGUF file. {ELSEWHERE}", where=str(file))
     return {
         "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
         "original_max_position_embeddings": original,
@@ -197,8 +197,8 @@ def _filled(
     used = {names.get_name(ours, try_suffixes=(".weight", ".bias")) for ours in state}
     left = sorted(weights.keys() - used)
     if lacking or left:
-        told = [f"lacks {name}" for name in lacking[:1]] + [f"holds {name}, which has no place" for name in left[:1]]
-        raise UserError(f"the GGUF file {' and '.join(told)}. {ELSEWHERE}", where=str(file))
+        faults = [f"lacks {name}" for name in lacking[:1]] + [f"holds {name}, which has no place" for name in left[:1]]
+        raise UserError(f"the GGUF file {' and '.join(faults)}. {ELSEWHERE}", where=str(file))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -227,10 +227,10 @@ def _tokenizer(metadata: Mapping[str, Any], file: Path) -> PreTrainedTokenizerFa
     kind, cut = stated.get("model"), stated.get("pre")
     if kind != "gpt2" or cut not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
-        told = (
+        message = (
             f'its tokenizer is "{kind}" and cuts text as "{cut}" (tokenizer.ggml.pre); Luthier knows gpt2 with {known}'
         )
-        raise UserError(f"{told}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"{message}. {ELSEWHERE}", where=str(file))
     tokens: list[str] = stated["tokens"]
     merges = [tuple(merge.split(" ")) for merge in stated["merges"]]
     coder = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from luthier.model import allocator, attention, gather, probes
 from luthier.model.packed import Packed
-from luthier.model.probes import CausalModel, bend, decoder
+from luthier.model.probes import CausalModel, decoder, logit_transform
 
-__all__ = ["CausalModel", "bend", "decoder", "row_likelihoods", "scores", "states", "summed_loss"]
+__all__ = ["CausalModel", "decoder", "logit_transform", "row_likelihoods", "scores", "states", "summed_loss"]
 
 CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
 BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
@@ -85,20 +85,20 @@ def _losses(
     for start in range(0, len(scores), rows):
         part = slice(start, start + rows)
         piece, wanted = scores[part], targets[part, None]
-        bent = piece.float()
+        transform_logits = piece.float()
         if scale != 1.0:
-            bent = bent * scale
+            transform_logits = transform_logits * scale
         if softcap:
-            bent = softcap * torch.tanh(bent / softcap)
-        slope = torch.softmax(bent, dim=-1)
+            transform_logits = softcap * torch.tanh(transform_logits / softcap)
+        slope = torch.softmax(transform_logits, dim=-1)
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
-        highest, summed = bent.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
-        each[part] = (highest - bent.gather(-1, wanted) + summed.log_())[:, 0]
+        highest, summed = transform_logits.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
+        each[part] = (highest - transform_logits.gather(-1, wanted) + summed.log_())[:, 0]
         if not with_gradient:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
         if softcap:
-            slope *= 1 - (bent / softcap) ** 2
+            slope *= 1 - (transform_logits / softcap) ** 2
         if scale != 1.0:
             slope *= scale
         piece.copy_(slope)
@@ -159,8 +159,8 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
         return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
     states = _states(model, batch)
     if not torch.is_grad_enabled():
-        return _losses_only(states, head.weight, wanted, *bend(model)).sum()
-    loss: Tensor = _HeadLoss.apply(states, head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
+        return _losses_only(states, head.weight, wanted, *logit_transform(model)).sum()
+    loss: Tensor = _HeadLoss.apply(states, head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -169,7 +169,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     head = model.get_output_embeddings()
     wanted = batch.targets
     if probes.has_plain_head(model):
-        each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *bend(model))  # type: ignore[no-untyped-call]
+        each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
     else:
         each = nn.functional.cross_entropy(scores(model, batch), wanted, reduction="none")
     return torch.stack([-part.sum() for part in each.split(batch.loss_tokens_by_row)])

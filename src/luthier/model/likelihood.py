@@ -51,7 +51,7 @@ def continuations(
         for context, ids in windows(*pair, lm.context):
             questions.setdefault(tuple(context), Question(context)).choices.append((number, ids))
             missing[number] += len(ids)
-    together = probes.longest_in_company(lm.model, max((one.longest for one in questions.values()), default=0))
+    together = probes.longest_in_batch(lm.model, max((one.longest for one in questions.values()), default=0))
     trees = _rows(lm, list(questions.values()), tokens_per_batch, together=together)
     rows = sorted(trees, key=lambda row: -len(row.ids))
     while rows:  # the largest batch first: what does not fit into memory shows at once
@@ -164,7 +164,7 @@ def _scores(
         for part in places.split(CHUNK):
             yield logits[part].float()
         return
-    softcap, scale = probes.bend(lm.model)
+    softcap, scale = probes.logit_transform(lm.model)
     hidden = probes.decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
     for part in hidden.split(CHUNK):
         scores = (part @ head.weight.T).float()

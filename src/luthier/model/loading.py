@@ -142,7 +142,9 @@ def load_adapters(
     for adapter, bits in zip(references, in_bits, strict=True):
         if identity.fingerprint(adapter.base.folder) != wanted or bits != any(in_bits):
             how = " in 4 bits" if bits else ""
-            raise UserError(f"this adapter was trained on another base{how}, not on {base}.", where=adapter.name)
+            raise UserError(
+                f"this adapter was trained beside another base{how}, not beside {base}.", where=adapter.name
+            )
     names = [f"adapter{number}" for number in range(len(references))]
     for adapter, own_name in zip(references, names, strict=True):
         model, notes = weights.adapt(lm.model, adapter.folder, adapter.name, adapter=own_name)

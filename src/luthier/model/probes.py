@@ -43,14 +43,14 @@ def is_matrix(head: nn.Module | None) -> bool:
     return type(head) is nn.Linear and head.bias is None
 
 
-def bend(model: CausalModel) -> tuple[float | None, float]:
+def logit_transform(model: CausalModel) -> tuple[float | None, float]:
     """What some families do to the head's products: a soft cap on them (Gemma), and a factor before it (Cohere, Granite)."""
     config = model.config.get_text_config()
     factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     return getattr(config, "final_logit_softcapping", None), factor
 
 
-def bent(scores: Tensor, softcap: float | None, scale: float) -> Tensor:
+def transform_logits(scores: Tensor, softcap: float | None, scale: float) -> Tensor:
     """Products with the head as scores."""
     if scale != 1.0:
         scores = scores * scale
@@ -58,7 +58,7 @@ def bent(scores: Tensor, softcap: float | None, scale: float) -> Tensor:
 
 
 def has_plain_head(model: CausalModel) -> bool:
-    """Whether the model's scores are the products of its last states and its head, bent as `bend` says.
+    """Whether the model's scores are the products of its last states and its head, transformed as `logit_transform` says.
 
     If not, an adapter may sit on the head, or the family does something else to its scores, and they must be its own.
     """
@@ -79,7 +79,7 @@ def _gives_plain_scores(model: PreTrainedModel) -> bool:
     weight = model.get_output_embeddings().weight
     states = torch.randn(1, TOKENS, weight.shape[1], generator=torch.Generator().manual_seed(0))
     states = states.to(weight.device, weight.dtype)
-    _, scale = bend(model)
+    _, scale = logit_transform(model)
     states *= HIGHEST / (abs(scale) * (states @ weight.T).abs().max().float().clamp(min=1e-9)).to(states.dtype)
 
     def exchange(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -95,12 +95,12 @@ def _gives_plain_scores(model: PreTrainedModel) -> bool:
     finally:
         hook.remove()
         model.train(was_training)
-    ours = bent((states @ weight.T).float(), *bend(model))
+    ours = transform_logits((states @ weight.T).float(), *logit_transform(model))
     allowed = ROUNDING.get(weight.dtype, COARSE) * ours.abs().max()
     return own.shape == ours.shape and bool((own - ours).abs().max() <= allowed)
 
 
-def longest_in_company(model: CausalModel, longest: int) -> int:
+def longest_in_batch(model: CausalModel, longest: int) -> int:
     """Up to which length rows can share a batch whose longest one has so many tokens: `longest` for nearly every model.
 
     Some stretch the rotation of all positions by the longest row of a batch (LongRoPE, dynamic NTK). What is longer than

@@ -1,4 +1,4 @@
-"""Replies as they are read: thoughts apart from the answer, each with room of its own.
+"""Replies as they are read: thoughts apart from the answer, each with a budget of its own.
 
 Thinking costs tokens and is no answer. So an answer has at most the tokens that it was given, however long the thoughts
 before it, and a reply that ended inside its thoughts has no answer.
@@ -19,7 +19,7 @@ UNANSWERED = (generate.NO_ROOM, THINKING)
 THINKING_TOKENS = (
     2048  # what published evaluations of small thinking models need for most questions, and a processor can bear
 )
-LOOK_EVERY = 8  # tokens between two looks at whether an answer is as long as it may be
+CHECK_EVERY = 8  # tokens between two checks whether an answer is as long as it may be
 
 
 def usual_thinking(context: int) -> int:
@@ -28,7 +28,7 @@ def usual_thinking(context: int) -> int:
 
 
 @dataclass(frozen=True)
-class Room:
+class TokenBudget:
     """How many tokens a reply may have: of its answer, and besides of the thoughts before it."""
 
     answer: int
@@ -39,7 +39,7 @@ class Room:
         return self.answer + self.thinking
 
     @classmethod
-    def of(cls, lm: LanguageModel, answer: int, thinking: int | None = None) -> "Room":
+    def of(cls, lm: LanguageModel, answer: int, thinking: int | None = None) -> "TokenBudget":
         """With the usual room for thoughts where nobody says how much, and the template lets the model think."""
         if thinking is None:
             thinking = usual_thinking(lm.context) if lm.template.thinks else 0
@@ -63,26 +63,26 @@ class Answer:
 def ask(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    room: Room,
+    room: TokenBudget,
     *,
     sampling: generate.Sampling | None = None,
     on_batch: Callable[[dict[int, Answer]], None] | None = None,
 ) -> list[Answer]:
     """What the model says to each prompt, in their order; `on_batch` sees each batch as soon as it is there."""
-    said: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
 
     def keep(batch: dict[int, generate.Reply]) -> None:
         done = {number: read(lm.template, reply, room) for number, reply in batch.items()}
-        said.update(done)
+        answers.update(done)
         if on_batch:
             on_batch(done)
 
     over = full(lm.template, room)
     generate.answer(lm, prompts, max_new_tokens=room.tokens, sampling=sampling, over=over, on_batch=keep)
-    return [said[number] for number in range(len(prompts))]
+    return [answers[number] for number in range(len(prompts))]
 
 
-def stream(lm: LanguageModel, prompt: Sequence[int], room: Room) -> Iterator[Answer]:
+def stream(lm: LanguageModel, prompt: Sequence[int], room: TokenBudget) -> Iterator[Answer]:
     """What the model has said so far, after each token of its reply to one prompt; the same reply as `ask` gives."""
     start = time.perf_counter()
     ids: list[int] = []
@@ -95,25 +95,27 @@ def stream(lm: LanguageModel, prompt: Sequence[int], room: Room) -> Iterator[Ans
             return
 
 
-def full(template: Template, room: Room, until: Sequence[str] = ()) -> Callable[[Sequence[int]], bool] | None:
-    """Whether the answer in generated ids has all the tokens that it may have, or one of the texts `until`.
+def full(
+    template: Template, room: TokenBudget, stop_strings: Sequence[str] = ()
+) -> Callable[[Sequence[int]], bool] | None:
+    """Whether the answer in generated ids has all the tokens that it may have, or one of the `stop_strings`.
 
-    None where there is no room for thoughts: the token limit tells it then.
+    None where there is no budget for thoughts: the token limit ends such a reply.
     """
     if not room.thinking:
         return None
 
     def over(ids: Sequence[int]) -> bool:
-        if len(ids) % LOOK_EVERY or (len(ids) < room.answer and not until):
+        if len(ids) % CHECK_EVERY or (len(ids) < room.answer and not stop_strings):
             return False
         found = template.parse_reply(ids)
-        complete = any(end in found.text for end in until)
+        complete = any(end in found.text for end in stop_strings)
         return not found.thinking and (complete or len(ids) - template.answer_start(ids) >= room.answer)
 
     return over
 
 
-def read(template: Template, reply: generate.Reply, room: Room) -> Answer:
+def read(template: Template, reply: generate.Reply, room: TokenBudget) -> Answer:
     """A reply, its thoughts apart and its answer no longer than it may be."""
     ids, finish = reply.ids, reply.finish
     found = template.parse_reply(ids)

@@ -105,7 +105,7 @@ class HubTokenizer:
         plain = type(self._backend).from_str(json.dumps({**settings, "added_tokens": left, "post_processor": None}))
         plain.add_special_tokens([WALL])
         same = {plain.token_to_id(token["content"]): int(token["id"]) for token in left}
-        return plain, {here: there for here, there in same.items() if here != there}
+        return plain, {own: real for own, real in same.items() if own != real}
 
 
 def _is_tag(spelled: str) -> bool:

@@ -37,7 +37,7 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
     return loading.load(reference, quantised=quantised, variables=recipe.chat.variables, today=recipe.chat.date)
 
 
-def learnt_before(name: str, split: str) -> Iterator[Item]:
+def earlier_training_rows(name: str, split: str) -> Iterator[Item]:
     """Train or dev rows of the runs that a model comes from, as far as their folders are there; places name the run."""
     while (Path(name) / "run.json").is_file():
         parent = Run(Path(name))
@@ -50,9 +50,9 @@ def learnt_before(name: str, split: str) -> Iterator[Item]:
 def _lineage(parent: Run) -> list[dict[str, Any]]:
     """The runs that a run's model comes from, oldest first."""
     recipe, hashes = recipes.load(parent.folder / "recipe.toml"), parent.metadata["hashes"]
-    told = {"run": str(parent.folder), "started_from": recipe.model, "method": recipe.train.method}
-    told |= {"objective": recipe.train.objective, "data": hashes["data"], "model": hashes["model"]}
-    return [*parent.metadata.get("lineage", []), told]
+    fields = {"run": str(parent.folder), "started_from": recipe.model, "method": recipe.train.method}
+    fields |= {"objective": recipe.train.objective, "data": hashes["data"], "model": hashes["model"]}
+    return [*parent.metadata.get("lineage", []), fields]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Shared:
     """The caller's name for an adapter → peft's."""
     systems: Mapping[str, str | None]
     templates: Mapping[str | None, Template]
-    """As each run learnt with it: with its variables and its date; the base alone is asked as the first one."""
+    """As each run was trained with it: with its variables and its date; the base alone is asked as the first one."""
     thinking: int
     """Room for thoughts, in tokens: the most that a run had."""
 
@@ -83,7 +83,7 @@ class Shared:
 
 
 def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = None) -> Shared:
-    """The base model with the adapters of these runs; refuses runs that learnt beside another base or template."""
+    """The base model with the adapters of these runs; refuses runs that were trained on another base or template."""
     if not adapters:
         raise UserError("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
     runs = {name: Run(folder) for name, folder in adapters.items()}
@@ -111,8 +111,8 @@ def merge(run: Run, folder: Path) -> None:
         raise no_model(run)
     tuned = ModelReference.of(str(run.folder))
     if not tuned.is_adapter:
-        told = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
-        raise UserError(told, where=str(run.folder))
+        message = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
+        raise UserError(message, where=str(run.folder))
     loading.merge(tuned, folder)
 
 
@@ -125,7 +125,7 @@ def no_model(current: Run) -> UserError:
 
 
 def expect_template(current: Run, template: Template) -> None:
-    """Refuses a chat template that is not the one that the run learnt with."""
+    """Refuses a chat template that is not the one that the run was trained with."""
     if template.sha256 != current.metadata["hashes"]["template"]:
         raise CorruptedState(
             "the chat template is not the one that the model was trained with; restore model/.",
@@ -152,6 +152,8 @@ def same_model(current: Run, base: LanguageModel) -> None:
             where=base.name,
         )
     if "base" not in current.metadata:
-        place = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
-        place["stamps"] = {name: identity.stamp(base.folder / name) for name in files if (base.folder / name).is_file()}
-        current.update(hashes={**known, **hashes}, base=place)
+        fields = {"name": base.name, "folder": str(base.folder.absolute()), "files": files}
+        fields["stamps"] = {
+            name: identity.stamp(base.folder / name) for name in files if (base.folder / name).is_file()
+        }
+        current.update(hashes={**known, **hashes}, base=fields)

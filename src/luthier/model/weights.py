@@ -24,7 +24,7 @@ SHOWN = 3
 def read(folder: Path, name: str, **how: Any) -> tuple[PreTrainedModel, list[str]]:
     """A whole model with every weight as its file has it, and what is worth telling about that.
 
-    Names with a known wrapper in them are mended. Refuses a model that lacks weights, has them in other shapes, or has more
+    Names with a known wrapper in them are repaired. Refuses a model that lacks weights, has them in other shapes, or has more
     than it uses in a place that it does use: it would compute otherwise than the one that was saved.
     """
     model, info = _read(folder, name, **how)
@@ -37,7 +37,7 @@ def read(folder: Path, name: str, **how: Any) -> tuple[PreTrainedModel, list[str
     used = [each for each in left if _within(each, model)]
     if missing or used:
         raise _lacking(missing, left if missing else used, name, "the model")
-    notes = [_mended(wrapped, name)] if wrapped else []
+    notes = [_repaired(wrapped, name)] if wrapped else []
     if left:
         notes.append(f"{name}: {_count(left)} that this kind of model does not use: {_some(left)}.")
     return model, notes
@@ -69,7 +69,7 @@ def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default"
         notes = []
         if wrapped := _wrappers(left):
             missing, left = _set(adapted, {_unwrapped(each, wrapped): state[each] for each in state}, adapter)
-            notes = [_mended(wrapped, name)]
+            notes = [_repaired(wrapped, name)]
     if missing or left:
         raise _lacking(missing, left, name, "the adapter")
     return adapted, notes
@@ -133,11 +133,11 @@ def _within(name: str, model: nn.Module) -> bool:
     What stands beside all parts (a tower for images, a head for values, blocks that guess further tokens) changes nothing.
     """
     inside = {"", getattr(model, "base_model_prefix", "")}
-    place = name.rpartition(".")[0]
+    part = name.rpartition(".")[0]
     parts = dict(model.named_modules())
-    while place and place not in parts:
-        place = place.rpartition(".")[0]
-    return place not in inside
+    while part and part not in parts:
+        part = part.rpartition(".")[0]
+    return part not in inside
 
 
 def _set(model: PeftModel, state: dict[str, torch.Tensor], adapter: str) -> tuple[list[str], ...]:
@@ -165,20 +165,20 @@ def _shape(sizes: Collection[int]) -> str:
 
 def _lacking(missing: Collection[str], left: Collection[str], name: str, what: str) -> UserError:
     """The message for names that do not match."""
-    told = []
+    faults = []
     if missing:
-        told.append(
+        faults.append(
             f"{_count(missing)} of {what} {'is' if len(missing) == 1 else 'are'} not in its files: {_some(missing)}"
         )
     if left:
-        told.append(
+        faults.append(
             f"{_count(left)} in the files {'has' if len(left) == 1 else 'have'} no place in {what}: {_some(left)}"
         )
     advice = "Take whole files, with the configuration that they were saved with."
-    return UserError(f"{'; '.join(told)}. {advice}", where=name)
+    return UserError(f"{'; '.join(faults)}. {advice}", where=name)
 
 
-def _mended(wrapped: Collection[str], name: str) -> str:
+def _repaired(wrapped: Collection[str], name: str) -> str:
     return f"{name}: the weights were saved inside a wrapper; {', '.join(wrapped)} is taken out of their names."
 
 

@@ -13,7 +13,7 @@ from luthier.errors import UserError
 from luthier.evaluate import guards, metrics
 from luthier.evaluate.prompts import demonstration_selection, instruction
 from luthier.model import device, machine, memory
-from luthier.model.replies import THINKING_TOKENS, Room, usual_thinking
+from luthier.model.replies import THINKING_TOKENS, TokenBudget, usual_thinking
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Data, Recipe
 from luthier.runs.durable import format_bytes
@@ -234,7 +234,7 @@ def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
         f"99 % of the answers have at most {longest} tokens; a quarter more",
     )
     settings.set("evaluate.thinking_tokens", *_room_for_thoughts(facts))
-    room = Room(settings["evaluate.max_new_tokens"], settings["evaluate.thinking_tokens"])
+    room = TokenBudget(settings["evaluate.max_new_tokens"], settings["evaluate.thinking_tokens"])
     if room.thinking and room.tokens >= facts.context:
         sizes = f"{room.thinking:,} tokens for thoughts and {room.answer:,} for the answer leave no room for a question"
         raise UserError(

@@ -163,7 +163,9 @@ def _prepare(job: Job) -> None:
 def _compare_splits(job: Job) -> None:
     recipe = job.recipe
     contamination.compare_splits(
-        job.run, own_test_file=recipe.data.test_path is not None, earlier=partial(tuned.learnt_before, recipe.model)
+        job.run,
+        own_test_file=recipe.data.test_path is not None,
+        earlier=partial(tuned.earlier_training_rows, recipe.model),
     )
 
 

@@ -90,7 +90,7 @@ def run(model: CausalModel, rows: TokenRows, end_tokens: Collection[int] = (), *
     model.eval()
     rows_apart = _keeps_rows_apart(model, excerpts)
     prefixes_shared = rows_apart and prefix_sharing.supported(model, max(longest, max(rows.lengths)))
-    longest_packed = probes.longest_in_company(model, max(longest, max(rows.lengths)))
+    longest_packed = probes.longest_in_batch(model, max(longest, max(rows.lengths)))
     plain_head = probes.has_plain_head(model)
     model.train(was_training)
     seconds = time.perf_counter() - start

@@ -20,7 +20,7 @@ from luthier.model import replies
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
-from luthier.model.replies import Answer, Room
+from luthier.model.replies import Answer, TokenBudget
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -52,7 +52,7 @@ class AnswersFile:
         *,
         arm: str,
         prompt: Prompt,
-        budget: Room,
+        budget: TokenBudget,
         progress: OnProgress,
     ) -> list[AnswerRecord]:
         """Ask the items that this arm has not answered yet; returns the arm's records in the items' order."""
@@ -80,7 +80,7 @@ class AnswersFile:
         *,
         arm: str,
         prompt: Prompt,
-        budget: Room,
+        budget: TokenBudget,
         progress: OnProgress,
     ) -> list[AnswerRecord]:
         """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""

@@ -27,7 +27,7 @@ from luthier.evaluate.benchmark import record
 from luthier.evaluate.benchmark.record import BenchmarkRecord, save_record
 from luthier.evaluate.benchmark.results import TaskResult, from_harness
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 
 __all__ = ["BenchmarkRecord", "BenchmarkSettings", "harness_version", "make_record", "run_benchmark", "save_record"]
 
@@ -77,7 +77,7 @@ def run_benchmark(
         tasks = harness_tasks.load(settings.tasks, settings.task_folder)
         for number, load in enumerate(models):
             lm = load()
-            thinking = Room.of(lm, 0, settings.thinking_tokens).thinking if settings.chat else 0
+            thinking = TokenBudget.of(lm, 0, settings.thinking_tokens).thinking if settings.chat else 0
             model = HarnessModel(lm, unmuted(progress(number)), thinking_tokens=thinking)
             with harness_tasks.seeded(tasks.values()):
                 output = evaluate(

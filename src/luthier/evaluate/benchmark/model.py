@@ -10,7 +10,7 @@ from lm_eval.api.model import TemplateLM
 
 from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 
 Progress = Callable[[int, int], None]
 Request = Any
@@ -133,14 +133,14 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
         for number, request in enumerate(requests):
             by_settings.setdefault(self._settings(request.args[1]), []).append(number)
         for (stop_strings, limit), numbers in by_settings.items():
-            budget = Room(limit, self.thinking_tokens)
+            budget = TokenBudget(limit, self.thinking_tokens)
             prompts = self._prompts([requests[number] for number in numbers], budget)
 
             def collect(
                 batch: dict[int, generate.Reply],
                 numbers: list[int] = numbers,
                 stop_strings: tuple[str, ...] = stop_strings,
-                budget: Room = budget,
+                budget: TokenBudget = budget,
             ) -> None:
                 for at, reply in batch.items():
                     texts[numbers[at]] = _cut_at_stop(self._answer_text(reply.ids, budget), stop_strings)
@@ -148,11 +148,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
 
             over = replies.full(self.lm.template, budget, stop_strings)
             until = () if budget.thinking else stop_strings  # what ends an answer may stand in thoughts
-            generate.answer(self.lm, prompts, max_new_tokens=budget.tokens, until=until, over=over, on_batch=collect)
+            generate.answer(
+                self.lm, prompts, max_new_tokens=budget.tokens, stop_strings=until, over=over, on_batch=collect
+            )
         assert all(text is not None for text in texts)
         return [str(text) for text in texts]
 
-    def _prompts(self, requests: Sequence[Request], budget: Room) -> list[list[int]]:
+    def _prompts(self, requests: Sequence[Request], budget: TokenBudget) -> list[list[int]]:
         """The requests' prompts as ids; as in lm-eval, one that leaves too few tokens for its reply loses its beginning."""
         longest = self.lm.context - budget.tokens
         assert longest > 0, f"replies of {budget.tokens} tokens leave no room for a question in {self.lm.context}"
@@ -163,7 +165,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval is not there fo
             )
         return [prompt[-longest:] for prompt in ids]
 
-    def _answer_text(self, ids: Sequence[int], budget: Room) -> str:
+    def _answer_text(self, ids: Sequence[int], budget: TokenBudget) -> str:
         """The text of generated ids; of a model that may think, what stands behind its thoughts."""
         start = 0
         if budget.thinking:

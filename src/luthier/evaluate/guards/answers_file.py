@@ -18,7 +18,7 @@ from luthier.evaluate.guards.inputs import (
 )
 from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Answer, Room
+from luthier.model.replies import Answer, TokenBudget
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -141,7 +141,7 @@ def _bytes(lm: LanguageModel, ids: Sequence[int]) -> int:
 def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, arm: str, write: WriteResults) -> None:
     """Answers, greedy ones first; sampled ones of one temperature go together."""
     limit = min(ANSWER_TOKENS, inputs.settings.max_new_tokens or ANSWER_TOKENS)
-    room = Room(limit, inputs.settings.thinking_tokens or 0)
+    room = TokenBudget(limit, inputs.settings.thinking_tokens or 0)
     for temperature in sorted({task.temperature for task in tasks}):
         asked = [task for task in tasks if task.temperature == temperature]
         prompts = [lm.template.prompt(messages_for(task, inputs, arm)) for task in asked]

@@ -15,7 +15,7 @@ from luthier.evaluate.judge.pairwise import Judge
 from luthier.extensions import import_function
 from luthier.model import loading, reference, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Room
+from luthier.model.replies import TokenBudget
 
 KEY = "OPENAI_API_KEY"
 _WHERE = "evaluate.judge"
@@ -47,7 +47,7 @@ def check(name: str) -> None:
 
 def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
     """A model on this machine, decoded greedily in batches; its thoughts are no part of its reply."""
-    room = Room.of(lm, max_new_tokens)
+    room = TokenBudget.of(lm, max_new_tokens)
 
     def ask(prompts: Sequence[str]) -> list[str]:
         ids = [lm.template.prompt((Message("user", prompt),)) for prompt in prompts]
