@@ -59,7 +59,7 @@ def test_any_model_can_be_measured_alone(luthier: Command, tiny_model: Path, qui
 @needs_lm_eval
 def test_what_cannot_be_measured_is_said(luthier: Command, tiny_model: Path, quiz: Path, tmp_path: Path) -> None:
     refused(luthier("benchmark", tiny_model, "--tasks", quiz, "--base"), 2, "only a run has a base model")
-    refused(luthier("benchmark", tmp_path / "no", "--tasks", quiz), 2, "unknown model")
+    refused(luthier("benchmark", tmp_path / "no", "--tasks", quiz), 2, "has no folder no")
     refused(luthier("benchmark", tiny_model, "--tasks", "quizz.jsonl"), 2, "no such file")
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     refused(
