@@ -28,8 +28,8 @@ _RENAMED = {"Mistake": "UserError"}
 
 def __getattr__(name: str) -> Any:
     """Names are loaded on first use, so that `import luthier` is quick and loads no torch."""
-    if name in _RENAMED:
-        raise AttributeError(f"luthier.{name} is called luthier.{_RENAMED[name]} now")
+    if name in _RENAMED:  # an AttributeError would lose its words in `from luthier import Mistake`
+        raise ImportError(f"luthier.{name} is called luthier.{_RENAMED[name]} now")
     if name not in _MODULES:
         raise AttributeError(f"module 'luthier' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -77,6 +77,8 @@ def test_source_files_fit_into_a_sitting() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 500} == {}
 
 
-def test_a_name_that_has_changed_tells_its_new_one() -> None:
-    with pytest.raises(AttributeError, match=r"luthier\.Mistake is called luthier\.UserError now"):
+def test_a_name_that_has_changed_tells_its_new_one_however_it_is_imported() -> None:
+    with pytest.raises(ImportError, match=r"luthier\.Mistake is called luthier\.UserError now"):
         luthier.Mistake  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match=r"luthier\.Mistake is called luthier\.UserError now"):
+        from luthier import Mistake  # type: ignore[attr-defined]  # noqa: F401
