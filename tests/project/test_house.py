@@ -225,7 +225,7 @@ def words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
-OLD_ROOMS = {"data", "evaluate", "model", "report", "review", "train"}
+OLD_ROOMS = {"model"}
 """Rooms that still have such words."""
 SETTINGS = {key.rpartition(".")[2] for key in keys()}
 """Keys of the recipe stay as they are: recipes that people have name them."""
