@@ -32,7 +32,7 @@ def test_a_run_ends_with_verdict_table_and_report(
     assert screen.code == 0, screen.err
     assert "60 rows read = 60 kept + 0 dropped" in screen.err
     assert "read as question-answer" in screen.err
-    assert "of the first 8 rows are what is learnt; each row ends with an end token; packed rows leave" in screen.err
+    assert "in the first 8 rows, and on no other; each row ends with an end token; packed rows do not mix" in screen.err
     for arm in ("zero-shot", "few-shot", "retrieved", "fine-tuned"):
         assert arm in screen.out
     assert f"Report  {tmp_path / 'r' / 'report.html'}" in screen.out
@@ -182,7 +182,7 @@ def test_a_complete_run_is_shown_again_and_nothing_is_done_twice(
     first = luthier("run", data, *quick, "--run", tmp_path / "r")
     before = (tmp_path / "r" / "evaluation" / "answers.jsonl").stat().st_mtime_ns
     again = luthier("run", "--run", tmp_path / "r")
-    assert again.out == first.out and "is complete" in again.err
+    assert again.out == first.out and "(complete)" in again.err
     assert (tmp_path / "r" / "evaluation" / "answers.jsonl").stat().st_mtime_ns == before
 
 
