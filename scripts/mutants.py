@@ -275,14 +275,14 @@ MUTANTS = [
     Mutant(
         "the loss is a mean over the batch",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens,",
-        "Measured(summed_loss(model, batch) / batch.loss_tokens, batch.loss_tokens, batch.loss_tokens,",
+        "Measured(self.loss(batch), batch.loss_tokens, batch.loss_tokens,",
+        "Measured(self.loss(batch) / batch.loss_tokens, batch.loss_tokens, batch.loss_tokens,",
     ),
     Mutant(
         "the loss is divided by all tokens",
         OBJECTIVES,
-        "Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens,",
-        "Measured(summed_loss(model, batch), len(batch.tokens), batch.loss_tokens,",
+        "Measured(self.loss(batch), batch.loss_tokens, batch.loss_tokens,",
+        "Measured(self.loss(batch), len(batch.tokens), batch.loss_tokens,",
     ),
     Mutant(
         "every epoch has the same order",

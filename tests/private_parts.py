@@ -34,7 +34,7 @@ PARTS = [
          "adapter_names"),
     Part("peft", "Found missing adapter keys", ("model/weights.py",), "a message of our own for them",
          "words_for_missing_adapter_weights"),
-    Part("transformers", "_attn_implementation", ("model/attention.py", "model/head.py", "model/likelihood.py",
+    Part("transformers", "_attn_implementation", ("model/attention.py", "model/causal.py", "model/likelihood.py",
          "model/prefix_sharing.py"),
          "knowing how a model attends", "kind_of_attention"),
     Part("transformers", "transformers.integrations.sdpa_attention", ("model/attention.py",),

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from luthier.model import attention, layers, loading, recomputation
-from luthier.model.head import CausalModel, summed_loss
+from luthier.model.causal import CausalModel
+from luthier.model.head import summed_loss
 from luthier.model.packed import Packed, pack
 from token_rows import Row
 

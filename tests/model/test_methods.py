@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 from luthier.errors import UserError
 from luthier.model import attention, generate, loading, methods, recomputation
-from luthier.model.head import decoder, summed_loss
+from luthier.model.causal import decoder
+from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
 from luthier.model.reference import ModelReference

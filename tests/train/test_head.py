@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from luthier.model import allocator, attention, head
-from luthier.model.head import row_likelihoods, summed_loss
+from luthier.model.head import CausalLoss, row_likelihoods, summed_loss
 from luthier.model.loading import add_adapters
 from luthier.model.packed import pack
 from token_rows import Row
@@ -128,3 +129,23 @@ def test_gradients_in_two_threads_are_those_of_one(tiny_model: Path) -> None:
         together = list(pool.map(gradients, (1, 2)))
     for alone, beside in zip(wanted, together, strict=True):
         assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))
+
+
+def test_hooks_around_a_module_see_the_one_forward_pass_of_a_step(model: Any) -> None:
+    loss_of(model, some_rows(model))  # what is tried on a model is tried once
+    whole, seen = CausalLoss(model), []
+    whole.register_forward_pre_hook(lambda module, inputs: seen.append("before"))
+    model.get_decoder().register_forward_hook(lambda module, inputs, output: seen.append("decoder"))
+
+    def after(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        seen.append("after")
+        if output.requires_grad:  # as FSDP hears that the way back begins
+            output.register_hook(lambda gradient: seen.append("gradient"))
+
+    whole.register_forward_hook(after)
+    batch = pack(some_rows(model), torch.device("cpu"))
+    loss = whole(batch)
+    loss.backward()
+    assert seen == ["before", "decoder", "after", "gradient"]
+    assert all(weight.grad is not None for weight in whole.parameters())
+    torch.testing.assert_close(loss.detach(), -whole(batch, by_row=True).sum().detach())

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import Interrupted, MachineError, NonFiniteLoss
-from luthier.model import loading, probes
+from luthier.model import head, loading, probes
 from luthier.model.packed import Packed
 from luthier.recipe import Train
 from luthier.train import checkpoint, loop, nonfinite, objectives
@@ -170,12 +170,12 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
 ) -> None:
     rows = counting(60)
     rows[7] = Row(np.full(9, 383), np.arange(9) >= 2)
-    real = objectives.summed_loss
+    real = head.summed_loss
 
     def bad_for_one_row(model: Any, batch: Packed) -> torch.Tensor:
         return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
 
-    monkeypatch.setattr(objectives, "summed_loss", bad_for_one_row)
+    monkeypatch.setattr(head, "summed_loss", bad_for_one_row)
     told = (
         r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\. Resuming .*learning_rate below 0.005\."
     )

@@ -4,7 +4,6 @@ Scores for the whole vocabulary exist for a block of positions at a time, and be
 cross entropy's gradient with respect to the scores is softmax minus one-hot.
 """
 
-import inspect
 from typing import Any
 
 import torch
@@ -12,10 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from luthier.model import allocator, attention, gather, probes
+from luthier.model.causal import CausalModel, inputs, keeps_logits, logit_transform, states
 from luthier.model.packed import Packed
-from luthier.model.probes import CausalModel, decoder, logit_transform
-
-__all__ = ["CausalModel", "decoder", "logit_transform", "row_likelihoods", "scores", "states", "summed_loss"]
 
 CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
 BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
@@ -85,20 +82,20 @@ def _losses(
     for start in range(0, len(scores), rows):
         part = slice(start, start + rows)
         piece, wanted = scores[part], targets[part, None]
-        transform_logits = piece.float()
+        logits = piece.float()
         if scale != 1.0:
-            transform_logits = transform_logits * scale
+            logits = logits * scale
         if softcap:
-            transform_logits = softcap * torch.tanh(transform_logits / softcap)
-        slope = torch.softmax(transform_logits, dim=-1)
+            logits = softcap * torch.tanh(logits / softcap)
+        slope = torch.softmax(logits, dim=-1)
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
-        highest, summed = transform_logits.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
-        each[part] = (highest - transform_logits.gather(-1, wanted) + summed.log_())[:, 0]
+        highest, summed = logits.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
+        each[part] = (highest - logits.gather(-1, wanted) + summed.log_())[:, 0]
         if not with_gradient:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
         if softcap:
-            slope *= 1 - (transform_logits / softcap) ** 2
+            slope *= 1 - (logits / softcap) ** 2
         if scale != 1.0:
             slope *= scale
         piece.copy_(slope)
@@ -157,10 +154,10 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     wanted = batch.targets
     if not probes.has_plain_head(model):
         return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
-    states = _states(model, batch)
+    hidden = _hidden(model, batch)
     if not torch.is_grad_enabled():
-        return _losses_only(states, head.weight, wanted, *logit_transform(model)).sum()
-    loss: Tensor = _HeadLoss.apply(states, head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
+        return _losses_only(hidden, head.weight, wanted, *logit_transform(model)).sum()
+    loss: Tensor = _HeadLoss.apply(hidden, head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -169,7 +166,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     head = model.get_output_embeddings()
     wanted = batch.targets
     if probes.has_plain_head(model):
-        each: Tensor = _EachLoss.apply(_states(model, batch), head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
+        each: Tensor = _EachLoss.apply(_hidden(model, batch), head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
     else:
         each = nn.functional.cross_entropy(scores(model, batch), wanted, reduction="none")
     return torch.stack([-part.sum() for part in each.split(batch.loss_tokens_by_row)])
@@ -179,7 +176,7 @@ def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
     places, which = batch.predicted_from.unique(return_inverse=True)  # rows that share a token may go on otherwise
-    if "logits_to_keep" in inspect.signature(probes.whole(model).forward).parameters:
+    if keeps_logits(model):
         named["logits_to_keep"] = places
     with attention.packed_segments(batch.segments):
         logits: Tensor = model(**named).logits[0]
@@ -187,23 +184,21 @@ def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     return (gather.take(kept, which) if batch.segments.shares else kept).float()
 
 
-def _states(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
+def _hidden(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
     return gather.take(states(model, batch), batch.predicted_from)
 
 
-def states(model: CausalModel, batch: Packed) -> Float[Tensor, "tokens width"]:
-    """What the decoder gives for each token of a batch."""
-    with attention.packed_segments(batch.segments):
-        return decoder(model)(**inputs(model, batch)).last_hidden_state[0]  # type: ignore[no-any-return]
+class CausalLoss(nn.Module):
+    """A model and its loss as one module, whose `forward` is the one call of a training step.
 
+    What is put around a module to reach its forward pass (hooks, DistributedDataParallel, FSDP) sees the decoder and the head.
+    """
 
-def inputs(model: CausalModel, batch: Packed) -> dict[str, Any]:
-    named: dict[str, Any] = {
-        "input_ids": batch.tokens[None],
-        "position_ids": batch.segments.positions,
-        "use_cache": False,
-    }
-    if model.config._attn_implementation == attention.NAME:
-        named["segments"] = batch.segments
-    return named
+    def __init__(self, model: CausalModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Packed, *, by_row: bool = False) -> Tensor:
+        """The batch's summed loss; or with `by_row` log p of each row's loss tokens."""
+        return row_likelihoods(self.model, batch) if by_row else summed_loss(self.model, batch)

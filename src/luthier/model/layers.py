@@ -2,17 +2,15 @@
 
 import warnings
 
-from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from luthier.model.head import CausalModel
+from luthier.model.causal import CausalModel, base_model
 
 
 def enable_checkpointing(model: CausalModel) -> None:
     """Activation checkpointing: save a layer's input only, and compute the rest again when going back (Chen et al. 2016)."""
-    _base_model(model).activation_checkpointing_enable({"use_reentrant": False})
+    base_model(model).activation_checkpointing_enable({"use_reentrant": False})
 
 
 def compile_layers(model: CausalModel) -> None:
@@ -24,15 +22,9 @@ def compile_layers(model: CausalModel) -> None:
 
 def restore(model: CausalModel) -> None:
     """Layers without checkpointing and not compiled, as they were."""
-    _base_model(model).activation_checkpointing_disable()
+    base_model(model).activation_checkpointing_disable()
     for layer in _layers(model):
         layer._compiled_call_impl = None
-
-
-def _base_model(model: CausalModel) -> PreTrainedModel:
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(inner, PreTrainedModel)
-    return inner
 
 
 def _layers(model: CausalModel) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from luthier.model import attention, prefix_tree, probes
+from luthier.model.causal import decoder, logit_transform
 from luthier.model.head import CHUNK
 from luthier.model.loading import LanguageModel
 from luthier.model.prefix_tree import Ids, Question, TreeRow
@@ -164,8 +165,8 @@ def _scores(
         for part in places.split(CHUNK):
             yield logits[part].float()
         return
-    softcap, scale = probes.logit_transform(lm.model)
-    hidden = probes.decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
+    softcap, scale = logit_transform(lm.model)
+    hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
     for part in hidden.split(CHUNK):
         scores = (part @ head.weight.T).float()
         if scale != 1.0:

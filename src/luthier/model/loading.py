@@ -21,8 +21,8 @@ from luthier.errors import UserError
 from luthier.extensions import import_optional
 from luthier.model import folder as folders
 from luthier.model import identity, memory, weights
+from luthier.model.causal import CausalModel
 from luthier.model.device import pick_device
-from luthier.model.head import CausalModel
 from luthier.model.reference import ModelReference
 from luthier.runs.durable import system_errors, whole_folder, write_atomic
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 from luthier import extensions
 from luthier.errors import UserError
 from luthier.extensions import import_optional
-from luthier.model.head import CausalModel
+from luthier.model.causal import CausalModel
 from luthier.model.loading import add_adapters
 from luthier.recipe import Train
 

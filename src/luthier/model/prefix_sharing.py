@@ -13,7 +13,8 @@ from torch import nn
 
 from luthier.data.prefixes import SHARED_AT_LEAST
 from luthier.model import attention, probes
-from luthier.model.head import CausalModel, row_likelihoods
+from luthier.model.causal import CausalModel, base_model
+from luthier.model.head import row_likelihoods
 from luthier.model.packed import Packed, TokenRow, pack, with_reach
 
 NATS_APART = 1e-3  # by how much a row's fp32 sum may differ and still say the same
@@ -48,7 +49,7 @@ def pack_batch(model: CausalModel, rows: Sequence[TokenRow]) -> Packed:
 
 def supported(model: CausalModel, longest: int) -> bool:
     """Whether rows of at most so many tokens are computed alike, whether they share prefixes or stand alone."""
-    inner = probes.whole(model)
+    inner = base_model(model)
     if model.config._attn_implementation != attention.NAME:
         return False
     known, takes = _tried.get(inner, (0, True))

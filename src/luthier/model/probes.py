@@ -9,11 +9,11 @@ import weakref
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-CausalModel = PreTrainedModel | PeftModel
+from luthier.model.causal import CausalModel, base_model, decoder, is_plain, logit_transform
+
 TOKENS = 8  # of a trial
 HIGHEST = 30.0  # scores that a trained model gives: where a soft cap shows
 ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the largest score; number formats with fewer digits:
@@ -22,32 +22,6 @@ FAILURES = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeEr
 
 _heads: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
 _alone: "weakref.WeakKeyDictionary[nn.Module, tuple[int, int | None]]" = weakref.WeakKeyDictionary()
-
-
-def whole(model: CausalModel) -> PreTrainedModel:
-    """The model without what peft put around it; adapters inside it stay."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(inner, PreTrainedModel)
-    return inner
-
-
-def decoder(model: CausalModel) -> nn.Module:
-    """The model without its head; adapters inside it stay."""
-    headless = whole(model).get_decoder()
-    assert isinstance(headless, nn.Module)
-    return headless
-
-
-def is_matrix(head: nn.Module | None) -> bool:
-    """Whether the head is one matrix product and nothing else."""
-    return type(head) is nn.Linear and head.bias is None
-
-
-def logit_transform(model: CausalModel) -> tuple[float | None, float]:
-    """What some families do to the head's products: a soft cap on them (Gemma), and a factor before it (Cohere, Granite)."""
-    config = model.config.get_text_config()
-    factor = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return getattr(config, "final_logit_softcapping", None), factor
 
 
 def transform_logits(scores: Tensor, softcap: float | None, scale: float) -> Tensor:
@@ -62,9 +36,9 @@ def has_plain_head(model: CausalModel) -> bool:
 
     If not, an adapter may sit on the head, or the family does something else to its scores, and they must be its own.
     """
-    if not is_matrix(model.get_output_embeddings()):
+    if not is_plain(model.get_output_embeddings()):
         return False
-    inner = whole(model)
+    inner = base_model(model)
     if inner not in _heads:
         try:
             _heads[inner] = _gives_plain_scores(inner)
@@ -106,7 +80,7 @@ def longest_in_batch(model: CausalModel, longest: int) -> int:
     Some stretch the rotation of all positions by the longest row of a batch (LongRoPE, dynamic NTK). What is longer than
     the answer must be computed alone.
     """
-    inner = whole(model)
+    inner = base_model(model)
     known, limit = _alone.get(inner, (0, None))
     if limit is None and longest > known:
         limit = _shortest_that_disturbs(inner, longest)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from luthier.model import attention, probes, recomputation
+from luthier.model.causal import CausalModel, states
 from luthier.model.device import DTYPES, Precision
-from luthier.model.head import CausalModel, scores, states
+from luthier.model.head import scores
 from luthier.model.packed import pack
 
 FORWARD, BACKWARD_INPUTS, BACKWARD_WEIGHTS = 2, 2, 2  # operations for each weight and token

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from luthier.errors import CorruptedState, Interrupted, UserError
 from luthier.model import allocator, attention, layers, memory, recomputation
+from luthier.model.causal import CausalModel
 from luthier.model.device import DTYPES
-from luthier.model.head import CausalModel
 from luthier.recipe import Train
 from luthier.runs import durable, manifest
 from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from luthier.model import methods
+from luthier.model.causal import CausalModel
 from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
-from luthier.model.head import PIECE_BYTES, CausalModel, positions_at_once
+from luthier.model.head import PIECE_BYTES, positions_at_once
 from luthier.model.memory import GENERAL_ADVICE, rss
 from luthier.model.spec import ModelSpec, first_rows
 from luthier.recipe import Train

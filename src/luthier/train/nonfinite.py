@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 
 from luthier.errors import NonFiniteLoss
-from luthier.model.head import CausalModel
+from luthier.model.causal import CausalModel
 from luthier.recipe import Train
 from luthier.train import order
 from luthier.train.objectives import Objective

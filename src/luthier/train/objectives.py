@@ -23,7 +23,8 @@ from luthier import extensions
 from luthier.data.prepared import PreparedRow
 from luthier.errors import UserError
 from luthier.model import prefix_sharing
-from luthier.model.head import CausalModel, row_likelihoods, summed_loss
+from luthier.model.causal import CausalModel
+from luthier.model.head import CausalLoss
 from luthier.model.packed import TokenRow
 from luthier.recipe import Train
 from luthier.runs.durable import write_atomic
@@ -78,14 +79,15 @@ class Answers:
     """−log p of the tokens that the template marks as learnt: the assistant's answers, or all of a document."""
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
-        pass
+        self.loss = CausalLoss(model)
 
     def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return rows
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         batch = prefix_sharing.pack_batch(model, [rows[number] for number in numbers])
-        return Measured(summed_loss(model, batch), batch.loss_tokens, batch.loss_tokens, computed=len(batch.tokens))
+        assert model is self.loss.model
+        return Measured(self.loss(batch), batch.loss_tokens, batch.loss_tokens, computed=len(batch.tokens))
 
 
 class Texts(Answers):
@@ -137,6 +139,7 @@ class Preferences:
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
         self.model = model
+        self.loss = CausalLoss(model)
         self.beta = settings.dpo_beta
         self.tokens_per_batch = settings.tokens_per_batch or 1
         self.folder = folder
@@ -199,7 +202,7 @@ class Preferences:
         rows = [row for number in numbers for row in pairs.pair(number)]
         size = 1 if self.tokens_per_batch == 1 else len(rows)
         batches = [prefix_sharing.pack_batch(model, rows[start : start + size]) for start in range(0, len(rows), size)]
-        likelihoods = torch.cat([row_likelihoods(model, batch) for batch in batches])
+        likelihoods = torch.cat([self.loss(batch, by_row=True) for batch in batches])
         computed = sum(len(batch.tokens) for batch in batches)
         return likelihoods.view(-1, 2), sum(batch.loss_tokens for batch in batches), computed
 

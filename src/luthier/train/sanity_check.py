@@ -18,7 +18,8 @@ from torch import Tensor
 
 from luthier.errors import UserError
 from luthier.model import prefix_sharing, probes
-from luthier.model.head import CausalModel, row_likelihoods, summed_loss
+from luthier.model.causal import CausalModel
+from luthier.model.head import row_likelihoods, summed_loss
 from luthier.model.packed import TokenRow, pack
 from luthier.train.rows import TokenRows
 
