@@ -137,7 +137,7 @@ def test_what_cannot_be_merged_is_said(luthier: Command, data: Path, quick: list
 @pytest.fixture
 def customers(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> dict[str, Path]:
     """Two runs whose adapters learnt beside the tiny model, each with a system message of its own."""
-    words = [*quick, *SHORT, "train.method=lora", "train.learning_rate=0.05"]
+    words = [*quick, *SHORT, "train.method=lora", "train.learning_rate=0.02"]
     for customer, system in (("acme", "You serve ACME."), ("zenith", "You serve Zenith.")):
         screen = luthier("run", data, *words, f"data.system={system}", "--run", tmp_path / customer)
         assert screen.code == 0, screen.err
