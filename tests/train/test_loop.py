@@ -35,11 +35,17 @@ def train(tiny_model: Path, tmp_path: Path) -> Iterator[Callable[..., loop.Outco
     folders = (tmp_path / f"run{number}" for number in count())
 
     def run(
-        config: Train, *, rows: Rows | None = None, folder: Path | None = None, lora: bool = False, **more: Any
+        config: Train,
+        *,
+        rows: Rows | None = None,
+        folder: Path | None = None,
+        lora: bool = False,
+        model: Any = None,
+        **more: Any,
     ) -> loop.Outcome:
         folder = folder or next(folders)
         folder.mkdir(exist_ok=True)
-        model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+        model = model or AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
         if lora:
             model = loading.add_adapters(model, rank=4, alpha=8, seed=0)
         more.setdefault("record", lambda kind, **fields: None)
@@ -144,17 +150,19 @@ def test_a_model_with_dropout_continues_bit_for_bit_too(tmp_path: Path) -> None:
 
 
 def test_two_trainings_at_once_in_one_process_end_like_each_of_them_alone(
-    train: Callable[..., loop.Outcome], tmp_path: Path
+    train: Callable[..., loop.Outcome], tiny_model: Path, tmp_path: Path
 ) -> None:
     """They share no buffer: both compute their scores in memory that is used again for every batch."""
 
-    def run(number: int, folder: str) -> dict[str, torch.Tensor]:
+    def run(number: int, folder: str, model: Any = None) -> dict[str, torch.Tensor]:
         rows = counting(60, seed=number)
-        return train(settings(precision="bf16"), rows=rows, folder=tmp_path / folder).weights
+        return train(settings(precision="bf16"), rows=rows, folder=tmp_path / folder, model=model).weights
 
     alone = [run(number, f"alone{number}") for number in (5, 6)]
+    # read before the threads start: while transformers reads one, weights that another thread makes have no numbers
+    models = [AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(run, (5, 6), ("together5", "together6")))
+        together = list(pool.map(run, (5, 6), ("together5", "together6"), models))
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(other[name], weight) for name, weight in one.items())
 

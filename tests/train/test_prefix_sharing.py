@@ -1,4 +1,4 @@
-"""Beginnings that rows of a batch share are computed once, and nothing else is another than if each row stood alone."""
+"""Prefixes that rows of a batch share are computed once, and all else is as if each row stood alone."""
 
 from datetime import date
 from itertools import count
@@ -46,7 +46,7 @@ FORESTS = {
     "a row that begins another": [row(1, 2, 3, learn=20), row(1, 2, learn=9), row(1)],
     "nothing shared": [row(1, 2), row(3, 2), row(4)],
 }
-COMPUTED = {  # tokens, counted by hand: a run of nine once for each beginning that it stands behind
+COMPUTED = {  # tokens, counted by hand: a run of nine once for each prefix that it stands behind
     "two levels": 9 * 5,
     "three levels": 9 * (2 + 4 + 1 + 1 + 2),
     "twice the same": 9 * 3,
@@ -101,7 +101,7 @@ def test_a_token_is_predicted_from_the_one_before_it_in_each_row_that_learns_it(
     assert (twice.predicted_from.tolist(), twice.targets.tolist()) == ([1, 2, 1, 2], [7, 9, 7, 9])
 
 
-def test_too_short_a_beginning_is_computed_with_each_row() -> None:
+def test_too_short_a_prefix_is_computed_with_each_row() -> None:
     rows = [row(1, 2), row(1, 3), row(1, 3, 4)]
     assert packed.find_shared_prefixes(rows, 10) == (None, None, SharedPrefix(1, 18))
     assert packed.find_shared_prefixes(rows, 19) == ()
@@ -158,11 +158,11 @@ def test_a_head_that_makes_its_own_scores_gives_the_same(tiny_model: Path, monke
     torch.testing.assert_close(together, torch.cat([row_likelihoods(model, pack([one], CPU)) for one in rows]))
 
 
-def test_a_model_of_plain_attention_takes_shared_beginnings(tiny_model: Path) -> None:
+def test_a_model_of_plain_attention_takes_shared_prefixs(tiny_model: Path) -> None:
     model = model_of(tiny_model, "lora")
     assert prefix_sharing.supported(model, 100) and model.training
     rows = [row(1, 2, 3), row(1, 2, 4), row(1, 5)]
-    assert len(prefix_sharing.pack_batch(model, rows).tokens) == 9 * (3 + 1 + 2)  # a beginning of nine is not worth it
+    assert len(prefix_sharing.pack_batch(model, rows).tokens) == 9 * (3 + 1 + 2)  # a prefix of nine is not worth it
 
 
 def mistral(window: int | None) -> PreTrainedModel:
@@ -236,7 +236,7 @@ def talks(thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> prepared.P
     return prepared.Prepared(path)
 
 
-def test_a_conversation_of_one_row_per_answer_trains_in_one_batch_with_its_beginning_computed_once(
+def test_a_conversation_of_one_row_per_answer_trains_in_one_batch_with_its_prefix_computed_once(
     thinker: Path, talks: prepared.Prepared
 ) -> None:
     assert len(talks) == 24  # the first answer's thoughts are not in the second answer's row
@@ -305,7 +305,7 @@ def test_steps_are_those_of_rows_that_are_computed_whole(
         assert mine["gradient_norm"] == pytest.approx(whole["gradient_norm"], rel=1e-3)
 
 
-def test_a_model_that_takes_no_shared_beginnings_says_so_and_trains(tmp_path: Path) -> None:
+def test_a_model_that_takes_no_shared_prefixs_says_so_and_trains(tmp_path: Path) -> None:
     events: list[tuple[str, dict[str, Any]]] = []
     model = mistral(window=8)
     loop.train(
@@ -313,7 +313,7 @@ def test_a_model_that_takes_no_shared_beginnings_says_so_and_trains(tmp_path: Pa
         record=lambda kind, **fields: events.append((kind, fields)),
     )  # fmt: skip
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model attends in a way of its own, so a beginning that rows share is computed with each of them."
+        "this kind of model attends in a way of its own, so a prefix that rows share is computed with each of them."
     ]
     (step,) = [fields for kind, fields in events if kind == "step"]
     assert step["computed"] == step["tokens"]

@@ -43,7 +43,7 @@ class Measured:
     loss_tokens: int
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     computed: int | None = None
-    """Tokens that went through the model: fewer than its rows have where these share beginnings. None: not told."""
+    """Tokens that went through the model: fewer than its rows have where these share prefixes. None: not told."""
 
 
 class Advance(Protocol):

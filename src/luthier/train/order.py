@@ -4,7 +4,7 @@ Rows are shuffled and cut into steps of a number of tokens. Inside a step, rows 
 cut into batches that fit into memory does not change which rows are in it.
 
 Rows of one conversation, one for each of its answers, stay together: in one step, and in one batch, as far as they fit. A step
-counts tokens of whole rows. A batch counts what it computes: of a row's shared beginning a part only.
+counts tokens of whole rows. A batch counts what it computes: of a row's shared prefix a part only.
 """
 
 from bisect import bisect_right
@@ -121,7 +121,7 @@ class Steps(Sequence[Step]):
     """The whole training, step by step, each worked out when it is asked for.
 
     `shared` tells with how many tokens each row begins like the one before it, where both are of one conversation; else 0. With
-    `computed_once` the model computes such a beginning once for all rows of a batch.
+    `computed_once` the model computes such a prefix once for all rows of a batch.
 
     `max_steps` wins over `epochs`, repeating the data as often as it takes. In an epoch each row comes exactly once;
     no batch and no step exceeds its tokens, unless a single row does.
