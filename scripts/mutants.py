@@ -232,7 +232,7 @@ MUTANTS = [
     ),
     Mutant(
         "a shared token's gradient is that of the last one",
-        "model/gather.py",
+        "model/padding.py",
         "total.index_add_(0, places",
         "total.index_copy_(0, places",
         SHARED,

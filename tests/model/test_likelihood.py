@@ -15,7 +15,7 @@ from luthier.model.tokenizer import template_of
 
 Pair = tuple[list[int], list[int]]
 
-LONG = [(7 * place) % 250 + 20 for place in range(60)]
+LONG = [(7 * position) % 250 + 20 for position in range(60)]
 PAIRS: list[Pair] = [
     ([5, 9, 40], [17, 4, 33]),
     ([5, 9, 40], [18]),
@@ -46,8 +46,8 @@ def plain(lm: LanguageModel, context: list[int], continuation: list[int]) -> Lik
     """One text, one forward pass, log softmax over all its scores."""
     logprobs = lm.model(input_ids=torch.tensor([context + continuation])).logits[0].log_softmax(-1)
     places = range(len(context) - 1, len(context) + len(continuation) - 1)
-    total = sum(logprobs[place, token].item() for place, token in zip(places, continuation, strict=True))
-    greedy = all(logprobs[place].argmax() == token for place, token in zip(places, continuation, strict=True))
+    total = sum(logprobs[position, token].item() for position, token in zip(places, continuation, strict=True))
+    greedy = all(logprobs[position].argmax() == token for position, token in zip(places, continuation, strict=True))
     return Likelihood(total, greedy)
 
 
@@ -75,7 +75,7 @@ def test_texts_that_are_padded_on_either_side_are_as_likely_as_ours(lm: Language
         logprobs = lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits.log_softmax(-1)
     for row, (pair, ours) in enumerate(zip(PAIRS, continuations(lm, PAIRS), strict=True)):
         start = (len(blanks[row]) if side == "left" else 0) + len(pair[0])
-        wanted = sum(logprobs[row, start + place - 1, token].item() for place, token in enumerate(pair[1]))
+        wanted = sum(logprobs[row, start + position - 1, token].item() for position, token in enumerate(pair[1]))
         assert ours.logprob == pytest.approx(wanted, abs=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_a_continuation_is_greedy_where_the_model_would_write_it(lm: LanguageMod
 def test_the_tiny_model_takes_trees_and_a_row_of_choices_holds_its_context_once(lm: LanguageModel) -> None:
     assert likelihood.takes_trees(lm)
     questions = [Question([5, 9, 40], [(0, [17, 4, 33]), (1, [18]), (2, [17, 4, 99, 6])])]
-    (row,) = prefix_tree.build_rows(questions, reach=1000, width=32, tokens_per_batch=100)
+    (row,) = prefix_tree.build_rows(questions, window=1000, width=32, tokens_per_batch=100)
     assert row.ids == [5, 9, 40, 17, 4, 17, 4, 99]  # nothing is predicted from a continuation's last token
     assert row.positions == [0, 1, 2, 3, 4, 3, 4, 5]
     assert row.forks
@@ -97,14 +97,14 @@ def test_the_tiny_model_takes_trees_and_a_row_of_choices_holds_its_context_once(
 
 def test_contexts_that_begin_alike_share_a_row() -> None:
     questions = [Question([*LONG, number], [(number, [1, 2])]) for number in range(3)]
-    (row,) = prefix_tree.build_rows(questions, reach=1000, width=32, tokens_per_batch=100)
+    (row,) = prefix_tree.build_rows(questions, window=1000, width=32, tokens_per_batch=100)
     assert row.ids == [*LONG, 0, 1, 1, 1, 2, 1]
     assert row.positions == [*range(60), 60, 61, 60, 61, 60, 61]
 
 
 def test_many_choices_are_spread_over_rows_of_bounded_length() -> None:
     question = Question([5, 6], [(number, [1, 2, 3, 4, number]) for number in range(40)])
-    rows = prefix_tree.build_rows([question], reach=1000, width=32, tokens_per_batch=50)
+    rows = prefix_tree.build_rows([question], window=1000, width=32, tokens_per_batch=50)
     assert max(len(row.ids) for row in rows) <= 50
     assert sorted(target.number for row in rows for target in row.targets) == sorted(list(range(40)) * 5)
 
@@ -114,7 +114,7 @@ def test_a_token_sees_its_own_text_only() -> None:
     batch = prefix_tree.inputs([row, TreeRow((), [Question([1], [(3, [2])])])], torch.device("cpu"), torch.float32)
     assert row.ids == [1, 2, 3, 4, 5, 7, 8]
     assert batch.mask is not None
-    seen = [[place for place in range(7) if batch.mask[0, 0, token, place] == 0] for token in range(7)]
+    seen = [[position for position in range(7) if batch.mask[0, 0, token, position] == 0] for token in range(7)]
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 5], [0, 5, 6]]
 
 
@@ -129,7 +129,7 @@ def test_windows_predict_every_token_once_with_all_the_context_that_fits() -> No
 
 
 def test_a_text_longer_than_the_context_is_scored_whole(lm: LanguageModel) -> None:
-    text = [(13 * place) % 300 + 5 for place in range(lm.context + 90)]
+    text = [(13 * position) % 300 + 5 for position in range(lm.context + 90)]
     (ours,) = continuations(lm, [([1], text)])
     wanted = sum(plain(lm, list(before), list(part)).logprob for before, part in windows([1], text, lm.context))
     assert ours.logprob == pytest.approx(wanted, abs=1e-2)

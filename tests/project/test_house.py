@@ -225,8 +225,6 @@ def words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
-OLD_ROOMS = {"model"}
-"""Rooms that still have such words."""
 SETTINGS = {key.rpartition(".")[2] for key in keys()}
 """Keys of the recipe stay as they are: recipes that people have name them."""
 
@@ -235,7 +233,6 @@ def test_names_are_words_of_the_field() -> None:
     found = {
         f"{source.relative_to(HOUSE)}: {name}"
         for source in SOURCES
-        if source.relative_to(HOUSE).parts[0] not in OLD_ROOMS
         for name in names(source)
         if name not in SETTINGS and words(name) & words(OLD_WORDS)
     }

@@ -30,7 +30,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from luthier.model import gather
+from luthier.model import padding
 from luthier.model.packed import Segments
 
 NAME = "luthier"
@@ -100,13 +100,13 @@ def _attend_in_buckets(
         return _attend_padded(query, key, value, scale, dropout).transpose(1, 2).flatten(0, 1)[None]
     own = [bucket.own for bucket in segments.buckets]
     keys = [bucket.keys for bucket in segments.buckets]
-    queries = gather.pad_rows(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
-    others = (gather.pad_rows(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
+    queries = padding.pad_rows(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
+    others = (padding.pad_rows(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
     attended = []
     for parts in zip(queries, *others, strict=True):
         one, two, three = (rows.transpose(1, 2) for rows in parts)
         attended.append(_attend_padded(one, two, three, scale, dropout).transpose(1, 2))
-    return gather.pack_rows(attended, own, segments.tokens)[None]
+    return padding.pack_rows(attended, own, segments.tokens)[None]
 
 
 def _attend_padded(query: HeadStates, key: Tensor, value: Tensor, scale: float, dropout: float) -> HeadStates:
@@ -144,7 +144,7 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scale = scale
-        keys, values = _fold_groups(key, key.shape[1]), _fold_groups(value, key.shape[1])
+        keys, values = _stack_groups(key, key.shape[1]), _stack_groups(value, key.shape[1])
         output = query.new_empty(_shape_bthd(query, value.shape[3])).transpose(1, 2)
         for part, seen in _query_blocks(query.shape[2], key.shape[2]):
             weights, _ = _weights(query, keys, part, scale)
@@ -154,12 +154,12 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         (query, key, value), (grad_output,) = ctx.saved_tensors, grads
-        keys, values = _fold_groups(key, key.shape[1]), _fold_groups(value, key.shape[1])
+        keys, values = _stack_groups(key, key.shape[1]), _stack_groups(value, key.shape[1])
         grad_query = query.new_empty(_shape_bthd(query, query.shape[3])).transpose(1, 2)
         grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
         for part, seen in _query_blocks(query.shape[2], key.shape[2]):
             weights, queries = _weights(query, keys, part, ctx.scale)
-            grad = _fold_groups(grad_output[:, :, part], key.shape[1])
+            grad = _stack_groups(grad_output[:, :, part], key.shape[1])
             grad_values[:, :seen].baddbmm_(weights.transpose(1, 2), grad)
             grad_weights = torch.bmm(grad, values[:, :seen].transpose(1, 2))
             scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
@@ -184,7 +184,7 @@ def _weights(query: Tensor, keys: Tensor, part: slice, scale: float) -> tuple[Te
     """How much each query of a part takes of each key up to its end; and these queries, stacked."""
     batch, heads, time, _ = query.shape
     together = heads * batch // len(keys)
-    queries = _fold_groups(query[:, :, part], len(keys) // batch)
+    queries = _stack_groups(query[:, :, part], len(keys) // batch)
     size, seen = part.stop - part.start, keys.shape[1] - time + part.stop
     scores = torch.baddbmm(queries.new_empty(()), queries, keys[:, :seen].transpose(1, 2), beta=0, alpha=scale)
     # the keys before the part are seen by all of its queries
@@ -192,7 +192,7 @@ def _weights(query: Tensor, keys: Tensor, part: slice, scale: float) -> tuple[Te
     return torch.softmax(scores, dim=-1), queries
 
 
-def _fold_groups(rows: HeadStates, groups: int) -> Float[Tensor, "stacks queries width"]:
+def _stack_groups(rows: HeadStates, groups: int) -> Float[Tensor, "stacks queries width"]:
     """Heads that share keys and values below each other."""
     batch, heads, time, width = rows.shape
     return rows.reshape(batch * groups, heads // groups * time, width)

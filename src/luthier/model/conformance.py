@@ -50,10 +50,10 @@ def examine(template: Template) -> Conformance:
             checks["text"].faults.append(f"{name}: trained on, though the template does not show all of it")
             continue
         try:
-            judge.look(name, conversation, rows, checks)
+            judge.check_conversation(name, conversation, rows, checks)
         except Exception as error:  # the template is a stranger's program: whatever it raises, it refuses
             checks["text"].faults.append(f"{name}: {judge.name} refuses it: {error}")
-    judge.look_at_control(checks["control"])
+    judge.check_control_tokens(checks["control"])
     return Conformance(
         template.name, template.sha256, describe_behaviour(template), tuple(checks.values()), refused, judge.name
     )
@@ -75,7 +75,7 @@ class _Judge:
     def text(self, messages: Sequence[Message], tools: Sequence[str], *, ask: bool) -> str:
         """transformers' own text of the messages; a system message that the template has no place for opens the first one."""
         if self.template.merges_system_message and messages[0].role == "system":
-            messages = _folded(messages)
+            messages = _with_merged_system(messages)
         return str(
             self.hub.apply_chat_template(
                 [_plain(message, parts=self.parts) for message in messages],
@@ -102,24 +102,28 @@ class _Judge:
     def spelling(self, ids: Sequence[int]) -> str:
         return str(self.hub.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def look(self, name: str, said: Conversation, rows: Sequence[Encoded], checks: dict[str, Check]) -> None:
+    def check_conversation(
+        self, name: str, said: Conversation, rows: Sequence[Encoded], checks: dict[str, Check]
+    ) -> None:
         """Hold the rows of a conversation against transformers' text of it."""
         for check in ("text", "loss", "prompt"):
             checks[check].count += 1
-        places = [place for place, message in enumerate(said.messages) if message.role == "assistant"]
-        learnt = [(row, begin, end) for row in rows for begin, end in _stretches(row)]
-        if len(learnt) != len(places):
-            checks["loss"].faults.append(f"{name}: {len(places)} answers, and {len(learnt)} positions of loss tokens")
+        answer_indices = [index for index, message in enumerate(said.messages) if message.role == "assistant"]
+        loss_spans = [(row, begin, end) for row in rows for begin, end in _stretches(row)]
+        if len(loss_spans) != len(answer_indices):
+            checks["loss"].faults.append(
+                f"{name}: {len(answer_indices)} answers, and {len(loss_spans)} positions of loss tokens"
+            )
             return
-        for place, (row, begin, end) in zip(places, learnt, strict=True):
-            asked = self.ids(self.text(said.messages[:place], said.tools, ask=True))
-            ours = self.template.prompt(said.messages[:place], tools=said.tools)
+        for index, (row, begin, end) in zip(answer_indices, loss_spans, strict=True):
+            asked = self.ids(self.text(said.messages[:index], said.tools, ask=True))
+            ours = self.template.prompt(said.messages[:index], tools=said.tools)
             if not asked == ours == row.ids[:begin]:
                 checks["prompt"].faults.append(f"{name}: {_difference(self, ours, asked)}")
-            content, text = said.messages[place].content.strip(), self.spelling(row.ids[begin:end])
+            content, text = said.messages[index].content.strip(), self.spelling(row.ids[begin:end])
             if content not in text or row.ids[end - 1] not in self.template.stop_ids:
-                checks["loss"].faults.append(f"{name}: learnt is {text!r}")
-        for row, last in zip(rows, places if len(rows) > 1 else places[-1:], strict=True):
+                checks["loss"].faults.append(f"{name}: the loss is on {text!r}")
+        for row, last in zip(rows, answer_indices if len(rows) > 1 else answer_indices[-1:], strict=True):
             whole = self.text(said.messages[: last + 1], said.tools, ask=False)
             if not self._same(row, whole, self.text(said.messages[:last], said.tools, ask=True)):
                 checks["text"].faults.append(f"{name}: {_difference(self, row.ids, self.ids(whole))}")
@@ -144,7 +148,7 @@ class _Judge:
         ends = [answer for text in answers for answer in (text, text.removesuffix(str(self.hub.eos_token)))]
         return any(answer.strip() and theirs.endswith(answer.strip()) for answer in ends)
 
-    def look_at_control(self, check: Check) -> None:
+    def check_control_tokens(self, check: Check) -> None:
         """Whether a question that spells each control token has as many of them as one that spells none."""
         plain = (Message("user", "x"),)
         try:
@@ -163,9 +167,9 @@ class _Judge:
                 check.faults.append(f"{token} in a question is a control token")
 
 
-def _folded(messages: Sequence[Message]) -> list[Message]:
+def _with_merged_system(messages: Sequence[Message]) -> list[Message]:
     system, *rest = messages
-    first = next(place for place, message in enumerate(rest) if message.role == "user")
+    first = next(index for index, message in enumerate(rest) if message.role == "user")
     rest[first] = replace(rest[first], content=f"{system.content}\n\n{rest[first].content}")
     return rest
 
@@ -173,10 +177,10 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
 def _plain(message: Message, *, parts: bool) -> Dict:
     """A message as transformers takes it."""
     content: object = [{"type": "text", "text": message.content}] if parts else message.content
-    told: Dict = {"role": message.role, "content": content, "reasoning_content": message.reasoning}
-    told |= {"name": message.name, "tool_call_id": message.tool_call_id}
+    fields: Dict = {"role": message.role, "content": content, "reasoning_content": message.reasoning}
+    fields |= {"name": message.name, "tool_call_id": message.tool_call_id}
     if message.tool_calls:
-        told["tool_calls"] = [
+        fields["tool_calls"] = [
             {
                 "type": "function",
                 "id": call.id,
@@ -184,7 +188,7 @@ def _plain(message: Message, *, parts: bool) -> Dict:
             }
             for call in message.tool_calls
         ]
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _said(message: Message) -> Iterator[str]:
@@ -197,7 +201,7 @@ def _said(message: Message) -> Iterator[str]:
 def _stretches(row: Encoded) -> list[tuple[int, int]]:
     """Where in a row learning begins and ends."""
     bounds = [False, *row.loss_mask, False]
-    edges = [place for place in range(len(row.loss_mask) + 1) if bounds[place] != bounds[place + 1]]
+    edges = [index for index in range(len(row.loss_mask) + 1) if bounds[index] != bounds[index + 1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 

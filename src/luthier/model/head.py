@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from luthier.model import allocator, attention, gather, probes
+from luthier.model import allocator, attention, padding, probes
 from luthier.model.causal import CausalModel, inputs, keeps_logits, logit_transform, states
 from luthier.model.packed import Packed
 
@@ -175,18 +175,18 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
 def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
-    places, which = batch.predicted_from.unique(return_inverse=True)  # rows that share a token may go on otherwise
+    positions, which = batch.predicted_from.unique(return_inverse=True)  # rows that share a token may go on otherwise
     if keeps_logits(model):
-        named["logits_to_keep"] = places
+        named["logits_to_keep"] = positions
     with attention.packed_segments(batch.segments):
         logits: Tensor = model(**named).logits[0]
-    kept = logits if len(logits) == len(places) else logits[places]
-    return (gather.take(kept, which) if batch.segments.shares else kept).float()
+    kept = logits if len(logits) == len(positions) else logits[positions]
+    return (padding.take(kept, which) if batch.segments.shares else kept).float()
 
 
 def _hidden(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
     """What the head sees, only where a token is learnt."""
-    return gather.take(states(model, batch), batch.predicted_from)
+    return padding.take(states(model, batch), batch.predicted_from)
 
 
 class CausalLoss(nn.Module):

@@ -60,7 +60,7 @@ def continuations(
         batch, rows = rows[:count], rows[count:]
         scored = _score(lm, batch)
         np.add.at(sums, scored.numbers, scored.logprobs)
-        np.logical_and.at(greedy, scored.numbers, scored.likeliest)
+        np.logical_and.at(greedy, scored.numbers, scored.is_argmax)
         np.subtract.at(missing, scored.numbers, 1)
         if on_batch:
             done = [at for at in np.unique(scored.numbers).tolist() if not missing[at]]
@@ -92,9 +92,9 @@ def _rows(
     config = lm.model.config.get_text_config()
     reaches = [getattr(config, name, None) or EVERYWHERE for name in ("sliding_window", "attention_chunk_size")]
     shape = {"width": config.hidden_size, "tokens_per_batch": tokens_per_batch}
-    rows = prefix_tree.build_rows(questions, reach=min(*reaches, together), **shape)
+    rows = prefix_tree.build_rows(questions, window=min(*reaches, together), **shape)
     if any(row.forks for row in rows) and not takes_trees(lm):
-        rows = prefix_tree.build_rows(questions, reach=0, **shape)
+        rows = prefix_tree.build_rows(questions, window=0, **shape)
     return rows
 
 
@@ -122,7 +122,7 @@ class _Scored(NamedTuple):
 
     numbers: NDArray[np.int64]
     logprobs: NDArray[np.float64]
-    likeliest: NDArray[np.bool_]
+    is_argmax: NDArray[np.bool_]
 
 
 @torch.inference_mode()
@@ -132,41 +132,41 @@ def _score(lm: LanguageModel, rows: Sequence[TreeRow]) -> _Scored:
     if batch.mask is not None:
         named |= {"attention_mask": batch.mask, "position_ids": batch.positions}
     wanted = sorted(
-        (at * batch.ids.shape[1] + target.place, target.token, target.number)
+        (at * batch.ids.shape[1] + target.position, target.token, target.number)
         for at, row in enumerate(rows)
         for target in row.targets
     )
-    places, tokens, numbers = (torch.tensor(column, device=lm.device) for column in zip(*wanted, strict=True))
-    places, which = places.unique_consecutive(return_inverse=True)  # choices of a question fork at one place
-    starts = torch.searchsorted(which, torch.arange(0, len(places) + CHUNK, CHUNK, device=lm.device)).tolist()
-    logprobs, likeliest = [], []
-    for number, scores in enumerate(_scores(lm, named, places)):
+    positions, tokens, numbers = (torch.tensor(column, device=lm.device) for column in zip(*wanted, strict=True))
+    positions, which = positions.unique_consecutive(return_inverse=True)  # choices of a question fork at one position
+    starts = torch.searchsorted(which, torch.arange(0, len(positions) + CHUNK, CHUNK, device=lm.device)).tolist()
+    logprobs, is_argmax = [], []
+    for number, scores in enumerate(_scores(lm, named, positions)):
         targets = slice(starts[number], starts[number + 1])
         rows_of, tokens_of = which[targets] - number * CHUNK, tokens[targets]
         best = scores.amax(dim=-1)
         chosen = scores[rows_of, tokens_of]
         normalizer = best + scores.sub_(best[:, None]).exp_().sum(dim=-1).log()
         logprobs.append(chosen - normalizer[rows_of])
-        likeliest.append(chosen >= best[rows_of])
+        is_argmax.append(chosen >= best[rows_of])
     return _Scored(
-        numbers.cpu().numpy(), torch.cat(logprobs).double().cpu().numpy(), torch.cat(likeliest).cpu().numpy()
+        numbers.cpu().numpy(), torch.cat(logprobs).double().cpu().numpy(), torch.cat(is_argmax).cpu().numpy()
     )
 
 
 def _scores(
-    lm: LanguageModel, named: dict[str, Any], places: Int[Tensor, " places"]
+    lm: LanguageModel, named: dict[str, Any], positions: Int[Tensor, " positions"]
 ) -> Iterator[Float[Tensor, "chunk vocab"]]:
-    """Scores over the vocabulary, in fp32, at places of the flattened batch: a few at a time, while the cache holds them."""
+    """Scores over the vocabulary, in fp32, at positions of the flattened batch: a few at a time, while the cache holds them."""
     head = lm.model.get_output_embeddings()
     if not probes.has_plain_head(
         lm.model
     ):  # an adapter sits on it, or it bends scores in its own way: they are the model's
         logits = lm.model(**named).logits.flatten(0, 1)  # batch*time vocab
-        for part in places.split(CHUNK):
+        for part in positions.split(CHUNK):
             yield logits[part].float()
         return
     softcap, scale = logit_transform(lm.model)
-    hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[places]  # places width
+    hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[positions]  # positions width
     for part in hidden.split(CHUNK):
         scores = (part @ head.weight.T).float()
         if scale != 1.0:

@@ -50,7 +50,7 @@ class Layout:
 
     rows: int
     time: int
-    places: Int[Tensor, " tokens"]
+    indices: Int[Tensor, " tokens"]
     """Where its tokens stand in the batch."""
     slots: Int[Tensor, " tokens"] | None
     """Where they stand in the layout, `time` slots a row; None where they fill it."""
@@ -81,12 +81,12 @@ class Segments:
     device: torch.device
     shared: tuple[SharedPrefix | None, ...] = ()
     """What each row shares with another; empty where nothing is shared."""
-    reach: int = 0
+    longest_expected: int = 0
     """The longest row that is to come, where it is longer than those of this batch: a window must not be shorter."""
 
     @property
     def longest(self) -> int:
-        return max(self.reach, *self.lengths)
+        return max(self.longest_expected, *self.lengths)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -109,7 +109,7 @@ class Segments:
 
     @cached_property
     def paths(self) -> list[np.ndarray]:
-        """The places of each row's tokens in the batch."""
+        """The indices of each row's tokens in the batch."""
         own = np.split(np.arange(self.tokens), np.cumsum(np.subtract(self.lengths, self.starts))[:-1])
         if not self.shares:
             return own
@@ -129,7 +129,7 @@ class Segments:
 
     @cached_property
     def positions(self) -> Int[Tensor, "1 tokens"]:
-        """Each token's place in its row, from 0."""
+        """Each token's position in its row, from 0."""
         spans = [np.arange(start, end) for start, end in zip(self.starts, self.lengths, strict=True)]
         return self._moved(spans)[None]
 
@@ -152,12 +152,12 @@ class Segments:
     def _layout(self, rows: Sequence[int], starts: Sequence[int], first: int, longest: int) -> Layout:
         """The tokens of each row from its `start` on, where `first` is the position of a layout's first slot."""
         time = longest - first
-        places = self._moved([self.paths[row][start:] for row, start in zip(rows, starts, strict=True)])
-        if len(places) == len(rows) * time:
-            return Layout(len(rows), time, places, None)
+        indices = self._moved([self.paths[row][start:] for row, start in zip(rows, starts, strict=True)])
+        if len(indices) == len(rows) * time:
+            return Layout(len(rows), time, indices, None)
         spans = zip(rows, starts, strict=True)
         slots = [np.arange(start, self.lengths[row]) - first + at * time for at, (row, start) in enumerate(spans)]
-        return Layout(len(rows), time, places, self._moved(slots))
+        return Layout(len(rows), time, indices, self._moved(slots))
 
     def _moved(self, spans: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(spans)).to(self.device)
@@ -194,7 +194,7 @@ class Packed:
     tokens: Int[Tensor, " tokens"]
     segments: Segments
     predicted_from: Int[Tensor, " targets"]
-    """The place of the token that each one is predicted from. A row's first token follows nothing, so it is never predicted."""
+    """The index of the token that each one is predicted from. A row's first token follows nothing, so it is never predicted."""
     targets: Int[Tensor, " targets"]
     """The tokens that are predicted."""
     loss_tokens_by_row: tuple[int, ...]
@@ -238,6 +238,6 @@ def find_shared_prefixes(rows: Sequence[TokenRow], at_least: int) -> tuple[Share
     return tuple(found) if any(found) else ()
 
 
-def with_reach(batch: Packed, reach: int) -> Packed:
+def expect_rows_of(batch: Packed, longest_expected: int) -> Packed:
     """The batch, computed as if a row of so many tokens might come."""
-    return replace(batch, segments=replace(batch.segments, reach=reach))
+    return replace(batch, segments=replace(batch.segments, longest_expected=longest_expected))

@@ -15,11 +15,11 @@ from luthier.data.prefixes import SHARED_AT_LEAST
 from luthier.model import attention, probes
 from luthier.model.causal import CausalModel, base_model
 from luthier.model.head import row_likelihoods
-from luthier.model.packed import Packed, TokenRow, pack, with_reach
+from luthier.model.packed import Packed, TokenRow, expect_rows_of, pack
 
 NATS_APART = 1e-3  # by how much a row's fp32 sum may differ and still say the same
 
-_tried: "weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]]" = weakref.WeakKeyDictionary()
+_supported: "weakref.WeakKeyDictionary[nn.Module, tuple[int, bool]]" = weakref.WeakKeyDictionary()
 
 
 class _Row:
@@ -28,7 +28,7 @@ class _Row:
         self.loss_mask = np.ones(len(ids), dtype=bool)
 
 
-TRIED = (
+PROBE_ROWS = (
     _Row(3, 4, 5, 6, 7, 8, 9, 10, 11),
     _Row(12, 11, 10, 9),
     _Row(3, 4, 5, 6, 7, 8, 13, 14),
@@ -52,10 +52,10 @@ def supported(model: CausalModel, longest: int) -> bool:
     inner = base_model(model)
     if model.config._attn_implementation != attention.NAME:
         return False
-    known, takes = _tried.get(inner, (0, True))
+    known, takes = _supported.get(inner, (0, True))
     if takes and longest > known:
         takes = _alike(model, longest)
-    _tried[inner] = (max(known, longest), takes)
+    _supported[inner] = (max(known, longest), takes)
     return takes
 
 
@@ -64,8 +64,8 @@ def _alike(model: CausalModel, longest: int) -> bool:
     was_training = model.training
     model.eval()
     try:
-        shared = row_likelihoods(model, with_reach(pack(TRIED, model.device, share_at_least=1), longest))
-        alone = torch.cat([row_likelihoods(model, pack([row], model.device)) for row in TRIED])
+        shared = row_likelihoods(model, expect_rows_of(pack(PROBE_ROWS, model.device, share_at_least=1), longest))
+        alone = torch.cat([row_likelihoods(model, pack([row], model.device)) for row in PROBE_ROWS])
     except probes.FAILURES:  # such as `attention.NotPlain`
         return False
     finally:

@@ -33,9 +33,9 @@ class Question:
 
 
 class Target(NamedTuple):
-    """A token that is to be predicted from a place in a row, and the number of its continuation."""
+    """A token that is to be predicted from a position in a row, and the number of its continuation."""
 
-    place: int
+    position: int
     token: int
     number: int
 
@@ -56,9 +56,11 @@ class TreeRow:
             self._add(question.context[len(prefix) :], position=len(prefix), question=number, choice=0)
             fork = len(self.ids) - 1
             for choice, (asked_as, ids) in enumerate(question.choices, start=1):
-                places = [fork, *range(len(self.ids), len(self.ids) + len(ids) - 1)]
+                positions = [fork, *range(len(self.ids), len(self.ids) + len(ids) - 1)]
                 self._add(ids[:-1], position=len(question.context), question=number, choice=choice)
-                self.targets += [Target(place, token, asked_as) for place, token in zip(places, ids, strict=True)]
+                self.targets += [
+                    Target(position, token, asked_as) for position, token in zip(positions, ids, strict=True)
+                ]
 
     def _add(self, ids: Ids, *, position: int, question: int, choice: int) -> None:
         self.ids += ids
@@ -110,15 +112,15 @@ def _same_or_shared(branch: Int[Tensor, "batch time"]) -> Tensor:
     return (branch[:, None, :] == branch[:, :, None]) | (branch[:, None, :] == 0)  # batch time time
 
 
-def build_rows(questions: Sequence[Question], *, reach: int, width: int, tokens_per_batch: int) -> list[TreeRow]:
-    """The questions as rows. `reach` is how far back the model looks through a mask of ours: 0 for one that takes none.
+def build_rows(questions: Sequence[Question], *, window: int, width: int, tokens_per_batch: int) -> list[TreeRow]:
+    """The questions as rows. `window` is how far back the model looks through a mask of ours: 0 for one that takes none.
 
     `width` is the model's; it tells how dear a row's linear layers are beside its attention.
     """
     rows: list[TreeRow] = []
     trees: list[Question] = []
     for question in questions:
-        if question.longest <= reach:
+        if question.longest <= window:
             trees += _split_choices(question, max(tokens_per_batch, 2 * len(question.context)))
         else:
             rows += [TreeRow((), [Question(question.context, [choice])]) for choice in question.choices]
@@ -186,4 +188,4 @@ def _with_common_prefix(questions: Sequence[Question]) -> Iterator[tuple[int, li
 def _common(first: Ids, second: Ids, most: int) -> int:
     """How many first tokens two texts have in common, without the last of either, and at most `most`."""
     limit = min(most, len(first) - 1, len(second) - 1)
-    return next((place for place in range(limit) if first[place] != second[place]), limit)
+    return next((position for position in range(limit) if first[position] != second[position]), limit)

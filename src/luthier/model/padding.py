@@ -28,9 +28,9 @@ def pack_rows(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -
     return cast(Tensor, _Pack.apply(layouts, count, *padded))  # type: ignore[no-untyped-call]
 
 
-def take(tokens: Float[Tensor, "tokens width"], places: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
+def take(tokens: Float[Tensor, "tokens width"], indices: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
     """Some tokens, any of them as often as asked for."""
-    return cast(Tensor, _Take.apply(tokens, places))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Take.apply(tokens, indices))  # type: ignore[no-untyped-call]
 
 
 class _Pad(torch.autograd.Function):
@@ -46,7 +46,7 @@ class _Pad(torch.autograd.Function):
         if ctx.graded is not None:
             return _packed(grads, ctx.graded, ctx.count), None, None
         taken = zip(grads, ctx.layouts, strict=True)
-        return _summed(((_filled(grad, one), one.places) for grad, one in taken), ctx.count), None, None
+        return _summed(((_filled(grad, one), one.indices) for grad, one in taken), ctx.count), None, None
 
 
 class _Pack(torch.autograd.Function):
@@ -62,21 +62,21 @@ class _Pack(torch.autograd.Function):
 
 class _Take(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, tokens: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
         ctx.count = len(tokens)
-        return tokens.index_select(0, places)
+        return tokens.index_select(0, indices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        return _summed([(grads[0], places)], ctx.count), None
+        (indices,) = ctx.saved_tensors
+        return _summed([(grads[0], indices)], ctx.count), None
 
 
 def _padded(tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout]) -> tuple[Tensor, ...]:
     padded = []
     for layout in layouts:
-        rows = tokens.index_select(0, layout.places)
+        rows = tokens.index_select(0, layout.indices)
         if layout.slots is not None:
             rows = rows.new_zeros(layout.rows * layout.time, *rows.shape[1:]).index_copy_(0, layout.slots, rows)
         padded.append(rows.view(layout.rows, layout.time, *rows.shape[1:]))
@@ -86,7 +86,7 @@ def _padded(tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layou
 def _packed(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
     tokens = padded[0].new_empty(count, *padded[0].shape[2:])
     for rows, layout in zip(padded, layouts, strict=True):
-        tokens.index_copy_(0, layout.places, _filled(rows, layout))
+        tokens.index_copy_(0, layout.indices, _filled(rows, layout))
     return tokens
 
 
@@ -97,15 +97,18 @@ def _filled(padded: Float[Tensor, "rows time heads width"], layout: Layout) -> F
 
 
 def _summed(parts: Iterable[tuple[Tensor, Int[Tensor, " taken"]]], count: int) -> Tensor:
-    """For each of `count` tokens the sum of the values that stand beside its place."""
+    """For each of `count` tokens the sum of the values that stand beside its index."""
     total: Tensor | None = None
-    for values, places in parts:
+    for values, indices in parts:
         if total is None:
-            wide = torch.promote_types(values.dtype, torch.float32)
-            total, given = torch.zeros(count, *values.shape[1:], dtype=wide, device=values.device), values.dtype
+            accumulation_dtype = torch.promote_types(values.dtype, torch.float32)
+            total, dtype = (
+                torch.zeros(count, *values.shape[1:], dtype=accumulation_dtype, device=values.device),
+                values.dtype,
+            )
         if values.device.type == "cpu":
-            total.index_add_(0, places, values.to(total.dtype))
-        else:  # sorts the places first, while index_add_ would add in any order there
-            total.index_put_((places,), values.to(total.dtype), accumulate=True)
+            total.index_add_(0, indices, values.to(total.dtype))
+        else:  # sorts the indices first, while index_add_ would add in any order there
+            total.index_put_((indices,), values.to(total.dtype), accumulate=True)
     assert total is not None
-    return total.to(given)
+    return total.to(dtype)
