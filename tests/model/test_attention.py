@@ -127,7 +127,7 @@ def test_pairs_of_tokens_are_those_of_each_row_and_a_little_padding() -> None:
         buckets = Segments(lengths, CPU).buckets
         pairs = sum(bucket.rows * bucket.longest**2 for bucket in buckets)
         assert pairs <= sum(length**2 for length in lengths) + len(buckets) * 64**2
-        assert sorted(torch.cat([bucket.own.places for bucket in buckets]).tolist()) == list(range(sum(lengths)))
+        assert sorted(torch.cat([bucket.own.indices for bucket in buckets]).tolist()) == list(range(sum(lengths)))
     # the reviewed batch: 512 and 50 times 10 took 51 rows of 512, 13.4 million pairs
     assert sum(bucket.rows * bucket.longest**2 for bucket in Segments((512, *[10] * 50), CPU).buckets) == 267_144
 
