@@ -233,8 +233,8 @@ MUTANTS = [
     Mutant(
         "a shared token's gradient is that of the last one",
         "model/padding.py",
-        "total.index_add_(0, places",
-        "total.index_copy_(0, places",
+        "total.index_add_(0, indices",
+        "total.index_copy_(0, indices",
         SHARED,
     ),
     Mutant(
