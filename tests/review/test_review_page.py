@@ -89,9 +89,10 @@ def test_marks_by_mouse_and_key_come_back_as_a_file_that_the_run_takes_in(
 def test_marks_are_still_there_when_the_page_is_opened_again(opened: tuple["Page", Run, list[str]]) -> None:
     page, *_ = opened
     page.keyboard.press("1")
+    page.get_by_text("1 of 4 marked").wait_for()
     page.on("dialog", lambda dialog: dialog.accept())
     page.reload()
-    assert page.locator("#marked-count").inner_text() == "1 of 4 marked"
+    page.get_by_text("1 of 4 marked").wait_for()
     assert page.get_by_role("radio", name="A is better").is_checked()
     page.get_by_role("button", name="Remove the mark").click()
     assert page.locator("#marked-count").inner_text() == "0 of 4 marked"

@@ -118,7 +118,7 @@ def test_a_sweep_asks_the_prompts_once_and_draws_one_chart(
     assert small < large
     assert (folder / "sweep.svg").read_text().startswith("<?xml") and "<polyline" in (folder / "sweep.html").read_text()
     again = luthier("sweep", "--folder", folder)
-    assert again.out == screen.out and again.err.count("is complete") == 2
+    assert again.out == screen.out and again.err.count("(complete)") == 2
 
 
 def _train(folder: Path) -> list[dict[str, str]]:

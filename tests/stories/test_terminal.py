@@ -60,7 +60,11 @@ def test_a_terminal_that_hangs_up_leaves_a_run_that_goes_on(few: list[object], t
     long = ["train.epochs=2000", "train.max_steps=9000", "train.check_every=9000", "train.tokens_per_step=64"]
     words = [*few, *long, "--run", tmp_path / "r"]
     owner, terminal = pty.openpty()
-    process = subprocess.Popen(command(*words), stdin=terminal, stdout=terminal, stderr=terminal)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = subprocess.Popen(command(*words), stdin=terminal, stdout=terminal, stderr=terminal)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     os.close(terminal)
     shown = b""
     while not re.search(rb"step \d+/", shown):
