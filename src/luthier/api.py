@@ -19,7 +19,7 @@ class Verdict:
     """What the evaluation found; prints as its sentence. `numbers` is the whole of evaluation/verdict.json."""
 
     word: str
-    """BETTER, WORSE, EQUIVALENT, NOT SHOWN or, where test rows were learnt, WITHHELD."""
+    """BETTER, WORSE, EQUIVALENT, NOT SHOWN or, where test rows were trained on, WITHHELD."""
     sentence: str
     numbers: Mapping[str, Any]
 
@@ -102,7 +102,7 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on a data file and compare it with prompting; continues an unfinished run in the folder `run`.
 
-    `settings` are recipe keys: `{"train.epochs": 2}`. Raises `luthier.UserError` for what you can mend.
+    `settings` are recipe keys: `{"train.epochs": 2}`. Raises `luthier.UserError` for errors that you can correct.
     """
     asked = recipes.load(Path(recipe) if recipe else None, data=Path(data) if data is not None else None)
     values = dict(settings or {}) | ({"model": model} if model else {})

@@ -53,7 +53,9 @@ SEEN = [1.0] * 40 + [0.0, 1.0] * 20, [0.0] * 40 + [0.0, 1.0] * 20
 def test_one_copied_row_in_a_test_file_withholds_the_verdict_and_is_named() -> None:
     result = judged(*SEEN, leakage(3, items=80, own=True))
     assert result["verdict"] == "WITHHELD"
-    assert "of 80 test rows, training or choosing has seen 1 exact (t:3 as d:3)" in result["sentence"]
+    assert (
+        "of 80 test rows, these resemble rows used for training or choosing: 1 exact (t:3 as d:3)" in result["sentence"]
+    )
     assert result["leakage"]["withheld"] and not result["leakage"]["held_out"]
     assert (result["n"], result["leakage"]["clean_n"]) == (80, 79)
 
@@ -87,8 +89,10 @@ def test_our_own_split_withholds_only_what_falls_without_the_near_copies() -> No
     assert falls["verdict"] == "WITHHELD" and "Without them BETTER does not hold" in falls["sentence"]
     holds = judged(*SEEN, leakage(*range(20), kind="near", items=80, own=False))
     assert holds["verdict"] == "BETTER"
-    assert holds["sentence"].endswith("20 nearly the same among 80 test rows. On the 60 clean rows: 66.7 vs 33.3, +33.3 "
-                                      "points [95 % CI +22.7, +45.9].")  # fmt: skip
+    assert holds["sentence"].endswith(
+        " 20 of 80 test rows resemble rows used for training or choosing (20 nearly the same). "
+        "On the 60 clean rows: 66.7 vs 33.3, +33.3 points [95 % CI +22.7, +45.9]."
+    )
 
 
 def test_what_claims_nothing_is_not_withheld_for_near_copies() -> None:

@@ -330,7 +330,7 @@ def test_verify_prints_a_line_for_each_part_and_exits_with_5(
     folder = tmp_path / "run"
     shutil.copytree(calm[0], folder)
     well = nursery.do("command", words=["verify", str(folder)])
-    assert well.code == 0 and re.search(r"All \d+ parts are whole, [\d.]+ MB; the run is complete\.", well.said)
+    assert well.code == 0 and re.search(r"All \d+ parts are intact, [\d.]+ MB; the run is complete\.", well.said)
     weights = folder / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     ill = nursery.do("command", words=["verify", str(folder)])
@@ -347,9 +347,9 @@ def test_verify_prints_a_line_for_each_part_and_exits_with_5(
 def test_resume_says_what_is_kept_and_from_which_step_it_goes_on(nursery: Nursery, begun: Path) -> None:
     said = nursery.do("command", words=["resume", str(begun)]).said
     assert re.search(
-        r"Kept      46 training rows, \d+ answers, the checkpoint of step 6 of the 8 made; not done again", said
+        r"Kept      46 training rows, \d+ answers, the checkpoint of step 6 of the 8 made \(not repeated\)", said
     )
-    assert "continues from the checkpoint of step 6, which is whole" in said
+    assert "continues from the intact checkpoint of step 6" in said
 
 
 def test_a_line_cut_short_and_a_file_half_written_are_repaired_and_recorded(
@@ -380,7 +380,7 @@ def test_changed_data_is_refused_with_the_rows_that_changed(
         assert "the data has changed since this run began" in ended.said and f"luthier resume {begun}" in ended.said
         assert f"2 rows changed ({data}:2, {data}:60)" in ended.said
         ended = nursery.do("command", words=["resume", str(begun)])
-        assert ended.code == 0 and "The run goes on with the copy that it made when it began" in ended.said
+        assert ended.code == 0 and "The run continues with its own copy of the rows" in ended.said
     finally:
         data.write_text(before)
 
@@ -429,4 +429,4 @@ def test_a_run_of_a_newer_version_is_refused(begun: Path, nursery: Nursery) -> N
 def test_other_libraries_are_told(begun: Path, nursery: Nursery) -> None:
     Run(begun).update(versions={"torch": "1.0"})
     ended = nursery.do("command", words=["resume", str(begun)])
-    assert ended.code == 0 and "torch was 1.0, now" in ended.said and "perhaps not bit for bit" in ended.said
+    assert ended.code == 0 and "torch was 1.0, now" in ended.said and "its result may differ slightly" in ended.said

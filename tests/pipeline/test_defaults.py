@@ -52,7 +52,7 @@ def test_models_that_think_get_room_for_it_and_others_none() -> None:
         )
         return defaults._room_for_thoughts(facts)
 
-    assert room(thinks=False) == (0, "this chat template does not let the model think")
+    assert room(thinks=False) == (0, "the chat template has no thinking")
     assert room() == (2048, "the chat template lets the model think before it answers; enough for most questions")
     assert room(context=512) == (
         128, "the chat template lets the model think before it answers; a quarter of the model's context",

@@ -56,7 +56,7 @@ def test_a_run_with_files_to_test_and_to_choose_by_is_repeated_by_its_own_comman
 def test_a_test_file_that_has_changed_is_named_with_its_rows(asked: Recipe, tmp_path: Path) -> None:
     prepared(asked, tmp_path / "r")
     exam = write(tmp_path / "t.jsonl", range(100, 111))
-    with pytest.raises(UserError, match=rf"{exam} was \d+ bytes.*; 1 rows new \({exam}:11\)\. Continue with"):
+    with pytest.raises(UserError, match=rf"{exam} was \d+ bytes.*; 1 row added \({exam}:11\)\. Continue with"):
         pipeline.open_run(asked, tmp_path / "r", command="luthier run")
     resume.warn_of_changes(current := Run(tmp_path / "r"))
     assert "t.jsonl was" in current.events("warning")[0]["message"]
@@ -66,7 +66,7 @@ def test_rows_that_a_run_left_out_are_not_told_as_new(asked: Recipe, tmp_path: P
     half = recipes.replace(asked, {"data.train_share": 0.5, "data.test_items": 6})
     prepared(half, tmp_path / "r")
     write(tmp_path / "d.jsonl", range(31))
-    with pytest.raises(UserError, match=r"\); 1 rows new\. Continue with"):
+    with pytest.raises(UserError, match=r"\); 1 row added\. Continue with"):
         pipeline.open_run(half, tmp_path / "r", command="luthier run")
 
 

@@ -87,7 +87,7 @@ def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) 
             "MORE HELPS",
             (0.03, 0.03),
             0.03,
-            "would likely gain 3.0 points, all that is missing to the best possible score.",
+            "would likely gain 3.0 points, and could reach the best possible score.",
         ),
         (
             "MORE HURTS",
@@ -95,7 +95,7 @@ def test_a_sweep_that_is_in_use_is_left_as_it_is(asked: Recipe, tmp_path: Path) 
             0.3,
             "would likely lose up to 4.0 points. Look at the rows before you add more.",
         ),
-        ("LITTLE CHANGE", (0.0, 0.0), 0.0, "can gain nothing: the best possible score is reached."),
+        ("LITTLE CHANGE", (0.0, 0.0), 0.0, "cannot help: the score is already the best possible."),
         ("LITTLE CHANGE", (-0.0001, 0.0), 0.3, "would likely change little: between 0.0 and 0.0 points."),
     ],
 )

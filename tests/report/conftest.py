@@ -96,7 +96,7 @@ def write_run(
                 "best_step": 320,
                 "best_loss": 0.736,
                 "seconds": 873.4,
-                "reason": "no better for 3 dev checks",
+                "reason": "no lower dev loss in 3 dev checks",
             }
         )
         events.append({"kind": "verdict"} | {key: value for key, value in result.items() if key != "arms"})

@@ -106,7 +106,7 @@ def test_rows_that_training_has_seen_are_not_called_held_out(make_run: MakeRun) 
     html, markdown = written(with_details(make_run, leakage=leakage))
     assert "not held out: training has seen some of them" in html
     assert (
-        "Of 140 test rows, these have a relative in train or dev: 1 with an exact copy, 2 with a near copy." in markdown
+        "Of 140 test rows, these resemble a row of train or dev: 1 with an exact copy, 2 with a near copy." in markdown
     )
     assert leakage_sentence(leakage | {"exact": 0, "near": 0}).startswith("None of 140 test rows has a copy")
 

@@ -123,7 +123,7 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"state": "new", "reason": null, "created": "2026-11-24T13:03:11+00:00"}')
     (tmp_path / "events.jsonl").touch()
     text = page(tmp_path).text
-    assert "It had only begun." in text and "The data has not been read" not in text
+    assert "It had just begun." in text and "The data has not been read" not in text
     assert "The data report: the data has not been read." in text
 
 

@@ -35,7 +35,7 @@ def test_every_result_of_one_run_admits_that_variation_was_not_measured(make_run
         ({"smallest_visible_effect": 1.4}, "No effect of any size could have been shown."),
         ({"chosen_on": "test"}, "retrieved was chosen among 3 prompt arms on the test items."),
         ({"best_prompt_arm": "few-shot"}, "On the test items retrieved scored higher than the arm chosen on dev"),
-        ({}, "retrieved was chosen among 3 prompt arms on the dev items; so was the checkpoint."),
+        ({}, "retrieved was chosen among 3 prompt arms on the dev items, and so was the checkpoint."),
         ({}, "Cut at the token limit: 13 of 140 answers by zero-shot."),
     ],
 )
@@ -51,7 +51,7 @@ def test_prompts_and_examples_that_did_not_fit_are_caveats(make_run: MakeRun) ->
     verdict["arms"]["few-shot"]["shots"] = 2.25
     file.write_text(json.dumps(verdict))
     assert "Did not fit into the model's context: 4 of 140 prompts of zero-shot." in caveats(folder)
-    assert "Fewer examples shown than chosen, on average 2.2 instead of 4 by few-shot." in caveats(folder)
+    assert "Fewer examples shown than planned, on average: few-shot 2.2 instead of 4." in caveats(folder)
 
 
 def test_answers_that_are_all_thoughts_are_a_caveat_and_thoughts_a_cost(make_run: MakeRun) -> None:

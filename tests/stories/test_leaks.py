@@ -136,7 +136,7 @@ def test_a_sweep_over_settings_goes_on_where_it_was_and_takes_more_points(
     first = (folder / "points" / "learning_rate=0.0001-100pct" / "evaluation" / "verdict.json").stat().st_mtime_ns
     screen = luthier("sweep", data, *quick, "--set", "train.learning_rate=5e-3", "--folder", folder)
     assert screen.code == 0, screen.err
-    assert "Of these settings dev chooses train.learning_rate=" in screen.out
+    assert "The best of these settings on dev is train.learning_rate=" in screen.out
     assert len(json.loads((folder / "sweep.json").read_text())["results"]) == 3
     assert (
         folder / "points" / "learning_rate=0.0001-100pct" / "evaluation" / "verdict.json"

@@ -201,7 +201,7 @@ def test_a_talk_switches_between_adapters_that_each_remember_their_own(
         answer = shared.ask(ASKED, adapter=adapter, max_new_tokens=12)
         places.append(out.index(f"{name}\n{answer}", places[-1]))
     assert places == sorted(places)
-    assert "not together with --adapter" in luthier("chat", tiny_model, *words, "--base").err
+    assert "cannot be used with --adapter" in luthier("chat", tiny_model, *words, "--base").err
 
 
 def test_dev_rows_of_ones_own_must_be_pairs_too(

@@ -58,7 +58,7 @@ def test_learning_preferences_is_tried_as_it_will_be(luthier: Command, quick: li
 
 def test_a_configuration_is_enough_for_sizes(luthier: Command, pythia: Path) -> None:
     screen = luthier("plan", f"model={pythia}", "train.tokens_per_step=8192")
-    assert "70,426,624 parameters" in screen.out and "44,670,976 of them are multiplied with each token" in screen.out
+    assert "70,426,624 parameters" in screen.out and "44,670,976 of them are used in matrix products" in screen.out
     assert "2,195.667812352 GFLOPs for a step of 8,192 tokens" in screen.out
 
 

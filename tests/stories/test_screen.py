@@ -28,7 +28,7 @@ def test_a_dev_loss_above_the_base_model_s_is_not_called_best_without_saying_so(
 
 def test_the_self_test_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     RunScreen()({"kind": "selftest", "rows": 8, "learnt": 1, "ends": False, "apart": False, "seconds": 0.1})
-    tokens = "the loss is taken on the 1 token marked in the first 8 rows, and on no other"
+    tokens = "in the first 8 rows, the loss counts the 1 token marked and no others"
     line = f"{tokens}; rows have no end token; packed rows mix"
     assert capsys.readouterr().err == f"Checked   {line}\n"
 

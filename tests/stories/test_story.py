@@ -32,7 +32,8 @@ def test_a_run_ends_with_verdict_table_and_report(
     assert screen.code == 0, screen.err
     assert "60 rows read = 60 kept + 0 dropped" in screen.err
     assert "read as question-answer" in screen.err
-    assert "in the first 8 rows, and on no other; each row ends with an end token; packed rows do not mix" in screen.err
+    assert "in the first 8 rows, the loss counts the " in screen.err
+    assert "marked and no others; each row ends with an end token; packed rows do not mix" in screen.err
     for arm in ("zero-shot", "few-shot", "retrieved", "fine-tuned"):
         assert arm in screen.out
     assert f"Report  {tmp_path / 'r' / 'report.html'}" in screen.out

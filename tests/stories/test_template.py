@@ -70,9 +70,7 @@ def test_what_a_template_refuses_is_a_note_in_its_own_words(luthier: Command, wi
     )
     screen = luthier("template", without_weights)
     assert screen.code == 0
-    assert (
-        "note  not taken (two questions, blanks around contents" in screen.out and '"One question only"' in screen.out
-    )
+    assert "note  refused (two questions, blanks around contents" in screen.out and '"One question only"' in screen.out
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_a_template_that_takes_no_conversation_is_refused(luthier: Command, with
     screen = luthier("template", without_weights)
     assert screen.code == 2
     assert (
-        "it makes no training row of a conversation: the chat template refuses" in screen.err
+        "no training row can be made with this template: the chat template refuses" in screen.err
         and "Not today" in screen.err
     )
 

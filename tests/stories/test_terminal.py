@@ -115,7 +115,7 @@ def test_a_loss_that_is_no_number_leaves_a_failed_run(luthier: Command, few: lis
         (
             "printf 'b\\xff\\n' | \"$@\" >/dev/full",
             4,
-            "stdout: cannot write: the disk is full. What was printed is not whole.",
+            "stdout: cannot write: the disk is full. The output is incomplete.",
         ),
     ],
 )

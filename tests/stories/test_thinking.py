@@ -202,7 +202,7 @@ def test_thoughts_in_the_data_are_learnt_where_the_template_shows_them(
         plain = pipeline.prepare(recipes.load(None, [*words_off, *words], data=path))
         ledger = plain.dataset.ledger
         (note,) = ledger.notes
-        assert note.startswith("thoughts not trained") and len(ledger.notes[note]) == ledger.kept == 12
+        assert note.startswith("its thoughts are not trained on") and len(ledger.notes[note]) == ledger.kept == 12
 
 
 def test_adapters_of_several_days_share_one_base(

@@ -210,7 +210,7 @@ def test_patience_counts_checks_in_a_row_and_the_best_weights_are_kept(
     assert {event["first_loss"] for event in events["dev"][1:]} == {9.0}
     progress = outcome.progress
     assert (progress.step, progress.best_step, progress.best_loss, progress.first_loss) == (5, 3, 3.0, 9.0)
-    assert outcome.reason == "no better for 2 dev checks"
+    assert outcome.reason == "no lower dev loss in 2 dev checks"
     three, _ = scripted(
         [9.0, 1.0, 2.0], tiny_model, tmp_path / "three", monkeypatch, max_steps=7, check_every=3, patience=1
     )

@@ -169,7 +169,7 @@ def test_two_trainings_at_once_in_one_process_end_like_each_of_them_alone(
 
 def test_training_stops_early_and_keeps_the_best_weights(train: Callable[..., loop.Outcome]) -> None:
     outcome = train(settings(max_steps=80, check_every=2, patience=2, learning_rate=0.5, clip_norm=1e9))
-    assert outcome.reason == "no better for 2 dev checks"
+    assert outcome.reason == "no lower dev loss in 2 dev checks"
     assert outcome.progress.best_step < outcome.progress.step < 80
 
 
@@ -266,7 +266,7 @@ def test_a_model_that_mixes_rows_trains_on_them_one_by_one(mamba: torch.nn.Modul
         record=lambda kind, **fields: events.append((kind, fields)),
     )  # fmt: skip
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model mixes rows that share a batch, so each row gets a batch of its own."
+        "this model mixes rows that share a batch, so each row gets a batch of its own."
     ]
     losses = [fields["loss"] for kind, fields in events if kind == "dev"]
     assert losses[-1] < losses[0]
@@ -284,8 +284,8 @@ def test_what_few_models_need_is_told_before_the_first_step(
     )  # fmt: skip
     longest = max(counting(20).lengths)
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model computes its logits in a way of its own: those of all loss tokens of a batch are kept at once, "
+        "this model computes its logits in its own way, so the logits of all loss tokens of a batch are kept, "
         "which takes more memory.",
-        f"this kind of model computes rows otherwise beside one of more than {longest - 1} tokens, and there are such rows, "
-        "so each row gets a batch of its own.",
+        f"this model gives other results for rows that share a batch with a row of more than {longest - 1} tokens, and this "
+        "data has such rows, so each row gets a batch of its own.",
     ]

@@ -313,7 +313,7 @@ def test_a_model_that_takes_no_shared_prefixs_says_so_and_trains(tmp_path: Path)
         record=lambda kind, **fields: events.append((kind, fields)),
     )  # fmt: skip
     assert [fields["message"] for kind, fields in events if kind == "warning"] == [
-        "this kind of model attends in a way of its own, so a prefix that rows share is computed with each of them."
+        "this model has its own attention, so a prefix shared by several rows is computed once per row."
     ]
     (step,) = [fields for kind, fields in events if kind == "step"]
     assert step["computed"] == step["tokens"]

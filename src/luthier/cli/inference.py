@@ -17,7 +17,7 @@ def chat(
     max_new_tokens: NewTokens = 512,
     thinking_tokens: ThinkingTokens = None,
 ) -> None:
-    """Talk to a run's model. An empty line or Ctrl-D ends, /new starts afresh, /use NAME switches between adapters."""
+    """Talk to a run's model. An empty line or Ctrl-D ends it, /new starts a new one, /use NAME switches adapters."""
     from luthier import inference, pipeline
     from luthier.cli.screens.inference import converse
     from luthier.runs import Run
@@ -25,7 +25,8 @@ def chat(
     if adapter:
         if base:
             raise UserError(
-                "not together with --adapter: the base model is one of the names already, so /use it.", where="--base"
+                "cannot be used with --adapter: the base model is already among the names; switch to it with /use.",
+                where="--base",
             )
         chats = inference.shared_chats(run, adapter_folders(adapter), max_new_tokens, thinking_tokens)
         converse(chats, in_turn=True)

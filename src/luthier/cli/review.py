@@ -16,7 +16,7 @@ def review(
         Path | None, typer.Option("--export", help="Write a blind sheet here: a CSV, and an HTML page beside it.")
     ] = None,
     marks: Annotated[
-        list[Path] | None, typer.Option("--import", help="Take in a sheet with marks; give it once for each file.")
+        list[Path] | None, typer.Option("--import", help="Import a sheet with marks; repeat the option for each file.")
     ] = None,
     items: Annotated[int, typer.Option("--items", min=1, help="Most questions on the sheet.")] = 50,
 ) -> None:
@@ -36,7 +36,7 @@ def review(
         print(f"{count} questions on sheet {sheet.id}: {export} and {export.with_suffix('.html')}")
         if sheet.same:
             print(
-                f"Of {sheet.items} test questions, {sheet.same} got the same answer from both arms and need no judge."
+                f"Of {sheet.items} test questions, {sheet.same} got the same answer from both arms and need no review."
             )
         print("Give reviewers these files only. The run's folder has the key that tells whose answer is whose.")
         print(f"Then: luthier review {run} --import MARKS.csv")
@@ -47,7 +47,8 @@ def review(
         path = run / result.FILE
         if not path.exists():
             raise UserError(
-                "no marks yet. --export sheet.csv makes a blind sheet, --import takes it in.", where=str(run)
+                "no marks yet. --export sheet.csv makes a blind sheet; --import reads it with its marks.",
+                where=str(run),
             )
         print(json.loads(path.read_text(encoding="utf-8"))["sentence"])
 

@@ -44,11 +44,14 @@ def resume(
     run: RunFolder,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Only train.tokens_per_batch may change, when memory was short."),
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Only train.tokens_per_batch may be changed, for example after running out of memory.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Continue a run where it stopped; what is there already is not done again."""
+    """Continue a run where it stopped; finished work is not repeated."""
     from luthier.pipeline import resume as resuming
     from luthier.recipe import Recipe
     from luthier.runs import Run

@@ -11,7 +11,7 @@ from luthier.errors import CorruptedState
 
 RESTORE = "Restore it from a copy, or start a new run."
 ADVICE = {
-    "checkpoints": "An unfinished run continues from the whole checkpoint before: luthier resume {run}.",
+    "checkpoints": "An unfinished run continues from the last intact checkpoint: luthier resume {run}.",
     "model": "Remove model/; it is made again from the checkpoint, bit for bit, by luthier resume {run}.",
     "evaluation": "Remove it and evaluation/verdict.json; they are made again by luthier resume {run}.",
 }
@@ -62,14 +62,14 @@ def verify(run: RunFolder) -> None:
             where=str(run),
         )
     total = format_bytes(sum(finding.bytes for finding in findings))
-    print(f"All {len(findings)} parts are whole, {total}; the run is {current.state}.")
+    print(f"All {len(findings)} parts are intact, {total}; the run is {current.state}.")
 
 
 def merge(
     run: RunFolder,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the whole model.")],
 ) -> None:
-    """Make one whole model of a run's adapter and its base, for programs that know no adapters."""
+    """Make one whole model of a run's adapter and its base, for programs that do not support adapters."""
     from luthier.model import tuned
     from luthier.runs import Run
 

@@ -91,7 +91,7 @@ def expect_written() -> None:
     lost = getattr(sys.stdout, "lost", None)
     if lost and lost.errno not in GONE:
         reason = REASONS.get(lost.errno, lost.strerror)
-        raise MachineError(f"cannot write: {reason}. What was printed is not whole.", where="stdout")
+        raise MachineError(f"cannot write: {reason}. The output is incomplete.", where="stdout")
 
 
 def is_read() -> bool:

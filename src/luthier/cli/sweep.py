@@ -13,11 +13,14 @@ def sweep(
     words: Words = None,
     recipe: RecipeFile = None,
     amounts: Annotated[
-        str | None, typer.Option(help="Shares of the training rows in per cent; 12,25,50,100 if nothing else varies.")
+        str | None,
+        typer.Option(
+            help="Shares of the training rows in per cent; default 12,25,50,100 if neither models nor settings are varied."
+        ),
     ] = None,
     models: Annotated[str | None, typer.Option(help="Base models, with commas between them.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=V1,V2", help="Values of a train setting; may come again.")
+        list[str] | None, typer.Option("--set", metavar="KEY=V1,V2", help="Values of a train setting; may be repeated.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="The sweep's folder; an unfinished sweep in it is continued.")

@@ -49,7 +49,9 @@ def template(
     if not result.clean:
         raise SystemExit(1)
     if "one question" in result.refused:
-        raise UserError(f"it makes no training row of a conversation: {result.refused['one question']}", where=model)
+        raise UserError(
+            f"no training row can be made with this template: {result.refused['one question']}", where=model
+        )
 
 
 def _rows_to_show(template: "Template", asked: str, data: "Data") -> "list[Encoded]":

@@ -13,6 +13,7 @@ REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
     "no loss tokens in it",
     "no rejected answer",
 )
+THOUGHTS_LEFT_OUT = "its thoughts are not trained on, because the chat template does not show them"
 
 
 def encode(item: Item, template: Template, limit: int, ledger: Ledger, *, pairs: bool = False) -> list[Encoded]:
@@ -53,9 +54,11 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
     """Remarks on a row that is kept, but not quite as it was given."""
     messages = item.conversation.messages
     if template.merges_system_message and messages[0].role == "system":
-        ledger.note("its system message opens the question, for the chat template has no place for it", item.location)
+        ledger.note(
+            "its system message opens the question, because the chat template has no place for it", item.location
+        )
     if not template.shows_thoughts and any(message.reasoning for message in messages):
-        ledger.note("its thoughts are left out, for the chat template does not show any", item.location)
+        ledger.note(THOUGHTS_LEFT_OUT, item.location)
 
 
 def _fitting(
@@ -118,7 +121,7 @@ def _as_shown(item: Item, template: Template, ledger: Ledger) -> Item:
     messages = item.conversation.messages
     if template.shows_reasoning or all(message.reasoning is None for message in messages):
         return item
-    ledger.note("thoughts not trained, since the chat template does not show them", item.location)
+    ledger.note(THOUGHTS_LEFT_OUT, item.location)
     plain = tuple(replace(message, reasoning=None) for message in messages)
     return replace(item, conversation=replace(item.conversation, messages=plain))
 

@@ -108,10 +108,11 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         reader = GGUFReader(file)
         metadata = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, LookupError) as error:
-        raise UserError(f"not a whole GGUF file ({error}); get it again.", where=str(file)) from None
+        raise UserError(f"incomplete GGUF file ({error}); download it again.", where=str(file)) from None
     name, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
     if parts > 1:
-        raise UserError(f"one of the {parts} parts of a GGUF file, which are not read. {ELSEWHERE}", where=str(file))
+        message = f"this is one of {parts} parts of a split GGUF file; Luthier does not read split files. {ELSEWHERE}"
+        raise UserError(message, where=str(file))
     if name not in ARCHITECTURES:
         message = f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {ELSEWHERE}"
         raise UserError(message, where=str(file))
@@ -144,7 +145,7 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     if odd:
         message = ", ".join(f"{name}.{key} = {value}" for key, value in odd.items())
         raise UserError(
-            f"the GGUF file asks for what Luthier does not read from one: {message}. {ELSEWHERE}", where=str(file)
+            f"the GGUF file has settings that Luthier does not support: {message}. {ELSEWHERE}", where=str(file)
         )
     rope = {"rope_type": "default", "rope_theta": theta}
     if FREQUENCIES in weights:

@@ -157,7 +157,7 @@ def resolve(
             other = _resolve_with(recipe, dataset, splits, facts, available, change)
             if other.has_headroom:
                 needed, free = format_bytes(plain.memory.training), format_bytes(available)
-                why = f"{needed} of memory would be needed otherwise, {free} are available"
+                why = f"{needed} of memory would be needed otherwise, but only {free} is available"
                 return replace(other, reasons=other.reasons | {f"train.{name}": why for name in change})
     return plain
 
@@ -199,7 +199,7 @@ def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
     if asked:
         return (
             count,
-            f"whole groups of the {asked:,} asked for"
+            f"{asked:,} were asked for; only whole groups are taken"
             if path is None
             else f"of {path}, where {asked:,} were asked for",
         )
@@ -259,7 +259,7 @@ def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
     settings.set(
         "evaluate.dev_budget",
         sum(ways),
-        f"tokens: one few-shot prompt on {questions} dev questions, plus for the choice as many as the retrieved arm takes",
+        f"tokens that one few-shot prompt and the retrieved arm together need on {questions} dev questions",
     )
 
 
@@ -275,7 +275,7 @@ def _quarter_more(tokens: int) -> int:
 def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     """`evaluate.thinking_tokens`, with its reason: as much as the thoughts in training answers take, at least what is usual."""
     if not facts.thinks:
-        return 0, "this chat template does not let the model think"
+        return 0, "the chat template has no thinking"
     usual, longest = (
         usual_thinking(facts.context),
         _longest([thoughts for thoughts, _ in facts.replies] or [0]),
@@ -371,5 +371,5 @@ def check_interval(settings: Settings, *, steps: int, products_per_second: float
         apart = math.ceil(12 / SAVE_BYTES_PER_SECOND / (SAVING_SHARE * step_seconds))
         apart = min(apart, math.ceil(steps / 3))
         if apart > often:
-            return apart, "so far apart that saving checkpoints stays below 3 % of the time, three times at least"
+            return apart, "rarely enough that saving takes less than 3 % of the time, but at least three times"
     return often, why

@@ -220,7 +220,6 @@ def _record_memory(current: Run, preparation: Preparation) -> None:
         disk=memory_estimate.estimate_disk(preparation.model.spec, preparation.recipe.train),
     )  # fmt: skip
     if not preparation.resolved.fits:
-        figures = f"training needs about {format_bytes(needed.training)} of memory, and {format_bytes(available)} are available"
-        current.record(
-            "warning", message=f"{figures}: it will probably not fit. `luthier plan` shows what would make it fit."
-        )
+        figures = f"about {format_bytes(needed.training)} of memory, but only {format_bytes(available)} is available"
+        message = f"training needs {figures}, so it will probably not fit. `luthier plan` shows what would make it fit."
+        current.record("warning", message=message)

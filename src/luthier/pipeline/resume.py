@@ -66,9 +66,7 @@ def warn_of_changes(current: Run) -> None:
     except UserError:  # gone, or out of reach
         changes = []
     if changes:
-        current.record(
-            "warning", message=f"{'; '.join(changes)}. The run goes on with the copy that it made when it began."
-        )
+        current.record("warning", message=f"{'; '.join(changes)}. The run continues with its own copy of the rows.")
     before = current.metadata.get("versions", {})
     newer = [
         f"{name} was {before[name]}, now {version(name)}"
@@ -76,7 +74,8 @@ def warn_of_changes(current: Run) -> None:
         if before.get(name, version(name)) != version(name)
     ]
     if newer:
-        current.record("warning", message=f"{'; '.join(newer)}: the run goes on, but perhaps not bit for bit.")
+        message = f"{'; '.join(newer)}. The run continues, but its result may differ slightly."
+        current.record("warning", message=message)
 
 
 def expect_same_recipe(current: Run) -> Recipe:
@@ -111,7 +110,9 @@ def change_settings(current: Run, words: Sequence[str]) -> None:
         if is_prepared(current):
             recipe = recipes.replace(expect_same_recipe(current), values)
             settings = next(iter(current.events("recipe")), {}).get("settings", {})
-            reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(keys, "changed on the way")
+            reasons = {key: str(why) for key, (_, why) in settings.items()} | dict.fromkeys(
+                keys, "changed with `luthier resume`"
+            )
             current.update(settled=recipe.model_dump(mode="json"))
             write_atomic(current.folder / "recipe.toml", recipes.render(recipe, reasons))
             current.record_checksums([current.folder / "recipe.toml"])
@@ -166,12 +167,17 @@ def _row_changes(current: Run, asked: Recipe) -> list[str]:
     new = {item.location: item.id for item in (*data.items, *held_out.items)}
     groups = {
         "changed": [location for location, id in old.items() if id and new.get(location, id) != id],
-        "gone": [location for location, id in old.items() if id and location not in new],
-        "new": [location for location in new if location not in old],
+        "removed": [location for location, id in old.items() if id and location not in new],
+        "added": [location for location in new if location not in old],
     }
     words = [
-        f"{len(group)} rows {what} ({', '.join(group[:SHOWN])}{' …' if len(group) > SHOWN else ''})"
+        f"{_count_rows(len(group))} {what} ({', '.join(group[:SHOWN])}{' …' if len(group) > SHOWN else ''})"
         for what, group in groups.items()
-        if group and not (what == "new" and unused)
+        if group and not (what == "added" and unused)
     ]
-    return words + [f"{more} rows new" for more in [len(groups["new"]) - unused] if unused and more > 0]
+    more = len(groups["added"]) - unused
+    return words + ([f"{_count_rows(more)} added"] if unused and more > 0 else [])
+
+
+def _count_rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"

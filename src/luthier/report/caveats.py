@@ -70,7 +70,7 @@ def _of_choice(verdict: Verdict, unit: Unit) -> Iterator[Caveat]:
         yield Caveat(f"{chosen.name} was chosen among {len(prompts)} prompt arms on the test items.", why)
     elif len(prompts) > 1:
         yield Caveat(
-            f"{chosen.name} was chosen among {len(prompts)} prompt arms on the dev items; so was the checkpoint.",
+            f"{chosen.name} was chosen among {len(prompts)} prompt arms on the dev items, and so was the checkpoint.",
             "Scores on dev are therefore too good. Nothing was chosen on the test items.",
         )
     sign = 1 if verdict.higher_is_better else -1
@@ -98,14 +98,14 @@ def _of_limits(verdict: Verdict) -> Iterator[Caveat]:
         yield Caveat(f"Did not fit into the model's context: {listed(full)}.", why)
     wanted = {arm.name: json_fields.count(arm.plan, "shots") or 0 for arm in verdict.arms}
     if fewer := [
-        f"{arm.shots:.1f} instead of {wanted[arm.name]} by {arm.name}"
+        f"{arm.name} {arm.shots:.1f} instead of {wanted[arm.name]}"
         for arm in verdict.arms
         if arm.shots is not None and arm.shots < wanted[arm.name]
     ]:
         why = (
             "The others did not fit into the model's context beside question and answer, or this run has no more rows."
         )
-        yield Caveat(f"Fewer examples shown than chosen, on average {listed(fewer)}.", why)
+        yield Caveat(f"Fewer examples shown than planned, on average: {listed(fewer)}.", why)
 
 
 def _of_training(run: RunContents) -> Iterator[Caveat]:

@@ -146,7 +146,7 @@ def leakage_sentence(leakage: JsonObject) -> str:
     if not any(counts.values()):
         return f"None of {json_fields.count(leakage, 'of'):,} test rows has a copy or a near copy in train or dev."
     listed = ", ".join(f"{count:,} {words[kind]}" for kind, count in counts.items() if count)
-    return f"Of {json_fields.count(leakage, 'of'):,} test rows, these have a relative in train or dev: {listed}."
+    return f"Of {json_fields.count(leakage, 'of'):,} test rows, these resemble a row of train or dev: {listed}."
 
 
 def _frozen_plan(values: JsonObject) -> FrozenPlan | None:

@@ -105,7 +105,7 @@ def facts(run: RunContents) -> Iterator[Fact]:
     if model:
         yield Fact("Base model", model.name, _method(model))
     if verdict:
-        groups = f"{plural(verdict.groups, 'group')}; no group is in two splits" if verdict.groups else "held out"
+        groups = f"{plural(verdict.groups, 'group')}, each in one split only" if verdict.groups else "held out"
         if run.evaluation.leakage.get("held_out") is False:
             groups = "not held out: training has seen some of them"
         yield Fact("Test items", f"{verdict.n:,}", groups)
@@ -130,7 +130,7 @@ def test_sentence(verdict: Verdict, unit: Unit) -> str:
 
 def progress(run: RunContents) -> tuple[str, str]:
     """What happened to a run without a verdict, and how far it came."""
-    event, reached = run.last_event, "it had only begun"
+    event, reached = run.last_event, "it had just begun"
     match event.get("kind"):
         case "step" | "dev" if run.steps:
             reached = f"training was at step {run.steps[-1].step:,} of {run.steps[-1].steps:,}"

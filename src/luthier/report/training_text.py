@@ -27,19 +27,17 @@ def caption(run: RunContents) -> str:
     if not steps:
         return ""
     last = steps[-1]
-    parts = [f"{last.step:,} of {last.steps:,} steps" + (f" ({last.epoch:.1f} epochs)" if last.epoch else "")]
+    made = f"Made {last.step:,} of {last.steps:,} steps" + (f" ({last.epoch:.1f} epochs)" if last.epoch else "")
     if trained and trained.seconds:
-        parts[0] += f" in {duration(trained.seconds)}"
+        made += f" in {duration(trained.seconds)}"
     speeds = [step.tokens_per_second for step in steps if step.tokens_per_second]
-    if speeds:
-        parts.append(f"{median(speeds):,.0f} tokens/s (median)")
+    sentences = [made + (f", at {median(speeds):,.0f} tokens/s (median)." if speeds else ".")]
     if trained:
-        parts.append(f"stopped because {_stop_reason(trained.reason)}")
+        sentences.append(f"Stopped because {_stop_reason(trained.reason)}.")
         if trained.best_step is not None and trained.best_loss is not None:
-            parts.append(f"kept the weights of step {trained.best_step:,} (dev loss {trained.best_loss:.3f})")
+            sentences.append(f"Kept the weights of step {trained.best_step:,} (dev loss {trained.best_loss:.3f}).")
     if pairs := preferences(run):
-        parts.append(pairs)
-    sentences = ["; ".join(parts) + "."]
+        sentences.append(f"The model {pairs}.")
     if run.sanity_check:
         sentences.append(sanity_sentence(run.sanity_check))
     if run.conformance:
@@ -83,4 +81,5 @@ def _stop_reason(reason: str) -> str:
     """The reason in the event "trained", as the end of `stopped because`."""
     if reason == "all steps done":
         return "all steps were done"
-    return f"dev loss was {reason}" if reason.startswith("no better") else reason
+    checks = reason.removeprefix("no lower dev loss in ")
+    return f"dev loss fell no further in {checks}" if checks != reason else reason

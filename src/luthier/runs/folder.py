@@ -142,7 +142,9 @@ class Run:
                     )
                     at_end()
                 except Exception as second:  # what stopped the run is the thing to report
-                    self._note(f"what comes at a run's end could not be done: {type(second).__name__}: {second}")
+                    self._note(
+                        f"the report could not be written at the end of the run: {type(second).__name__}: {second}"
+                    )
                 raise
             self.update(state="complete", reason=None)
             at_end()
@@ -207,12 +209,12 @@ def _read(folder: Path) -> dict[str, Any]:
         ) from None
     if {"format", "sha256"} & record.keys() and record.get("sha256") != _checksum(record):
         raise CorruptedState(
-            "its own SHA-256 does not hold; restore the file from a copy, or start a new run.",
+            "its checksum does not match its content; restore the file from a copy, or start a new run.",
             where=str(folder / "run.json"),
         )
     if record.get("format", FORMAT) > FORMAT:
         newer = f"made by Luthier {record.get('luthier')}, which is newer than this one"
-        raise UserError(f"{newer}; update Luthier to go on with this run.", where=str(folder))
+        raise UserError(f"{newer}; update Luthier to continue this run.", where=str(folder))
     return record
 
 

@@ -60,7 +60,7 @@ def _growing(current: Run) -> Iterator[Finding]:
             yield Finding(name, _size(file), f"line {bad} is not valid JSON")
         else:
             yield Finding(
-                name, _size(file), note="the last line was cut short; put right when the run goes on" if bad else None
+                name, _size(file), note="the last line was cut short; repaired when the run continues" if bad else None
             )
 
 
@@ -85,7 +85,7 @@ def _without_checksum(current: Run) -> Iterator[Finding]:
     for file in sorted(current.folder.rglob("*")):
         name = file.relative_to(current.folder).as_posix()
         if file.name.endswith(".tmp"):
-            yield Finding(name, note="left by an interrupted write; removed when the run goes on")
+            yield Finding(name, note="left by an interrupted write; removed when the run continues")
         elif any(part.endswith(".tmp") for part in file.parts) or not file.is_file() or name in current.checksums:
             continue
         elif name.startswith(("evaluation/", "review/")) and file.suffix == ".json":

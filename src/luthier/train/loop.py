@@ -128,17 +128,18 @@ def _check_sanity(
     checked = sanity_check.run(model, rows, end_tokens, longest=longest)
     record("selftest", **checked.fields())
     if not checked.plain_head:
-        message = "this kind of model computes its logits in a way of its own: those of all loss tokens of a batch are"
-        record("warning", message=f"{message} kept at once, which takes more memory.")
+        message = "this model computes its logits in its own way, so the logits of all loss tokens of a batch are kept"
+        record("warning", message=f"{message}, which takes more memory.")
     if checked.rows_apart and checked.longest_packed == longest:
         if not checked.prefixes_shared:
-            message = "attends in a way of its own, so a prefix that rows share is computed with each of them"
-            record("warning", message=f"this kind of model {message}.")
+            message = "has its own attention, so a prefix shared by several rows is computed once per row"
+            record("warning", message=f"this model {message}.")
         return settings, checked.prefixes_shared
     message = "mixes rows that share a batch"
     if checked.rows_apart:
-        message = f"computes rows otherwise beside one of more than {checked.longest_packed:,} tokens, and there are such rows"
-    record("warning", message=f"this kind of model {message}, so each row gets a batch of its own.")
+        longer = f"a row of more than {checked.longest_packed:,} tokens, and this data has such rows"
+        message = f"gives other results for rows that share a batch with {longer}"
+    record("warning", message=f"this model {message}, so each row gets a batch of its own.")
     return settings.model_copy(update={"tokens_per_batch": 1}), False
 
 
@@ -151,7 +152,7 @@ def _prepare_rows(
         record("reference", split=split, done=done, of=of)
         if stop() and done < of:
             raise Interrupted(
-                f"stopped before the first step, with {done:,} of {of:,} {split} rows computed; what was found is kept."
+                f"stopped before the first step, with {done:,} of {of:,} {split} rows computed; the finished rows are kept."
             )
 
     return objective.see(rows, split, advance)
@@ -185,7 +186,7 @@ class _Training:
         self.model.train()
         while self.progress.step < len(self.steps):
             if self.progress.checks_without_best >= self.settings.patience:
-                return f"no better for {self.settings.patience} dev checks"
+                return f"no lower dev loss in {self.settings.patience} dev checks"
             self.make_step(check_space=self.progress.step == first)
             self.record_forecast_if_known()
             due = self.progress.step % self.settings.check_every == 0 or self.progress.step == len(self.steps)
@@ -293,7 +294,7 @@ class _Training:
         state = {"order": order.VERSION, "settings": settings, "progress": asdict(self.progress)}
         checkpoint.save(self.checkpoints, step, self.optimizer.state(), state)
         if problem := checkpoint.rotate(self.checkpoints, best=self.progress.best_step, verified=step):
-            message = f"the checkpoint just written does not read back, so the older ones are kept: {problem}"
+            message = f"the new checkpoint cannot be read back, so older checkpoints are kept: {problem}"
             self.record("warning", message=message)
         self.record("checkpoint", step=step, seconds=time.perf_counter() - start)
 
@@ -336,7 +337,7 @@ def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, rec
         if wrong:
             problems = "\n".join(wrong.values())
             raise CorruptedState(
-                f"no checkpoint of this run is whole. Remove the folder to train again.\n{problems}",
+                f"no checkpoint of this run is intact. Remove the folder to train again.\n{problems}",
                 where=str(checkpoints),
             )
         return Progress()
@@ -346,7 +347,7 @@ def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, rec
         )
     _require_same_settings(found, settings, record)
     for folder, problem in wrong.items():
-        message = f"a damaged checkpoint is passed over, and step {found.step} taken instead: {problem}"
+        message = f"skipped a damaged checkpoint and continued from step {found.step}: {problem}"
         record("warning", message=message)
         durable.remove(folder)
     optimizer.load(found.tensors())
@@ -360,9 +361,8 @@ def _require_same_settings(found: checkpoint.Checkpoint, settings: Train, record
     before, now = Train.model_validate(found.state["settings"]).model_dump(), settings.model_dump()
     changes = {key: (before[key], value) for key, value in now.items() if before[key] != value}
     if changes.pop("tokens_per_batch", None):
-        record(
-            "warning", message="train.tokens_per_batch is another: the same result but for rounding, not bit for bit."
-        )
+        message = "train.tokens_per_batch has changed: the result is the same up to rounding, but not bit for bit."
+        record("warning", message=message)
     if changes:
         listed = ", ".join(f"train.{key} was {old}, now {new}" for key, (old, new) in changes.items())
         raise UserError(

@@ -21,8 +21,10 @@ def converse(chats: Mapping[str, Chat], *, in_turn: bool = False) -> None:
     person, out = interactive(), console()
     speaking = list(chats)[:1] if in_turn else list(chats)
     if person:
-        more = f", /use NAME changes to another: {', '.join(chats)}" if in_turn else ""
-        out.print(f"[dim]An empty line or Ctrl-D ends, /new starts afresh{escape(more)}.[/]")
+        more = f"; /use NAME changes to another: {', '.join(chats)}" if in_turn else ""
+        out.print(
+            f"[dim]Press Enter on an empty line or Ctrl-D to end; /new starts a new conversation{escape(more)}.[/]"
+        )
     while streams.is_read():
         try:
             text = input("> " if person else "").strip()

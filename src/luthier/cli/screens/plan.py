@@ -31,10 +31,10 @@ def _model(found: Estimate) -> list[str]:
     spec, step = found.spec, found.train.tokens_per_step or 0
     flops = spec.flops_per_token(trains="full")
     embedded = spec.embedding_parameters
-    without = f", all but {embedded:,} of embeddings that are only looked up" if embedded else ""
+    without = f"; the other {embedded:,} are embeddings that are only looked up" if embedded else ""
     return [
         f"Model    {found.model}: {spec.parameters:,} parameters, {spec.num_layers} layers, hidden size {spec.hidden_size:,}",
-        f"         {spec.matmul_parameters:,} of them are multiplied with each token{without}",
+        f"         {spec.matmul_parameters:,} of them are used in matrix products for each token{without}",
         f"FLOPs    6 × {spec.matmul_parameters:,} = {flops:,} a token where all weights are trained",
         f"         {_exact(flops * step)} GFLOPs for a step of {step:,} tokens",
     ]
@@ -74,10 +74,12 @@ def _memory(found: Estimate) -> list[str]:
         lines.append(f"         {settings}: {format_bytes(saved)}{', fits' if saved <= available else ''}")
     if found.memory.answering > available:
         answering = format_bytes(found.memory.answering)
-        less = "" if found.train.method == "qlora" else " With train.method=qlora it needs less."
-        lines.append(f"         Answering questions before and after it needs {answering} in fp32: DOES NOT FIT.{less}")
+        less = "" if found.train.method == "qlora" else " train.method=qlora needs less."
+        lines.append(
+            f"         Answering questions before and after training needs {answering} in fp32: DOES NOT FIT.{less}"
+        )
     if not found.fits and (not found.remedies or found.remedies[-1][1] > available):
-        lines.append("         None of these makes it fit: use a smaller model, or shorter rows (train.max_tokens).")
+        lines.append("         To make it fit, use a smaller model, or shorter rows (train.max_tokens).")
     return lines
 
 
@@ -96,7 +98,7 @@ def _disk(found: Estimate) -> list[str]:
 def _time(found: Estimate, *, probe: bool) -> list[str]:
     if found.trial is None:
         why = "no data" if found.preparation is None else "no steps were made on this machine"
-        return [f"Time     not known: {why if probe else '--no-probe'}"]
+        return [f"Time     not measured ({why if probe else '--no-probe'})"]
     time, peak = found.trial.forecast, found.trial.peak
     memory = f"; peak memory {format_bytes(peak)}" if peak else ""
     speed = f"{found.train.max_steps:,} steps at {found.trial.tokens_per_second:,.0f} tokens/s"

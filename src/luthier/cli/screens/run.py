@@ -54,7 +54,7 @@ class RunScreen:
             "step": self._step,
             "dev": self._dev_loss,
             "resumed": lambda event: self._line(
-                "Training", f"continues from the checkpoint of step {event['step']}, which is whole"
+                "Training", f"continues from the intact checkpoint of step {event['step']}"
             ),
             "trained": self._trained,
             "warning": lambda event: self._line("Warning", str(event["message"]), style="yellow"),
@@ -93,7 +93,7 @@ class RunScreen:
         state = {"new": "new run", "complete": "complete"}.get(event["state"], "continued")
         self._line("Run", f"{event['folder']} ({state})")
         if event["kept"]:
-            self._line("Kept", f"{', '.join(event['kept'])}; not done again")
+            self._line("Kept", f"{', '.join(event['kept'])} (not repeated)")
 
     def _data(self, event: Event) -> None:
         dropped = {reason: where for reason, where in event["dropped"].items() if where}
@@ -149,7 +149,7 @@ class RunScreen:
 
     def _reflecting(self, event: Event) -> None:
         """Minutes may pass until the next answer."""
-        text = f"optimised: instruction {event['instruction']} is being written"
+        text = f"optimised: writing instruction {event['instruction']}"
         if self._moves:
             self._progress("Base", 0, 1, text)
         else:
@@ -162,7 +162,7 @@ class RunScreen:
 
     def _selftest(self, event: Event) -> None:
         tokens, rows = count(event["learnt"], "token"), count(event["rows"], "row")
-        found = [f"the loss is taken on the {tokens} marked in the first {rows}, and on no other"]
+        found = [f"in the first {rows}, the loss counts the {tokens} marked and no others"]
         found.append("each row ends with an end token" if event["ends"] else "rows have no end token")
         found.append("packed rows do not mix" if event["apart"] else "packed rows mix")
         self._line("Checked", "; ".join(found))
@@ -182,7 +182,7 @@ class RunScreen:
         if event["best"]:
             self._dev += f" (best{_unless_base(event, event['loss'])})"
         if "accuracy" in event:
-            self._dev += f", {event['accuracy']:.0%} of pairs preferred"
+            self._dev += f", chosen answer preferred in {event['accuracy']:.0%} of pairs"
 
     def _trained(self, event: Event) -> None:
         self._line(

@@ -52,4 +52,7 @@ def _verdict(run: Run) -> tuple[str, str]:
 
 
 def _difference(value: float, *, higher_is_better: bool) -> str:
-    return f"{value * 100:+.1f} points" if higher_is_better else f"{value:+.3f} bits per byte better"
+    if higher_is_better:
+        return f"{value * 100:+.1f} points"
+    direction = "lower" if value > 0 else "higher"
+    return f"{abs(value):.3f} bits per byte{f' {direction}' if round(value, 3) else ''}"

@@ -33,7 +33,7 @@ def _report_lines(result: Conformance) -> list[Text]:
         lines.append(Text.assemble(word, f"{check.name:<9}{check.holds} ({check.count} {check.unit})"))
         lines += [Text(f"      {fault}", "red") for fault in check.faults]
     for why, names in groupby(sorted(result.refused, key=result.refused.__getitem__), key=result.refused.__getitem__):
-        lines.append(Text.assemble(("note  ", "yellow"), f"not taken ({', '.join(names)}): {why}"))
+        lines.append(Text.assemble(("note  ", "yellow"), f"refused ({', '.join(names)}): {why}"))
     return lines
 
 

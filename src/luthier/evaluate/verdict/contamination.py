@@ -110,8 +110,10 @@ def adjust_verdict(
             "sentence": f"The verdict is WITHHELD: {reason} {_clean_sentence(result, clean)}",
         }
     if worst:
-        seen = f"{_list_counts(counts)} among {of} test rows. {_clean_sentence(result, clean)}"
-        return changed | {"sentence": f"{result['sentence']} Resembling training rows: {seen}"}
+        seen = (
+            f"{len(worst):,} of {of:,} test rows resemble rows used for training or choosing ({_list_counts(counts)})."
+        )
+        return changed | {"sentence": f"{result['sentence']} {seen} {_clean_sentence(result, clean)}"}
     return changed
 
 
@@ -165,12 +167,13 @@ def _reason_to_withhold(
         return None
     pairs = [f"{each['place']} as {each['other_place']}" for each in findings[:PAIRS_SHOWN]]
     more = f" and {len(findings) - PAIRS_SHOWN:,} more" if len(findings) > PAIRS_SHOWN else ""
-    found = f"of {of:,} test rows, training or choosing has seen {_list_counts(counts)} ({'; '.join(pairs)}{more})."
+    listed = f"{_list_counts(counts)} ({'; '.join(pairs)}{more})"
+    found = f"of {of:,} test rows, these resemble rows used for training or choosing: {listed}."
     if own_file:
         return f"{found} Take them out of one of the files, as evaluation/{FILE} lists them, and run again."
     return (
-        f"{found} Without them {result['verdict']} does not hold. Name a column that keeps relatives together with "
-        "data.group, or give test rows of their own with data.test_path."
+        f"{found} Without them {result['verdict']} does not hold. Set data.group to a column that keeps related rows "
+        "together, or give test rows of their own with data.test_path."
     )
 
 

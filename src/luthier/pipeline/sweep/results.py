@@ -43,7 +43,7 @@ def results(folder: Path, points: Sequence[Point], asked: Recipe) -> dict[str, A
     answers = [in_words("" if len(series) == 1 else f"{label}: ", fit, unit, of) for label, fit in curves.items()]
     if any(each["verdict"] == "WITHHELD" for each in found.values()):
         answers.append(
-            "Test rows were trained on, so these scores prove little: verdicts are WITHHELD, see the points' reports."
+            "Test rows were trained on, so these scores prove little. Verdicts are WITHHELD; the points' reports say why."
         )
     answers += _compared(series, found, lines, unit, seed=asked.train.seed)
     return {
@@ -103,14 +103,14 @@ def in_words(label: str, fit: Doubling, unit: Unit, of: str) -> str:
     between = f"between {unit.signed(low)} and {unit.signed(high)}{unit.name}{of}"
     claims = {
         "MORE HELPS": f"{what} would likely gain {_range(low, high, unit)}{unit.name}{of}"
-        f"{', all that is missing to the best possible score' if cut else ''}.",
+        f"{', and could reach the best possible score' if cut else ''}.",
         "MORE HURTS": f"{what} would likely lose {_range(-high, -low, unit)}{unit.name}{of}. "
         "Look at the rows before you add more.",
-        "LITTLE CHANGE": f"{what} can gain nothing{of}: the best possible score is reached."
+        "LITTLE CHANGE": f"{what} cannot help: the score is already the best possible."
         if fit.room == 0
         else f"{what} would likely change little: {between}.",
-        "CANNOT TELL": f"This sweep cannot show whether more data would help: {what} may bring {between}. More test questions, "
-        "or amounts further apart, would show it.",
+        "CANNOT TELL": f"This sweep cannot show whether more data would help: {what} may bring {between}. "
+        "Use more test questions, or amounts further apart.",
     }
     low, high = fit.last_interval
     last = (
@@ -147,8 +147,8 @@ def _compared(
         if finite:
             label = min(finite, key=lambda label: finite[label])
             words.append(
-                f"Of these settings dev chooses {label} (dev loss {finite[label]:.3f}). "
-                "Choose by dev: the best of several on test flatters."
+                f"The best of these settings on dev is {label} (dev loss {finite[label]:.3f}). "
+                "Choose by dev: the best of several test scores is too good."
             )
     groups = [line["group"] for line in lines[base.name]]
     for label, point in others:
