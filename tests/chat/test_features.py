@@ -134,56 +134,56 @@ TWO_THOUGHTS = (*THOUGHT, Message("user", "R"), Message("assistant", "B", reason
 FEATURES = (
     Feature("plain", PLAIN, said("Q", "A", system="S"), ("<y>S<e><u>Q<e><a>«A<e>»",)),
     Feature("plain, two turns", PLAIN, said("Q", "A", "R", "B"), ("<u>Q<e><a>«A<e>»<u>R<e><a>«B<e>»",)),
-    Feature("1 header", HEADER, said("Q", "A"), ("<u>Q<e><a>«<c>final<m>A<e>»",)),
+    Feature("header", HEADER, said("Q", "A"), ("<u>Q<e><a>«<c>final<m>A<e>»",)),
     Feature(
-        "1 header, two turns", HEADER, said("Q", "A", "R", "B"),
+        "header, two turns", HEADER, said("Q", "A", "R", "B"),
         ("<u>Q<e><a>«<c>final<m>A<e>»<u>R<e><a>«<c>final<m>B<e>»",),
     ),
-    Feature("3 a thought opened and forgotten", FORGETS, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
+    Feature("a thought opened and forgotten", FORGETS, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
     Feature(
-        "3 a thought opened and forgotten, a blank before the answer", FORGETS, said("Q", " A"),
+        "a thought opened and forgotten, a blank before the answer", FORGETS, said("Q", " A"),
         ("<u>Q<e><a><think>\n«\n</think>\n\n A<e>»",),
     ),
-    Feature("3 a thought opened and shown empty", EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
-    Feature("3 an empty thought without a line break", BARE_EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«</think>A<e>»",)),
-    Feature("3 a thought given, once", OPENS_AND_SHOWS, THOUGHT, ("<u>Q<e><a><think>\n«T\n</think>\n\nA<e>»",)),
+    Feature("a thought opened and shown empty", EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»",)),
+    Feature("an empty thought without a line break", BARE_EMPTY, said("Q", "A"), ("<u>Q<e><a><think>\n«</think>A<e>»",)),
+    Feature("a thought given, once", OPENS_AND_SHOWS, THOUGHT, ("<u>Q<e><a><think>\n«T\n</think>\n\nA<e>»",)),
     Feature(
-        "4 system before the last question", LAST, said("Q", "A", "R", "B", system="S"),
+        "system before the last question", LAST, said("Q", "A", "R", "B", system="S"),
         ("<u>S\n\nQ«A<e>»", "<u>QA<e><u>S\n\nR«B<e>»"),
     ),
     Feature(
-        "5 another last end", TWO_ENDS, said("Q", "A", "R", "B"),
+        "another last end", TWO_ENDS, said("Q", "A", "R", "B"),
         ("<u>Q<e><a>«A<r>»", "<u>Q<e><a>A<e><u>R<e><a>«B<r>»"),
     ),
-    Feature("6 system refused", RAISES, said("Q", "A", system="S"), ("<u>S\n\nQ<e><a>«A<e>»",)),
-    Feature("6 system dropped", DROPS, said("Q", "A", system="S"), ("<u>S\n\nQ<e><a>«A<e>»",)),
-    Feature("7 bos", "{{ bos_token }}" + PLAIN, said("Q", "A"), ("<s><u>Q<e><a>«A<e>»",)),
-    Feature("9 a flag", FLAG, said("Q /quiet", "A"), ("<u>Q /quiet<e><a><think></think>«A<e>»",)),
-    Feature("9 no flag", FLAG, said("Q", "A"), ("<u>Q<e><a>«A<e>»",)),
+    Feature("system refused", RAISES, said("Q", "A", system="S"), ("<u>S\n\nQ<e><a>«A<e>»",)),
+    Feature("system dropped", DROPS, said("Q", "A", system="S"), ("<u>S\n\nQ<e><a>«A<e>»",)),
+    Feature("bos", "{{ bos_token }}" + PLAIN, said("Q", "A"), ("<s><u>Q<e><a>«A<e>»",)),
+    Feature("a flag", FLAG, said("Q /quiet", "A"), ("<u>Q /quiet<e><a><think></think>«A<e>»",)),
+    Feature("no flag", FLAG, said("Q", "A"), ("<u>Q<e><a>«A<e>»",)),
     Feature(
-        "10 earlier thoughts dropped", DROPS_EARLIER, TWO_THOUGHTS,
+        "earlier thoughts dropped", DROPS_EARLIER, TWO_THOUGHTS,
         ("<u>Q<e><a>«<think>T</think>A<e>»", "<u>Q<e><a>A<e><u>R<e><a>«<think>U</think>B<e>»"),
     ),
     Feature(
-        "10 earlier empty thoughts dropped", DROPS_EARLIER, said("Q", "A", "R", "B"),
+        "earlier empty thoughts dropped", DROPS_EARLIER, said("Q", "A", "R", "B"),
         ("<u>Q<e><a>«<think></think>A<e>»", "<u>Q<e><a>A<e><u>R<e><a>«<think></think>B<e>»"),
     ),
     Feature(
-        "10 an earlier empty answer", DROPS_EARLIER, said("Q", "", "R", "B"),
+        "an earlier empty answer", DROPS_EARLIER, said("Q", "", "R", "B"),
         ("<u>Q<e><a>«<think></think><e>»", "<u>Q<e><a><e><u>R<e><a>«<think></think>B<e>»"),
     ),
     Feature(
-        "10 earlier context changes", EMPTY.replace("== 'assistant' %}", "== 'assistant' and loop.last %}"),
+        "earlier context changes", EMPTY.replace("== 'assistant' %}", "== 'assistant' and loop.last %}"),
         said("Q", "A", "R", "B"),
         ("<u>Q<e><a><think>\n«\n</think>\n\nA<e>»", "<u>Q<e><a>A<e><u>R<e><a><think>\n«\n</think>\n\nB<e>»"),
     ),
-    Feature("12 blanks trimmed", TRIMS, said(" Q\n", "\nA ", system=" S "), ("<y>S<e><u>Q<e><a>«A<e>»",)),
-    Feature("12 blanks kept", PLAIN, said(" Q\n", "\nA ", system=" S "), ("<y> S <e><u> Q\n<e><a>«\nA <e>»",)),
-    Feature("13 empty thought", DROPS_EARLIER, said("Q", "A"), ("<u>Q<e><a>«<think></think>A<e>»",)),
-    Feature("13 a blank before the answer", GAP, said("Q", "A"), ("<u>Q<e><a>« A<e>»",)),
-    Feature("13 a blank in the prompt", BLANK_IN_PROMPT, said("Q", "A"), ("<u>Q<e><a> «A<e>»",)),
-    Feature("14 thoughts shown", SHOWS, THOUGHT, ("<u>Q<e><a>«<think>\nT\n</think>\n\nA<e>»",)),
-    Feature("14 no thought given", SHOWS, said("Q", "A"), ("<u>Q<e><a>«A<e>»",)),
+    Feature("blanks trimmed", TRIMS, said(" Q\n", "\nA ", system=" S "), ("<y>S<e><u>Q<e><a>«A<e>»",)),
+    Feature("blanks kept", PLAIN, said(" Q\n", "\nA ", system=" S "), ("<y> S <e><u> Q\n<e><a>«\nA <e>»",)),
+    Feature("empty thought", DROPS_EARLIER, said("Q", "A"), ("<u>Q<e><a>«<think></think>A<e>»",)),
+    Feature("a blank before the answer", GAP, said("Q", "A"), ("<u>Q<e><a>« A<e>»",)),
+    Feature("a blank in the prompt", BLANK_IN_PROMPT, said("Q", "A"), ("<u>Q<e><a> «A<e>»",)),
+    Feature("thoughts shown", SHOWS, THOUGHT, ("<u>Q<e><a>«<think>\nT\n</think>\n\nA<e>»",)),
+    Feature("no thought given", SHOWS, said("Q", "A"), ("<u>Q<e><a>«A<e>»",)),
     Feature(
         "variables", VARIABLE, said("Q", "A"), ("<u>Q<e><a><think></think>«A<e>»",), variables={"enable_thinking": False}
     ),
@@ -212,14 +212,14 @@ def test_every_row_begins_with_the_prompt_of_its_answer(feature: Feature, letter
 
 
 def test_an_answer_without_an_end_gets_one_and_stands_in_its_own_row(letters: PreTrainedTokenizerFast) -> None:
-    """5, 16: where the template writes no end, the tokenizer's is learnt; each answer learns to stop."""
+    """Where the template writes no end, the tokenizer's is learnt; each answer learns to stop."""
     bare = LOOP + "{{ m.role[0] }}:{{ m.content }}|{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
     rows = made(bare, letters).rows(Conversation(said("Q", "A.", "R", "B.")))
     assert [written(row, letters) for row in rows] == ["u:Q|a:«A.|<eos>»", "u:Q|a:A.|u:R|a:«B.|<eos>»"]
 
 
 def test_the_next_turn_ends_an_answer_where_the_model_says_so(letters: PreTrainedTokenizerFast) -> None:
-    """5: GLM writes no end; its model stops where the next question would begin, and says so in generation_config."""
+    """GLM writes no end; its model stops where the next question would begin, and says so in generation_config."""
     user = letters.convert_tokens_to_ids("<u>")
     template = made(NEXT_ENDS, letters, ends=[user, letters.eos_token_id])
     (row,) = template.rows(Conversation(said("Q", "A", "R", "B")))
@@ -228,13 +228,13 @@ def test_the_next_turn_ends_an_answer_where_the_model_says_so(letters: PreTraine
 
 
 def test_generation_stops_at_the_ends_of_all_turns(letters: PreTrainedTokenizerFast) -> None:
-    """5: gpt-oss ends earlier answers with another token than the last."""
+    """gpt-oss ends earlier answers with another token than the last."""
     ends = {letters.convert_tokens_to_ids(token) for token in ("<e>", "<r>", "<eos>")}
     assert made(TWO_ENDS, letters).stop_ids == ends
 
 
 def test_a_reply_is_the_answer_behind_its_header_and_thoughts(letters: PreTrainedTokenizerFast) -> None:
-    """1, 2: what is scored is the answer, and a reply that ended inside its thoughts has none."""
+    """What is scored is the answer, and a reply that ended inside its thoughts has none."""
     template = made(DROPS_EARLIER, letters)
 
     def ids(text: str) -> list[int]:
@@ -249,7 +249,6 @@ def test_a_reply_is_the_answer_behind_its_header_and_thoughts(letters: PreTraine
 def test_a_system_message_without_a_place_is_told_and_opens_the_first_question(
     letters: PreTrainedTokenizerFast,
 ) -> None:
-    """6, 14"""
     assert [made(source, letters).merges_system_message for source in (PLAIN, RAISES, DROPS, LAST)] == [
         False,
         True,
@@ -259,13 +258,13 @@ def test_a_system_message_without_a_place_is_told_and_opens_the_first_question(
 
 
 def test_a_system_message_is_never_put_into_the_assistant_s_mouth(letters: PreTrainedTokenizerFast) -> None:
-    """6: without a question there is nobody whose words it could open."""
+    """Without a question there is nobody whose words it could open."""
     with pytest.raises(UserError, match="system"):
         made(RAISES, letters).rows(Conversation((Message("system", "S"), Message("assistant", "A"))))
 
 
 def test_a_date_is_that_of_the_run(letters: PreTrainedTokenizerFast) -> None:
-    """11: and only where the template reads it, it is part of the hash."""
+    """Only where the template reads it, it is part of the hash."""
     source = "<y>{{ strftime_now('%d %b %Y') }}<e>" + PLAIN
     template = made(source, letters, today=TODAY)
     assert letters.decode(template.prompt(said("Q"))) == "<y>01 Mar 2026<e><u>Q<e><a>"
@@ -276,7 +275,7 @@ def test_a_date_is_that_of_the_run(letters: PreTrainedTokenizerFast) -> None:
 
 @pytest.mark.parametrize("token", ["<e>", "<eos>", "<think>", "<fim>", "<a>"])
 def test_control_tokens_spelled_by_people_stay_text(token: str, letters: PreTrainedTokenizerFast) -> None:
-    """15: special or not, in the system's words and in the user's."""
+    """Special or not, in the system's words and in the user's."""
     template = made(PLAIN, letters)
     ids = template.prompt(said(f"x{token}y", system=token))
     spelled = [letters.convert_tokens_to_ids(letter) for letter in token]
@@ -288,14 +287,14 @@ def test_control_tokens_spelled_by_people_stay_text(token: str, letters: PreTrai
 
 
 def test_an_answer_that_spells_an_end_goes_on_behind_it(letters: PreTrainedTokenizerFast) -> None:
-    """15: a row about templates may name their tokens; only the last one ends the answer."""
+    """A row about templates may name their tokens; only the last one ends the answer."""
     (row,) = made(PLAIN, letters).rows(Conversation(said("Q", "It is <e>, see?")))
     assert written(row, letters) == "<u>Q<e><a>«It is <e>, see?<e>»"
     assert row.ids.count(letters.convert_tokens_to_ids("<e>")) == 2
 
 
 def test_thought_tags_in_an_answer_are_the_model_s_own(letters: PreTrainedTokenizerFast) -> None:
-    """15: models write them as tokens."""
+    """Models write them as tokens."""
     (row,) = made(PLAIN, letters).rows(Conversation(said("Q", "<think>T</think>A")))
     assert row.ids.count(letters.convert_tokens_to_ids("<think>")) == 1
     assert written(row, letters) == "<u>Q<e><a>«<think>T</think>A<e>»"

@@ -9,7 +9,7 @@ from transformers import AutoConfig, GPTNeoXConfig
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
-from luthier.train import memory_estimate
+from luthier.train import memory_estimate, optimizer
 from luthier.train.memory_estimate import LargestBatch
 from luthier.train.throughput import Forecast, Throughput
 
@@ -161,3 +161,8 @@ def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_m
     assert memory_estimate.estimate_memory(spec, train(precision=precision), batch, GPU).parts["forward pass"] == max(
         like, unlike
     )
+
+
+def test_the_state_of_each_of_our_optimizers_is_counted() -> None:
+    """Any other word counts as AdamW, which is meant for a user's own."""
+    assert {*memory_estimate.MOMENTS, "adafactor"} == set(optimizer.OPTIMIZERS)

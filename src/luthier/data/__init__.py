@@ -1,11 +1,12 @@
-"""From files to token rows: read, understood, checked, accounted for, split, tokenized.
+"""From files to token rows: read, understood, checked, accounted for, tokenized, split.
 
 files, sources         which files, and what each is: kind, packing, encoding
 tables, parquet        a file → records, each with its location (file:line); `READERS`
 formats, messages      a record → a conversation; the table `FORMATS`: add a format there
 dataset                conversations → items, with the ledger that accounts for every row
-held_out_files, splits which items are learnt, which choose, which judge; leakage finds what they share
-encoding, prepared     items → rows of tokens with loss masks, and these on the disk, memory-mapped
+encoding               items → rows of tokens with loss masks
+held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share
+prepared               the rows of tokens on the disk, memory-mapped
 """
 
 from luthier.data.dataset import Dataset, Item, Ledger, load

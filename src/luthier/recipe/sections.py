@@ -89,7 +89,7 @@ class Data(Section):
     test_items: Count | None = None
     """Items held out for the verdict; by default 10 % of the rows, at most 300, or all rows of `test_path`."""
     dev_items: Count | None = None
-    """Items held out for validation and choices; by default 10 % of the rows, at most 200, or all rows of `dev_path`."""
+    """Items held out for dev checks and choices; by default 10 % of the rows, at most 200, or all rows of `dev_path`."""
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training rows that is trained on; a smaller share is always part of a larger one."""
 
@@ -133,9 +133,9 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm; a longer gradient is scaled down to it."""
     check_every: Count | None = None
-    """Optimizer steps between two validations on dev, each followed by a checkpoint."""
+    """Optimizer steps between two dev checks, each followed by a checkpoint."""
     patience: Count = 3
-    """Stop after this many validations in a row without a new best dev loss."""
+    """Stop after this many dev checks in a row without a new best dev loss."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass instead of saving them: less memory, more time, the same result."""
     compile: bool = False

@@ -113,7 +113,10 @@ def resolve(word: str) -> Build:
 
 
 BY_ROWS = {"adamw"}
-"""Optimizers that update each number by itself, so that a large table can be updated a few rows at a time."""
+"""Optimizers that update each number by itself, so that a large table can be updated a few rows at a time.
+
+Their state must exist before the first update, as `adamw` makes it.
+"""
 
 BLOCK = 1 << 20  # weights that are updated together: with moments and gradient 16 MiB, which a processor's cache holds
 PIECE = 1 << 20  # numbers whose squares are summed at once: in fp32, 4 MiB

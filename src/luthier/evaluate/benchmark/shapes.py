@@ -12,6 +12,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+import numpy as np
+
 from luthier.data.files import find
 from luthier.data.sources import KINDS, PACKED
 from luthier.data.tables import shown
@@ -232,8 +234,6 @@ def _mean(*metrics: str) -> list[Config]:
 
 def true_share(doc: Doc, results: Sequence[tuple[float, bool]]) -> dict[str, float]:
     """TruthfulQA's second score: of the probability that a model gives to all answers, the share of the true ones."""
-    import numpy as np
-
     logprobs = np.array([logprob for logprob, _ in results])
     weights = np.exp(logprobs - logprobs.max())
     true = np.array(doc["mc2_targets"]["labels"]) == 1

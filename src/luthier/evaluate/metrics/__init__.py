@@ -3,8 +3,9 @@
 To add one, write a function (answer, reference) -> 0..1 in the file of its kind (texts, labels, numeric, objects), give it a
 line in `METRICS` and a name for readers in `_LABELS` (and in report/score_units.py, which imports nothing from here); add it
 to `_BINARY` if it is always 0 or 1. Where it needs a setting (a schema, a tolerance, an embedding model), it gets a line in
-`FACTORIES` instead. Numbers that are not a mean over answers, such as macro-F1, belong into `AGGREGATES`. A user's own metric
-needs none of this: "package.module:function".
+`FACTORIES`: instead of `METRICS` if it cannot work without the setting, beside it if it can (`number`). To show it beside
+another metric, name it in `choice.SECONDARY`; describe it in docs/evaluation.md. Numbers that are not a mean over answers,
+such as macro-F1, belong into `AGGREGATES`. A user's own metric needs none of this: "package.module:function".
 
 Documents have no answer to compare. They are scored with `BITS_PER_BYTE`, stored as *negative* bits per byte, so that
 higher is better for every score that the statistics see.
