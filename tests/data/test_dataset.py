@@ -106,11 +106,11 @@ def test_messages_that_we_cannot_use_are_in_the_ledger(write: Write) -> None:
     assert data.ledger.dropped == {"a tool call or a tool's answer": ["x.jsonl:2"]}
 
 
-def test_files_that_are_no_data_are_noted(write: Write) -> None:
+def test_files_that_are_no_data_are_named_apart_from_remarks_on_rows(write: Write) -> None:
     write("d/README.md", "Read me")
     write("d/a.jsonl", pairs(("q", "a")))
     data = load(Data(path=Path("d")))
-    assert data.ledger.notes == {"not a data file, not read": ["d/README.md"]}
+    assert data.ledger.ignored == ["d/README.md"] and not data.ledger.notes
     assert data.files == ["d/a.jsonl"]
 
 

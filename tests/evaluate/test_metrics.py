@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from luthier.errors import UserError
 from luthier.evaluate import metrics
+from luthier.report import score_units
 
 
 @pytest.mark.parametrize(
@@ -319,6 +320,12 @@ def test_a_users_metric_is_reached_by_its_dotted_name(own_metrics: str) -> None:
     assert metrics.resolve(f"{own_metrics}:good")("a", "b") == 0.5
     assert metrics.resolve(f"{own_metrics}:truth")("a", "a") == 1.0
     assert metrics.label(f"{own_metrics}:good") == "good"
+
+
+def test_reports_call_each_metric_what_verdicts_call_it() -> None:
+    named = [*metrics.METRICS, *metrics.FACTORIES, metrics.BITS_PER_BYTE]
+    assert {name: score_units.metric_name(name) for name in named} == {name: metrics.label(name) for name in named}
+    assert set(named) == set(score_units.METRICS)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_benchmarks_stand_with_their_items(make_run: MakeRun) -> None:
 def test_the_plan_s_hash_and_every_departure_are_told(make_run: MakeRun) -> None:
     departures = [{"sentence": "alpha: planned 0.05, done 0.1"}]
     _, markdown = written(with_details(make_run, plan=PLAN | {"deviations": departures}))
-    assert "SHA-256 9f3a9f3a9f3a…" in markdown and "opened 2 times, with 1 deviation from the plan:" in markdown
+    assert "SHA-256 9f3a9f3a9f3a…" in markdown and "opened 2 times, with 1 departure from the plan:" in markdown
     assert "- alpha: planned 0.05, done 0.1" in markdown
 
 

@@ -282,5 +282,5 @@ def test_few_questions_are_said_to_see_little_before_training(
     luthier: Command, data: Path, quick: list[str], tmp_path: Path
 ) -> None:
     screen = luthier("run", data, *quick, "--run", tmp_path / "r")
-    assert "8 test questions; differences of about 31 points can be seen" in screen.err
+    assert "with 8 test questions, differences above about 31 points can be seen" in screen.err
     assert screen.err.index("Plan") < screen.err.index("Training")

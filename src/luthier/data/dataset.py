@@ -35,11 +35,13 @@ class Item:
 
 @dataclass
 class Ledger:
-    """What became of every row: read = kept + dropped. `notes` are remarks on rows that are kept, or on files."""
+    """What became of every row: read = kept + dropped. `notes` are remarks on rows that are kept."""
 
     read: int = 0
     dropped: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    """Files of the folder that are not data files and were not read."""
 
     @property
     def kept(self) -> int:
@@ -84,9 +86,7 @@ def load(data: Data) -> Dataset:
         )
     columns = list(dict.fromkeys(column for row in first for column in row.values))
     choice = recognise(columns, data)
-    ledger = Ledger()
-    for name in files.ignored:
-        ledger.note("not a data file, not read", name)
+    ledger = Ledger(ignored=[*files.ignored])
     items = list(_items(chain(first, rows), choice, data, ledger))
     if not items:
         raise UserError(f"no usable row: {ledger.summary()}. The rows were {choice.sentence()}.", where=where)

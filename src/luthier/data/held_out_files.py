@@ -84,3 +84,4 @@ def _join(ledger: Ledger, other: Ledger) -> None:
         ledger.dropped.setdefault(reason, []).extend(locations)
     for remark, locations in other.notes.items():
         ledger.notes.setdefault(remark, []).extend(locations)
+    ledger.ignored.extend(other.ignored)

@@ -33,7 +33,8 @@ def freeze_plan(
     against, means = verdict.best_prompt_arm(dev) if dev else (DOCUMENT_ARMS[0], {})
     content = plan_content(context, kept, selection, excluded, against=against, n=len(context.items("test")))
     plan = analysis_plan.freeze(content, run.folder / "evaluation" / "plan.json")
-    effect = analysis_plan.visible_effect(content["n"], content["alpha"])
+    # The formula is one for right and wrong answers; documents are measured in bits per byte.
+    effect = None if context.documents else analysis_plan.visible_effect(content["n"], content["alpha"])
     run.record(
         "plan", sha256=plan.sha256, frozen=plan.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
         visible_effect=effect,

@@ -185,6 +185,7 @@ def write(current: Run, preparation: Preparation) -> None:
         kept=data.ledger.kept,
         dropped=data.ledger.dropped,
         notes=data.ledger.notes,
+        ignored=data.ledger.ignored,
         files=data.files,
         **{name: len(getattr(preparation.splits, name)) for name in SPLITS},
     )

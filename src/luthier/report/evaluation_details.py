@@ -22,7 +22,7 @@ class FrozenPlan:
     sha256: str
     frozen: str
     test_opened: int
-    deviations: tuple[str, ...]
+    departures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,12 @@ def leakage_sentence(leakage: JsonObject) -> str:
 def _frozen_plan(values: JsonObject) -> FrozenPlan | None:
     if not values:
         return None
-    deviations = tuple(json_fields.text(each, "sentence") for each in values.get("deviations") or ())
+    departures = tuple(json_fields.text(each, "sentence") for each in values.get("deviations") or ())
     return FrozenPlan(
         json_fields.text(values, "sha256"),
         json_fields.text(values, "frozen"),
         json_fields.count(values, "test_opened") or 0,
-        deviations,
+        departures,
     )
 
 
@@ -177,9 +177,8 @@ def _guard(values: JsonObject) -> GuardCheck:
     difference = json_fields.number(values, "difference")
     change = DASH if difference is None else f"{signed(difference, 1)}{unit}"
     tuned = _measured(values, "fine_tuned", unit)
-    if interval and json_fields.text(values, "word").endswith(
-        "LIMIT"
-    ):  # what counts is the value after, not its change
+    # Limits are about the value after training, not about its change.
+    if interval and json_fields.text(values, "word").endswith("LIMIT"):
         tuned += f" [{interval[0]:.1f}, {interval[1]:.1f}]"
     elif interval and difference is not None:
         change += f" [{signed(interval[0], 1)}, {signed(interval[1], 1)}]"

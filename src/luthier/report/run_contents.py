@@ -39,7 +39,9 @@ class Data:
     kept: int
     dropped: dict[str, tuple[str, ...]]
     notes: dict[str, tuple[str, ...]]
-    """Remarks on rows that were kept, or on files."""
+    """Remarks on rows that were kept."""
+    ignored: tuple[str, ...]
+    """Files that are not data files and were not read."""
     train: int
     dev: int
     test: int
@@ -352,6 +354,7 @@ def _data(values: JsonObject) -> Data:
         kept=json_fields.count(values, "kept") or 0,
         dropped=json_fields.locations_by_reason(values.get("dropped")),
         notes=json_fields.locations_by_reason(values.get("notes")),
+        ignored=tuple(str(name) for name in values.get("ignored") or ()),
         train=json_fields.count(values, "train") or 0,
         dev=json_fields.count(values, "dev") or 0,
         test=json_fields.count(values, "test") or 0,

@@ -10,6 +10,8 @@ METRICS = {
     "exact_match": ("exact match", "answering questions"),
     "field_accuracy": ("field accuracy", "writing JSON"),
     "json_valid": ("valid JSON", "writing JSON"),
+    "schema_valid": ("keeps to the schema", "writing JSON"),
+    "similarity": ("similarity of meaning", "answering questions"),
     "number": ("right number", "giving numbers"),
     "normalised_match": ("normalised match", "answering questions"),
     "token_f1": ("token F1", "answering questions"),

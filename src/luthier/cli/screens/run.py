@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from luthier.cli.screens.terminal import COLOURS, console, count, duration, print_whole
+from luthier.report.score_units import metric_name
 
 Event = Mapping[str, Any]
 LOCATIONS_SHOWN = 4
@@ -106,7 +107,8 @@ class RunScreen:
             + (f" ({reasons})" if reasons else ""),
         )
         noted = {f"kept, but {note}": where for note, where in event["notes"].items() if where}
-        for reason, where in (dropped | noted).items():
+        ignored = {"not read, not a data file": event["ignored"]} if event.get("ignored") else {}
+        for reason, where in (dropped | noted | ignored).items():
             more = f" and {len(where) - LOCATIONS_SHOWN} more" if len(where) > LOCATIONS_SHOWN else ""
             self._line("", f"  {reason}: {', '.join(where[:LOCATIONS_SHOWN])}{more}")
         self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
@@ -156,9 +158,12 @@ class RunScreen:
             self._line("Base", text)
 
     def _plan(self, event: Event) -> None:
-        against = f"fine-tuned against {event['against']}, {event['n']:,} test questions"
-        sees = f"differences of about {100 * event['visible_effect']:.0f} points can be seen"
-        self._line("Plan", f"{event['sha256'][:12]}…, frozen: {against}; {sees}")
+        compared = f"{event['sha256'][:12]}…, frozen: fine-tuned against {event['against']}"
+        if event["visible_effect"] is None:
+            self._line("Plan", f"{compared}, {event['n']:,} test documents")
+            return
+        sees = f"differences above about {100 * event['visible_effect']:.0f} points can be seen"
+        self._line("Plan", f"{compared}; with {event['n']:,} test questions, {sees}")
 
     def _selftest(self, event: Event) -> None:
         tokens, rows = count(event["learnt"], "token"), count(event["rows"], "row")
@@ -221,7 +226,7 @@ def arms_table(verdict: Mapping[str, Any]) -> Table:
     scale, digits = (100, 1) if higher else (1, 3)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
-    table.add_column(verdict["metric"].replace("_", " ") + ("" if higher else " (lower is better)"), justify="right")
+    table.add_column(metric_name(verdict["metric"]) + ("" if higher else " (lower is better)"), justify="right")
     for title in (f"{100 * verdict['confidence']:g} % interval", "tokens in", "out", "s/answer"):
         table.add_column(title, justify="right")
     for name, arm in verdict["arms"].items():

@@ -10,6 +10,7 @@ from rich.table import Table
 from luthier.cli.screens.run import RunScreen
 from luthier.cli.screens.terminal import COLOURS, console, print_whole
 from luthier.pipeline.sweep import FILE
+from luthier.report.score_units import metric_name
 
 
 class SweepScreen:
@@ -37,7 +38,7 @@ def show_sweep(folder: Path) -> None:
     scale, digits = (100, 1) if record["higher_is_better"] else (1, 3)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("point")
-    for title in ("rows", record["metric"].replace("_", " "), "95 % interval", "best prompt", "dev loss", "verdict"):
+    for title in ("rows", metric_name(record["metric"]), "95 % interval", "best prompt", "dev loss", "verdict"):
         table.add_column(title, justify="right")
     for each in record["results"]:
         low, high = each["interval"]
