@@ -79,9 +79,8 @@ class MessageRenderer:
         wrong = self.behaviour.first_misrendered(messages, add_generation_prompt=add_generation_prompt)
         if wrong is None:
             return
-        self.render(
-            messages, [], add_generation_prompt=add_generation_prompt
-        )  # what the template refuses, it says in its own words
+        # Raises the template's own message, if it refuses.
+        self.render(messages, [], add_generation_prompt=add_generation_prompt)
         number, count = wrong
         which = f"message {number + 1} of {len(messages)} ({messages[number].role})"
         raise UserError(

@@ -117,10 +117,8 @@ class TemplateBehaviour:
             text = self._render([USER, ANSWER], add_generation_prompt=False)
             yield from self._control_tokens_after(text, 1)[:1] if text else ()
             return
-        earlier, last = (
-            self._control_tokens_after(text[: text.rfind(placeholder(2))], 1),
-            self._control_tokens_after(text, 3),
-        )
+        earlier = self._control_tokens_after(text[: text.rfind(placeholder(2))], 1)
+        last = self._control_tokens_after(text, 3)
         if shared := count_equal(earlier, last):
             yield last[shared - 1]
             return

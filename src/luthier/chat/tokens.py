@@ -110,10 +110,8 @@ class RenderingTokenizer:
         marks = list(self.control.finditer(rendering.text))
         controls = [position for position, token in enumerate(ids) if token in self._ids]
         if [ids[position] for position in controls] != [self.tokenizer.control[mark.group()] for mark in marks]:
-            marks, controls = (
-                [],
-                [],
-            )  # its control tokens are no walls: whole beginnings are compared
+            # Control tokens do not match: compare whole beginnings.
+            marks, controls = [], []
         loss_mask = [False] * len(ids)
         for begin, end in rendering.loss_spans:
             first, prompt = self._tokens_before(rendering, begin, ids, marks, controls)

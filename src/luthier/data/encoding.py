@@ -38,10 +38,8 @@ def encode_all(
             asked.append(item)
     both = [item for item in asked if item.location in pairs]
     found = template.rows_of([item.conversation for item in asked] + [_rejected(item.conversation) for item in both])
-    chosen, rejected = (
-        found[: len(asked)],
-        dict(zip((item.location for item in both), found[len(asked) :], strict=True)),
-    )
+    chosen = found[: len(asked)]
+    rejected = dict(zip((item.location for item in both), found[len(asked) :], strict=True))
     rows: dict[str, list[Encoded]] = {item.location: [] for item in items}
     for item, one in zip(asked, chosen, strict=True):
         rows[item.location] = _fitting(item, one, rejected.get(item.location), limit, ledger)

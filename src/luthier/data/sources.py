@@ -31,9 +31,8 @@ PADDED = ("gzip", "xz")
 NOT_UNPACKED = (".7z", ".br", ".lz4", ".lzma", ".rar", ".sz", ".tar", ".tgz", ".z", ".zip")
 KNOWN = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}, each also packed as .gz, .zst, .xz or .bz2"
 AT_ONCE = 1 << 16  # packed bytes
-LARGEST_WINDOW = (
-    1 << 27
-)  # bytes that zstd's readers look back on unless they are told to; `zstd --long=28` and more need more
+LARGEST_WINDOW = 1 << 27
+"""Bytes that zstd's readers look back on by default; `zstd --long=28` and more need more."""
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ _UNSPACED = (
     r"\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _FULL_WIDTH = re.compile("[\uff01-\uff5e]")
-_IGNORED = re.compile(
-    "[\u00ad\u2060\ufeff\ufe0e\ufe0f\U000e0100-\U000e01ef]"
-)  # soft hyphen, word joiner, variants of a glyph
+# Soft hyphen, word joiner, variants of a glyph.
+_IGNORED = re.compile("[\u00ad\u2060\ufeff\ufe0e\ufe0f\U000e0100-\U000e01ef]")
 
 _LETTER = rf"[^\W_{_UNSPACED}]"
 _RUN = rf"{_LETTER}+(?:[{MARKS}]+{_LETTER}*|[\u200c\u200d_]+{_LETTER}+)*"  # joiners are spelling in Persian and Hindi
@@ -81,9 +80,8 @@ def normalised(text: str) -> str:
     if text.isascii():
         return text.lower()
     composed = _IGNORED.sub("", unicodedata.normalize("NFC", text))
-    narrow = _FULL_WIDTH.sub(
-        lambda match: chr(ord(match[0]) - 0xFEE0), composed
-    )  # Chinese and Japanese type Latin in two widths
+    # Chinese and Japanese type Latin in two widths.
+    narrow = _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), composed)
     return unicodedata.normalize("NFC", narrow.casefold())
 
 

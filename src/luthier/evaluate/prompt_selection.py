@@ -156,9 +156,8 @@ def _optimize_instruction(context: Context, base: LanguageModel) -> dict[str, An
     def reflect(prompt: str) -> str:
         context.run.record("reflecting", arm="optimised", instruction=next(numbers))
         messages = (Message("user", prompt),)
-        most = min(
-            REFLECTION_TOKENS, resources.max_prompt_tokens // 2
-        )  # a question must still fit behind the instruction
+        # A question must still fit behind the instruction.
+        most = min(REFLECTION_TOKENS, resources.max_prompt_tokens // 2)
         budget = replace(context.token_budget, answer=most)
         if settings.reflection == "base":
             ids = base.template.prompt(messages)[-(base.context - budget.tokens) :]

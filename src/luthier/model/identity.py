@@ -10,10 +10,8 @@ from luthier.errors import CorruptedState
 from luthier.runs.durable import digest
 
 WEIGHED = ("*.safetensors", "*config.json")
-COMPUTES = (
-    "*.safetensors",
-    "config.json",
-)  # what an adapter's answers depend on; it has its own tokenizer and template
+COMPUTES = ("*.safetensors", "config.json")
+"""Files that an adapter's answers depend on; it has its own tokenizer and template."""
 MADE_OF = (*WEIGHED, "tokenizer.*", "*vocab.*", "merges.txt", "*.jinja", "*_token*.json", "*.index.json")
 
 

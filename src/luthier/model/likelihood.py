@@ -158,9 +158,8 @@ def _scores(
 ) -> Iterator[Float[Tensor, "chunk vocab"]]:
     """Scores over the vocabulary, in fp32, at positions of the flattened batch: a few at a time, while the cache holds them."""
     head = lm.model.get_output_embeddings()
-    if not probes.has_plain_head(
-        lm.model
-    ):  # an adapter sits on it, or it bends scores in its own way: they are the model's
+    # With an adapter on the head, or scores that the model changes itself, ask the model.
+    if not probes.has_plain_head(lm.model):
         logits = lm.model(**named).logits.flatten(0, 1)  # batch*time vocab
         for part in positions.split(CHUNK):
             yield logits[part].float()

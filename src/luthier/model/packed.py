@@ -114,9 +114,8 @@ class Segments:
         if not self.shares:
             return own
         paths = list(own)
-        for row in sorted(
-            range(len(own)), key=self.starts.__getitem__
-        ):  # what a row shares stands in one that starts earlier
+        # A shared prefix lies in a row that starts earlier.
+        for row in sorted(range(len(own)), key=self.starts.__getitem__):
             if one := self.shared[row]:
                 paths[row] = np.concatenate([paths[one.row][: one.tokens], own[row]])
         return paths
@@ -210,9 +209,8 @@ def pack(rows: Sequence[TokenRow], device: torch.device, *, share_at_least: int 
     shared = find_shared_prefixes(rows, share_at_least) if share_at_least is not None and len(rows) > 1 else ()
     segments = Segments(tuple(len(row.ids) for row in rows), device, shared)
     own = [row.ids[start:] for row, start in zip(rows, segments.starts, strict=True)]
-    before_targets = [
-        np.flatnonzero(np.asarray(row.loss_mask, dtype=bool)[1:]) for row in rows
-    ]  # positions before the tokens
+    # Positions before the predicted tokens.
+    before_targets = [np.flatnonzero(np.asarray(row.loss_mask, dtype=bool)[1:]) for row in rows]
     predicted_from = [path[before] for path, before in zip(segments.paths, before_targets, strict=True)]
     targets = [row.ids[before + 1] for row, before in zip(rows, before_targets, strict=True)]
 

@@ -102,10 +102,8 @@ def _summed(parts: Iterable[tuple[Tensor, Int[Tensor, " taken"]]], count: int) -
     for values, indices in parts:
         if total is None:
             accumulation_dtype = torch.promote_types(values.dtype, torch.float32)
-            total, dtype = (
-                torch.zeros(count, *values.shape[1:], dtype=accumulation_dtype, device=values.device),
-                values.dtype,
-            )
+            total = torch.zeros(count, *values.shape[1:], dtype=accumulation_dtype, device=values.device)
+            dtype = values.dtype
         if values.device.type == "cpu":
             total.index_add_(0, indices, values.to(total.dtype))
         else:  # sorts the indices first, while index_add_ would add in any order there

@@ -126,9 +126,8 @@ def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
         return context, f"the model's context; {asked:,} were asked for"
     if asked:
         return asked, "as asked"
-    return min(
-        context, 2048
-    ), f"the model's context is {context:,} tokens; the default is at most 2,048, to save memory"
+    limit = min(context, 2048)
+    return limit, f"the model's context is {context:,} tokens; the default is at most 2,048, to save memory"
 
 
 def resolve(
@@ -276,10 +275,8 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     """`evaluate.thinking_tokens`, with its reason: as much as the thoughts in training answers take, at least what is usual."""
     if not facts.thinks:
         return 0, "the chat template has no thinking"
-    usual, longest = (
-        usual_thinking(facts.context),
-        _longest([thoughts for thoughts, _ in facts.replies] or [0]),
-    )
+    usual = usual_thinking(facts.context)
+    longest = _longest([thoughts for thoughts, _ in facts.replies] or [0])
     if (trained := min(_quarter_more(longest), facts.context // 2)) > usual:
         return trained, f"99 % of the thoughts in the training answers have at most {longest:,} tokens; a quarter more"
     why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"

@@ -25,10 +25,8 @@ from luthier.train import checkpoint, optimizer
 
 MASTER = 4  # bytes of a master weight, and of a weight in the model that is saved
 FOUR_BITS = 0.5 + (1 + 4 / 256) / 64  # bytes of a weight in NF4: 8 bits of scale for each 64, fp32 for 256 of these
-MOMENTS = {
-    "adamw": 8.0,
-    "adamw-8bit": 2 * (1 + 4 / 256),
-}  # bytes for each trainable weight; others: see `_optimizer_bytes`
+MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256)}
+"""Bytes of optimizer state per trainable weight; for others see `_optimizer_bytes`."""
 UPDATE_BLOCK = optimizer.BLOCK * 2 * MASTER  # fp32 masters and gradients of the weights that are updated together
 SPARE = 0.9  # of the available memory is planned with: the rest is for what no estimate knows
 HEAP_GAPS = 0.8  # of what comes and goes in a step: batches differ in size, so the C library's heap has gaps
