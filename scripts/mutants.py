@@ -226,8 +226,8 @@ MUTANTS = [
     Mutant(
         "keys of a shared beginning learn from one row only",
         "model/attention.py",
-        "graded=None if segments.shares else keys",
-        "graded=keys",
+        "gradient_layouts=None if segments.shares else keys",
+        "gradient_layouts=keys",
         SHARED,
     ),
     Mutant(

@@ -88,7 +88,7 @@ class Adapters:
         self, question: str | list[str] | tuple[str, ...], *, adapter: str | None = None, max_new_tokens: int = 512
     ) -> str | list[str]:
         """The answer with this adapter on, or without one, the base model's; of several questions, all of theirs."""
-        with self._shared.switched(adapter) as system:
+        with self._shared.using(adapter) as system:
             return _ask(inference.ChatModel(self._shared.lm, system, self._shared.thinking), question, max_new_tokens)
 
 

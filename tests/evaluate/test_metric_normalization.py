@@ -131,7 +131,7 @@ def test_numbers_within_a_tolerance(answer: str, reference: str, tolerance: floa
 
 def test_the_recipes_tolerance_reaches_the_metric() -> None:
     assert metrics.resolve("number")("99", "100") == 0
-    assert metrics.resolve("number", settings=metrics.Settings(tolerance=0.01))("99", "100") == 1
+    assert metrics.resolve("number", settings=metrics.MetricSettings(tolerance=0.01))("99", "100") == 1
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ SCHEMA = {
 def test_schema_valid_wants_the_whole_answer_to_keep_to_the_schema(tmp_path: Path, answer: str, score: float) -> None:
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(SCHEMA))
-    assert metrics.resolve("schema_valid", settings=metrics.Settings(json_schema=file))(answer, "{}") == score
+    assert metrics.resolve("schema_valid", settings=metrics.MetricSettings(json_schema=file))(answer, "{}") == score
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def test_a_users_metric_is_reached_by_its_dotted_name(own_metrics: str) -> None:
 
 
 def test_reports_call_each_metric_what_verdicts_call_it() -> None:
-    named = [*metrics.METRICS, *metrics.FACTORIES, metrics.BITS_PER_BYTE]
+    named = [*metrics.METRICS, *metrics.CONFIGURABLE, metrics.BITS_PER_BYTE]
     assert {name: score_units.metric_name(name) for name in named} == {name: metrics.label(name) for name in named}
     assert set(named) == set(score_units.METRICS)
 
@@ -360,7 +360,7 @@ def test_a_dotted_name_that_leads_nowhere_is_a_mistake(own_metrics: str, name: s
 
 def test_a_schema_or_an_embedder_adds_its_metric_to_what_is_shown(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "object", "required": ["a"]}')
-    settings = metrics.Settings(json_schema=tmp_path / "schema.json", tolerance=0.1)
+    settings = metrics.MetricSettings(json_schema=tmp_path / "schema.json", tolerance=0.1)
     found = metrics.scorers("field_accuracy", settings)
     assert list(found) == ["field_accuracy", "schema_valid", "json_valid", "exact_match"]
     scores = metrics.score(found, '{"a": 105}', '{"a": 100}', location="x:1")

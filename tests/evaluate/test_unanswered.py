@@ -48,7 +48,7 @@ def judged(tuned: list[dict[str, Any]], prompt: list[dict[str, Any]]) -> dict[st
 
 def test_a_prompt_that_does_not_fit_is_unanswered_in_its_arm_alone(lm: LanguageModel, tmp_path: Path) -> None:
     items = [item(1, "Where is it?"), item(2, "x" * (lm.context - 30)), item(3, "And now?")]
-    answers_file = AnswersFile(tmp_path / "answers.jsonl", metrics.scorers("exact_match", metrics.PLAIN))
+    answers_file = AnswersFile(tmp_path / "answers.jsonl", metrics.scorers("exact_match", metrics.DEFAULT_SETTINGS))
 
     def long_prompt(one: Item) -> tuple[Message, ...]:
         return (Message("system", HEAD), *one.conversation.prompt)

@@ -32,7 +32,7 @@ def test_products_and_their_gradients_are_those_of_causal_sdpa(
 ) -> None:
     monkeypatch.setattr(attention, "BLOCKS", (part, part))
     ours, theirs = states(heads, groups, 19), states(heads, groups, 19)
-    output = attention.products(*ours, 0.3)
+    output = attention.attend_by_products(*ours, 0.3)
     wanted = scaled_dot_product_attention(*theirs, is_causal=True, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(output, wanted)
     direction = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1), dtype=wanted.dtype)
@@ -47,7 +47,7 @@ def test_the_gradient_of_packed_attention_agrees_with_finite_differences() -> No
     assert torch.autograd.gradcheck(
         lambda *packed: attention.attend(LAYER, *packed, None, segments=segments)[0], states(2, 1, 6, batch=1)
     )
-    assert torch.autograd.gradcheck(lambda *rows: attention.products(*rows, 0.5), states(2, 1, 5))
+    assert torch.autograd.gradcheck(lambda *rows: attention.attend_by_products(*rows, 0.5), states(2, 1, 5))
 
 
 def test_a_row_is_taken_in_parts_of_about_equal_length() -> None:

@@ -212,7 +212,7 @@ def test_adapters_of_several_days_share_one_base(
     run(tmp_path / "b", "train.method=lora", OFF, day=NEXT_DAY)
     shared = tuned.load_shared(str(knowing), {"a": tmp_path / "a", "b": tmp_path / "b"})
     for name in ("a", "b"):
-        with shared.switched(name):
+        with shared.using(name):
             sent = shared.lm.template.prompt([Message("user", "The hat?")])
         assert sent == prompt_elsewhere(tmp_path / name / "model", "The hat?")
 

@@ -15,7 +15,7 @@ from luthier.model import generate, loading, methods
 from luthier.model.packed import pack
 from luthier.recipe import Train
 from luthier.train import loop
-from luthier.train.objectives import Answers, Measured
+from luthier.train.objectives import AnswerLoss, Measured
 from luthier.train.optimizer import MasterOptimizer
 from token_rows import Row, Rows
 
@@ -178,7 +178,7 @@ def test_statistics_and_sampling_take_the_largest_seed_too(tiny_model: Path) -> 
     assert draws[0] != draws[1]
 
 
-class Scripted(Answers):
+class Scripted(AnswerLoss):
     """Learns as ever, and finds on dev what the script says."""
 
     script: ClassVar[list[float]] = []
@@ -325,6 +325,6 @@ def test_the_loss_of_a_packed_batch_is_the_sum_over_its_learnt_tokens(tiny_model
     batch = pack(ROWS, model.device)
     with torch.no_grad():
         wanted = sum((plain_loss(model, row) for row in ROWS), torch.zeros(()))
-    measured = Answers(model, settings(), tiny_model).measure(model, ROWS, range(len(ROWS)))
+    measured = AnswerLoss(model, settings(), tiny_model).measure(model, ROWS, range(len(ROWS)))
     torch.testing.assert_close(measured.total.detach(), wanted, rtol=1e-5, atol=1e-5)
     assert measured.count == batch.loss_tokens == sum(int(row.loss_mask[1:].sum()) for row in ROWS)

@@ -200,7 +200,7 @@ def test_a_dev_loss_that_is_no_number_after_updates_says_so(train: Callable[...,
 def test_rows_of_dev_without_a_finite_loss_are_named_before_the_first_step(
     train: Callable[..., loop.Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Infinite(objectives.Answers):
+    class Infinite(objectives.AnswerLoss):
         def measure(self, model: Any, rows: Any, numbers: Any) -> objectives.Measured:
             found = super().measure(model, rows, numbers)
             return found if 3 not in numbers else dataclasses.replace(found, total=found.total * math.inf)
@@ -217,7 +217,7 @@ def test_weights_of_a_model_that_are_no_numbers_are_named(tiny_model: Path, tmp_
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 4] = math.nan
-    objective = objectives.Answers(model, settings(), tmp_path)
+    objective = objectives.AnswerLoss(model, settings(), tmp_path)
     found = nonfinite.of_dev(model, objective, counting(3), settings(), step=0, loss=math.nan)
     assert "these weights of the model hold values that are no numbers: model.layers.1.mlp.up_proj.weight. Get" in str(
         found

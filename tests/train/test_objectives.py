@@ -68,7 +68,7 @@ def log_likelihood(model: Any, row: Row) -> torch.Tensor:
 
 def test_a_fresh_model_prefers_nothing(model: Any, tmp_path: Path) -> None:
     objective = Preferences(model, settings(), tmp_path)
-    measured = objective.measure(model, objective.see(pairs(5), "train"), range(5))
+    measured = objective.measure(model, objective.prepare_rows(pairs(5), "train"), range(5))
     assert measured.count == 5
     assert measured.total.item() == pytest.approx(5 * math.log(2), rel=1e-5)
     assert measured.figures["margin"].item() == pytest.approx(0.0, abs=1e-4)
@@ -77,7 +77,7 @@ def test_a_fresh_model_prefers_nothing(model: Any, tmp_path: Path) -> None:
 def test_loss_gradients_and_margin_are_those_of_the_formula(model: Any, tmp_path: Path) -> None:
     objective = Preferences(model, settings(), tmp_path)
     rows = pairs(4)
-    seen = objective.see(rows, "train")
+    seen = objective.prepare_rows(rows, "train")
     with torch.no_grad():
         reference = [(log_likelihood(model, rows[at]), log_likelihood(model, rows.rejected(at))) for at in range(4)]
         for weight in model.parameters():
@@ -167,14 +167,14 @@ def test_a_stop_while_the_reference_is_computed_is_heard_and_nothing_is_computed
 
 def test_likelihoods_that_were_damaged_on_the_disk_are_computed_again(model: Any, tmp_path: Path) -> None:
     objective = Preferences(model, settings(), tmp_path)
-    wanted = objective.see(pairs(5), "train").reference
+    wanted = objective.prepare_rows(pairs(5), "train").reference
     (tmp_path / "reference-train.safetensors").write_bytes(b"\0" * 40)
-    assert torch.equal(objective.see(pairs(5), "train").reference, wanted)
+    assert torch.equal(objective.prepare_rows(pairs(5), "train").reference, wanted)
 
 
 def test_a_pair_is_not_packed_where_the_model_would_mix_its_rows(mamba: torch.nn.Module, tmp_path: Path) -> None:
     rows = pairs(6)
-    one_by_one = Preferences(mamba, settings(tokens_per_batch=1), tmp_path).see(rows, "train").reference  # type: ignore[arg-type]
+    one_by_one = Preferences(mamba, settings(tokens_per_batch=1), tmp_path).prepare_rows(rows, "train").reference  # type: ignore[arg-type]
     with torch.no_grad():
         wanted = [[log_likelihood(mamba, row).item() for row in (rows[at], rows.rejected(at))] for at in range(6)]
     torch.testing.assert_close(one_by_one, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
@@ -184,13 +184,13 @@ def test_rows_without_pairs_are_refused(model: Any, tmp_path: Path) -> None:
     rows = pairs(3)
     rows.rejected = lambda number: None  # type: ignore[assignment,method-assign]
     with pytest.raises(UserError, match='"dpo" trains on pairs of answers, and this data has none'):
-        Preferences(model, settings(), tmp_path).see(rows, "train")
+        Preferences(model, settings(), tmp_path).prepare_rows(rows, "train")
 
 
 def test_texts_are_learnt_from_their_second_token_on(model: Any, tmp_path: Path) -> None:
     objective = objectives.Texts(model, settings(objective="text"), tmp_path)
     rows = pairs(3)
-    measured = objective.measure(model, objective.see(rows, "train"), range(3))
+    measured = objective.measure(model, objective.prepare_rows(rows, "train"), range(3))
     assert measured.count == sum(length - 1 for length in rows.lengths)
     with torch.no_grad():
         wanted = sum(-log_likelihood(model, Row(rows[at].ids, np.ones(99, dtype=bool))) for at in range(3))
@@ -207,7 +207,7 @@ def test_what_training_is_compared_with_is_computed_without_dropout(tmp_path: Pa
     torch.manual_seed(5)
     config = AutoConfig.for_model("gpt2", vocab_size=384, n_embd=32, n_head=4, n_layer=1)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
-    found = Preferences(model, settings(), tmp_path).see(pairs(3), "train").reference
+    found = Preferences(model, settings(), tmp_path).prepare_rows(pairs(3), "train").reference
     assert model.training
     with torch.no_grad():
         wanted = [[log_likelihood(model.eval(), row).item() for row in pair] for pair in list.__iter__(pairs(3))]

@@ -182,7 +182,7 @@ def test_a_window_shorter_than_the_longest_row_to_come_keeps_rows_whole() -> Non
     assert not prefix_sharing.supported(windowed, 30)  # once for a model: it does not change its mind
     rows = [row(1, 2, 3), row(1, 2, 4)]
     assert len(prefix_sharing.pack_batch(windowed, rows).tokens) == 9 * 6
-    with pytest.raises(attention.NotPlain):
+    with pytest.raises(attention.PrefixSharingUnsupported):
         summed_loss(mistral(4), pack(rows, CPU, share_at_least=1))
 
 

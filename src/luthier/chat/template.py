@@ -92,7 +92,7 @@ class Template:
         return self._renderer.reads_date
 
     @cached_property
-    def shows_reasoning(self) -> bool:
+    def keeps_thoughts_in_rows(self) -> bool:
         """Whether thoughts beside an answer become tokens of its row: not where the template leaves them out."""
         answer = Message("assistant", "Yes", reasoning="reasons")
         try:
@@ -107,7 +107,7 @@ class Template:
         return self._behaviour.reply_format.thinks
 
     @property
-    def shows_thoughts(self) -> bool:
+    def has_place_for_thoughts(self) -> bool:
         """Whether answers have a place for thoughts, under these variables, so that thoughts in the data are trained on."""
         reply_format = self._behaviour.reply_format
         return reply_format.prompt_opens or bool(reply_format.separator and not reply_format.prompt_closes)
@@ -150,7 +150,7 @@ class Template:
         )
 
     def rows(self, conversation: Conversation) -> list[Encoded]:
-        """A conversation to learn: one row, or one per answer where the template shows earlier turns in another form."""
+        """A conversation to train on: one row, or one per answer where the template shows earlier turns in another form."""
         [rows] = self.rows_of([conversation])
         if isinstance(rows, UserError):
             raise rows

@@ -1,4 +1,4 @@
-"""A data file as items to learn and to ask, with an account of every row that was read."""
+"""A data file as items to train on and to ask, with an account of every row that was read."""
 
 import hashlib
 import json
@@ -128,7 +128,7 @@ def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -
 
 
 def fault(conversation: Conversation) -> str | None:
-    """Why the conversation cannot be learnt or asked, as a reason for the ledger, or None."""
+    """Why the conversation cannot be trained on or asked, as a reason for the ledger, or None."""
     messages = conversation.messages
     if not messages:
         return "no messages"

@@ -27,7 +27,7 @@ def encode_all(
     """By location, each item's training rows; none, noted in the ledger, if its answer would be cut.
 
     Rows are one for an item, several for a long document, and one per answer where the template shows earlier answers in
-    another form. Of each row something is learnt. Of the items named by location in `pairs`, a row carries the one with the
+    another form. Each row has loss tokens. Of the items named by location in `pairs`, a row carries the one with the
     rejected answer, and an item without such an answer has none.
     """
     asked = []
@@ -55,7 +55,7 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
         ledger.note(
             "its system message opens the question, because the chat template has no place for it", item.location
         )
-    if not template.shows_thoughts and any(message.reasoning for message in messages):
+    if not template.has_place_for_thoughts and any(message.reasoning for message in messages):
         ledger.note(THOUGHTS_LEFT_OUT, item.location)
 
 
@@ -84,7 +84,7 @@ def _fitting(
 
 
 def why_none(ledger: Ledger, limit: int) -> str:
-    """Why of all items none has a row that can be learnt: the commonest reason, with its first location, and what to do."""
+    """Why of all items none has a row that can be trained on: the commonest reason, with its first location, and what to do."""
     reason = max((REFUSED, TOO_LONG, EMPTY, UNPAIRED), key=lambda reason: len(ledger.dropped.get(reason, ())))
     first = ledger.dropped.get(reason, [""])[0]
     if reason == REFUSED:
@@ -115,9 +115,9 @@ def parts(row: Encoded, template: Template) -> tuple[int, int]:
 
 
 def _as_shown(item: Item, template: Template, ledger: Ledger) -> Item:
-    """The item without thoughts that the template would leave out anyhow; that they are not learnt is noted."""
+    """The item without thoughts that the template would leave out anyhow; that they are not trained on is noted."""
     messages = item.conversation.messages
-    if template.shows_reasoning or all(message.reasoning is None for message in messages):
+    if template.keeps_thoughts_in_rows or all(message.reasoning is None for message in messages):
         return item
     ledger.note(THOUGHTS_LEFT_OUT, item.location)
     plain = tuple(replace(message, reasoning=None) for message in messages)

@@ -52,7 +52,7 @@ def _paths(data: Data) -> dict[str, Path]:
 
 
 def _part(data: Data, name: str, path: Path, main: Dataset) -> Dataset:
-    """The rows of one file, checked against the data that is learnt."""
+    """The rows of one file, checked against the data that is trained on."""
     key = f"data.{name}_path"
     for other in (data.path, data.test_path if name == "dev" else None):
         if other is not None and other.resolve() == path.resolve():

@@ -73,7 +73,7 @@ class Prepared:
         return chunk.tokens[row]
 
     def rejected(self, number: int) -> PreparedRow | None:
-        """The row that ends with the rejected answer, where preferences are learnt."""
+        """The row that ends with the rejected answer, where preferences are trained."""
         chunk, at = self._find(number)
         row = chunk.rejected_tokens[at]
         return row if len(row.ids) else None

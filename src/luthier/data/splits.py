@@ -1,4 +1,4 @@
-"""Which items are learnt, which decide between choices, and which are opened once, for the verdict."""
+"""Which items are trained on, which decide between choices, and which are opened once, for the verdict."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MOST_DEV_ITEMS = 200
 
 @dataclass(frozen=True)
 class Splits:
-    """Items to learn, to choose by, and to judge by; each in file order, no group in two of them."""
+    """Items to train on, to choose by, and to judge by; each in file order, no group in two of them."""
 
     train: list[Item]
     dev: list[Item]

@@ -80,7 +80,7 @@ def as_json(value: Value) -> str:
 
 
 def as_text(value: Value) -> str:
-    """The value as the text to learn or to ask; nothing is the empty text. Raises ValueError where there is none."""
+    """The value as the text to train on or to ask; nothing is the empty text. Raises ValueError where there is none."""
     if value is None:
         return ""
     try:

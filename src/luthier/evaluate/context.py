@@ -16,7 +16,7 @@ from luthier.evaluate.verdict import unanswered
 from luthier.model import loading
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import TokenBudget
-from luthier.model.tuned import expect_template, no_model, same_model, starting_model
+from luthier.model.tuned import expect_same_base, expect_template, no_model_error, starting_model
 from luthier.recipe import Recipe
 from luthier.runs import Run
 
@@ -113,20 +113,20 @@ def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
 def load_base(context: Context) -> LanguageModel:
     """The base model, if it is still the one that the run was started with."""
     base = starting_model(context.run, context.recipe)
-    same_model(context.run, base)
+    expect_same_base(context.run, base)
     return base
 
 
 def load_tuned(run: Run) -> LanguageModel:
     """The run's model, if it is still used with the template that it was trained with."""
     if not (run.folder / "model").is_dir():
-        raise no_model(run)
+        raise no_model_error(run)
     tuned = loading.load(str(run.folder / "model"))
     expect_template(run, tuned.template)
     return tuned
 
 
-def metric_settings(recipe: Recipe) -> metrics.Settings:
+def metric_settings(recipe: Recipe) -> metrics.MetricSettings:
     """What of the recipe metrics depend on."""
     settings = recipe.evaluate
-    return metrics.Settings(settings.json_schema, settings.tolerance, settings.embedder)
+    return metrics.MetricSettings(settings.json_schema, settings.tolerance, settings.embedder)

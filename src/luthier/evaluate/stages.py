@@ -26,7 +26,7 @@ from luthier.evaluate.prompts.arms import Arm, PromptResources
 from luthier.evaluate.regression_checks import add_guard_results, analyse_errors, ask_guards
 from luthier.evaluate.verdict import contamination, unanswered
 from luthier.model.loading import LanguageModel
-from luthier.model.tuned import no_model
+from luthier.model.tuned import no_model_error
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.durable import write_atomic
@@ -165,7 +165,7 @@ def changed_recipe(run: Run, overrides: Sequence[str], settings: Mapping[str, ob
     """The run's recipe with other settings for the verdict; refuses those that the answers depend on."""
     file = run.folder / "recipe.toml"
     if not (run.folder / "model").is_dir() or not file.exists():
-        raise no_model(run)
+        raise no_model_error(run)
     preregistration.required_plan(run)
     before, after = recipes.load(file), recipes.replace(recipes.load(file, overrides), settings)
     for key in recipes.differences(before, after):

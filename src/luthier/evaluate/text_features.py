@@ -1,7 +1,7 @@
 """What rules can read off an answer: its words, what it repeats, whether it refuses, which names and numbers it states.
 
 Rules, not models: each can be read, tested and argued about, and gives the same result tomorrow. They see characters and
-know nothing of meaning; `REFUSALS` speaks English.
+know nothing of meaning; `REFUSALS` is for English.
 """
 
 import re
@@ -64,7 +64,10 @@ def normalised(text: str) -> str:
 
 
 def is_refusal(answer: str, user_pattern: re.Pattern[str] | None = None) -> bool:
-    """Whether the answer declines to answer, by `REFUSALS` or by the user's own pattern, which is sought in all of it."""
+    """Whether the answer declines to answer, by `REFUSALS` or by the user's own pattern.
+
+    That one is searched for in the whole answer.
+    """
     if user_pattern is not None and user_pattern.search(answer):
         return True
     if len(words(answer)) > REFUSAL_WORDS_AT_MOST:
@@ -94,7 +97,7 @@ def repeated_share(text: str, *, width: int = 4) -> float:
 
 
 def longest_loop(text: str) -> int:
-    """How many times in a row the most repeated passage stands; 1 where nothing is repeated at once.
+    """How many times in a row the most repeated passage stands; 1 where nothing is repeated directly.
 
     A passage is 1 to 40 words, or an unbroken run of characters ("hahaha").
     """
@@ -184,7 +187,7 @@ def quantiles(values: Sequence[float]) -> Iterator[float]:
         yield ranked[min(len(ranked) - 1, max(0, round(share * len(ranked)) - 1))]
 
 
-def token_f1(left: str, right: str) -> float:
+def word_overlap(left: str, right: str) -> float:
     """Token F1 of two answers, which tells near agreement from none."""
     ours, theirs = Counter(word_rules.tokens(left)), Counter(word_rules.tokens(right))
     if not ours or not theirs:

@@ -84,7 +84,7 @@ def shared_chats(
         name: Chat(
             ChatModel(shared.lm, shared.systems.get(adapter) if adapter else None, shared.thinking),
             max_new_tokens,
-            partial(shared.switched, adapter),
+            partial(shared.using, adapter),
         )
         for name, adapter in sorted(names.items(), key=lambda pair: pair[1] is None)
     }

@@ -59,7 +59,7 @@ def ask_file(
         for adapter in dict.fromkeys(who):
             rows = [row for row in range(len(asked)) if who[row] == adapter and row not in partial_answers.answers]
             on_batch = partial(partial_answers.add, rows, len(asked), stop)
-            with shared.switched(adapter) if shared else contextlib.nullcontext(model.system) as system:
+            with shared.using(adapter) if shared else contextlib.nullcontext(model.system) as system:
                 prompts = [_with_system(asked[row], system) for row in rows]
                 ask(model, prompts, max_new_tokens=max_new_tokens, on_batch=on_batch)
 

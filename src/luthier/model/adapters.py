@@ -1,4 +1,4 @@
-"""LoRA beside frozen matrices as one function: W·x + s·B·(A·x), and a backward pass that makes nothing for W.
+"""LoRA beside frozen matrices as one function: W·x + s·B·(A·x), and a backward pass that computes no gradient for W.
 
 As peft writes it, a layer is six functions, each of which reads and writes a whole activation. Here it adds in place, and
 saves for the backward pass its input as it came and the few numbers of A·x. It stays peft's layer in all but the way it
@@ -23,7 +23,9 @@ class Adapter(NamedTuple):
     weight: Float[Tensor, "outputs inputs"]
     bias: Float[Tensor, " outputs"] | None
     down: Float[Tensor, "rank inputs"]
+    """peft's `lora_A`."""
     up: Float[Tensor, "outputs rank"]
+    """peft's `lora_B`."""
     scale: float
 
 
@@ -39,7 +41,7 @@ class LoraLinear(lora.Linear):
 
     @property
     def adapter(self) -> Adapter | None:
-        """What is computed, or None where it is more or less than one adapter beside its matrix."""
+        """The active adapter; None unless exactly one is active."""
         names = list(self.lora_A)
         if len(names) != 1 or self.active_adapters != names or self.merged or self.disable_adapters:
             return None
@@ -47,10 +49,10 @@ class LoraLinear(lora.Linear):
         frozen, down, up = (cast(nn.Linear, part) for part in parts)
         return Adapter(frozen.weight, frozen.bias, down.weight, up.weight, float(self.scaling[names[0]]))
 
-    def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         adapter = self.adapter
-        if adapter is None or args or named:
-            return super().forward(x, *args, **named)
+        if adapter is None or args or kwargs:
+            return super().forward(x, *args, **kwargs)
         return cast(Tensor, _Adapted.apply(x, *adapter))  # type: ignore[no-untyped-call]
 
 
@@ -76,23 +78,23 @@ def fuse_lora(model: nn.Module) -> int:
 
 def _is_plain(module: lora.Linear) -> bool:
     """Whether this is one adapter on a frozen linear layer, and nothing else."""
-    halves = [*module.lora_A.values(), *module.lora_B.values(), *module.lora_dropout.values()]
+    matrices = [*module.lora_A.values(), *module.lora_B.values(), *module.lora_dropout.values()]
     return (
         type(module.base_layer) is nn.Linear
         and not any(weight.requires_grad for weight in module.base_layer.parameters())
-        and [type(half) for half in halves] == [nn.Linear, nn.Linear, nn.Identity]
-        and all(half.bias is None for half in halves[:2])
+        and [type(matrix) for matrix in matrices] == [nn.Linear, nn.Linear, nn.Identity]
+        and all(matrix.bias is None for matrix in matrices[:2])
         and not (module.lora_variant or module.merged or module.disable_adapters or module.fan_in_fan_out)
     )
 
 
 @torch.no_grad()
 def _equal(module: lora.Linear) -> bool:
-    """Are the numbers the same but for rounding? Asked of a copy whose adapter is not fresh."""
+    """Whether both layers agree up to rounding, tried on a copy with random adapter weights."""
     trial = copy.deepcopy(module).float()
     generator = torch.Generator().manual_seed(0)
-    for half in (*trial.lora_A.parameters(), *trial.lora_B.parameters()):
-        half.copy_(RANDOM * torch.randn(half.shape, generator=generator))
+    for matrix in (*trial.lora_A.parameters(), *trial.lora_B.parameters()):
+        matrix.copy_(RANDOM * torch.randn(matrix.shape, generator=generator))
     weight = cast(nn.Linear, trial.base_layer).weight
     states = torch.randn(2, 3, weight.shape[1], generator=generator).to(weight.device)
     expected = trial(states)
@@ -101,14 +103,14 @@ def _equal(module: lora.Linear) -> bool:
 
 def lora_forward(states: Float[Tensor, "tokens inputs"], adapter: Adapter) -> tuple[Tensor, Tensor]:
     """Outputs of the layer, and s·A·x."""
-    low = states @ adapter.down.T  # tokens rank
+    low_rank = states @ adapter.down.T  # tokens rank
     if adapter.scale != 1.0:
-        low *= adapter.scale
-    return nn.functional.linear(states, adapter.weight, adapter.bias).addmm_(low, adapter.up.T), low
+        low_rank *= adapter.scale
+    return nn.functional.linear(states, adapter.weight, adapter.bias).addmm_(low_rank, adapter.up.T), low_rank
 
 
 def lora_backward(
-    grad: Float[Tensor, "tokens outputs"], states: Float[Tensor, "tokens inputs"], low: Float[Tensor, "tokens rank"],
+    grad: Float[Tensor, "tokens outputs"], states: Float[Tensor, "tokens inputs"], low_rank: Float[Tensor, "tokens rank"],
     adapter: Adapter, *, need_states: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, A and B. With g = s·Bᵀ·dy: dx = Wᵀ·dy + Aᵀ·g, dA = g·xᵀ and dB = dy·(s·A·x)ᵀ."""
@@ -116,7 +118,7 @@ def lora_backward(
     if adapter.scale != 1.0:
         inner *= adapter.scale
     grad_states = (grad @ adapter.weight).addmm_(inner, adapter.down) if need_states else None
-    return grad_states, inner.T @ states, grad.T @ low
+    return grad_states, inner.T @ states, grad.T @ low_rank
 
 
 class _Adapted(torch.autograd.Function):
@@ -126,16 +128,16 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        output, low = lora_forward(states.flatten(0, -2), Adapter(weight, bias, down, up, scale))
-        ctx.save_for_backward(states, weight, down, up, low)
+        output, low_rank = lora_forward(states.flatten(0, -2), Adapter(weight, bias, down, up, scale))
+        ctx.save_for_backward(states, weight, down, up, low_rank)
         ctx.scale = scale
         return output.view(*states.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        states, weight, down, up, low = ctx.saved_tensors
+        states, weight, down, up, low_rank = ctx.saved_tensors
         grad_states, grad_down, grad_up = lora_backward(
-            grads[0].flatten(0, -2), states.flatten(0, -2), low, Adapter(weight, None, down, up, ctx.scale),
+            grads[0].flatten(0, -2), states.flatten(0, -2), low_rank, Adapter(weight, None, down, up, ctx.scale),
             need_states=ctx.needs_input_grad[0],
         )  # fmt: skip
         return (

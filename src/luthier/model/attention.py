@@ -1,12 +1,12 @@
-"""Attention over packed rows: each row looks back on itself only, and short rows in bf16 learn several times as fast.
+"""Attention over packed rows: each row looks back on itself only, and training on short rows in bf16 is several times as fast.
 
 A prefix that rows share stands in the batch once. Its keys and values are gathered for each of these rows, and the gradients
 of what was gathered are summed; queries are those of own tokens.
 
 torch's flash kernel computes scores tile by tile and again in the backward pass, and does that slowly in bf16 on a processor.
 Matrix products over larger parts of a row, each with the keys up to its end, are up to three times as fast with rows of a
-hundred tokens, and still faster with two thousand. They keep as little: scores are computed again, too. Heads that share keys
-and values stand below each other as rows of one product.
+hundred tokens, and still faster with two thousand. They save as little for backward: scores are recomputed there, too. Heads
+that share keys and values are stacked as rows of one product.
 
 It enters through transformers' own registers of attention and mask functions, and steps aside for whatever it does not
 cover: then the mask that transformers made from the position ids keeps the rows apart. Where none is needed none is made: for
@@ -41,7 +41,7 @@ FOREIGN = ("softcap", "s_aux", "position_bias")  # arguments of attention that i
 HeadStates = Float[Tensor, "batch heads time width"]
 
 
-class NotPlain(RuntimeError):
+class PrefixSharingUnsupported(RuntimeError):
     """Rows of a batch share a prefix, and a model attends in a way for which they must stand in it whole."""
 
 
@@ -62,25 +62,25 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     segments: Segments | None = None,
-    **named: Any,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch time heads width"], None]:
     """Causal softmax attention, inside each segment of a packed batch (of 1), in the form that transformers asks for."""
-    window = named.get("sliding_window")
+    window = kwargs.get("sliding_window")
     covered = (
         segments is not None
         and attention_mask is None
         and getattr(module, "is_causal", True)
-        and named.get("is_causal") is not False
+        and kwargs.get("is_causal") is not False
         and (window is None or window >= segments.longest)
-        and all(named.get(argument) is None for argument in FOREIGN)
+        and all(kwargs.get(argument) is None for argument in FOREIGN)
     )
     if segments is None or not covered:
         if segments is not None and segments.shares:
-            raise NotPlain(type(module).__name__)
+            raise PrefixSharingUnsupported(type(module).__name__)
         if segments is not None and attention_mask is None:  # it was left out, see `_mask`
             attention_mask = segments.mask
         attended: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return attended
     return _attend_in_buckets(
@@ -100,19 +100,19 @@ def _attend_in_buckets(
         return _attend_padded(query, key, value, scale, dropout).transpose(1, 2).flatten(0, 1)[None]
     own = [bucket.own for bucket in segments.buckets]
     keys = [bucket.keys for bucket in segments.buckets]
-    queries = padding.pad_rows(packed[0], [bucket.queries for bucket in segments.buckets], graded=own)
-    others = (padding.pad_rows(part, keys, graded=None if segments.shares else keys) for part in packed[1:])
+    queries = padding.pad_rows(packed[0], [bucket.queries for bucket in segments.buckets], gradient_layouts=own)
+    others = (padding.pad_rows(part, keys, gradient_layouts=None if segments.shares else keys) for part in packed[1:])
     attended = []
     for parts in zip(queries, *others, strict=True):
-        one, two, three = (rows.transpose(1, 2) for rows in parts)
-        attended.append(_attend_padded(one, two, three, scale, dropout).transpose(1, 2))
+        query_rows, key_rows, value_rows = (rows.transpose(1, 2) for rows in parts)
+        attended.append(_attend_padded(query_rows, key_rows, value_rows, scale, dropout).transpose(1, 2))
     return padding.pack_rows(attended, own, segments.tokens)[None]
 
 
 def _attend_padded(query: HeadStates, key: Tensor, value: Tensor, scale: float, dropout: float) -> HeadStates:
     """Causal attention over rows of one length, in the way that is fastest for them; the queries are those of the last keys."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= LONGEST and not dropout:
-        return products(query, key, value, scale)
+        return attend_by_products(query, key, value, scale)
     same = query.shape[2] == key.shape[2]
     mask = None if same else causal_lower_right(query.shape[2], key.shape[2])
     return scaled_dot_product_attention(
@@ -120,7 +120,7 @@ def _attend_padded(query: HeadStates, key: Tensor, value: Tensor, scale: float, 
     )
 
 
-def products(
+def attend_by_products(
     query: HeadStates,
     key: Float[Tensor, "batch groups keys width"],
     value: Float[Tensor, "batch groups keys width"],
@@ -205,7 +205,7 @@ def _causal_mask(time: int, dtype: torch.dtype, device: torch.device) -> Float[T
 
 
 def _shape_bthd(rows: HeadStates, width: int) -> tuple[int, int, int, int]:
-    """Of a tensor that has each token's heads side by side, as the layers around attention want them."""
+    """The shape of a tensor with each token's heads side by side."""
     batch, heads, time, _ = rows.shape
     return batch, time, heads, width
 
@@ -220,23 +220,23 @@ def packed_segments(segments: Segments) -> Iterator[None]:
         _segments.reset(token)
 
 
-def _mask(*args: Any, **named: Any) -> Tensor | None:
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """transformers' mask, or None for rows that are told apart without: every token sees all of its row before it.
 
     A window or a chunk that is shorter than a row, and what a model adds to the mask, need one.
     """
-    segments, local = _segments.get(), named.get("local_size")
+    segments, local = _segments.get(), kwargs.get("local_size")
     if (
         segments is not None
-        and (named["batch_size"], named["q_length"], named["kv_length"]) == (1, segments.tokens, segments.tokens)
+        and (kwargs["batch_size"], kwargs["q_length"], kwargs["kv_length"]) == (1, segments.tokens, segments.tokens)
         and (local is None or local >= segments.longest)
-        and not named.get("use_vmap")
-        and named.get("attention_mask") is None
+        and not kwargs.get("use_vmap")
+        and kwargs.get("attention_mask") is None
     ):
         return None
     if segments is not None and segments.shares:
-        raise NotPlain("a mask")
-    return sdpa_mask(*args, **named)
+        raise PrefixSharingUnsupported("a mask")
+    return sdpa_mask(*args, **kwargs)
 
 
 _segments: ContextVar[Segments | None] = ContextVar("segments", default=None)

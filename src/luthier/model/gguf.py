@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from luthier.errors import UserError
 from luthier.runs.durable import make_folders, remove_leftovers, system_errors, whole_folder
 
-ELSEWHERE = "Take the model's folder with safetensors instead."
+USE_SAFETENSORS = "Take the model's folder with safetensors instead."
 FREQUENCIES = "rope_freqs.weight"
 CONTROL, USER_DEFINED = 3, 4  # of tokenizer.ggml.token_type
 
@@ -41,13 +41,13 @@ class Architecture:
     """How files of one architecture become a model of transformers."""
 
     config: Callable[..., PreTrainedConfig]
-    number: MODEL_ARCH
-    turned: bool = False
-    """Whether rows of queries and keys stand in the order that llama.cpp's rotation wants."""
+    arch: MODEL_ARCH
+    interleaved_rope: bool = False
+    """Whether the rows of query and key weights are in llama.cpp's interleaved RoPE order."""
 
 
 ARCHITECTURES = {
-    "llama": Architecture(LlamaConfig, MODEL_ARCH.LLAMA, turned=True),
+    "llama": Architecture(LlamaConfig, MODEL_ARCH.LLAMA, interleaved_rope=True),
     "qwen2": Architecture(Qwen2Config, MODEL_ARCH.QWEN2),
     "qwen3": Architecture(Qwen3Config, MODEL_ARCH.QWEN3),
 }
@@ -73,7 +73,7 @@ def _byte_level(*before: pre_tokenizers.PreTokenizer, words: bool = True) -> pre
     return pre_tokenizers.Sequence([*before, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)])
 
 
-def _digits(most: int) -> pre_tokenizers.PreTokenizer:
+def _llama3_pre_tokenizer(most: int) -> pre_tokenizers.PreTokenizer:
     """Llama 3's words, with numbers in pieces of at most so many digits."""
     words = Regex(_WORDS.replace("DIGITS", str(most)))
     return _byte_level(pre_tokenizers.Split(words, behavior="isolated"), words=False)
@@ -82,8 +82,8 @@ def _digits(most: int) -> pre_tokenizers.PreTokenizer:
 PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "gpt-2": _byte_level,
     "smollm": lambda: _byte_level(pre_tokenizers.Digits(individual_digits=True)),
-    "llama-bpe": lambda: _digits(3),
-    "qwen2": lambda: _digits(1),
+    "llama-bpe": lambda: _llama3_pre_tokenizer(3),
+    "qwen2": lambda: _llama3_pre_tokenizer(1),
 }
 """How text is cut before it is merged, by the word in `tokenizer.ggml.pre`."""
 
@@ -97,9 +97,9 @@ def unpack(file: Path, target: Path) -> None:
         remove_leftovers(target.parent)
         transformers_logging.disable_progress_bar()
         model, tokenizer = read(file)
-        with whole_folder(target) as unborn, system_errors():
-            model.save_pretrained(unborn)
-            tokenizer.save_pretrained(unborn)
+        with whole_folder(target) as temporary, system_errors():
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
 
 
 def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -111,18 +111,20 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         raise UserError(f"incomplete GGUF file ({error}); download it again.", where=str(file)) from None
     name, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
     if parts > 1:
-        message = f"this is one of {parts} parts of a split GGUF file; Luthier does not read split files. {ELSEWHERE}"
+        message = f"this is one of {parts} parts of a split GGUF file; Luthier does not read split files. {USE_SAFETENSORS}"
         raise UserError(message, where=str(file))
     if name not in ARCHITECTURES:
-        message = f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {ELSEWHERE}"
+        message = (
+            f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {USE_SAFETENSORS}"
+        )
         raise UserError(message, where=str(file))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     weights = {each: torch.from_numpy(np.array(dequantize(it.data, it.tensor_type))) for each, it in tensors.items()}
     config = _config(metadata, weights, file)
-    model = _filled(config, ARCHITECTURES[name], weights, file)
+    model = _model_with_weights(config, ARCHITECTURES[name], weights, file)
     tokenizer = _tokenizer(metadata, file)
     model.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id, eos_token_id=_ends(metadata)
+        bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id, eos_token_id=_end_token_ids(metadata)
     )
     return model, tokenizer
 
@@ -133,26 +135,26 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     kind = ARCHITECTURES[name].config
     stated = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
     if lacking := [key for key in SETTINGS if key not in stated]:
-        raise UserError(f"the GGUF file does not state {name}.{lacking[0]}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"the GGUF file does not state {name}.{lacking[0]}. {USE_SAFETENSORS}", where=str(file))
     fields = {field: stated.pop(key) for key, field in SETTINGS.items()}
-    head = stated.pop("attention.key_length", fields["hidden_size"] // fields["num_attention_heads"])
+    head_dim = stated.pop("attention.key_length", fields["hidden_size"] // fields["num_attention_heads"])
     theta = float(stated.pop("rope.freq_base", 10_000.0))
     expected = {
-        "attention.value_length": head, "rope.dimension_count": head, "rope.scaling.type": "none", "expert_count": 0,
+        "attention.value_length": head_dim, "rope.dimension_count": head_dim, "rope.scaling.type": "none", "expert_count": 0,
         "vocab_size": len(weights["token_embd.weight"]), "attention.causal": True,
     }  # fmt: skip
     odd = {key: value for key, value in stated.items() if key not in expected or value != expected[key]}
     if odd:
         message = ", ".join(f"{name}.{key} = {value}" for key, value in odd.items())
         raise UserError(
-            f"the GGUF file has settings that Luthier does not support: {message}. {ELSEWHERE}", where=str(file)
+            f"the GGUF file has settings that Luthier does not support: {message}. {USE_SAFETENSORS}", where=str(file)
         )
     rope = {"rope_type": "default", "rope_theta": theta}
     if FREQUENCIES in weights:
-        rope |= _llama3(weights.pop(FREQUENCIES), head, theta, file)
+        rope |= _llama3_rope(weights.pop(FREQUENCIES), head_dim, theta, file)
     numbers = {"bos": "bos", "eos": "eos", "pad": "padding"}
     config = kind(
-        **fields, head_dim=head, rope_parameters=rope, vocab_size=expected["vocab_size"],
+        **fields, head_dim=head_dim, rope_parameters=rope, vocab_size=expected["vocab_size"],
         tie_word_embeddings="output.weight" not in weights,
         **{f"{ours}_token_id": metadata.get(f"tokenizer.ggml.{theirs}_token_id") for ours, theirs in numbers.items()},
     )  # fmt: skip
@@ -161,30 +163,30 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     return config
 
 
-def _llama3(factors: Tensor, head: int, theta: float, file: Path) -> dict[str, Any]:
+def _llama3_rope(factors: Tensor, head_dim: int, theta: float, file: Path) -> dict[str, Any]:
     """Llama 3's scaling of positions, if that is what these factors of the frequencies come from.
 
     The file has the factors only. They are computed again from what Llama 3.1 and 3.2 were published with, and must agree.
     """
     low, high, original = 1.0, 4.0, 8192
     factor = float(factors.max())
-    lengths = 2 * math.pi * theta ** (torch.arange(0, head, 2, dtype=torch.float64) / head)
+    lengths = 2 * math.pi * theta ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     smooth = ((original / lengths - low) / (high - low)).clamp(0, 1)
     computed = 1 / ((1 - smooth) / factor + smooth)
     if factors.shape != computed.shape or not torch.allclose(factors.double(), computed, rtol=1e-4):
         message = f"its positions are scaled by {FREQUENCIES} in another way than Llama 3's"
-        raise UserError(f"{message}, which Luthier does not read from a GGUF file. {ELSEWHERE}", where=str(file))
+        raise UserError(f"{message}, which Luthier does not read from a GGUF file. {USE_SAFETENSORS}", where=str(file))
     return {
         "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
         "original_max_position_embeddings": original,
     }  # fmt: skip
 
 
-def _filled(
+def _model_with_weights(
     config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor], file: Path
 ) -> PreTrainedModel:
     """A model with the file's weights; refuses one that lacks any, or has more than the model has places for."""
-    names = get_tensor_name_map(architecture.number, config.num_hidden_layers)
+    names = get_tensor_name_map(architecture.arch, config.num_hidden_layers)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     state, lacking = {}, []
     for ours in model.state_dict():
@@ -194,12 +196,16 @@ def _filled(
         if theirs is None or theirs not in weights:
             lacking.append(ours)
         else:
-            state[ours] = _straight(weights[theirs], theirs, config) if architecture.turned else weights[theirs]
+            state[ours] = (
+                _to_half_split_rope(weights[theirs], theirs, config)
+                if architecture.interleaved_rope
+                else weights[theirs]
+            )
     used = {names.get_name(ours, try_suffixes=(".weight", ".bias")) for ours in state}
     left = sorted(weights.keys() - used)
     if lacking or left:
         faults = [f"lacks {name}" for name in lacking[:1]] + [f"holds {name}, which has no place" for name in left[:1]]
-        raise UserError(f"the GGUF file {' and '.join(faults)}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"the GGUF file {' and '.join(faults)}. {USE_SAFETENSORS}", where=str(file))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -207,7 +213,7 @@ def _filled(
     return model
 
 
-def _straight(weight: Tensor, name: str, config: PreTrainedConfig) -> Tensor:
+def _to_half_split_rope(weight: Tensor, name: str, config: PreTrainedConfig) -> Tensor:
     """Queries' and keys' rows in transformers' order: first all first halves of a head's pairs, then all second ones."""
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
     if heads is None:
@@ -216,7 +222,7 @@ def _straight(weight: Tensor, name: str, config: PreTrainedConfig) -> Tensor:
     return pairs.transpose(1, 2).reshape(weight.shape)
 
 
-def _ends(metadata: Mapping[str, Any]) -> list[int]:
+def _end_token_ids(metadata: Mapping[str, Any]) -> list[int]:
     """The tokens that end an answer: of the text, and of a turn."""
     keys = ("eos_token_id", "eot_token_id")
     return sorted({metadata[key] for end in keys if (key := f"tokenizer.ggml.{end}") in metadata})
@@ -231,7 +237,7 @@ def _tokenizer(metadata: Mapping[str, Any], file: Path) -> PreTrainedTokenizerFa
         message = (
             f'its tokenizer is "{kind}" and cuts text as "{cut}" (tokenizer.ggml.pre); Luthier knows gpt2 with {known}'
         )
-        raise UserError(f"{message}. {ELSEWHERE}", where=str(file))
+        raise UserError(f"{message}. {USE_SAFETENSORS}", where=str(file))
     tokens: list[str] = stated["tokens"]
     merges = [tuple(merge.split(" ")) for merge in stated["merges"]]
     coder = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))

@@ -1,4 +1,4 @@
-"""Next-token loss with the output head only where something is learnt.
+"""Next-token loss with the output head only where the loss is taken.
 
 Scores for the whole vocabulary exist for a block of positions at a time, and become its gradient in the forward pass, in place:
 cross entropy's gradient with respect to the scores is softmax minus one-hot.
@@ -14,8 +14,8 @@ from luthier.model import allocator, attention, padding, probes
 from luthier.model.causal import CausalModel, inputs, keeps_logits, logit_transform, states
 from luthier.model.packed import Packed
 
-CHUNK = 128  # positions whose scores exist at once where nothing is learnt from them
-BLOCK_BYTES = 128 << 20  # of scores that are learnt from at once, in the weights' number format
+CHUNK = 128  # positions whose scores exist at once where nothing is trained on them
+BLOCK_BYTES = 128 << 20  # of scores that the loss is taken on at once, in the weights' number format
 PIECE_BYTES = 8 << 20  # of fp32 scores: as much as stays in a processor's cache from the softmax to the gradient
 
 
@@ -64,19 +64,19 @@ def _accumulated(
 
 
 def positions_at_once(row: int) -> int:
-    """How many positions are learnt from at once, where the scores of each are so many bytes."""
+    """How many positions the loss is taken on at once, where the scores of each are so many bytes."""
     return max(CHUNK, BLOCK_BYTES // row // CHUNK * CHUNK)
 
 
 def _losses(
-    scores: Float[Tensor, "positions vocab"],
+    scores: Float[Tensor, "loss_tokens vocab"],
     targets: Int[Tensor, " positions"],
     softcap: float | None,
     scale: float,
     *,
     with_gradient: bool,
 ) -> Float[Tensor, " positions"]:
-    """The loss of each position in fp32; where something is learnt, `scores` become its gradient with respect to them."""
+    """The loss of each position in fp32; where something is trained, `scores` become its gradient with respect to them."""
     each = torch.empty(len(scores), dtype=torch.float32, device=scores.device)
     rows = max(1, PIECE_BYTES // (scores.shape[1] * each.element_size()))
     for start in range(0, len(scores), rows):
@@ -149,7 +149,7 @@ class _EachLoss(torch.autograd.Function):
 
 
 def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
-    """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the learnt tokens of the batch."""
+    """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the loss tokens of the batch."""
     head = model.get_output_embeddings()
     wanted = batch.targets
     if not probes.has_plain_head(model):
@@ -162,7 +162,7 @@ def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
 
 
 def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]:
-    """log p of each row's learnt tokens, given the tokens of the row before them: sums in nats and fp32."""
+    """log p of each row's loss tokens, given the tokens of the row before them: sums in nats and fp32."""
     head = model.get_output_embeddings()
     wanted = batch.targets
     if probes.has_plain_head(model):
@@ -172,7 +172,7 @@ def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]
     return torch.stack([-part.sum() for part in each.split(batch.loss_tokens_by_row)])
 
 
-def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
+def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "loss_tokens vocab"]:
     """The model's own scores in fp32, where its head has an adapter or a bias, or bends scores its own way."""
     named = inputs(model, batch)
     positions, which = batch.predicted_from.unique(return_inverse=True)  # rows that share a token may go on otherwise
@@ -181,12 +181,12 @@ def scores(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt vocab"]:
     with attention.packed_segments(batch.segments):
         logits: Tensor = model(**named).logits[0]
     kept = logits if len(logits) == len(positions) else logits[positions]
-    return (padding.take(kept, which) if batch.segments.shares else kept).float()
+    return (padding.index_select_summed(kept, which) if batch.segments.shares else kept).float()
 
 
-def _hidden(model: CausalModel, batch: Packed) -> Float[Tensor, "learnt width"]:
-    """What the head sees, only where a token is learnt."""
-    return padding.take(states(model, batch), batch.predicted_from)
+def _hidden(model: CausalModel, batch: Packed) -> Float[Tensor, "loss_tokens width"]:
+    """What the head sees, only before loss tokens."""
+    return padding.index_select_summed(states(model, batch), batch.predicted_from)
 
 
 class CausalLoss(nn.Module):

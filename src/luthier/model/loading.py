@@ -26,7 +26,7 @@ from luthier.model.device import pick_device
 from luthier.model.reference import ModelReference
 from luthier.runs.durable import system_errors, whole_folder, write_atomic
 
-BASE_BITS = "base_quantization_config.json"
+BASE_QUANTIZATION = "base_quantization_config.json"
 """Beside an adapter that was trained on a base in 4 bits: how the base is to be read."""
 BF16_KERNEL = "support_avx512bf16_for_cpu"
 """bitsandbytes' switch for a kernel on processors that rounds answers to bf16 and after which weights pass no gradient."""
@@ -77,8 +77,8 @@ def load(
     `quantised` reads a whole model's matrices in 4 bits (NF4); an adapter's base is read as it was when the adapter was
     trained. `merged` makes one whole model of an adapter and its base.
 
-    Answers are computed in fp32 unless the caller asks otherwise. Its rounding is too small to decide between two tokens but
-    where they are as good as equal, so that a greedy answer is the same alone, in any batch and in plain transformers; in
+    Answers are computed in fp32 unless the caller asks otherwise. Its rounding is too small to decide between two tokens
+    unless they are nearly equal, so that a greedy answer is the same alone, in any batch and in plain transformers; in
     bf16 it often is not.
     """
     transformers_logging.disable_progress_bar()
@@ -88,23 +88,23 @@ def load(
     name, folder, device = reference.name, reference.folder, device or pick_device()
     with memory.explain_out_of_memory(f"to load the model {name}"):
         if reference.is_adapter:
-            in_bits = (folder / BASE_BITS).is_file()
-            base, notes = _whole(reference.base.folder, name, dtype, device, quantised=in_bits)
-            if merged and in_bits:
+            base_in_4bit = (folder / BASE_QUANTIZATION).is_file()
+            base, notes = _read_full_model(reference.base.folder, name, dtype, device, quantised=base_in_4bit)
+            if merged and base_in_4bit:
                 base = base.dequantize(dtype)
             adapted, more = weights.adapt(base, folder, name)
             notes += more
             weights.expect_finite(adapted, name)
             model: CausalModel = adapted.merge_and_unload() if merged else adapted
         else:
-            model, notes = _whole(folder, name, dtype, device, quantised=quantised)
+            model, notes = _read_full_model(folder, name, dtype, device, quantised=quantised)
             weights.expect_finite(model, name)
     model.eval()
     template = reference.template(variables=variables, today=today)
     return LanguageModel(reference, model, reference.tokenizer, template, tuple(notes))
 
 
-def _whole(
+def _read_full_model(
     folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, quantised: bool
 ) -> tuple[PreTrainedModel, list[str]]:
     """A whole model; with `quantised`, its linear layers but the head in 4 bits, which compute in `dtype`."""
@@ -136,11 +136,11 @@ def load_adapters(
             raise UserError(
                 "a whole model, not an adapter; tune with train.method=lora to share one base.", where=adapter.name
             )
-    in_bits = [(adapter.folder / BASE_BITS).is_file() for adapter in references]
-    lm = load(base, quantised=any(in_bits), variables=variables, today=today)
+    base_in_4bit = [(adapter.folder / BASE_QUANTIZATION).is_file() for adapter in references]
+    lm = load(base, quantised=any(base_in_4bit), variables=variables, today=today)
     wanted = identity.fingerprint(lm.folder)
-    for adapter, bits in zip(references, in_bits, strict=True):
-        if identity.fingerprint(adapter.base.folder) != wanted or bits != any(in_bits):
+    for adapter, bits in zip(references, base_in_4bit, strict=True):
+        if identity.fingerprint(adapter.base.folder) != wanted or bits != any(base_in_4bit):
             how = " in 4 bits" if bits else ""
             raise UserError(
                 f"this adapter was trained beside another base{how}, not beside {base}.", where=adapter.name
@@ -165,12 +165,12 @@ def merge(
 
 
 def add_adapters(model: CausalModel, *, rank: int, alpha: int, seed: int, dora: bool = False) -> PeftModel:
-    """The model with fresh LoRA or DoRA adapters beside every linear layer of its blocks; only they can learn."""
+    """The model with fresh LoRA or DoRA adapters beside every linear layer of its blocks; only they are trained."""
     torch.manual_seed(seed if seed < 2**32 else _mixed(seed))
     config = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0, use_dora=dora
     )
-    with _older_words():
+    with _without_future_warnings():
         adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     return adapted
@@ -182,8 +182,8 @@ def _mixed(seed: int) -> int:
 
 
 @contextmanager
-def _older_words() -> Iterator[None]:
-    """Inside, peft asks transformers in words that these call deprecated, which no user of ours can change."""
+def _without_future_warnings() -> Iterator[None]:
+    """Silences FutureWarnings: peft calls deprecated parts of transformers, and a user cannot change that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
@@ -201,19 +201,19 @@ def save(
     Its generation_config.json names every token that ends an answer, so that other programs stop where ours do.
     """
     generation = _generation(model, template)
-    with whole_folder(folder) as unborn, _chat_template(tokenizer, template.portable_source):
+    with whole_folder(folder) as temporary, _chat_template(tokenizer, template.portable_source):
         with torch.no_grad():
             if not isinstance(model, PeftModel):
                 nn.Module.to(model, torch.float32)
             for name, parameter in model.named_parameters():
                 if name in weights:
                     parameter.data = parameter.data.float().copy_(weights[name])  # adapters may have computed in bf16
-        with system_errors(), _no_generation(model):
-            model.save_pretrained(str(unborn), safe_serialization=True)
+        with system_errors(), _default_generation_config(model):
+            model.save_pretrained(str(temporary), safe_serialization=True)
             if isinstance(model, PeftModel):
-                _note_base(model, unborn, folder)
-            tokenizer.save_pretrained(unborn)
-        write_atomic(unborn / folders.GENERATION, json.dumps(generation, indent=2, sort_keys=True) + "\n")
+                _write_base_reference(model, temporary, folder)
+            tokenizer.save_pretrained(temporary)
+        write_atomic(temporary / folders.GENERATION, json.dumps(generation, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def _chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> Iterator[
 
 
 @contextmanager
-def _no_generation(model: CausalModel) -> Iterator[None]:
+def _default_generation_config(model: CausalModel) -> Iterator[None]:
     """Inside, the model has no settings to generate with: transformers refuses to save some that it has read."""
     known = model.generation_config
     model.generation_config = GenerationConfig()
@@ -245,7 +245,7 @@ def _generation(model: CausalModel, template: Template) -> dict[str, Any]:
     return settings | {"eos_token_id": sorted({*template.stop_ids, *(end for end in ends if isinstance(end, int))})}
 
 
-def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
+def _write_base_reference(model: PeftModel, temporary: Path, folder: Path) -> None:
     """How an adapter finds its base again: by a relative path where both are in one run, and in 4 bits if it was so."""
     path = temporary / "adapter_config.json"
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -256,4 +256,4 @@ def _note_base(model: PeftModel, temporary: Path, folder: Path) -> None:
     bits = getattr(model.config, "quantization_config", None)
     if bits is not None:
         text = json.dumps({**bits.to_dict(), "bnb_4bit_compute_dtype": "float32"}, indent=2)
-        write_atomic(temporary / BASE_BITS, text + "\n")
+        write_atomic(temporary / BASE_QUANTIZATION, text + "\n")

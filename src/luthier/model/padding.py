@@ -1,4 +1,4 @@
-"""Tokens of a packed batch as padded rows and back, and the gradients of what several rows took, added up.
+"""From a packed batch to padded rows and back; gradients of tokens that several rows use are summed.
 
 Sums are taken in fp32 and in one order, whatever the number of threads, so that a step gives the same bits whenever it is made.
 """
@@ -14,13 +14,13 @@ from luthier.model.packed import Layout
 
 
 def pad_rows(
-    tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout], *, graded: Sequence[Layout] | None
+    tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layout], *, gradient_layouts: Sequence[Layout] | None
 ) -> Sequence[Tensor]:
     """The rows of each layout: rows time heads width.
 
-    Slots of `graded`, one for each token, bring gradients back; None: all do, and they are summed.
+    Gradients flow back through the slots of `gradient_layouts`, one per token; None: through all slots, and they are summed.
     """
-    return cast(Sequence[Tensor], _Pad.apply(tokens, layouts, graded))  # type: ignore[no-untyped-call]
+    return cast(Sequence[Tensor], _Pad.apply(tokens, layouts, gradient_layouts))  # type: ignore[no-untyped-call]
 
 
 def pack_rows(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
@@ -28,7 +28,9 @@ def pack_rows(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -
     return cast(Tensor, _Pack.apply(layouts, count, *padded))  # type: ignore[no-untyped-call]
 
 
-def take(tokens: Float[Tensor, "tokens width"], indices: Int[Tensor, " taken"]) -> Float[Tensor, "taken width"]:
+def index_select_summed(
+    tokens: Float[Tensor, "tokens width"], indices: Int[Tensor, " taken"]
+) -> Float[Tensor, "taken width"]:
     """Some tokens, any of them as often as asked for."""
     return cast(Tensor, _Take.apply(tokens, indices))  # type: ignore[no-untyped-call]
 
@@ -36,17 +38,17 @@ def take(tokens: Float[Tensor, "tokens width"], indices: Int[Tensor, " taken"]) 
 class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, layouts: Sequence[Layout], graded: Sequence[Layout] | None
+        ctx: Any, tokens: Tensor, layouts: Sequence[Layout], gradient_layouts: Sequence[Layout] | None
     ) -> tuple[Tensor, ...]:
-        ctx.layouts, ctx.graded, ctx.count = layouts, graded, len(tokens)
+        ctx.layouts, ctx.gradient_layouts, ctx.count = layouts, gradient_layouts, len(tokens)
         return _padded(tokens, layouts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        if ctx.graded is not None:
-            return _packed(grads, ctx.graded, ctx.count), None, None
+        if ctx.gradient_layouts is not None:
+            return _packed(grads, ctx.gradient_layouts, ctx.count), None, None
         taken = zip(grads, ctx.layouts, strict=True)
-        return _summed(((_filled(grad, one), one.indices) for grad, one in taken), ctx.count), None, None
+        return _summed(((_used_slots(grad, one), one.indices) for grad, one in taken), ctx.count), None, None
 
 
 class _Pack(torch.autograd.Function):
@@ -86,11 +88,11 @@ def _padded(tokens: Float[Tensor, "tokens heads width"], layouts: Sequence[Layou
 def _packed(padded: Sequence[Tensor], layouts: Sequence[Layout], count: int) -> Float[Tensor, "tokens heads width"]:
     tokens = padded[0].new_empty(count, *padded[0].shape[2:])
     for rows, layout in zip(padded, layouts, strict=True):
-        tokens.index_copy_(0, layout.indices, _filled(rows, layout))
+        tokens.index_copy_(0, layout.indices, _used_slots(rows, layout))
     return tokens
 
 
-def _filled(padded: Float[Tensor, "rows time heads width"], layout: Layout) -> Float[Tensor, "tokens heads width"]:
+def _used_slots(padded: Float[Tensor, "rows time heads width"], layout: Layout) -> Float[Tensor, "tokens heads width"]:
     """The slots of a layout that hold a token."""
     rows = padded.flatten(0, 1)
     return rows if layout.slots is None else rows.index_select(0, layout.slots)

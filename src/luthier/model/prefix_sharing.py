@@ -66,7 +66,7 @@ def _alike(model: CausalModel, longest: int) -> bool:
     try:
         shared = row_likelihoods(model, expect_rows_of(pack(PROBE_ROWS, model.device, share_at_least=1), longest))
         alone = torch.cat([row_likelihoods(model, pack([row], model.device)) for row in PROBE_ROWS])
-    except probes.FAILURES:  # such as `attention.NotPlain`
+    except probes.FAILURES:  # such as `attention.PrefixSharingUnsupported`
         return False
     finally:
         model.train(was_training)

@@ -76,7 +76,7 @@ class GatedMlp(nn.Module):
 
 
 def _candidates(module: nn.Module) -> list[nn.Module]:
-    """The modules of ours one of which may replace this one."""
+    """Our modules that may replace this one, in the order to try."""
     if isinstance(module, (RmsNorm, GatedMlp)):
         return []
     parts = dict(module.named_children())
@@ -92,7 +92,7 @@ def _candidates(module: nn.Module) -> list[nn.Module]:
 
 @torch.no_grad()
 def _equal(module: nn.Module, ours: nn.Module, dtype: torch.dtype | None) -> bool:
-    """Does our module give the same numbers, in this dtype?"""
+    """Whether our module gives the same numbers in this dtype."""
     first = next(ours.parameters())
     if dtype not in (None, first.dtype):
         module, ours = (copy.deepcopy(one).to(dtype) for one in (module, ours))
@@ -186,6 +186,6 @@ class _GatedAdapted(torch.autograd.Function):
 
 
 def _gated_backward(grad: Tensor, gate: Tensor, active: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and up; `active` is silu(gate) and is used up."""
+    """Gradients of gate and up; `active` is silu(gate) and is overwritten."""
     slope: Tensor = torch.ops.aten.silu_backward(grad * up, gate)
     return slope, active.mul_(grad)

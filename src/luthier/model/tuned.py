@@ -1,4 +1,4 @@
-"""Models that runs have made, as a base to go on from, side by side on one base, or merged into whole ones."""
+"""Models made by runs: as the start of another run, as several adapters on one base, or merged into a full model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def starting_model(current: Run, recipe: Recipe) -> LanguageModel:
 
 
 def earlier_training_rows(name: str, split: str) -> Iterator[Item]:
-    """Train or dev rows of the runs that a model comes from, as far as their folders are there; places name the run."""
+    """Train or dev rows of the runs that a model comes from, as far as their folders are there; locations name the run."""
     while (Path(name) / "run.json").is_file():
         parent = Run(Path(name))
         path = parent.folder / "data" / f"{split}.arrow"
@@ -56,7 +56,7 @@ def _lineage(parent: Run) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedBase:
     """One base model in memory with the adapters of several runs beside it, one of which is on at a time."""
 
     lm: LanguageModel
@@ -69,7 +69,7 @@ class Shared:
     """Room for thoughts, in tokens: the most that a run had."""
 
     @contextmanager
-    def switched(self, adapter: str | None) -> Iterator[str | None]:
+    def using(self, adapter: str | None) -> Iterator[str | None]:
         """With this adapter on, or with None the base alone; gives the system message of its conversations."""
         assert isinstance(self.lm.model, PeftModel)
         if adapter is None:
@@ -82,7 +82,7 @@ class Shared:
         yield self.systems[adapter]
 
 
-def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = None) -> Shared:
+def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = None) -> SharedBase:
     """The base model with the adapters of these runs; refuses runs that were trained on another base or template."""
     if not adapters:
         raise UserError("name at least one adapter: adapters={'acme': 'runs/acme'}.", where="adapters")
@@ -98,7 +98,7 @@ def load_shared(base: str, adapters: Mapping[str, Path], thinking: int | None = 
     systems = {name: recipe.data.system for name, recipe in asked.items()}
     if thinking is None:
         thinking = max(recipe.evaluate.thinking_tokens or 0 for recipe in asked.values())
-    return Shared(lm, dict(zip(adapters, names, strict=True)), systems, templates, thinking)
+    return SharedBase(lm, dict(zip(adapters, names, strict=True)), systems, templates, thinking)
 
 
 def merge(run: Run, folder: Path) -> None:
@@ -108,7 +108,7 @@ def merge(run: Run, folder: Path) -> None:
     if not folder.absolute().parent.is_dir():
         raise UserError("there is no such folder to write to; make it first.", where=str(folder.absolute().parent))
     if not (run.folder / "model").is_dir():
-        raise no_model(run)
+        raise no_model_error(run)
     tuned = ModelReference.of(str(run.folder))
     if not tuned.is_adapter:
         message = f"there is nothing to merge: {run.folder / 'model'} is a whole model already; copy it."
@@ -116,7 +116,7 @@ def merge(run: Run, folder: Path) -> None:
     loading.merge(tuned, folder)
 
 
-def no_model(current: Run) -> UserError:
+def no_model_error(current: Run) -> UserError:
     """The message for a run that has not finished training."""
     return UserError(
         f"this run has no model yet (it is {current.state}); continue it with `luthier resume {current.folder}`.",
@@ -133,7 +133,7 @@ def expect_template(current: Run, template: Template) -> None:
         )
 
 
-def same_model(current: Run, base: LanguageModel) -> None:
+def expect_same_base(current: Run, base: LanguageModel) -> None:
     """Note the base model's hashes; a run that is continued must find the same ones."""
     files = base.reference.digests()
     hashes = {"base_model": identity.fingerprint_of(files), "template": base.template.sha256}

@@ -56,7 +56,7 @@ def read_encoder(folder: Path, name: str) -> PreTrainedModel:
 def adapt(model: nn.Module, folder: Path, name: str, *, adapter: str = "default") -> tuple[PeftModel, list[str]]:
     """The model with an adapter of this folder beside it, every weight as its file has it; and what is worth telling."""
     advice = " Is this the base that the adapter was trained beside?"
-    with _older_words(), readable("the adapter", name, advice):
+    with _without_peft_warnings(), readable("the adapter", name, advice):
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=adapter)
             adapted = model
@@ -193,7 +193,7 @@ def _some(names: Collection[str]) -> str:
 
 
 @contextmanager
-def _older_words() -> Iterator[None]:
+def _without_peft_warnings() -> Iterator[None]:
     """Inside, peft may use words that transformers calls deprecated, and warn of weights that are looked at here anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

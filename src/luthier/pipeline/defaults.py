@@ -21,24 +21,24 @@ from luthier.train import memory_estimate, order
 from luthier.train.memory_estimate import MemoryEstimate
 from luthier.train.throughput import SAVE_BYTES_PER_SECOND
 
-SMALL_MODEL = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
+FULL_TUNING_UP_TO = 1_000_000_000  # parameters up to which all weights are tuned: 16 GB of weights and optimizer state
 SAVING_SHARE = 0.025  # of the training time, for checkpoints: what is aimed at, so that it stays below 3 %
-TRAINING_SHARE_OF_PRODUCTS = 0.6  # how much of the speed of bare matrix products a training step reaches
-SMALLER = 500_000_000  # parameters below which weights take a higher learning rate
+STEP_SHARE_OF_MATMUL_SPEED = 0.6  # how much of the speed of bare matrix products a training step reaches
+HIGHER_RATE_BELOW = 500_000_000  # parameters below which weights take a higher learning rate
 STEPS_WANTED = 150  # updates that a small data set should give, so that the learning rate can fall gently
 FEW_SHOT_TOKENS = 1024  # longest block of examples: what a prompt may cost on a processor
 
 FirstChoices = Mapping[str, tuple[Any, str]]
 """Settings that an earlier preparation of the same run took from day, machine and memory: value and reason."""
 
-OF_THE_MOMENT = (
+MACHINE_DEPENDENT = (
     "chat.date",
     "train.method",
     "train.precision",
     "train.tokens_per_batch",
     "train.gradient_checkpointing",
 )
-"""Settings that follow from day, machine and free memory: a run, and all points of a sweep, keep the first."""
+"""Settings that depend on day, machine and free memory, with their reasons: a run and all points of a sweep keep the first."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Resolved:
     def first_choices(self) -> dict[str, tuple[Any, str]]:
         """The settings that would perhaps be others a minute later, with their reasons."""
         plain = self.recipe.model_dump(mode="json")
-        return {key: (recipes.get(plain, key), self.reasons[key]) for key in OF_THE_MOMENT if key in self.reasons}
+        return {key: (recipes.get(plain, key), self.reasons[key]) for key in MACHINE_DEPENDENT if key in self.reasons}
 
 
-class Settings:
+class SettingsWithReasons:
     """The settings of a recipe by their dotted names, each with its reason: what was asked for, else what is `set`."""
 
     def __init__(self, asked: Recipe) -> None:
@@ -179,7 +179,7 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     counts = {name: _item_count(recipe.data, name, len(getattr(splits, name))) for name in ("test", "dev")}
     possible = {"train.max_tokens": limit, **{f"data.{name}_items": count for name, count in counts.items()}}
     beyond = {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
-    settings = Settings(recipes.replace(recipe, beyond))
+    settings = SettingsWithReasons(recipes.replace(recipe, beyond))
 
     settings.set("data.format", dataset.choice.format, "recognised from the columns")
     settings.set("data.columns", dataset.choice.columns, "recognised from the columns")
@@ -206,7 +206,7 @@ def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
     return count, f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"
 
 
-def _resolve_evaluation(settings: Settings, facts: Facts, splits: Splits) -> None:
+def _resolve_evaluation(settings: SettingsWithReasons, facts: Facts, splits: Splits) -> None:
     """The settings of `evaluate`: how answers are scored, what prompts say and cost, what is watched besides."""
     asked = settings.asked
     documents = splits.train[0].conversation.is_document
@@ -224,9 +224,9 @@ def _resolve_evaluation(settings: Settings, facts: Facts, splits: Splits) -> Non
     settings.set("evaluate.guards", list(guards.active_guards(case)), "all that apply to this data")
 
 
-def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
+def _resolve_prompts(settings: SettingsWithReasons, facts: Facts, splits: Splits) -> None:
     """How long answers and prompts may be, and what choosing among prompts may cost."""
-    longest = _longest([answer for _, answer in facts.replies] or facts.answer_lengths)
+    longest = _percentile_99([answer for _, answer in facts.replies] or facts.answer_lengths)
     settings.set(
         "evaluate.max_new_tokens",
         min(512, max(16, _quarter_more(longest))),
@@ -262,12 +262,13 @@ def _resolve_prompts(settings: Settings, facts: Facts, splits: Splits) -> None:
     )
 
 
-def _longest(lengths: Sequence[int]) -> int:
-    """What 99 % are not longer than."""
+def _percentile_99(lengths: Sequence[int]) -> int:
+    """The 99th percentile."""
     return sorted(lengths)[math.ceil(len(lengths) * 0.99) - 1]
 
 
 def _quarter_more(tokens: int) -> int:
+    """A quarter more, rounded up to a multiple of 8."""
     return math.ceil(tokens * 1.25 / 8) * 8
 
 
@@ -276,7 +277,7 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     if not facts.thinks:
         return 0, "the chat template has no thinking"
     usual = usual_thinking(facts.context)
-    longest = _longest([thoughts for thoughts, _ in facts.replies] or [0])
+    longest = _percentile_99([thoughts for thoughts, _ in facts.replies] or [0])
     if (trained := min(_quarter_more(longest), facts.context // 2)) > usual:
         return trained, f"99 % of the thoughts in the training answers have at most {longest:,} tokens; a quarter more"
     why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"
@@ -301,18 +302,18 @@ def _rate(method: str, objective: str, parameters: int) -> tuple[float, str]:
     DPO takes a twentieth: it starts from a model that can answer, and rates of answering overshoot (Rafailov et al. 2023
     take 1e-6 for all weights).
     """
-    small = parameters < SMALLER
+    small = parameters < HIGHER_RATE_BELOW
     rate = (1e-4 if small else 2e-5) if method == "full" else (5e-4 if small else 2e-4)
-    size = f"{'below' if small else 'from'} {SMALLER / 1e6:,.0f} M parameters"
+    size = f"{'below' if small else 'from'} {HIGHER_RATE_BELOW / 1e6:,.0f} M parameters"
     if objective == "dpo":
         return rate / 20, f"usual for {method} tuning {size}, divided by 20 for dpo"
     return rate, f"usual for {method} tuning {size}"
 
 
-def _resolve_training(settings: Settings, facts: Facts) -> None:
+def _resolve_training(settings: SettingsWithReasons, facts: Facts) -> None:
     """The settings of `train`: later ones build on earlier ones."""
     rows, tokens = len(facts.lengths), sum(facts.lengths)
-    small = facts.parameters <= SMALL_MODEL
+    small = facts.parameters <= FULL_TUNING_UP_TO
     settings.set(
         "train.method",
         "full" if small else "lora",
@@ -355,7 +356,7 @@ def _resolve_training(settings: Settings, facts: Facts) -> None:
     settings.set("train.check_every", *check_interval(settings, steps=steps, products_per_second=speed))
 
 
-def check_interval(settings: Settings, *, steps: int, products_per_second: float) -> tuple[int, str]:
+def check_interval(settings: SettingsWithReasons, *, steps: int, products_per_second: float) -> tuple[int, str]:
     """`train.check_every`: four looks an epoch, but so far apart that saving stays below 3 % of the time.
 
     A checkpoint of full fine-tuning has 12 bytes for each weight (masters and two moments), and a step takes 6 operations for
@@ -364,7 +365,7 @@ def check_interval(settings: Settings, *, steps: int, products_per_second: float
     often = max(10, math.ceil(steps / settings["train.epochs"] / 4))
     why = "four times an epoch, no more often than every 10 steps"
     if settings["train.method"] == "full":
-        step_seconds = 6 * settings["train.tokens_per_step"] / (TRAINING_SHARE_OF_PRODUCTS * products_per_second)
+        step_seconds = 6 * settings["train.tokens_per_step"] / (STEP_SHARE_OF_MATMUL_SPEED * products_per_second)
         apart = math.ceil(12 / SAVE_BYTES_PER_SECOND / (SAVING_SHARE * step_seconds))
         apart = min(apart, math.ceil(steps / 3))
         if apart > often:

@@ -107,7 +107,7 @@ def training(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool 
 
 def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) -> Train:
     """The settings without data; by default in the dtype that a run here would take."""
-    small = spec.parameters <= defaults.SMALL_MODEL
+    small = spec.parameters <= defaults.FULL_TUNING_UP_TO
     step = asked.tokens_per_step or ASSUMED_STEP
     return asked.model_copy(
         update={

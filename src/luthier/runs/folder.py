@@ -6,8 +6,8 @@
       events.jsonl      append-only; everything a screen ever shows
       data/ checkpoints/ model/ evaluation/ report.html report.md report.json
 
-A folder is always in one of the states new, running (its lock is held), interrupted, complete, failed. How it is written
-so that a crash leaves the old or the new, `runs.durable` says. run.json keeps the SHA-256 of every file that is finished,
+A folder is always in one of the states new, running (its lock is held), interrupted, complete, failed. `runs.durable` writes
+files so that a crash leaves either the old one or the new one. run.json keeps the SHA-256 of every file that is finished,
 and of itself.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from luthier.errors import CorruptedState, MachineError, UserError
+from luthier.errors import CorruptedState, Interrupted, MachineError, UserError
 from luthier.runs import durable, events
 from luthier.runs.durable import append_json_lines, write_atomic
 from luthier.runs.events import Event, EventLog, now
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def state(self) -> State:
-        """What run.json says, save that a `running` whose lock nobody holds was interrupted."""
+        """The state in run.json; "running" without a held lock counts as interrupted."""
         state = self.metadata["state"]
         assert state in get_args(State), state
         if state == "running" and not self.is_locked:
@@ -121,7 +121,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock while the body runs: no other process writes here, nor does this one once the folder is another."""
+        """Hold the lock while the body runs: no other writes here, and this one stops if the folder has been replaced."""
         with lock(self.folder):
             self.metadata = _read(self.folder)  # another process may have worked until now
             self._repair()
@@ -129,13 +129,13 @@ class Run:
 
     @contextlib.contextmanager
     def working(self, at_end: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Hold the lock while the body runs, and leave the state that its end means; `at_end` comes last, whatever that is."""
+        """Hold the lock while the body runs, then set the state to complete, interrupted or failed, and call `at_end`."""
         with self.lock():
             self.update(state="running", reason=None)
             try:
                 yield
             except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) in (3, 4)
+                interrupted = isinstance(error, (KeyboardInterrupt, Interrupted, MachineError))
                 try:
                     self.update(
                         state="interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__

@@ -155,7 +155,7 @@ def _prepare_rows(
                 f"stopped before the first step, with {done:,} of {of:,} {split} rows computed; the finished rows are kept."
             )
 
-    return objective.see(rows, split, advance)
+    return objective.prepare_rows(rows, split, advance)
 
 
 @dataclass

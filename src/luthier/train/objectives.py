@@ -36,7 +36,7 @@ KEPT_EVERY = 20.0  # seconds between two writings of likelihoods that are not al
 
 @dataclass(frozen=True)
 class Measured:
-    """A batch's loss as a sum, what to divide it by, its learnt tokens, and other sums over the same count."""
+    """A batch's loss as a sum, what to divide it by, its loss tokens, and other sums over the same count."""
 
     total: Tensor
     count: int
@@ -59,29 +59,29 @@ def _untold(done: int, of: int) -> None:
 class Objective(Protocol):
     """What is minimised."""
 
-    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
-        """The rows of a split as this objective learns them. Called before the first update, or on continuing.
+    def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
+        """The rows of a split as this objective trains on them. Called before the first update, or on continuing.
 
         What takes long calls `advance` now and then, having kept what it found.
         """
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
-        """The loss of these rows, packed into one batch; `rows` is what `see` gave."""
+        """The loss of these rows, packed into one batch; `rows` is what `prepare_rows` gave."""
 
 
-class Make(Protocol):
+class MakeObjective(Protocol):
     """An objective for a model that is as it was before the first update; `folder` is where it may keep what it computes."""
 
     def __call__(self, model: CausalModel, settings: Train, folder: Path) -> Objective: ...
 
 
-class Answers:
-    """−log p of the tokens that the template marks as learnt: the assistant's answers, or all of a document."""
+class AnswerLoss:
+    """−log p of the loss tokens that the template marks: the assistant's answers, or all of a document."""
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
         self.loss = CausalLoss(model)
 
-    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
+    def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return rows
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
@@ -90,10 +90,10 @@ class Answers:
         return Measured(self.loss(batch), batch.loss_tokens, batch.loss_tokens, computed=len(batch.tokens))
 
 
-class Texts(Answers):
+class Texts(AnswerLoss):
     """−log p of every token but a row's first, questions included: plain next-token prediction."""
 
-    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
+    def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return EveryToken(rows, range(len(rows)))
 
 
@@ -144,23 +144,23 @@ class Preferences:
         self.tokens_per_batch = settings.tokens_per_batch or 1
         self.folder = folder
 
-    def see(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
+    def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
         if not isinstance(rows, PairRows) or any(rows.rejected(number) is None for number in range(len(rows))):
             raise UserError(NO_PAIRS, where="train.objective")
         path = self.folder / f"reference-{split}.safetensors"
-        pairs = Pairs(rows, range(len(rows)), _kept(path, len(rows)))
+        pairs = Pairs(rows, range(len(rows)), _read_reference(path, len(rows)))
         try:
             self._complete(pairs, path, advance)
         except BaseException:
             with contextlib.suppress(UserError):  # what stopped it is the thing to tell
-                _keep(path, pairs.reference)
+                _write_reference(path, pairs.reference)
             raise
         return pairs
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
         assert isinstance(rows, Pairs)
-        likelihoods, loss_tokens, computed = self._of(model, rows, numbers)
+        likelihoods, loss_tokens, computed = self._likelihoods(model, rows, numbers)
         rewards = self.beta * (likelihoods - rows.reference[list(numbers)].to(model.device))  # pairs 2
         margins = rewards[:, 0] - rewards[:, 1]
         figures = {
@@ -183,16 +183,16 @@ class Preferences:
         self.model.eval()
         for numbers in map(list, order.by_length(pairs.lengths, self.tokens_per_batch)):
             if new := int(missing[numbers].sum()):
-                pairs.reference[numbers] = self._of(self.model, pairs, numbers)[0].cpu()
+                pairs.reference[numbers] = self._likelihoods(self.model, pairs, numbers)[0].cpu()
                 done += new
                 if time.monotonic() - kept >= KEPT_EVERY:
-                    _keep(path, pairs.reference)
+                    _write_reference(path, pairs.reference)
                     kept = time.monotonic()
                 advance(done, len(pairs))
-        _keep(path, pairs.reference)
+        _write_reference(path, pairs.reference)
         self.model.train(was_training)
 
-    def _of(
+    def _likelihoods(
         self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]
     ) -> tuple[Float[Tensor, "pairs 2"], int, int]:
         """log p of these pairs' answers, how many tokens they have, and how many were computed.
@@ -207,7 +207,7 @@ class Preferences:
         return likelihoods.view(-1, 2), sum(batch.loss_tokens for batch in batches), computed
 
 
-def _kept(path: Path, count: int) -> Float[Tensor, "pairs 2"]:
+def _read_reference(path: Path, count: int) -> Float[Tensor, "pairs 2"]:
     """What a file holds of the likelihoods; NaN where they are not computed yet, or the file is damaged."""
     try:
         found = load_file(path)["likelihoods"]
@@ -216,7 +216,7 @@ def _kept(path: Path, count: int) -> Float[Tensor, "pairs 2"]:
     return found if found.shape == (count, 2) else torch.full((count, 2), math.nan)
 
 
-def _keep(path: Path, likelihoods: Float[Tensor, "pairs 2"]) -> None:
+def _write_reference(path: Path, likelihoods: Float[Tensor, "pairs 2"]) -> None:
     write_atomic(path, save({"likelihoods": likelihoods}))
 
 
@@ -225,10 +225,10 @@ NO_PAIRS = (
     "(data.format=preference); for rows with one answer leave train.objective out."
 )
 
-OBJECTIVES: dict[str, Make] = {"sft": Answers, "text": Texts, "dpo": Preferences}
+OBJECTIVES: dict[str, MakeObjective] = {"sft": AnswerLoss, "text": Texts, "dpo": Preferences}
 """Objectives by the word in `train.objective`; a dotted name "package.module:function" reaches your own."""
 
 
-def resolve(word: str) -> Make:
+def resolve(word: str) -> MakeObjective:
     """What makes the objective of this name."""
     return extensions.resolve("objective", word, OBJECTIVES, where="train.objective")

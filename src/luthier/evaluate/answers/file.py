@@ -1,4 +1,4 @@
-"""Put items to a model and write down every answer with its score; what is already written is not asked again."""
+"""Ask a model about items and write down every answer with its score; what is already written is not asked again."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def count_shots(messages: Sequence[Message], item: Item) -> int:
-    """How many demonstrations stand before the question: answers that the row itself has not."""
+    """How many demonstrations stand before the question: assistant messages beyond those of the row itself."""
     counts = [sum(message.role == "assistant" for message in each) for each in (messages, item.conversation.prompt)]
     return max(0, counts[0] - counts[1])
 
@@ -83,7 +83,7 @@ class AnswersFile:
         budget: TokenBudget,
         progress: OnProgress,
     ) -> list[AnswerRecord]:
-        """The same from an endpoint; raises Unavailable where it gives out, and keeps what came before."""
+        """The same from an endpoint; raises Unavailable when the endpoint fails, and keeps what came before."""
         done, missing = self._remaining(arm, items)
         progress(len(done), len(items))
         for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=budget.tokens):

@@ -156,7 +156,7 @@ def agreement(texts: Sequence[str]) -> float:
 
 
 def _overlap(texts: Sequence[str]) -> float:
-    return _mean([text_features.token_f1(left, right) for left, right in combinations(texts, 2)])
+    return _mean([text_features.word_overlap(left, right) for left, right in combinations(texts, 2)])
 
 
 def _examples(records: Sequence[AnswerRecord]) -> list[dict[str, str]]:

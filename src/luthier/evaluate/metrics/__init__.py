@@ -3,7 +3,7 @@
 To add one, write a function (answer, reference) -> 0..1 in the file of its kind (texts, labels, numeric, objects), give it a
 line in `METRICS` and a name for readers in `_LABELS` (and in report/score_units.py, which imports nothing from here); add it
 to `_BINARY` if it is always 0 or 1. Where it needs a setting (a schema, a tolerance, an embedding model), it gets a line in
-`FACTORIES`: instead of `METRICS` if it cannot work without the setting, beside it if it can (`number`). To show it beside
+`CONFIGURABLE`: instead of `METRICS` if it cannot work without the setting, beside it if it can (`number`). To show it beside
 another metric, name it in `choice.SECONDARY`; describe it in docs/evaluation.md. Numbers that are not a mean over answers,
 such as macro-F1, belong into `AGGREGATES`. A user's own metric needs none of this: "package.module:function".
 
@@ -20,17 +20,17 @@ from typing import Any
 from luthier.errors import UserError, unknown
 from luthier.evaluate.metrics import custom, labels, objects
 from luthier.evaluate.metrics.choice import SECONDARY, MetricChoice, choose_metric
+from luthier.evaluate.metrics.embedding_similarity import similarity
 from luthier.evaluate.metrics.labels import accuracy
 from luthier.evaluate.metrics.numeric import number
 from luthier.evaluate.metrics.objects import field_accuracy, first_object, json_valid, schema_valid
-from luthier.evaluate.metrics.similarity import similarity
 from luthier.evaluate.metrics.texts import chrf, chrf_signature, exact_match, normalised_match, rouge_l, token_f1
 
 __all__ = [
-    "AGGREGATES", "BITS_PER_BYTE", "FACTORIES", "METRICS", "PLAIN", "SECONDARY", "Metric", "MetricChoice",
-    "Settings", "accuracy", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy", "first_object",
-    "has_aggregate", "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score", "scorers",
-    "signatures", "token_f1",
+    "AGGREGATES", "BITS_PER_BYTE", "CONFIGURABLE", "DEFAULT_SETTINGS", "METRICS", "SECONDARY", "Metric", "MetricChoice",
+    "MetricSettings", "accuracy", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy",
+    "first_object", "has_aggregate", "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score",
+    "scorers", "signatures", "token_f1",
 ]  # fmt: skip
 
 Metric = Callable[[str, str], float]
@@ -40,7 +40,7 @@ BITS_PER_BYTE = "bits_per_byte"
 
 
 @dataclass(frozen=True)
-class Settings:
+class MetricSettings:
     """Settings that some metrics need."""
 
     json_schema: Path | None = None
@@ -51,7 +51,7 @@ class Settings:
     """The folder of a sentence-embedding model."""
 
 
-PLAIN = Settings()
+DEFAULT_SETTINGS = MetricSettings()
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
@@ -66,20 +66,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _with_schema(settings: Settings) -> Metric:
+def _with_schema(settings: MetricSettings) -> Metric:
     if settings.json_schema is None:
         raise UserError('"schema_valid" needs a schema: name its file.', where="evaluate.json_schema")
     return schema_valid(settings.json_schema)
 
 
-def _with_embedder(settings: Settings) -> Metric:
+def _with_embedder(settings: MetricSettings) -> Metric:
     if settings.embedder is None:
         message = '"similarity" needs a sentence-embedding model: name its folder.'
         raise UserError(message, where="evaluate.embedder")
     return similarity(settings.embedder)
 
 
-FACTORIES: dict[str, Callable[[Settings], Metric]] = {
+CONFIGURABLE: dict[str, Callable[[MetricSettings], Metric]] = {
     "number": lambda settings: partial(number, tolerance=settings.tolerance),
     "field_accuracy": lambda settings: partial(field_accuracy, tolerance=settings.tolerance),
     "schema_valid": _with_schema,
@@ -87,7 +87,7 @@ FACTORIES: dict[str, Callable[[Settings], Metric]] = {
 }
 """Metrics that need settings, by their names in the recipe."""
 
-Aggregate = Callable[[Sequence[str], Sequence[str], Settings], dict[str, Any]]
+Aggregate = Callable[[Sequence[str], Sequence[str], MetricSettings], dict[str, Any]]
 
 AGGREGATES: dict[str, tuple[str, Aggregate]] = {
     "accuracy": ("labels", lambda answers, references, settings: labels.report(answers, references)),
@@ -127,18 +127,18 @@ def binary(name_or_scores: str | Sequence[float]) -> bool:
     return all(score in (0, 1) for score in name_or_scores)
 
 
-def resolve(name: str, *, settings: Settings = PLAIN, where: str | None = "evaluate.metric") -> Metric:
+def resolve(name: str, *, settings: MetricSettings = DEFAULT_SETTINGS, where: str | None = "evaluate.metric") -> Metric:
     """The metric of that name, or a user's "package.module:function", whose every result is checked."""
     if ":" in name:
         return custom.load(name, where=where)
-    if name in FACTORIES and (name not in METRICS or settings != PLAIN):
-        return FACTORIES[name](settings)
+    if name in CONFIGURABLE and (name not in METRICS or settings != DEFAULT_SETTINGS):
+        return CONFIGURABLE[name](settings)
     if name not in METRICS:
-        raise unknown("metric", name, [*METRICS, *FACTORIES], where=where)
+        raise unknown("metric", name, [*METRICS, *CONFIGURABLE], where=where)
     return METRICS[name]
 
 
-def scorers(name: str, settings: Settings = PLAIN) -> dict[str, Metric]:
+def scorers(name: str, settings: MetricSettings = DEFAULT_SETTINGS) -> dict[str, Metric]:
     """The deciding metric, which comes first, and the secondary ones."""
     secondary = SECONDARY.get(name, ())
     if settings.json_schema and name != "schema_valid":
@@ -161,7 +161,9 @@ def has_aggregate(name: str) -> bool:
     return name in AGGREGATES
 
 
-def aggregates(name: str, texts: Sequence[tuple[str, str]], settings: Settings = PLAIN) -> dict[str, Any]:
+def aggregates(
+    name: str, texts: Sequence[tuple[str, str]], settings: MetricSettings = DEFAULT_SETTINGS
+) -> dict[str, Any]:
     """The aggregate of these (answer, reference) pairs under its name; empty for a metric without one."""
     if name not in AGGREGATES or not texts:
         return {}

@@ -16,7 +16,8 @@ _ENDINGS = string.whitespace + ".,;:!?…。"  # not every mark: "C#" and "C++" 
 def accuracy(answer: str, reference: str) -> float:
     """1 if the answer is the label, whatever its case and closing punctuation.
 
-    An answer that only contains the label ("It is refund, I think") is wrong: a program that reads it is lost too.
+    An answer that only contains the label ("It is refund, I think") is wrong: a program that reads the answer could not use
+    it either.
     """
     return float(label_of(answer) == label_of(reference))
 
@@ -32,7 +33,7 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
 
     The classes are the labels that occur among the references. An answer that is none of them is counted in the last
     column and is wrong. Macro-F1 is the plain mean of the classes' F1; a class that is never right has F1 0. With a
-    single class every answer that names it is right, which a note says, since no number shows it.
+    single class, naming it is always right; no number shows that, so a note says it.
     """
     if not references:
         raise UserError("no answers to count labels in; the arm has answered nothing.")
@@ -42,15 +43,19 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     names = sorted(spelled)
     wanted = [label_of(reference) for reference in references]
     predicted = [name if (name := label_of(answer)) in spelled else _NO_LABEL for answer in answers]
-    pairs, asked, said = Counter(zip(wanted, predicted, strict=True)), Counter(wanted), Counter(predicted)
-    f1 = [2 * pairs[name, name] / (said[name] + asked[name]) for name in names]
+    pairs, wanted_counts, predicted_counts = (
+        Counter(zip(wanted, predicted, strict=True)),
+        Counter(wanted),
+        Counter(predicted),
+    )
+    f1 = [2 * pairs[name, name] / (predicted_counts[name] + wanted_counts[name]) for name in names]
     classes = [
         {
             "label": spelled[name],
-            "precision": pairs[name, name] / said[name] if said[name] else 0.0,
-            "recall": pairs[name, name] / asked[name],
+            "precision": pairs[name, name] / predicted_counts[name] if predicted_counts[name] else 0.0,
+            "recall": pairs[name, name] / wanted_counts[name],
             "f1": each,
-            "n": asked[name],
+            "n": wanted_counts[name],
         }
         for name, each in zip(names, f1, strict=True)
     ]
@@ -58,7 +63,7 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "accuracy": right / len(references),
         "macro_f1": sum(f1) / len(f1),
-        "other": said[_NO_LABEL],
+        "other": predicted_counts[_NO_LABEL],
         "classes": classes,
         "confusion": {
             "labels": [spelled[name] for name in names],

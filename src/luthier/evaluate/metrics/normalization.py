@@ -24,12 +24,13 @@ _DATES = [
         r"(?<!\w)MONTH,? YEAR(?!\w)",  # March 2026
     )
 ]
-_OPENED = r"\s\"'\u201c\u2018(\[*_`"
-_AHEAD = rf"(?=\s+[{_OPENED}]*(?!(?:and|or|is|to)\b)[^\W_][^\W_])"  # a word of two letters or digits
+_BEFORE_WORD = r"\s\"'\u201c\u2018(\[*_`"
+_WORD_FOLLOWS = rf"(?=\s+[{_BEFORE_WORD}]*(?!(?:and|or|is|to)\b)[^\W_][^\W_])"  # a word of two letters or digits
 _ARTICLE = re.compile(
-    rf"(?<![^{_OPENED}])(?:(?:[Tt]he|THE|[Aa]n|AN)(?=\s+[{_OPENED}]*\w)|a{_AHEAD}|(?:(?<![^\n])|(?<=[.!?:]\s))A{_AHEAD})"
+    rf"(?<![^{_BEFORE_WORD}])(?:(?:[Tt]he|THE|[Aa]n|AN)(?=\s+[{_BEFORE_WORD}]*\w)|a{_WORD_FOLLOWS}|"
+    rf"(?:(?<![^\n])|(?<=[.!?:]\s))A{_WORD_FOLLOWS})"
 )
-_SHOUTED = re.compile(rf"(?<!\S)A{_AHEAD}")
+_ARTICLE_IN_CAPITALS = re.compile(rf"(?<!\S)A{_WORD_FOLLOWS}")
 _QUANTITY = re.compile(r"(?<!\S)(-?\d+(?:\.\d+)?)(?=[^\W\d])")
 
 
@@ -49,7 +50,7 @@ def words(value: str) -> list[str]:
 
 def _without_articles(value: str) -> str:
     line = _ARTICLE.sub("", unicodedata.normalize("NFC", value))
-    return _SHOUTED.sub("", line) if value.isupper() else line
+    return _ARTICLE_IN_CAPITALS.sub("", line) if value.isupper() else line
 
 
 def canonical(value: str) -> list[str]:

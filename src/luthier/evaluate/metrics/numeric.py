@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
-from luthier.evaluate.metrics.quantities import quantities, whole
+from luthier.evaluate.metrics.quantities import quantities, single_quantity
 from luthier.evaluate.metrics.texts import exact_match
 
 
@@ -42,7 +42,7 @@ def are_numbers(references: Sequence[str]) -> bool:
     A unit, or one and the same word, may stand beside each. Dates, times, ranges and names such as 007 are no numbers, and
     texts that could all be dates (3/5) count as dates.
     """
-    found = [each for reference in references if (each := whole(reference))]
+    found = [each for reference in references if (each := single_quantity(reference))]
     kinds = {(bool(quantity.unit), rest) for quantity, rest in found}
     dates = all(_may_be_a_date(quantity.written) for quantity, _ in found)
     return len(found) >= 0.95 * len(references) and len(kinds) == 1 and not dates

@@ -22,7 +22,7 @@ _FENCED = re.compile(r"```[\w-]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 def json_valid(answer: str, reference: str) -> float:
     """1 if the whole answer, without a ```json fence, is one JSON object or array. The reference does not matter."""
-    return float(isinstance(_whole(answer), dict | list))
+    return float(isinstance(_parse_answer(answer), dict | list))
 
 
 def schema_valid(file: Path) -> Callable[[str, str], float]:
@@ -52,7 +52,7 @@ def schema_valid(file: Path) -> Callable[[str, str], float]:
     validator = kind(schema, format_checker=kind.FORMAT_CHECKER)
 
     def metric(answer: str, reference: str) -> float:
-        value = _whole(answer)
+        value = _parse_answer(answer)
         try:
             return float(value is not _NOTHING and validator.is_valid(value))
         except RecursionError:
@@ -89,7 +89,7 @@ def report(answers: Sequence[str], references: Sequence[str], *, tolerance: floa
 
     A list's elements count one by one, as a multiset: of ["a", "b", "b"] the answer ["b", "a"] finds two of three and
     adds nothing wrong. `missing` and `surplus` count answers without the field, and with one that was not asked for.
-    References that are no JSON objects are left out; `unread` answers hold none.
+    References that are no JSON objects are left out; `unread` counts answers without a JSON object.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     compared = unread = 0
@@ -143,7 +143,7 @@ def _fields(value: Mapping[str, object]) -> dict[str, list[object]]:
 
 
 def first_object(text: str) -> dict[str, object] | None:
-    """The first JSON object in a text, or None. One that is cut off, or holds NaN or Infinity, is none."""
+    """The first JSON object in a text, or None. Objects that are cut off, or hold NaN or Infinity, do not count."""
     start = text.find("{")
     while start >= 0:
         try:
@@ -177,7 +177,7 @@ def is_object(text: str) -> bool:
 _NOTHING = object()
 
 
-def _whole(answer: str) -> object:
+def _parse_answer(answer: str) -> object:
     """The JSON value that the whole answer is, without a fence; _NOTHING where it is none."""
     fenced = _FENCED.fullmatch(answer.strip())
     try:

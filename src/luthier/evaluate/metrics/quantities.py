@@ -85,10 +85,10 @@ def quantities(text: str) -> Iterator[Quantity]:
         yield Quantity(value, sign, unit, start, end, match[0])
 
 
-def whole(text: str) -> tuple[Quantity, str] | None:
+def single_quantity(text: str) -> tuple[Quantity, str] | None:
     """The number that a text consists of, and the one word of another kind that may follow it (5 apples); None for others.
 
-    None too for what begins with an idle zero (007), and for a text with a relation (>5).
+    None too for what begins with a leading zero (007), and for a text with a relation (>5).
     """
     line = _plain(text).strip().rstrip(".")
     found = list(quantities(line))
@@ -132,7 +132,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _exact(written: str) -> Fraction:
-    """By way of a Decimal, since a model that says 9 five thousand times gives more digits than Python reads as one integer."""
+    """A written number as a Fraction; through Decimal, because `int` refuses numbers with thousands of digits."""
     return Fraction(Decimal(written))
 
 

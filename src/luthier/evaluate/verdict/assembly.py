@@ -42,7 +42,7 @@ def assemble(
     metric_reason: str,
     alpha: float = 0.05,
     margin: float | None = None,
-    settings: metrics.Settings = metrics.PLAIN,
+    settings: metrics.MetricSettings = metrics.DEFAULT_SETTINGS,
     seed: int,
 ) -> dict[str, Any]:
     """The whole of verdict.json from every arm's test answers and the prompt arms' dev answers.

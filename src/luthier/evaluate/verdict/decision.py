@@ -19,13 +19,11 @@ DEFAULT_MARGIN = 0.02
 
 @dataclass(frozen=True)
 class Decision:
-    """The comparison's result. `difference` is tuned - prompt in units of the score; `fixed` items scored higher when
-    tuned, `broken` lower. `smallest_visible_effect` is what this test finds with 80 % probability, `more_items` how many
-    items like these it lacks to find an effect as small as the margin. `design_effect` is the price of groups: so many
-    times more items than independent ones would take."""
+    """The comparison's result."""
 
     verdict: Word
     difference: float
+    """Tuned − prompt, in units of the score."""
     interval: statistics.Interval
     confidence: float
     p_value: float
@@ -35,10 +33,15 @@ class Decision:
     alpha: float
     margin: float
     smallest_visible_effect: float
+    """What this test finds with 80 % probability."""
     more_items: int
+    """How many items like these it lacks to find an effect as small as the margin."""
     design_effect: float
+    """The price of groups: so many times more items are needed than independent ones."""
     fixed: int
+    """Items that scored higher when tuned."""
     broken: int
+    """Items that scored lower when tuned."""
     same: int
     n: int
     groups: int
