@@ -77,7 +77,7 @@ def test_variables_change_prompts_rows_and_the_hash(make: Make) -> None:
     quick, plain = make(HYBRID, variables={"enable_thinking": False}), make(HYBRID)
     [(_, learnt)] = rows_as_text(quick, talk("q", "a"))
     assert learnt == "a<|im_end|>"
-    assert (quick.has_place_for_thoughts, plain.has_place_for_thoughts) == (False, True)
+    assert (quick.allows_thoughts, plain.allows_thoughts) == (False, True)
     assert (quick.thinks, plain.thinks) == (False, True) and quick.sha256 != plain.sha256
     with pytest.raises(UserError, match="does not read the variable enable_thinkin; it reads: enable_thinking"):
         make(HYBRID, variables={"enable_thinkin": False})

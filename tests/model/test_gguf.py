@@ -53,7 +53,7 @@ def write(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
         if kind == "qwen3":
             writer.add_key_length(config.head_dim)
             writer.add_value_length(config.head_dim)
-        names = get_tensor_name_map(gguf.ARCHITECTURES[kind].number, config.num_hidden_layers)
+        names = get_tensor_name_map(gguf.ARCHITECTURES[kind].arch, config.num_hidden_layers)
         for name, weight in model.state_dict().items():
             theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
             assert theirs

@@ -7,19 +7,19 @@ import pytest
 
 from luthier import recipe as recipes
 from luthier.pipeline import defaults
-from luthier.pipeline.defaults import Settings
+from luthier.pipeline.defaults import SettingsWithReasons
 from luthier.recipe import Recipe
 
 
 def interval(*, steps: int, method: str = "full", speed: float = 1e12) -> int:
-    settings = Settings(Recipe())
+    settings = SettingsWithReasons(Recipe())
     for key, value in {"train.method": method, "train.epochs": 3, "train.tokens_per_step": 1024}.items():
         settings.set(key, value, "for this test")
     return defaults.check_interval(settings, steps=steps, products_per_second=speed)[0]
 
 
 def test_what_was_asked_for_stays_and_the_rest_is_set_with_its_reason() -> None:
-    settings = Settings(recipes.replace(Recipe(), {"train.epochs": 5}))
+    settings = SettingsWithReasons(recipes.replace(Recipe(), {"train.epochs": 5}))
     for key, value in {"train.epochs": 3, "train.method": "lora"}.items():
         settings.set(key, value, "usual")
     assert settings.reasons == {"train.epochs": "as asked", "train.method": "usual"}

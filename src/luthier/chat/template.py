@@ -107,7 +107,7 @@ class Template:
         return self._behaviour.reply_format.thinks
 
     @property
-    def has_place_for_thoughts(self) -> bool:
+    def allows_thoughts(self) -> bool:
         """Whether answers have a place for thoughts, under these variables, so that thoughts in the data are trained on."""
         reply_format = self._behaviour.reply_format
         return reply_format.prompt_opens or bool(reply_format.separator and not reply_format.prompt_closes)

@@ -55,7 +55,7 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
         ledger.note(
             "its system message opens the question, because the chat template has no place for it", item.location
         )
-    if not template.has_place_for_thoughts and any(message.reasoning for message in messages):
+    if not template.allows_thoughts and any(message.reasoning for message in messages):
         ledger.note(THOUGHTS_LEFT_OUT, item.location)
 
 

@@ -1,24 +1,24 @@
 """Models: from a name to weights, to answers, to a saved folder. torch and transformers start here. File by file:
 
-    reference, gguf           a name → a folder, its configuration, its tokenizer (`tokenizer`) and its template
-    folder, identity          whether a folder can be used; whether it is still the model that it was
-    spec                      sizes and kinds of layers, from the configuration alone; memory of activations
-    loading, weights          a folder → weights in memory, checked; how a model is saved
-    tuned                     models that runs made: to go on from, side by side, merged
-    device, machine, memory   where and in which dtype to compute; what was measured of this machine; what is free
-    allocator                 memory that each step takes and frees again
-    causal, probes            the model from outside; what is tried on it instead of trusted to its name
-    conformance               whether our rows and prompts are those of transformers
+reference, gguf           a name → a folder, its configuration, its tokenizer (`tokenizer`) and its template
+folder, identity          whether a folder can be used; whether it is still the model that it was
+spec                      sizes and kinds of layers, from the configuration alone; memory of activations
+loading, weights          a folder → weights in memory, checked; how a model is saved
+tuned                     models that runs made: to go on from, side by side, merged
+device, machine, memory   where and in which dtype to compute; what was measured of this machine; what is free
+allocator                 memory that each step takes and frees again
+causal, probes            the model from outside; what is tried on it instead of trusted to its name
+conformance               whether our rows and prompts are those of transformers
 
-    methods, adapters         which weights are trained; the table `METHODS`: add a method there
-    layers, recomputation     how layers compute while a model trains
-    packed, padding           rows of a batch as one sequence; as padded rows and back
-    attention, prefix_sharing each row sees itself alone; a prefix that rows share is computed once
-    head                      the loss, with the output head where it is taken only
+methods, adapters         which weights are trained; the table `METHODS`: add a method there
+layers, recomputation     how layers compute while a model trains
+packed, padding           rows of a batch as one sequence; as padded rows and back
+attention, prefix_sharing each row sees itself alone; a prefix that rows share is computed once
+head                      the loss, with the output head where it is taken only
 
-    generate, cache           answers, many at once; keys and values of what was read
-    replies                   thoughts apart from the answer
-    likelihood, prefix_tree   how likely texts are; several continuations behind one context
+generate, cache           answers, many at once; keys and values of what was read
+replies                   thoughts apart from the answer
+likelihood, prefix_tree   how likely texts are; several continuations behind one context
 """
 
 import logging

@@ -111,7 +111,9 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         raise UserError(f"incomplete GGUF file ({error}); download it again.", where=str(file)) from None
     name, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
     if parts > 1:
-        message = f"this is one of {parts} parts of a split GGUF file; Luthier does not read split files. {USE_SAFETENSORS}"
+        message = (
+            f"this is one of {parts} parts of a split GGUF file; Luthier does not read split files. {USE_SAFETENSORS}"
+        )
         raise UserError(message, where=str(file))
     if name not in ARCHITECTURES:
         message = (
