@@ -271,7 +271,7 @@ def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
         assert b"its checkpoint is saved. Continue with: luthier resume" in said
     screen = luthier("run", "--run", folder)
     assert screen.code == 0, screen.err
-    assert "continues from the checkpoint of step" in screen.err
+    assert "continues from the intact checkpoint of step" in screen.err
     assert fingerprint(folder / "model") == fingerprint(tmp_path / "calm" / "model")
     assert not torch.cuda.is_initialized()
 
