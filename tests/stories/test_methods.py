@@ -136,10 +136,15 @@ def test_what_cannot_be_merged_is_said(luthier: Command, data: Path, quick: list
 
 @pytest.fixture
 def customers(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> dict[str, Path]:
-    """Two runs whose adapters learnt beside the tiny model, each with a system message of its own."""
-    words = [*quick, *SHORT, "train.method=lora", "train.learning_rate=0.02"]
-    for customer, system in (("acme", "You serve ACME."), ("zenith", "You serve Zenith.")):
-        screen = luthier("run", data, *words, f"data.system={system}", "--run", tmp_path / customer)
+    """Two runs whose adapters learnt beside the tiny model, each its own first words: on any processor they differ."""
+    words = [*quick, *SHORT, "train.method=lora", "train.learning_rate=0.005", "train.max_steps=80"]
+    questions = [json.loads(line)["question"] for line in data.read_text().splitlines()]
+    for customer, colour in (("acme", "Red"), ("zenith", "Blue")):
+        own = tmp_path / f"{customer}.jsonl"
+        own.write_text(
+            "".join(json.dumps({"question": each, "answer": f"{colour}, as {each}"}) + "\n" for each in questions)
+        )
+        screen = luthier("run", own, *words, f"data.system=You serve {customer}.", "--run", tmp_path / customer)
         assert screen.code == 0, screen.err
     return {name: tmp_path / name for name in ("acme", "zenith")}
 
