@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from luthier.chat import Conversation, Encoded
+from luthier.chat import Conversation, Encoded, Message, ToolCall
 from luthier.data import prepared
 from luthier.data.dataset import Item
 from luthier.data.encoding import pieces
@@ -51,6 +51,20 @@ def test_rows_come_back_from_any_number_of_chunks(tmp_path: Path, monkeypatch: p
     assert found[-1].ids.tolist() == list(range(10))
     with pytest.raises(IndexError):
         found[10]
+
+
+def test_everything_that_a_conversation_says_comes_back(tmp_path: Path) -> None:
+    messages = (
+        Message("user", "How warm?"),
+        Message("assistant", "Warm.", in_loss=False),
+        Message("user", "In degrees?"),
+        Message("assistant", "", reasoning="Ask.", tool_calls=(ToolCall("weather", '{"city": "Ulm"}', "c1"),)),
+        Message("tool", "21", name="weather", tool_call_id="c1"),
+        Message("assistant", "21 degrees"),
+    )
+    said = Conversation(messages, None, ('{"name": "weather"}',), ("21 °C", "21"), False)
+    prepared.write(tmp_path / "r.arrow", [(Item("0", "d.jsonl:1", "g", said), Encoded([1, 2], [False, True]))])
+    assert Prepared(tmp_path / "r.arrow").items()[0].conversation == said
 
 
 def test_rows_are_read_from_the_file_and_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

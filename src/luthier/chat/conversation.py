@@ -27,6 +27,8 @@ class Message:
     name: str | None = None
     """Of a tool's answer: the function that gave it."""
     tool_call_id: str | None = None
+    in_loss: bool = True
+    """Of an answer: whether a loss is taken on it; an answer that is not learnt is context for those that follow."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Conversation:
     """Another answer to the same prompt, which people liked less than the one that the messages end with."""
     tools: tuple[str, ...] = ()
     """Definitions of the functions that the assistant may call, each a JSON object as the data had it."""
+    references: tuple[str, ...] = ()
+    """Other right answers to the last question: never trained on, but an answer is scored against the nearest of all."""
+    label: bool | None = None
+    """Whether people liked the answer, where the data says so of single answers (unpaired preference)."""
 
     @classmethod
     def pair(

@@ -185,8 +185,12 @@ def _parts(conversation: Conversation) -> list[tuple[str, str]]:
     parts: list[tuple[str, str]] = []
     for message in conversation.messages:
         parts += [] if message.reasoning is None else [("thoughts", message.reasoning)]
-        parts.append((message.role, message.content))
-    return parts + ([] if conversation.rejected is None else [("rejected", conversation.rejected)])
+        parts.append((message.role if message.in_loss else f"{message.role}, not learnt", message.content))
+        parts += [("call", f"{call.name} {call.arguments}") for call in message.tool_calls]
+    parts += [] if conversation.rejected is None else [("rejected", conversation.rejected)]
+    parts += [("reference", reference) for reference in conversation.references]
+    parts += [("tool definition", definition) for definition in conversation.tools]
+    return parts + ([] if conversation.label is None else [("label", str(conversation.label).lower())])
 
 
 def _group(row: Record, column: str | None, prompt: str, ledger: Ledger) -> str:

@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         "rejected": pa.large_string(),
         "rejected_ids": pa.large_list(pa.int32()),
         "rejected_learn": pa.large_list(pa.bool_()),
+        "references": pa.large_string(),
+        "label": pa.bool_(),
     }
 )
 """`messages` is null where it is the conversation of the row before, as in the pieces of a long document."""
@@ -111,13 +113,18 @@ class Prepared:
     def stream(self) -> Iterator[Item]:
         """The rows as conversations, one at a time; the pieces of a document share its text."""
         conversation = Conversation(())
-        names = ("id", "place", "group", "messages", "rejected", "tools")
+        names = ("id", "place", "group", "messages", "rejected", "tools", "references", "label")
         for chunk in self._chunks:
-            columns = (chunk.batch[name].to_pylist() for name in names)
-            for id, location, group, messages, rejected, tools in zip(*columns, strict=True):
+            columns = (chunk.column(name) for name in names)
+            for id, location, group, messages, rejected, tools, references, label in zip(*columns, strict=True):
                 if messages is not None:
-                    messages_read = tuple(map(_message_from_json, json.loads(messages)))
-                    conversation = Conversation(messages_read, rejected, tuple(json.loads(tools)))
+                    conversation = Conversation(
+                        tuple(map(_message_from_json, json.loads(messages))),
+                        rejected,
+                        tuple(json.loads(tools)),
+                        tuple(json.loads(references or "[]")),
+                        label,
+                    )
                 yield Item(id, location, group, conversation)
 
     def _find(self, number: int) -> tuple["_Chunk", int]:
@@ -138,6 +145,13 @@ class _Chunk:
     def __len__(self) -> int:
         return int(self.batch.num_rows)
 
+    def column(self, name: str) -> list[Any]:
+        """A column's values; nothing in each row where the file was written before there was such a column."""
+        if name not in self.batch.schema.names:
+            return [None] * len(self)
+        values: list[Any] = self.batch[name].to_pylist()
+        return values
+
 
 class _Tokens:
     """Two columns of lists, tokens and their loss masks, as rows."""
@@ -154,7 +168,8 @@ class _Tokens:
 
 def _message_to_json(message: Message) -> list[object]:
     """A message as it is kept: role and content, and the rest where it has any."""
-    rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content") and value}
+    rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content", "in_loss") and value}
+    rest |= {} if message.in_loss else {"in_loss": False}
     return [message.role, message.content, *([rest] if rest else ())]
 
 
@@ -189,6 +204,10 @@ def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, obj
                 "rejected": None if messages is None else item.conversation.rejected,
                 "rejected_ids": encoded.rejected.ids if encoded.rejected else [],
                 "rejected_learn": encoded.rejected.loss_mask if encoded.rejected else [],
+                "references": None
+                if messages is None
+                else json.dumps(item.conversation.references, ensure_ascii=False),
+                "label": None if messages is None else item.conversation.label,
             }
         )
         characters += len(messages or "") + len(encoded.ids)
