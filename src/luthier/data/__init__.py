@@ -1,7 +1,6 @@
 """From files to token rows: read, understood, checked, accounted for, tokenized, split.
 
-files, sources         which files, and what each is: kind, packing, encoding
-tables, parquet        a file → records, each with its location (file:line); `READERS`
+readers                files → records, each with its location (file:line); `READERS`
 formats, messages      a record → a conversation; the table `FORMATS`: add a format there
 dataset                conversations → items, with the ledger that accounts for every row
 encoding               items → rows of tokens with loss masks
@@ -10,11 +9,10 @@ prepared               the rows of tokens on the disk, memory-mapped
 """
 
 from luthier.data.dataset import Dataset, Item, Ledger, load
-from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, Format
 from luthier.data.messages import Unfit
+from luthier.data.readers import Record, Value, read_rows
 from luthier.data.splits import Splits, split
-from luthier.data.values import Record, Value
 
 __all__ = [
     "FORMATS",

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from luthier.chat import Conversation, Message
-from luthier.data.files import find
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.values import Record, as_text, normalise
+from luthier.data.readers.files import find
+from luthier.data.readers.values import Record, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
 

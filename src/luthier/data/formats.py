@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from luthier.chat import Conversation, Message
 from luthier.data.messages import Unfit, chat
-from luthier.data.tables import shown
-from luthier.data.values import Record, Value, as_text
+from luthier.data.readers.tables import shown
+from luthier.data.readers.values import Record, Value, as_text
 from luthier.errors import UserError, nearest, together, unknown
 from luthier.extensions import import_function, look_up
 from luthier.recipe import Data

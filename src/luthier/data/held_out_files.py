@@ -6,7 +6,7 @@ from pathlib import Path
 
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Ledger
-from luthier.data.files import find
+from luthier.data.readers.files import find
 from luthier.errors import UserError
 from luthier.recipe import Data
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from luthier.data.dataset import Item
-from luthier.data.values import normalise
+from luthier.data.readers.values import normalise
 from luthier.data.words import pieces
 
 Kind = Literal["exact", "question", "near", "group"]

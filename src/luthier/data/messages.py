@@ -1,7 +1,7 @@
 """Lists of chat messages, as the tools of this world write them, to conversations."""
 
 from luthier.chat import Conversation, Message, Role
-from luthier.data.values import JSONFault, Value, as_text, decode_only
+from luthier.data.readers.values import JSONFault, Value, as_text, decode_only
 
 ROLES: dict[str, Role] = {
     "system": "system",

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from luthier.chat import Message
-from luthier.data.files import read_rows
 from luthier.data.formats import FORMATS, Choice, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.values import Record, as_text
+from luthier.data.readers.files import read_rows
+from luthier.data.readers.values import Record, as_text
 from luthier.errors import UserError
 from luthier.recipe import Data
 

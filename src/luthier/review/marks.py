@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from luthier.data.files import read_rows
-from luthier.data.values import Record, as_text
+from luthier.data.readers.files import read_rows
+from luthier.data.readers.values import Record, as_text
 from luthier.errors import UserError, nearest, together
 from luthier.review import sheet as sheets
 from luthier.review.sheet import Sheet

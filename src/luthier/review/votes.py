@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from luthier.data.files import read_rows
-from luthier.data.values import as_text
+from luthier.data.readers.files import read_rows
+from luthier.data.readers.values import as_text
 from luthier.errors import UserError, together
 from luthier.evaluate.judge.ratings import Vote
 from luthier.review import marks, sheet

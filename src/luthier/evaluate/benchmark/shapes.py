@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from luthier.data.files import find
-from luthier.data.sources import KINDS, PACKED
-from luthier.data.tables import shown
-from luthier.data.values import Record
+from luthier.data.readers.files import find
+from luthier.data.readers.sources import KINDS, PACKED
+from luthier.data.readers.tables import shown
+from luthier.data.readers.values import Record
 from luthier.errors import UserError
 
 Doc = dict[str, Any]

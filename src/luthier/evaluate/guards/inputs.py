@@ -9,9 +9,9 @@ from typing import Any
 
 from luthier.chat import Message
 from luthier.data.dataset import Item
-from luthier.data.files import read_rows
 from luthier.data.questions import read as read_questions
-from luthier.data.values import as_text
+from luthier.data.readers.files import read_rows
+from luthier.data.readers.values import as_text
 from luthier.errors import UserError
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.data.files import read_rows
+from luthier.data.readers.files import read_rows
 from luthier.errors import MachineError, UserError
 from luthier.runs.durable import read_json_lines, write_atomic
 

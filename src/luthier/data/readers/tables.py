@@ -3,9 +3,9 @@
 import csv
 from collections.abc import Callable, Iterator
 
-from luthier.data.parquet import read_parquet
-from luthier.data.sources import Source
-from luthier.data.values import JSONFault, Record, Value, blank, decode, decode_only, kind
+from luthier.data.readers.parquet import read_parquet
+from luthier.data.readers.sources import Source
+from luthier.data.readers.values import JSONFault, Record, Value, blank, decode, decode_only, kind
 from luthier.errors import UserError
 
 EXAMPLE = '{"question": "…", "answer": "…"}'

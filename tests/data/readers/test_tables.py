@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luthier.data import Record, read_rows
-from luthier.data.values import Number, as_text
+from luthier.data.readers.values import Number, as_text
 from luthier.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luthier.data.sources import Source
-from luthier.data.values import JSONFault, Number, Record, Value, decode_only
+from luthier.data.readers.sources import Source
+from luthier.data.readers.values import JSONFault, Number, Record, Value, decode_only
 from luthier.errors import UserError
 
 ROWS_AT_ONCE = 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from luthier.data import read_rows
-from luthier.data.files import find
+from luthier.data.readers.files import find
 from luthier.errors import MachineError, UserError
 
 Write = Callable[[str, str | bytes], Path]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.data.sources import KNOWN, Source, trouble
-from luthier.data.tables import READERS, shown
-from luthier.data.values import Record
+from luthier.data.readers.sources import KNOWN, Source, trouble
+from luthier.data.readers.tables import READERS, shown
+from luthier.data.readers.values import Record
 from luthier.errors import UserError, nearest
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from luthier.data import Value, read_rows
-from luthier.data.values import as_text
+from luthier.data.readers.values import as_text
 from luthier.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]
