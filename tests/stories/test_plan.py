@@ -34,6 +34,8 @@ def test_a_plan_tells_memory_disk_and_time_and_leaves_nothing(
     screen = luthier("plan", data, *quick)
     assert screen.code == 0, screen.err
     for words in (
+        "read as question-answer",
+        " rows read = ",
         "training rows",
         "train.learning_rate = ",
         "available: fits",

@@ -226,6 +226,7 @@ def test_a_recipe_is_printed_with_reasons_and_can_be_run(
 ) -> None:
     screen = luthier("recipe", data, *quick)
     assert screen.code == 0
+    assert "# read as question-answer" in screen.err and " rows read = " in screen.err
     assert "# 48 training rows" not in screen.err and "training rows" in screen.out
     (tmp_path / "recipe.toml").write_text(screen.out)
     assert luthier("run", "--recipe", tmp_path / "recipe.toml", "--run", tmp_path / "r").code == 0

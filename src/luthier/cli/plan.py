@@ -22,9 +22,11 @@ def recipe(
         return
     asked = load_recipe(words, recipe)
     from luthier import pipeline
+    from luthier.cli.screens.plan import data_lines
 
     prepared = pipeline.prepare(asked)
-    print(f"# {prepared.dataset.choice.sentence()}", file=sys.stderr)
+    for line in data_lines(prepared):
+        print(f"# {line}", file=sys.stderr)
     print(recipes.render(prepared.recipe, prepared.reasons), end="")
 
 

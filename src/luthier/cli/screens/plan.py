@@ -2,8 +2,10 @@
 
 from rich.table import Table
 
+from luthier.cli.screens.ledger import ledger_lines
 from luthier.cli.screens.terminal import console, duration, print_whole
 from luthier.pipeline.estimate import Estimate
+from luthier.pipeline.preparation import Preparation
 from luthier.runs.durable import format_bytes
 
 SHOWN = (
@@ -25,6 +27,15 @@ def show_plan(found: Estimate, *, probe: bool) -> None:
             out.print(line, markup=False)
     out.print()
     print_whole(out, _ways(found))
+
+
+def data_lines(preparation: Preparation) -> list[str]:
+    """How the data is read, and what became of every row."""
+    ledger = preparation.dataset.ledger
+    account = ledger_lines(
+        read=ledger.read, kept=ledger.kept, dropped=ledger.dropped, notes=ledger.notes, ignored=ledger.ignored
+    )
+    return [preparation.dataset.choice.sentence(), *account]
 
 
 def _model(found: Estimate) -> list[str]:
@@ -52,10 +63,9 @@ def _plan(found: Estimate) -> list[str]:
         return ["Data     none: rows of 128 tokens are assumed"]
     reasons, rows = found.preparation.reasons, found.preparation.rows["train"]
     tokens = sum(row.tokens for _, row in rows)
-    lines = [
-        f"Data     {found.preparation.dataset.choice.sentence()}",
-        f"         {len(rows):,} training rows, {tokens:,} tokens",
-    ]
+    first, *others = data_lines(found.preparation)
+    lines = [f"Data     {first}", *(f"         {line}" for line in others)]
+    lines.append(f"         {len(rows):,} training rows, {tokens:,} tokens")
     for head, name in zip(["Plan", *[""] * len(SHOWN)], SHOWN, strict=False):
         lines.append(
             f"{head:<8} train.{name} = {getattr(found.train, name)}  ({reasons.get(f'train.{name}', 'as asked')})"

@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from luthier.cli.screens.ledger import ledger_lines
 from luthier.cli.screens.terminal import COLOURS, console, count, duration, print_whole
 from luthier.report.score_units import metric_name
 
 Event = Mapping[str, Any]
-LOCATIONS_SHOWN = 4
 
 
 class RunScreen:
@@ -97,20 +97,10 @@ class RunScreen:
             self._line("Kept", f"{', '.join(event['kept'])} (not repeated)")
 
     def _data(self, event: Event) -> None:
-        dropped = {reason: where for reason, where in event["dropped"].items() if where}
-        reasons = ", ".join(f"{len(where)} {reason}" for reason, where in dropped.items())
-        number = sum(map(len, dropped.values()))
         self._line("Data", f"{event['sentence']}")
-        self._line(
-            "",
-            f"{event['read']:,} rows read = {event['kept']:,} kept + {number:,} dropped"
-            + (f" ({reasons})" if reasons else ""),
-        )
-        noted = {f"kept, but {note}": where for note, where in event["notes"].items() if where}
-        ignored = {"not read, not a data file": event["ignored"]} if event.get("ignored") else {}
-        for reason, where in (dropped | noted | ignored).items():
-            more = f" and {len(where) - LOCATIONS_SHOWN} more" if len(where) > LOCATIONS_SHOWN else ""
-            self._line("", f"  {reason}: {', '.join(where[:LOCATIONS_SHOWN])}{more}")
+        account = {key: event[key] for key in ("read", "kept", "dropped", "notes")}
+        for line in ledger_lines(**account, ignored=event.get("ignored") or ()):
+            self._line("", line)
         self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
 
     def _leakage(self, event: Event) -> None:
