@@ -102,8 +102,8 @@ def test_what_cannot_be_learnt_or_asked_has_a_reason(messages: list[tuple[str, s
 
 def test_messages_that_we_cannot_use_are_in_the_ledger(write: Write) -> None:
     good = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    data = read(write, jsonl({"messages": good}, {"messages": [{"role": "tool", "content": "x"}, *good]}))
-    assert data.ledger.dropped == {"a tool call or a tool's answer": ["x.jsonl:2"]}
+    data = read(write, jsonl({"messages": good}, {"messages": [{"role": "narrator", "content": "x"}, *good]}))
+    assert data.ledger.dropped == {'unknown role "narrator"': ["x.jsonl:2"]}
 
 
 def test_files_that_are_no_data_are_named_apart_from_remarks_on_rows(write: Write) -> None:

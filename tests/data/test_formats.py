@@ -17,7 +17,8 @@ Q, A = Message("user", "q"), Message("assistant", "a")
 PLAIN = Conversation((Q, A))
 KNOWN = (
     "preference (prompt, chosen, rejected); preference-chats (chosen, rejected); messages (messages); "
-    "conversations (conversations); question-answer (question, answer); instruction (instruction, output); "
+    "conversations (conversations); transcript (system, chat); question-answer (question, answer); "
+    "instruction (instruction, output); "
     "prompt-completion (prompt, completion); input-output (input, output); text (text)"
 )
 
@@ -146,7 +147,7 @@ def test_answers_to_two_prompts_are_no_pair() -> None:
 
 def test_every_format_is_tested_above() -> None:
     assert list(FORMATS) == [
-        "preference", "preference-chats", "messages", "conversations", "question-answer", "instruction",
+        "preference", "preference-chats", "messages", "conversations", "transcript", "question-answer", "instruction",
         "prompt-completion", "input-output", "text",
     ]  # fmt: skip
 
@@ -218,18 +219,18 @@ def test_a_blank_system_message_is_left_out() -> None:
         ([{"content": "x"}], "a message without a role"),
         ([{"role": "user"}], "a message without content"),
         ([{"role": "narrator", "content": "x"}], 'unknown role "narrator"'),
-        ([{"role": "tool", "content": "x"}], "a tool call or a tool's answer"),
-        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "a tool call or a tool's answer"),
+        ([{"role": "tool"}], "a message without content"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "a call without a name"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "a content part that is not text"),
         ([{"role": "user", "content": ["x"]}], "a content part that is not text"),
         (
-            [{"role": "assistant", "content": "x", "weight": "0"}],
-            "an answer with weight 0, which cannot be left unlearnt",
+            [{"role": "assistant", "content": "x", "weight": "0.5"}],
+            "an answer with weight 0.5, where 1 (learnt) and 0 (not learnt) are known",
         ),
     ],
 )
 def test_messages_that_we_cannot_use_say_why(messages: Value, reason: str) -> None:
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises((Unfit, ValueError)) as caught:
         chat(messages)
     assert str(caught.value) == reason
 
@@ -297,8 +298,8 @@ def test_all_wrong_names_in_the_recipe_are_told_at_once() -> None:
 def test_an_unknown_format_names_the_nearest() -> None:
     assert refusal(["question"], recipe("question_answer")) == (
         'data.format: unknown data format "question_answer", did you mean "question-answer"? '
-        "Known: preference, preference-chats, messages, conversations, question-answer, instruction, prompt-completion, "
-        "input-output, text."
+        "Known: preference, preference-chats, messages, conversations, transcript, question-answer, instruction, "
+        "prompt-completion, input-output, text."
     )
 
 

@@ -1,5 +1,6 @@
 """What people and models say to each other: the one shape that every data format becomes."""
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,12 @@ class ToolCall:
     name: str
     arguments: str
     id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The call as it stands in answers, references and reports, whatever the form of a template is."""
+        name = json.dumps(self.name, ensure_ascii=False)
+        return f'<tool_call>\n{{"name": {name}, "arguments": {self.arguments}}}\n</tool_call>'
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Message:
     tool_call_id: str | None = None
     in_loss: bool = True
     """Of an answer: whether a loss is taken on it; an answer that is not learnt is context for those that follow."""
+
+    @property
+    def text(self) -> str:
+        """All that is said: the content, and calls behind it."""
+        return "\n".join([*([self.content] if self.content else ()), *(call.text for call in self.tool_calls)])
 
 
 @dataclass(frozen=True)
@@ -74,5 +86,10 @@ class Conversation:
 
     @property
     def answer(self) -> str:
-        """The last message's content: the reference answer, or the document's text."""
-        return self.messages[-1].content
+        """What the last message says, calls included: the reference answer, or the document's text."""
+        return self.messages[-1].text
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether functions are offered, called or answer."""
+        return bool(self.tools) or any(message.tool_calls or message.role == "tool" for message in self.messages)

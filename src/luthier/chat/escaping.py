@@ -38,7 +38,9 @@ def escape_control_tokens(
             message,
             content=escape(message.content, allowed if message.role == "assistant" else frozenset()),
             reasoning=None if message.reasoning is None else escape(message.reasoning, allowed),
-            tool_calls=tuple(replace(call, arguments=escape(call.arguments)) for call in message.tool_calls),
+            tool_calls=tuple(
+                replace(call, name=escape(call.name), arguments=escape(call.arguments)) for call in message.tool_calls
+            ),
         )
         for message in messages
     ]
@@ -50,4 +52,5 @@ def _texts(message: Message) -> Iterator[str]:
     if message.reasoning:
         yield message.reasoning
     for call in message.tool_calls:
+        yield call.name
         yield call.arguments

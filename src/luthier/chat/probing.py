@@ -23,6 +23,7 @@ from luthier.chat.thinking import ANY_TAG, KNOWN_TAGS, ReplyFormat, ThinkingTags
 USER: MessageKind = ("user", False)
 ANSWER: MessageKind = ("assistant", False)
 CALL: MessageKind = ("assistant", True)
+RESULT: MessageKind = ("tool", False)
 PROBE_TOOL: Dict = {
     "type": "function",
     "function": {
@@ -77,6 +78,15 @@ class TemplateBehaviour:
         except TemplateRefusal:
             return False
         return 0 in placeholders_in(text)
+
+    @cached_property
+    def shows_calls(self) -> bool:
+        """Whether the template shows the assistant's calls, and what the functions gave back."""
+        kinds = [USER, CALL, RESULT]
+        return (
+            self.first_misrendered(placeholder_messages(kinds[:2]), add_generation_prompt=False) is None
+            and self.first_misrendered(placeholder_messages(kinds), add_generation_prompt=True) is None
+        )
 
     def _render(
         self, wanted: Sequence[MessageKind], *, add_generation_prompt: bool, reasoning: str | None = None

@@ -117,6 +117,11 @@ class Template:
         """Whether the template has no place for a system message, so that it opens the first user message."""
         return self._behaviour.merges_system_message
 
+    def takes_tools_of(self, conversation: Conversation) -> bool:
+        """Whether the template shows the functions that are offered, called or answer in a conversation."""
+        called = any(message.tool_calls or message.role == "tool" for message in conversation.messages)
+        return (not conversation.tools or self._behaviour.shows_tools) and (not called or self._behaviour.shows_calls)
+
     @property
     def known_variables(self) -> frozenset[str]:
         """Variables that the template looks at, which a user may set."""
@@ -241,10 +246,15 @@ class Template:
         if conversation.is_document:
             [text], _, escapes = self._escape(conversation.messages, ())
             return _Draft([Rendering(text.content, escapes=escapes)])
-        assert conversation.messages[-1].role == "assistant", "a conversation to train on ends with the answer"
+        last = conversation.messages[-1]
+        assert last.role == "assistant" and last.in_loss, (
+            "a conversation to train on ends with an answer that is learnt"
+        )
         try:
             messages, tools, escapes = self._escape(conversation.messages, conversation.tools)
-            answers = [number for number, message in enumerate(messages) if message.role == "assistant"]
+            answers = [
+                number for number, message in enumerate(messages) if message.role == "assistant" and message.in_loss
+            ]
             turns = [self._messages.render_answer(messages[: number + 1], tools) for number in answers]
             whole = turns[0].with_answer
             if len(turns) > 1 and turns[0].with_answer.startswith(turns[0].prompt):

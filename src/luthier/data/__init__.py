@@ -1,7 +1,7 @@
 """From files to token rows: read, understood, checked, accounted for, tokenized, split.
 
 readers                files → records, each with its location (file:line); `READERS`
-formats, messages      a record → a conversation; the table `FORMATS`: add a format there
+formats, messages      a record → a conversation; the table `FORMATS`: add a format there; `tool_messages`: functions
 dataset                conversations → items, with the ledger that accounts for every row
 encoding               items → rows of tokens with loss masks
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share

@@ -102,7 +102,8 @@ def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -
     for row in rows:
         ledger.read += 1
         try:
-            conversation = read(row)
+            whole = read(row)
+            conversation = up_to_last_in_loss(whole)
             reason = fault(conversation)
         except Unfit as unfit:
             reason = str(unfit)
@@ -115,6 +116,8 @@ def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -
         if twin != row.location:
             ledger.drop("exact duplicate", f"{row.location} (same as {twin})")
             continue
+        if len(conversation.messages) < len(whole.messages):
+            ledger.note("cut behind its last answer that is learnt", row.location)
         prompt = normalised_prompt(conversation)
         group = _group(row, data.group, prompt, ledger)
         location, other_group = asked.setdefault(_digest(prompt), (row.location, group))
@@ -125,6 +128,19 @@ def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -
             ledger.note("same question in two groups", f"{row.location} (as {location})")
         conversation = with_system(conversation, data.system)
         yield Item(conversation_id(conversation), row.location, group, conversation)
+
+
+def up_to_last_in_loss(conversation: Conversation) -> Conversation:
+    """The conversation without the end that is not learnt, where its last answer is not: nobody is asked for that answer."""
+    in_loss = [number for number, message in enumerate(conversation.messages) if _is_loss_answer(message)]
+    last = conversation.messages[-1:]
+    if not in_loss or last[0].role != "assistant" or last[0].in_loss:
+        return conversation
+    return replace(conversation, messages=conversation.messages[: in_loss[-1] + 1], references=())
+
+
+def _is_loss_answer(message: Message) -> bool:
+    return message.role == "assistant" and message.in_loss
 
 
 def fault(conversation: Conversation) -> str | None:
@@ -138,6 +154,8 @@ def fault(conversation: Conversation) -> str | None:
         return None if conversation.answer.strip() else "empty text"
     if messages[-1].role != "assistant":
         return "no answer at the end"
+    if not messages[-1].in_loss:
+        return "no answer that is learnt (all have weight 0)"
     if all(message.role != "user" for message in messages):
         return "no question"
     empty = [
@@ -147,7 +165,7 @@ def fault(conversation: Conversation) -> str | None:
     ]
     if empty:
         return f"empty {' and '.join(empty)}"
-    if any(not message.content.strip() for message in messages):
+    if any(not message.text.strip() for message in messages if message.role != "tool"):
         return "empty message before the last question"
     if conversation.rejected is not None:
         if not conversation.rejected.strip():
@@ -165,7 +183,7 @@ def has_pairs(items: Sequence[Item]) -> bool:
 def normalised_prompt(conversation: Conversation) -> str:
     """What is asked, alike for alike questions: one Unicode form, no case, single blanks; of a document, its text."""
     messages = conversation.messages if conversation.is_document else conversation.prompt
-    return normalise(" ".join(message.content for message in messages).casefold())
+    return normalise(" ".join(message.text for message in messages).casefold())
 
 
 def conversation_id(conversation: Conversation) -> str:

@@ -13,6 +13,7 @@ REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
     "no loss tokens in it",
     "no rejected answer",
 )
+NO_TOOLS = "functions that the chat template does not show"
 THOUGHTS_LEFT_OUT = "its thoughts are not trained on, because the chat template does not show them"
 
 
@@ -32,7 +33,9 @@ def encode_all(
     """
     asked = []
     for item in (_as_shown(item, template, ledger) for item in items):
-        if item.location in pairs and item.conversation.rejected is None:
+        if not template.takes_tools_of(item.conversation):
+            ledger.drop(NO_TOOLS, item.location)
+        elif item.location in pairs and item.conversation.rejected is None:
             ledger.drop(UNPAIRED, item.location)
         else:
             asked.append(item)
@@ -85,12 +88,17 @@ def _fitting(
 
 def why_none(ledger: Ledger, limit: int) -> str:
     """Why of all items none has a row that can be trained on: the commonest reason, with its first location, and what to do."""
-    reason = max((REFUSED, TOO_LONG, EMPTY, UNPAIRED), key=lambda reason: len(ledger.dropped.get(reason, ())))
+    reason = max((REFUSED, TOO_LONG, EMPTY, UNPAIRED, NO_TOOLS), key=lambda reason: len(ledger.dropped.get(reason, ())))
     first = ledger.dropped.get(reason, [""])[0]
     if reason == REFUSED:
         return (
             f"no row can be trained on: the model's chat template refuses them, the first at {first}. Change the rows (the "
             "roles and their order), or use a model whose template takes them."
+        )
+    if reason == NO_TOOLS:
+        return (
+            f"no row can be trained on: they offer or call functions, which the model's chat template does not show, the first "
+            f"at {first}. Use a model whose template takes tools (luthier template MODEL says so)."
         )
     if reason == TOO_LONG:
         return (
@@ -143,7 +151,7 @@ def pieces(item: Item, encoded: Sequence[Encoded], *, last: bool = False) -> lis
     if last:
         return [(item, encoded[-1])]
     messages = item.conversation.messages
-    ends = [number + 1 for number, message in enumerate(messages) if message.role == "assistant"]
+    ends = [number + 1 for number, message in enumerate(messages) if message.role == "assistant" and message.in_loss]
     rows = [
         (
             replace(

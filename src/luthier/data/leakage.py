@@ -121,7 +121,7 @@ def _rows(items: Iterable[Item]) -> Iterator[_Row]:
 def _row(item: Item) -> _Row:
     conversation = item.conversation
     messages = conversation.messages if conversation.is_document else conversation.prompt
-    text = "\n".join(message.content for message in messages if message.role != "system")
+    text = "\n".join(message.text for message in messages if message.role != "system")
     key, answer = normalise(text).casefold(), normalise(conversation.answer).casefold()
     telling = len(pieces(answer)) >= TELLING_ANSWER
     return _Row(item, text, key, tuple(pieces(key)), answer, telling)

@@ -1,6 +1,10 @@
 """Lists of chat messages, as the tools of this world write them, to conversations."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from luthier.chat import Conversation, Message, Role
+from luthier.data import tool_messages
 from luthier.data.readers.values import JSONFault, Value, as_text, decode_only
 
 ROLES: dict[str, Role] = {
@@ -13,8 +17,8 @@ ROLES: dict[str, Role] = {
     "model": "assistant",
     "bot": "assistant",
 }
-TOOL_ROLES = {"tool", "function", "ipython", "observation", "function_call", "tool_call"}
-TOOL_KEYS = ("tool_calls", "function_call")
+LOSS_KEYS = {"weight": ("1", "1.0", "0", "0.0"), "train": ("true", "1", "false", "0")}
+"""Where an assistant's message says whether it is learnt, and the words for yes (the first two) and no."""
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Where tools write the assistant's thoughts, beside its answer."""
 THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}
@@ -34,31 +38,68 @@ def chat(value: Value) -> Conversation:
             raise Unfit("messages are not a list") from None
     if not isinstance(value, list):
         raise Unfit("messages are not a list")
-    messages = [_message(item) for item in value]
-    return Conversation(tuple(message for message in messages if message.role != "system" or message.content.strip()))
+    messages: list[Message] = []
+    for item in value:
+        message = _message(item)
+        if _is_call_turn(item) and messages and messages[-1].role == "assistant":
+            before = messages.pop()  # its words, or other calls at the same time
+            message = replace(before, tool_calls=(*before.tool_calls, *message.tool_calls))
+        if message.role != "system" or message.content.strip():
+            messages.append(message)
+    return Conversation(tuple(messages))
 
 
 def _message(item: Value) -> Message:
     if not isinstance(item, dict):
         raise Unfit("a message is not an object")
+    word = _role(item)
+    if word in tool_messages.CALL_ROLES:
+        return Message("assistant", "", tool_calls=tool_messages.calls_in(_said(item)), in_loss=_is_in_loss(item))
+    if word in tool_messages.RESULT_ROLES:
+        name, call = (as_text(item.get(key)) or None for key in ("name", "tool_call_id"))
+        return Message("tool", _content(_said(item)), name=name, tool_call_id=call)
+    if ROLES[word] != "assistant":
+        return Message(ROLES[word], _content(_said(item)))
+    calls = tool_messages.calls(item)
+    answer, thoughts = _apart(None if calls and not ({"content", "value"} & item.keys()) else _said(item))
+    thoughts += [as_text(item[key]) for key in THOUGHT_KEYS if item.get(key)]
+    reasoning = "\n\n".join(dict.fromkeys(text for text in thoughts if text.strip()))
+    return Message(
+        "assistant", _content(answer), reasoning=reasoning or None, tool_calls=calls, in_loss=_is_in_loss(item)
+    )
+
+
+def _role(item: Mapping[str, Value]) -> str:
+    """Who speaks, in lower case: one of the words that are known."""
     word = item.get("role", item.get("from"))
     if not isinstance(word, str):
         raise Unfit("a message without a role")
-    if word.lower() in TOOL_ROLES or any(item.get(key) for key in TOOL_KEYS):
-        raise Unfit("a tool call or a tool's answer")
-    if word.lower() not in ROLES:
+    if word.lower() not in ROLES.keys() | tool_messages.CALL_ROLES | tool_messages.RESULT_ROLES:
         raise Unfit(f'unknown role "{word[:40]}"')
+    return word.lower()
+
+
+def _is_call_turn(item: Value) -> bool:
+    return isinstance(item, dict) and _role(item) in tool_messages.CALL_ROLES
+
+
+def _said(item: Mapping[str, Value]) -> Value:
     if "content" not in item and "value" not in item:
         raise Unfit("a message without content")
-    if ROLES[word.lower()] == "assistant" and as_text(item.get("weight")) in ("0", "0.0"):
-        raise Unfit("an answer with weight 0, which cannot be left unlearnt")
-    value = item["content"] if "content" in item else item["value"]
-    if ROLES[word.lower()] != "assistant":
-        return Message(ROLES[word.lower()], _content(value))
-    answer, thoughts = _apart(value)
-    thoughts += [as_text(item[key]) for key in THOUGHT_KEYS if item.get(key)]
-    reasoning = "\n\n".join(dict.fromkeys(text for text in thoughts if text.strip()))
-    return Message("assistant", _content(answer), reasoning=reasoning or None)
+    return item["content"] if "content" in item else item["value"]
+
+
+def _is_in_loss(item: Mapping[str, Value]) -> bool:
+    """Whether a loss is taken on an answer: not where its weight is 0."""
+    for key, words in LOSS_KEYS.items():
+        word = as_text(item.get(key)).lower()
+        if word and word not in words:
+            raise Unfit(
+                f"an answer with {key} {word[:20]}, where {words[0]} (learnt) and {words[2]} (not learnt) are known"
+            )
+        if word in words[2:]:
+            return False
+    return True
 
 
 def _apart(value: Value) -> tuple[Value, list[str]]:

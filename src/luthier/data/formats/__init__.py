@@ -6,9 +6,10 @@ the reason that the ledger shows; columns that are missing altogether are a User
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luthier.chat import Conversation, Message
+from luthier.data import tool_messages
 from luthier.data.messages import Unfit, chat
 from luthier.data.readers.tables import shown
 from luthier.data.readers.values import Record, Value, as_text
@@ -103,6 +104,8 @@ def _end(value: Value) -> tuple[tuple[Message, ...], str]:
     messages = chat(value).messages
     if not messages or messages[-1].role != "assistant":
         raise Unfit("no answer at the end")
+    if messages[-1].tool_calls:
+        raise Unfit("a chosen or rejected answer that calls a function")
     return messages[:-1], messages[-1].content
 
 
@@ -116,7 +119,21 @@ def _columns(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
 
+def _offering(build: Callable[[Cells], Conversation]) -> Callable[[Cells], Conversation]:
+    """The same with the functions that the row's `tools` define."""
+
+    def with_tools(cells: Cells) -> Conversation:
+        return replace(build(cells), tools=tool_messages.definitions(cells.get("tools")))
+
+    return with_tools
+
+
+def _transcript(cells: Cells) -> Conversation:
+    return tool_messages.transcript(as_text(cells["system"]), as_text(cells["chat"]))
+
+
 _SYSTEM: dict[str, tuple[str, ...]] = {"system": ()}
+_TOOLS: dict[str, tuple[str, ...]] = {"tools": ("tools", "functions")}
 
 FORMATS: dict[str, Format] = {
     "preference": Format(
@@ -125,15 +142,16 @@ FORMATS: dict[str, Format] = {
         {"input": ("input",), **_SYSTEM},
     ),
     "preference-chats": Format(_preference, _columns("chosen", "rejected"), _SYSTEM),
-    "messages": Format(lambda cells: chat(cells["messages"]), _columns("messages")),
-    "conversations": Format(lambda cells: chat(cells["conversations"]), _columns("conversations")),
+    "messages": Format(_offering(lambda cells: chat(cells["messages"])), _columns("messages"), _TOOLS),
+    "conversations": Format(_offering(lambda cells: chat(cells["conversations"])), _columns("conversations"), _TOOLS),
+    "transcript": Format(_transcript, _columns("system", "chat")),
     "question-answer": Format(_pair("question", "answer"), _columns("question", "answer"), _SYSTEM),
     "instruction": Format(
         _instruction,
         {"instruction": ("instruction",), "output": ("output", "response")},
         {"input": ("input",), **_SYSTEM},
     ),
-    "prompt-completion": Format(_prompt_completion, _columns("prompt", "completion"), _SYSTEM),
+    "prompt-completion": Format(_offering(_prompt_completion), _columns("prompt", "completion"), {**_SYSTEM, **_TOOLS}),
     "input-output": Format(_pair("input", "output"), _columns("input", "output"), _SYSTEM),
     "text": Format(lambda cells: Conversation.document(as_text(cells["text"])), _columns("text")),
 }
