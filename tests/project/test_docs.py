@@ -77,6 +77,16 @@ def test_every_setting_is_documented() -> None:
 
 
 @each_document
+def test_documents_name_only_python_files_that_exist(document: Path) -> None:
+    if document.name == "CHANGELOG.md":  # it tells of files as they were
+        return
+    named = re.findall(r"`([\w./-]+\.py)`", document.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "src", ROOT / "src" / "luthier", *(ROOT / "src" / "luthier").iterdir())
+    own = {"own.py", "my_checks.py"}  # a reader's
+    assert [name for name in named if name not in own and not any((place / name).exists() for place in places)] == []
+
+
+@each_document
 def test_documents_name_only_settings_that_exist(document: Path) -> None:
     known = {*KEYS}
     named = re.findall(r"(?<![\w/.])(?:data|train|evaluate)\.[a-z_]+\b(?![/(])", document.read_text(encoding="utf-8"))
