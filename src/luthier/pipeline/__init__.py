@@ -5,6 +5,7 @@ preparation   `prepare`: rows as tokens, splits, every setting with its reason
 defaults      the settings that nobody set, from the model and the data
 opening       a new folder, or one to be continued
 resume        what must be as it was before a run goes on
+inspection    what the data is and what is wrong with it, before anything is trained
 estimate      memory, disk and time of a training before it starts
 benchmarks    a model on benchmarks, beside its base
 sweep         many runs that differ in one thing

@@ -1,0 +1,117 @@
+"""An inspection on the terminal: how the data is read, what is in it, and what was found."""
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from rich.text import Text
+
+from luthier.cli.screens.terminal import console, count
+from luthier.data.checks.findings import Finding, Spot
+from luthier.data.checks.lengths import TASKS, Lengths
+from luthier.pipeline.inspection import Inspection
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+BLOCKS = " ▁▂▃▄▅▆▇█"
+SPOTS_SHOWN = 3
+QUIET_SECONDS = 1.0
+"""Nothing is shown of work that is done sooner."""
+
+
+class Watch:
+    """A progress line on stderr, for work that takes more than a second."""
+
+    def __init__(self) -> None:
+        self.err = console(stderr=True)
+        self._moves = self.err.is_terminal and not self.err.is_dumb_terminal
+        self._begun = self._last = time.monotonic()
+        self._shown = False
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        now = time.monotonic()
+        pause = 0.2 if self._moves else 10.0
+        if now - self._begun < QUIET_SECONDS or (self._shown and now - self._last < pause):
+            return
+        self._last, self._shown = now, True
+        line = f"Inspect   {what}, {done:,} of {of:,} rows" if of else f"Inspect   {what}"
+        if self._moves:
+            self.err.file.write(f"\r\x1b[2K{line}")
+            self.err.file.flush()
+        else:
+            self.err.print(line, markup=False)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown and self._moves:
+            self.err.file.write("\r\x1b[2K")
+            self.err.file.flush()
+
+
+def show_inspection(found: Inspection) -> None:
+    """The data in a few lines, then every finding, the gravest first."""
+    out = console()
+    for line in (*_facts(found), Text(), *_findings(found.findings)):
+        out.print(line)
+
+
+def _facts(found: Inspection) -> Iterator[Text]:
+    account = found.dataset.ledger
+    yield _line("Data", f"{', '.join(found.dataset.files)}: {found.dataset.choice.sentence()}")
+    yield _line("Rows", f"{account.read:,} read = {account.kept:,} kept + {account.read - account.kept:,} dropped")
+    for reason, locations in account.dropped.items():
+        yield _line("", f"{len(locations):,} {reason}: {_some(locations)}")
+    yield _line("Task", f"{found.shape.task}: {TASKS[found.shape.task]}")
+    for name, size in found.sizes.items():
+        if name == "row" or found.shape.task != "document":
+            yield _line(f"{name.capitalize()}s" if name == "row" else "", _length(name, size, found.unit))
+    groups = len({item.group for item in found.dataset.items})
+    yield _line("Groups", f"{count(groups, 'group')}, none of which is in two splits")
+    if found.splits is not None:
+        sizes = ", ".join(f"{name} {len(getattr(found.splits, name)):,}" for name in ("train", "dev", "test"))
+        yield _line("Splits", f"a run would make: {sizes}")
+
+
+def _line(head: str, text: str) -> Text:
+    return Text.assemble((f"{head:<9} ", "bold"), text)
+
+
+def _length(name: str, size: Lengths, unit: str) -> str:
+    chart = bars(size.counts)
+    head = "" if name == "row" else f"{name}s: "
+    return f"{head}{size.p50:,} {unit} in the middle, 95 % up to {size.p95:,}, the longest {size.max:,}  {chart}"
+
+
+def bars(counts: Sequence[int]) -> str:
+    """A histogram in one line; what is not zero is seen."""
+    top = max(counts, default=0) or 1
+    return "".join(BLOCKS[-(-8 * number // top)] for number in counts)
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[Text]:
+    if not findings:
+        yield Text("Nothing found that a run should not have.", "green")
+    for finding in findings:
+        word = "accepted" if finding.accepted else finding.severity
+        yield Text.assemble(
+            (f"{word:<9} ", "dim" if finding.accepted else STYLES[finding.severity]), (finding.kind, "bold"),
+            f": {finding.sentence}",
+        )  # fmt: skip
+        for spot in finding.spots[:SPOTS_SHOWN]:
+            yield Text(f"          {_spot(spot)}", "dim")
+        if len(finding.spots) > SPOTS_SHOWN:
+            yield Text(f"          and {count(len(finding.spots) - SPOTS_SHOWN, 'more row')}", "dim")
+        if finding.advice and not finding.accepted:
+            yield Text(f"          {finding.advice}")
+
+
+def _spot(spot: Spot) -> str:
+    return f"{spot.location}  {spot.detail}".rstrip()
+
+
+def _some(locations: Sequence[str]) -> str:
+    more = len(locations) - SPOTS_SHOWN
+    return ", ".join(locations[:SPOTS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,39 @@
+"""What the ledger says of the rows that were not kept: blank ones, duplicates, and those that cannot be used."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from luthier.data.checks.findings import Finding, Severity, Spot, plural, share
+from luthier.data.dataset import Ledger
+
+MANY = 0.05
+"""Share of the rows that may be dropped before that is worth a warning."""
+
+
+def dropped(ledger: Ledger) -> Iterator[Finding]:
+    """Dropped rows, as blank, duplicate or unusable."""
+    sorts: dict[str, dict[str, Sequence[str]]] = {"blank": {}, "duplicate": {}, "unusable": {}}
+    for reason, locations in ledger.dropped.items():
+        blank = reason.startswith(("empty", "no messages"))
+        sorts["blank" if blank else "duplicate" if reason == "exact duplicate" else "unusable"][reason] = locations
+    words = {
+        "blank": ("have an empty question or answer and are left out", "Fill them in, or take them out of the file."),
+        "duplicate": ("repeat an earlier row word for word and are left out", "Nothing is lost; a later copy goes."),
+        "unusable": ("cannot be used and are left out", "Each row's reason stands beside it."),
+    }
+    for kind, reasons in sorts.items():
+        if reasons:
+            what, advice = words[kind]
+            yield _finding(kind, reasons, ledger.read, what, advice)
+
+
+def _finding(kind: str, reasons: Mapping[str, Sequence[str]], read: int, what: str, advice: str) -> Finding:
+    spots = tuple(_spot(each, reason) for reason, locations in reasons.items() for each in locations)
+    severity: Severity = "warning" if len(spots) > MANY * read and kind == "unusable" else "note"
+    sentence = f"{plural(len(spots), 'row')} ({share(len(spots), read)}) {what}"
+    return Finding(kind, severity, sentence, advice, spots)
+
+
+def _spot(entry: str, reason: str) -> Spot:
+    """A ledger's entry as location and detail: `x.jsonl:5 (same as x.jsonl:3)`."""
+    location, bracket, rest = entry.partition(" (")
+    return Spot(location, rest.removesuffix(")") if bracket else reason)

@@ -1,0 +1,70 @@
+"""`luthier inspect`: the data before anything is trained, for people and for programs."""
+
+import json
+from pathlib import Path
+
+from .conftest import Command
+
+
+def rows(path: Path, *pairs: tuple[str, str]) -> Path:
+    lines = [json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in pairs]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def test_json_has_what_programs_rely_on(luthier: Command, tmp_path: Path) -> None:
+    path = rows(
+        tmp_path / "x.jsonl", ("Is it red?", "Yes."), ("", "No."), ("Is it blue?", "No."), ("Is it old?", "No.")
+    )
+    screen = luthier("inspect", path, "--json")
+    found = json.loads(screen.out)
+    assert screen.code == 0 and screen.err == ""
+    assert (found["format"], found["columns"]) == ("question-answer", {"question": "question", "answer": "answer"})
+    assert (found["read"], found["kept"], found["dropped"]) == (4, 3, {"empty question": [f"{path}:2"]})
+    assert found["first"][1] == {
+        "messages": [{"role": "user", "content": "Is it blue?"}, {"role": "assistant", "content": "No."}]
+    }
+    assert [each["kind"] for each in found["findings"]] == ["few-rows", "blank"]
+    assert found["findings"][1]["severity"] == "note" and found["findings"][1]["places"] == [f"{path}:2"]
+
+
+def test_a_pair_of_answers_shows_the_rejected_one_too(luthier: Command, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    lines = [json.dumps({"prompt": f"q {n}", "chosen": "a", "rejected": "b"}) + "\n" for n in range(3)]
+    path.write_text("".join(lines), encoding="utf-8")
+    first = json.loads(luthier("inspect", path, "--json").out)["first"][0]
+    assert first["messages"][-1]["content"] == "a" and first["rejected"] == "b"
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_message_of_a_run(luthier: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1, "b": 2}\n', encoding="utf-8")
+    screen = luthier("inspect", tmp_path / "x.jsonl", "--json")
+    assert screen.code == 2 and screen.out == ""
+    assert "found the columns a, b" in screen.err
+
+
+def test_rows_too_few_to_split_are_an_error_that_a_run_would_stop_at(luthier: Command, tmp_path: Path) -> None:
+    screen = luthier("inspect", rows(tmp_path / "x.jsonl", ("Why?", "Because.")))
+    assert screen.code == 1
+    assert "error     no-splits: found 1 usable row in 1 group, expected at least 3 groups" in screen.out
+    assert screen.err == "luthier: found no-splits. Put the rows right first.\n"
+
+
+def test_strict_stops_at_warnings_too(luthier: Command, tmp_path: Path) -> None:
+    pairs = [(f"What is {n} and {n}?", str(2 * n)) for n in range(120)]
+    path = rows(tmp_path / "x.jsonl", *pairs, ("What is 3 and 3?", "seven"))
+    assert luthier("inspect", path).code == 0
+    screen = luthier("inspect", path, "--strict")
+    assert screen.code == 1
+    assert "warning   conflict: 1 question asked again with another answer, in 2 rows" in screen.out
+    assert f"          {path}:121  asks the same as {path}:4\n" in screen.out
+
+
+def test_a_row_of_the_users_own_test_file_that_is_trained_on_is_named(luthier: Command, tmp_path: Path) -> None:
+    pairs = [(f"How many legs have {n} dogs and {n} birds?", str(6 * n)) for n in range(40)]
+    train = rows(tmp_path / "train.jsonl", *pairs)
+    test = rows(tmp_path / "test.jsonl", ("What is a dog?", "An animal."), pairs[7])
+    found = json.loads(luthier("inspect", train, f"data.test_path={test}", "--json").out)["findings"]
+    (leak,) = [each for each in found if each["kind"] == "leak" and "your test file" in each["sentence"]]
+    assert leak["severity"] == "warning" and leak["places"] == [f"{test}:2"]
+    assert leak["details"] == [f"the same question with the same answer as {train}:8"]
