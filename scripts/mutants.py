@@ -21,6 +21,7 @@ STATE, ORDER, PACKED = "train/optimizer_state.py", "train/order.py", "model/pack
 STEP = ("tests/train/test_arithmetic.py",)
 RESUMED = ("tests/train/test_loop.py", "-k", "bit_for_bit")
 SHARED = ("tests/train/test_prefix_sharing.py",)
+UNPAIRED = ("tests/train/test_unpaired.py", "-k", "formula or divergence or weigh or every_step")
 PREFERENCES = ("tests/train/test_objectives.py", "-k", "formula or texts or fresh or mixed")
 
 
@@ -113,7 +114,7 @@ MUTANTS = [
         "optimizer.clip(sum(part.count for part in found)",
         "optimizer.clip(sum(part.count for part in found[-1:])",
     ),
-    Mutant("dev is evaluated with dropout", LOOP, "    model.eval()\n    found", "    found"),
+    Mutant("dev is evaluated with dropout", LOOP, "    model.eval()\n    objective =", "    objective ="),
     Mutant(
         "training goes on without dropout after a validation",
         LOOP,
@@ -364,7 +365,7 @@ MUTANTS = [
     ),
     Mutant(
         "DPO's reference is computed with dropout",
-        OBJECTIVES,
+        "train/reference.py",
         "        self.model.eval()\n        for numbers",
         "        for numbers",
         ("tests/train/test_objectives.py", "-k", "dropout"),
@@ -375,6 +376,39 @@ MUTANTS = [
         "Measured(total, len(numbers), loss_tokens,",
         "Measured(total, loss_tokens, loss_tokens,",
         PREFERENCES,
+    ),
+    Mutant(
+        "KTO wants what people did not like",
+        OBJECTIVES,
+        "signs = 2.0 * liked - 1",
+        "signs = 1 - 2.0 * liked",
+        UNPAIRED,
+    ),
+    Mutant(
+        "KTO's KL may be negative", OBJECTIVES, "max(0.0, gain / max(1, len(numbers)))", "gain / len(numbers)", UNPAIRED
+    ),
+    Mutant("KTO ignores KL", OBJECTIVES, "(rewards - self.beta * self.divergence)", "rewards", UNPAIRED),
+    Mutant(
+        "KTO's KL is that of the answers themselves",
+        OBJECTIVES,
+        "[rows.mismatched(number) for",
+        "[rows[number] for",
+        UNPAIRED,
+    ),
+    Mutant("KTO's KL is of the first micro-batch", OBJECTIVES, "gain += float(", "gain = gain or float(", UNPAIRED),
+    Mutant(
+        "KTO's sides weigh what they count",
+        OBJECTIVES,
+        "(weights * torch.sigmoid(-above))",
+        "torch.sigmoid(-above)",
+        UNPAIRED,
+    ),
+    Mutant(
+        "a step of KTO has no KL",
+        LOOP,
+        "objective = objectives.of_step(self.objective,",
+        "objective = self.objective\n        objectives.of_step(self.objective,",
+        UNPAIRED,
     ),
     Mutant(
         "texts are learnt from their answers only",

@@ -106,6 +106,22 @@ def test_a_run_that_learnt_preferences_tells_of_its_held_out_pairs(make_run: Mak
     assert "preference was measured on dev pairs only" in caveats(folder)
 
 
+def test_a_run_that_learnt_from_single_answers_tells_of_its_held_out_ones(make_run: MakeRun) -> None:
+    folder = make_run()
+    with (folder / "events.jsonl").open("a") as events:
+        for step, margin, kl in ((0, 0.0, 0.0), (412, 0.7312, 1.25)):
+            figures = f'"accuracy": 0.87, "margin": {margin}, "chosen_reward": -0.1, "kl": {kl}'
+            events.write(f'{{"time": "", "kind": "dev", "step": {step}, "loss": 0.4, "best": true, {figures}}}\n')
+        events.write('{"time": "", "kind": "trained", "step": 412, "best_step": 412, "best_loss": 0.4}\n')
+    training = report_text(folder).training
+    assert (
+        "The model moved 87 % of the dev answers the way that people want, liked ones up and disliked ones" in training
+    )
+    assert "down, with a mean margin of 0.731 (0.000 before training) and a KL of 1.250 nats." in training
+    assert "the liked answers became less likely" in caveats(folder)
+    assert "compares answers with the liked ones" in caveats(folder)
+
+
 def test_a_stopped_run_says_why_and_how_to_go_on(make_run: MakeRun) -> None:
     folder = make_run(stop_at_step=137)
     stopped = report_text(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import luthier as package
+from luthier.data.prepared import Prepared
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
 from luthier.runs import Run
@@ -97,6 +98,65 @@ def test_pairs_that_teach_nothing_are_accounted_for(luthier: Command, preference
     assert "60 rows read = 57 kept + 3 dropped" in screen.err
     for reason in ("chosen and rejected answer are the same", "empty rejected answer", "too long to keep its answer"):
         assert f"1 {reason}" in screen.err
+
+
+@pytest.fixture
+def votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words for a file of single answers: polite ones that people liked, and rude ones that they did not."""
+    lines = [
+        {"ask": f"What colour is the {thing} number {number}?", "say": answer, "good": good}
+        for number, colour in enumerate(COLOURS)
+        for thing in THINGS
+        for answer, good in ((f"The {thing} is {colour}.", True), (f"Look at the {thing} yourself!", False))[
+            : 1 + (thing != "bird")
+        ]
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "own_votes.py").write_text(
+        "from dataclasses import replace\nfrom luthier.chat import Conversation\n"
+        "def read(row):\n    return replace(Conversation.pair(row['ask'], row['say']), label=row['good'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return [str(tmp_path / "votes.jsonl"), "data.format=own_votes:read"]
+
+
+def test_single_answers_that_people_liked_or_not_are_learnt_from(
+    luthier: Command, votes: list[str], quick: list[str], tmp_path: Path
+) -> None:
+    words = [*votes, *quick, *SHORT, "train.objective=kto", "train.learning_rate=1e-2", "train.max_steps=20"]
+    screen = luthier("run", *words, "--run", tmp_path / "r")
+    assert screen.code == 0, screen.err
+    assert "disliked by people, so not asked: " in screen.err
+    checks = Run(tmp_path / "r").events("dev")
+    assert checks[0]["loss"] == pytest.approx(0.5, abs=0.01) and abs(checks[0]["margin"]) < 0.01
+    assert checks[-1]["margin"] > 0.05 and checks[-1]["loss"] < checks[0]["loss"]
+    assert "of the dev answers the way that people want" in (tmp_path / "r" / "report.md").read_text()
+    answers = read_json_lines(tmp_path / "r" / "evaluation" / "answers.jsonl")
+    assert len({line["question"] for line in answers}) == 8
+    assert all(line["reference"].startswith("The ") for line in answers)
+
+
+def test_disliked_answers_are_not_learnt_by_default_and_the_screen_says_what_learns_from_them(
+    luthier: Command, votes: list[str], quick: list[str], tmp_path: Path
+) -> None:
+    screen = luthier("run", *votes, *quick, *SHORT, "train.max_steps=1", "--run", tmp_path / "r")
+    assert (
+        "114 rows read = 60 kept + 54 dropped (54 disliked by people, so not learnt (train.objective=kto" in screen.err
+    )
+    assert "train.objective = sft  (trains on the answers that people liked; train.objective=kto learns" in screen.err
+    learnt = [item.conversation for item in Prepared(tmp_path / "r" / "data" / "train.arrow").stream()]
+    assert len(learnt) == 46 and not any("yourself" in said.answer for said in learnt)
+
+
+def test_pairs_serve_unpaired_preferences_too(luthier: Command, preferences: Path, quick: list[str]) -> None:
+    folder = preferences.parent / "r"
+    words = [*SHORT, "train.objective=kto", "train.learning_rate=1e-2"]
+    screen = luthier("run", preferences, *quick, *words, "--run", folder)
+    assert screen.code == 0, screen.err
+    rows = Prepared(folder / "data" / "train.arrow")
+    assert (len(rows), [rows.label(number) for number in range(4)]) == (92, [True, False, True, False])
+    assert "train 46 · dev 6 · test 8" in screen.err
+    assert luthier("resume", folder).code == 0
 
 
 def test_adapters_are_tuned_further_with_every_method(
@@ -226,8 +286,9 @@ def test_dev_rows_of_ones_own_must_be_pairs_too(
         (["train.optimizer=adam"], 'unknown train.optimizer "adam", did you mean "adamw"?'),
         (["train.schedule=cos"], 'unknown train.schedule "cos"'),
         (["train.schedule=no.such:thing"], 'train.schedule: "no.such:thing" cannot be imported'),
-        (["train.objective=ppo"], 'unknown train.objective "ppo", did you mean "dpo"? Known: sft, text, dpo.'),
+        (["train.objective=ppo"], 'unknown train.objective "ppo", did you mean "dpo"? Known: sft, text, dpo, kto.'),
         (["train.objective=dpo"], 'train.objective: "dpo" trains on pairs of answers, and this data has none.'),
+        (["train.objective=kto"], 'train.objective: "kto" learns from answers that people liked or did not like'),
         (["train.optimizer=no.such:thing"], 'train.optimizer: "no.such:thing" cannot be imported'),
     ],
 )

@@ -121,7 +121,7 @@ def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -
         prompt = normalised_prompt(conversation)
         group = _group(row, data.group, prompt, ledger)
         location, other_group = asked.setdefault(_digest(prompt), (row.location, group))
-        if location != row.location and not conversation.is_document:
+        if location != row.location and not conversation.is_document and conversation.label is None:
             what = "answer" if conversation.rejected is None else "pair of answers"
             ledger.note(f"same question, different {what}", f"{row.location} (as {location})")
         if other_group != group:

@@ -139,6 +139,32 @@ def _rejected(conversation: Conversation) -> Conversation:
     )
 
 
+def of_last_answer(rows: Sequence[Encoded]) -> list[Encoded]:
+    """The row of the last answer, with the loss on that one alone, where a label speaks of it."""
+
+    def masked(row: Encoded) -> Encoded:
+        last = len(row.loss_mask) - 1 - row.loss_mask[::-1].index(True)
+        first = last
+        while first and row.loss_mask[first - 1]:
+            first -= 1
+        mask = [first <= position <= last for position in range(len(row.ids))]
+        return Encoded(row.ids, mask, masked(row.rejected) if row.rejected else None)
+
+    return [masked(row) for row in rows[-1:]]
+
+
+def both_sides(item: Item, row: Encoded) -> list[tuple[Item, Encoded]]:
+    """A pair of answers as a liked and a disliked one, each with its row; another item as it is."""
+    if row.rejected is None:
+        return [(item, row)]
+    chosen = replace(item.conversation, rejected=None, label=True)
+    rejected = replace(_rejected(item.conversation), label=False)
+    return [
+        (replace(item, conversation=chosen), replace(row, rejected=None)),
+        (replace(item, id=f"{item.id}.rejected", conversation=rejected), row.rejected),
+    ]
+
+
 def pieces(item: Item, encoded: Sequence[Encoded], *, last: bool = False) -> list[tuple[Item, Encoded]]:
     """An item with each of its rows, or where only its `last` answer is asked for, with that one.
 

@@ -80,6 +80,14 @@ class Prepared:
         row = chunk.rejected_tokens[at]
         return row if len(row.ids) else None
 
+    def label(self, number: int) -> bool | None:
+        """Whether people liked the row's answer; None where the data does not say."""
+        chunk, at = self._find(number)
+        if "label" not in chunk.batch.schema.names:
+            return None
+        liked: bool | None = chunk.batch["label"][at].as_py()
+        return liked
+
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""

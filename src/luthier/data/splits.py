@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.data.dataset import Item
+from luthier.data.labels import Sides, liked
 from luthier.errors import UserError
 
 SHARE = 0.1
@@ -59,6 +60,46 @@ def split(
         _some(dev, dev_items) if dev is not None else [item for item in items if item.group in in_dev],
         _some(test, test_items) if test is not None else [item for item in items if item.group in in_test],
     )
+
+
+def split_labelled(
+    items: Sequence[Item],
+    *,
+    test_items: int | None,
+    dev_items: int | None,
+    test: Sequence[Item] | None = None,
+    dev: Sequence[Item] | None = None,
+    share: float = 1.0,
+) -> Splits:
+    """The same where disliked answers are learnt from: train and dev have both sides, test has liked answers only.
+
+    Liked answers are split as if there were no others, so that each objective is asked the same questions. A disliked one
+    goes where the liked answers to its question are, and none into test. Of the other disliked ones dev gets as many as
+    it would of liked ones, and train the rest.
+    """
+    known = liked(items)
+    plain = split(known, test_items=test_items, dev_items=dev_items, test=test, dev=dev)
+    in_test = {item.group for item in plain.test} if test is None else set()
+    in_dev = {item.group for item in plain.dev} if dev is None else set()
+    groups = {item.group for item in known}
+    alone = _sizes([item for item in items if item.group not in groups])
+    if dev is None and len(alone) > 1:
+        tenth = max(1, round(sum(alone.values()) * SHARE))
+        in_dev |= _take(_ordered(alone), alone, dev_items or min(tenth, MOST_DEV_ITEMS), leave=1)
+    train = [item for item in items if item.group not in in_test | in_dev]
+    found = Splits(
+        _reduced(train, share),
+        plain.dev if dev is not None else [item for item in items if item.group in in_dev],
+        plain.test,
+    )
+    for name, part in (("train", found.train), ("dev", found.dev)):
+        if 0 in (sides := Sides.of(part)):
+            raise UserError(
+                f"of {Sides.of(items)}, {name} got {sides.liked:,} and {sides.disliked:,}: kto needs both in train, to learn, "
+                "and in dev, to check. Add rows of the kind that is rare, or name a file for dev (data.dev_path).",
+                where="data.path",
+            )
+    return found
 
 
 def _some(items: Sequence[Item], number: int | None) -> list[Item]:

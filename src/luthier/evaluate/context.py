@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from luthier.data import labels
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted
@@ -35,9 +36,9 @@ class Context:
         return Prepared(self.run.folder / "data" / f"{split}.arrow")
 
     def items(self, split: str) -> list[Item]:
-        """The split's rows as conversations, read once for a stage."""
+        """The split's rows as conversations, read once for a stage; not those whose answer people did not like."""
         if split not in self._items:
-            self._items[split] = self.rows(split).items()
+            self._items[split] = labels.liked(self.rows(split).items())
         return self._items[split]
 
     def dev_items(self) -> list[Item]:

@@ -64,6 +64,8 @@ class Facts:
     documents: bool = False
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
+    disliked: bool = False
+    """Whether rows were dropped because people did not like their answer."""
 
     @property
     def parameters(self) -> int:
@@ -291,6 +293,8 @@ def _objective(facts: Facts) -> tuple[str, str]:
         return "text", "the rows are texts: every token counts in the loss"
     if facts.pairs:
         return "sft", "trains on the chosen answers; train.objective=dpo trains to prefer them to the rejected ones"
+    if facts.disliked:
+        return "sft", "trains on the answers that people liked; train.objective=kto learns from the disliked ones too"
     return "sft", "the rows are questions with answers"
 
 
@@ -299,14 +303,14 @@ def _rate(method: str, objective: str, parameters: int) -> tuple[float, str]:
 
     Adapters take five to ten times the rate of full tuning (Hu et al. 2021; Biderman et al. 2024), and large models less
     than small ones. The optimizers of our table move weights by about the rate at each step, so all take the same.
-    DPO takes a twentieth: it starts from a model that can answer, and rates of answering overshoot (Rafailov et al. 2023
-    take 1e-6 for all weights).
+    DPO and KTO take a twentieth: they start from a model that can answer, and rates of answering overshoot (Rafailov et al.
+    2023 take 1e-6 for all weights).
     """
     small = parameters < HIGHER_RATE_BELOW
     rate = (1e-4 if small else 2e-5) if method == "full" else (5e-4 if small else 2e-4)
     size = f"{'below' if small else 'from'} {HIGHER_RATE_BELOW / 1e6:,.0f} M parameters"
-    if objective == "dpo":
-        return rate / 20, f"usual for {method} tuning {size}, divided by 20 for dpo"
+    if objective in ("dpo", "kto"):
+        return rate / 20, f"usual for {method} tuning {size}, divided by 20 for {objective}"
     return rate, f"usual for {method} tuning {size}"
 
 

@@ -10,10 +10,10 @@ from datetime import date
 
 from luthier import recipe as recipes
 from luthier.chat import Encoded, Template
-from luthier.data import encoding, held_out_files, prefixes, prepared
+from luthier.data import encoding, held_out_files, labels, prefixes, prepared
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.held_out_files import HeldOut
-from luthier.data.splits import Splits, split
+from luthier.data.splits import Splits, split, split_labelled
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
 from luthier.evaluate.context import metric_settings
@@ -63,12 +63,16 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     # What the rows become under this model's template
     data, held_out = held_out_files.load(asked.data)
     check.check_rows(asked.train, data, held_out.dev)
+    unpaired = asked.train.objective in labels.UNPAIRED
+    data, held_out = labels.select(data, held_out, unpaired=unpaired)
     day = _day(asked, first)
     template = model.template(variables=asked.chat.variables, today=day)
     limit, _ = defaults.longest_row(asked, model.context)
     encoded = _encode(asked, data, held_out, template, limit)
     splits = _split(asked, data, held_out, encoded, limit)
     rows = {name: _rows(getattr(splits, name), encoded, last=name != "train") for name in SPLITS}
+    if unpaired:
+        rows |= {name: [side for row in rows[name] for side in encoding.both_sides(*row)] for name in ("train", "dev")}
     if len(rows["test"]) < 2:
         raise UserError(
             "found 1 test question, expected at least 2, and 300 to see differences of about 7 points. "
@@ -93,14 +97,16 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
+        disliked=labels.NOT_TRAINED_ON in data.ledger.dropped,
     )
+    questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))
     available = memory.available(device.pick_device())
-    resolved = defaults.resolve(asked, data, splits, facts, available, first)
+    resolved = defaults.resolve(asked, data, questions, facts, available, first)
 
     # What can only be tried with all of it
     methods.check_trainable(resolved.recipe.train, model.config)
     optimizer.check_own_optimizer(resolved.recipe.train)
-    prompt_checks.try_prompts(resolved.recipe, template, model.context, splits, stages.arms_of(asked), material)
+    prompt_checks.try_prompts(resolved.recipe, template, model.context, questions, stages.arms_of(asked), material)
     return Preparation(resolved, model, template, data, splits, rows, material)
 
 
@@ -144,8 +150,11 @@ def _encode(
     pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
     only_asked = {item.location for item in held_out.test or ()}
     everything = [*data.items, *held_out.items]
-    with_pairs = {item.location for item in everything} - only_asked if pairs else frozenset()
-    return encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
+    unpaired = asked.train.objective in labels.UNPAIRED
+    in_pairs = [item for item in everything if not unpaired or item.conversation.rejected is not None]
+    with_pairs = {item.location for item in in_pairs} - only_asked if pairs else frozenset()
+    encoded = encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
+    return {location: encoding.of_last_answer(rows) for location, rows in encoded.items()} if unpaired else encoded
 
 
 def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:
@@ -157,10 +166,17 @@ def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str
     items, test, dev = usable(data.items), usable(held_out.test), usable(held_out.dev)
     if not items or [] in (test, dev):
         raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
-    return split(
+    divide = split_labelled if asked.train.objective in labels.UNPAIRED else split
+    found = divide(
         items, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=test, dev=dev,
         share=asked.data.train_share,
     )  # fmt: skip
+    if test is None:
+        asked_groups = {item.group for item in found.test}
+        for item in items:
+            if item.conversation.label is False and item.group in asked_groups:
+                data.ledger.drop(labels.NOT_ASKED, item.location)
+    return found
 
 
 def _rows(items: Sequence[Item], encoded: Mapping[str, list[Encoded]], *, last: bool) -> list[tuple[Item, Encoded]]:

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 METHODS = ("full", "lora", "dora", "qlora")
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
 SCHEDULES = ("cosine", "linear", "constant")
-OBJECTIVES = ("sft", "text", "dpo")
+OBJECTIVES = ("sft", "text", "dpo", "kto")
 _OWN = re.compile(r"[\w.]+:\w+")
 
 
@@ -109,7 +109,8 @@ class Train(Section):
     method: Method | None = None
     """What is trained: all weights; low-rank adapters beside frozen ones (LoRA, DoRA); or these beside 4-bit ones (QLoRA)."""
     objective: Objective | None = None
-    """What is minimised: answers (sft), whole texts (text), or a preference of the chosen answer to the rejected (dpo)."""
+    """What is minimised: answers (sft), whole texts (text), or a preference: of the chosen answer to the rejected one
+    (dpo), or of liked answers to disliked ones (kto)."""
     optimizer: Optimizer = "adamw"
     """What turns gradients into updates; the two small ones (adamw-8bit, adafactor) save memory."""
     epochs: Count | None = None
@@ -147,7 +148,7 @@ class Train(Section):
     lora_alpha: Count = 32
     """Scale of the adapters: their output is multiplied by alpha / rank (every method but "full")."""
     dpo_beta: Annotated[float, Field(gt=0)] = 0.1
-    """How closely the tuned model is held to the one it started from (objective "dpo"); higher is closer."""
+    """How closely the tuned model is held to the one it started from (objectives "dpo" and "kto"); higher is closer."""
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     """Fixes the order of the data, the adapters' first values, dropout and the resampling of the statistics; below 2⁶³."""
 

@@ -119,10 +119,12 @@ def _of_training(run: RunContents) -> Iterator[Caveat]:
     kept = run.best_check
     if kept and kept.accuracy is not None and run.verdict:
         why = "People may prefer an answer that scores lower; `luthier review` asks them."
-        yield Caveat("The score compares answers with the chosen ones; preference was measured on dev pairs only.", why)
+        them, where = ("chosen", "dev pairs") if kept.kl is None else ("liked", "dev")
+        yield Caveat(f"The score compares answers with the {them} ones; preference was measured on {where} only.", why)
     if kept and kept.step and kept.chosen_reward is not None and kept.chosen_reward < 0:
         why = "A higher `train.dpo_beta` or a lower `train.learning_rate` keeps the model closer to where it started."
-        yield Caveat("On dev, the chosen answers became less likely than before training.", why)
+        them = "chosen" if kept.kl is None else "liked"
+        yield Caveat(f"On dev, the {them} answers became less likely than before training.", why)
     if trained and len(checks) > 1:
         if trained.best_step == checks[-1].step:
             why = "More `train.epochs` may give a better model than this one."

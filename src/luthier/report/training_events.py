@@ -19,8 +19,8 @@ class Step:
     tokens_per_second: float | None
 
 
-PREFERENCE_FIELDS = ("accuracy", "margin", "chosen_reward")
-"""Fields of a dev check that only preference training (DPO) has."""
+PREFERENCE_FIELDS = ("accuracy", "margin", "chosen_reward", "kl")
+"""Fields of a dev check that only preference training (DPO, KTO) has."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,12 @@ class DevCheck:
     loss: float | None
     best: bool
     accuracy: float | None = None
-    """Share of dev pairs whose chosen answer gained more likelihood than the rejected one; preference training only."""
+    """Share of dev pairs whose chosen answer gained more likelihood than the rejected one, or of single answers that gained if
+    people liked them and lost if not; preference training only."""
     margin: float | None = None
     chosen_reward: float | None = None
+    kl: float | None = None
+    """How far the model has moved from where it started; with unpaired preferences (KTO) only."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def dev_check(values: JsonObject) -> DevCheck:
         accuracy=json_fields.number(values, "accuracy"),
         margin=json_fields.number(values, "margin"),
         chosen_reward=json_fields.number(values, "chosen_reward"),
+        kl=json_fields.number(values, "kl"),
     )
 
 

@@ -59,12 +59,16 @@ def sanity_sentence(check: SanityCheck) -> str:
 
 
 def preferences(run: RunContents) -> str:
-    """How often the kept weights prefer the chosen answers of dev pairs; empty without preference training."""
+    """How often the kept weights prefer the answers that people prefer, on dev; empty without preference training."""
     kept = run.best_check
     if kept is None or kept.accuracy is None or kept.margin is None:
         return ""
     first = run.dev[0]
     before = f" ({first.margin:.3f} before training)" if first.step == 0 and first.margin is not None else ""
+    if kept.kl is not None:
+        share = f"moved {100 * kept.accuracy:.0f} % of the dev answers the way that people want"
+        figures = f"a mean margin of {kept.margin:.3f}{before} and a KL of {kept.kl:.3f} nats"
+        return f"{share}, liked ones up and disliked ones down, with {figures}"
     share = f"{100 * kept.accuracy:.0f} % of the dev pairs"
     return f"prefers the chosen answer in {share}, by a mean margin of {kept.margin:.3f}{before}"
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from luthier.data.dataset import Dataset, Item, has_pairs
+from luthier.data.labels import Sides
 from luthier.errors import UserError, together
 from luthier.model import methods
 from luthier.recipe import Train
@@ -36,3 +37,20 @@ def check_rows(asked: Train, data: Dataset, dev: Sequence[Item] | None = None) -
     if asked.objective == "dpo" and dev is not None and not has_pairs(dev):
         message = "its rows have no rejected answers, and dpo validates on pairs too. Give it the columns of the data."
         raise UserError(message, where="data.dev_path")
+    if asked.objective == "kto":
+        _check_labels(data.items, "train.objective")
+        if dev is not None:
+            _check_labels(dev, "data.dev_path")
+
+
+def _check_labels(items: Sequence[Item], where: str) -> None:
+    """Refuses items of which people liked all or none, or that have no labels."""
+    sides = Sides.of(items)
+    if not any(sides):
+        raise UserError(objectives.NO_LABELS, where=where)
+    if not all(sides):
+        raise UserError(
+            f"kto learns from the difference between answers that people liked and those that they did not, and there are "
+            f"{sides}. Expected both (label true and false); for liked answers alone leave train.objective out.",
+            where=where,
+        )

@@ -219,11 +219,13 @@ class _Training:
         )  # fmt: skip
 
     def update(self, step: order.Step, *, number: int) -> dict[str, Any]:
-        """One optimizer step: loss = sum over its micro-batches ÷ count of the whole step (its loss tokens, or its pairs)."""
+        """One optimizer step: loss = sum over its micro-batches ÷ count of the step (of loss tokens, pairs or answers)."""
         settings, found = self.settings, []
+        members = [row for batch in step.batches for row in batch]
+        objective = objectives.of_step(self.objective, self.model, self.rows, members)
         torch.manual_seed(_dropout_seed(settings.seed, number))
         for batch in step.batches:
-            measured = self.objective.measure(self.model, self.rows, batch)
+            measured = objective.measure(self.model, self.rows, batch)
             measured.total.backward()
             self.optimizer.accumulate()
             found.append(replace(measured, total=measured.total.detach()))
@@ -231,9 +233,7 @@ class _Training:
         start = time.perf_counter()
         clip = self.optimizer.clip(sum(part.count for part in found), settings.clip_norm)
         if not (math.isfinite(means["loss"]) and math.isfinite(clip.norm)):
-            raise nonfinite.of_step(
-                self.model, self.objective, self.rows, step, settings, number=number, loss=means["loss"]
-            )
+            raise nonfinite.of_step(self.model, objective, self.rows, step, settings, number=number, loss=means["loss"])
         assert settings.learning_rate is not None and settings.warmup_steps is not None
         rate = learning_rate(
             number, highest=settings.learning_rate, steps=len(self.steps), warmup=settings.warmup_steps,
@@ -304,6 +304,7 @@ def evaluate(model: CausalModel, objective: Objective, rows: TokenRows, tokens_p
     """The mean loss over all rows and the objective's other figures, in evaluation mode and without gradients."""
     was_training = model.training
     model.eval()
+    objective = objectives.of_step(objective, model, rows, range(len(rows)))
     found = [objective.measure(model, rows, batch) for batch in order.by_length(rows.lengths, tokens_per_batch)]
     model.train(was_training)
     return _means(found)

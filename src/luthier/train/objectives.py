@@ -4,19 +4,16 @@ An objective's loss is a sum over what a batch holds, and a count to divide by; 
 step, so that cutting a step into other batches changes nothing.
 """
 
-import contextlib
-import math
-import time
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from luthier import extensions
@@ -27,11 +24,9 @@ from luthier.model.causal import CausalModel
 from luthier.model.head import CausalLoss
 from luthier.model.packed import TokenRow
 from luthier.recipe import Train
-from luthier.runs.durable import write_atomic
-from luthier.train import order
-from luthier.train.rows import PairRows, RowView, TokenRows
-
-KEPT_EVERY = 20.0  # seconds between two writings of likelihoods that are not all computed yet
+from luthier.train import order, reference
+from luthier.train.reference import Advance, Likelihoods
+from luthier.train.rows import LabelledRows, PairRows, RowView, TokenRows, following_other
 
 
 @dataclass(frozen=True)
@@ -44,12 +39,6 @@ class Measured:
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     computed: int | None = None
     """Tokens that went through the model: fewer than its rows have where these share prefixes. None: not told."""
-
-
-class Advance(Protocol):
-    """Tells how many of how many rows have been looked at; raises Interrupted where a stop was asked for."""
-
-    def __call__(self, done: int, of: int) -> None: ...
 
 
 def _untold(done: int, of: int) -> None:
@@ -67,6 +56,19 @@ class Objective(Protocol):
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """The loss of these rows, packed into one batch; `rows` is what `prepare_rows` gave."""
+
+
+@runtime_checkable
+class StepObjective(Protocol):
+    """An objective whose loss of a row depends on all rows of its step, and not on those of its micro-batch alone."""
+
+    def of_step(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Objective:
+        """The objective for a step that has these rows; called before the step's first micro-batch, without gradients."""
+
+
+def of_step(objective: Objective, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Objective:
+    """The objective for a step, or a dev check, that has these rows; most are the same for all."""
+    return objective.of_step(model, rows, numbers) if isinstance(objective, StepObjective) else objective
 
 
 class MakeObjective(Protocol):
@@ -116,6 +118,8 @@ class Pairs(RowView):
         """Tokens of both rows of a pair, since they share a batch."""
         return [chosen + len(self.pair(number)[1].ids) for number, chosen in enumerate(super().lengths)]
 
+    pair_lengths = lengths
+
     @property
     def shared_prefixes(self) -> Sequence[int]:
         """None between two pairs: the two rows of a pair share theirs."""
@@ -131,36 +135,26 @@ class Pairs(RowView):
 class Preferences:
     """Direct preference optimisation (Rafailov et al. 2023, equation 7): −log sigmoid(β · (gain of chosen − gain of rejected)).
 
-    An answer's gain is log p under the tuned model less log p under the model that training started from. The latter are
-    computed once, from the model itself before its first update, and kept in the run, also where it is stopped on the way: so
-    no second model is in memory, and they are in the number format of the training, where a fresh model's gains are 0 but for
-    rounding.
+    An answer's gain is log p under the tuned model less log p under the model that training started from (`reference`).
     """
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
-        self.model = model
-        self.loss = CausalLoss(model)
+        self.likelihoods = Likelihoods(model, settings.tokens_per_batch or 1)
         self.beta = settings.dpo_beta
-        self.tokens_per_batch = settings.tokens_per_batch or 1
         self.folder = folder
 
     def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> Pairs:
         if not isinstance(rows, PairRows) or any(rows.rejected(number) is None for number in range(len(rows))):
             raise UserError(NO_PAIRS, where="train.objective")
         path = self.folder / f"reference-{split}.safetensors"
-        pairs = Pairs(rows, range(len(rows)), _read_reference(path, len(rows)))
-        try:
-            self._complete(pairs, path, advance)
-        except BaseException:
-            with contextlib.suppress(UserError):  # what stopped it is the thing to tell
-                _write_reference(path, pairs.reference)
-            raise
+        pairs = Pairs(rows, range(len(rows)), reference.read(path, len(rows)))
+        self.likelihoods.complete(pairs, path, advance)
         return pairs
 
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         """Besides the loss: the reward margin β · (gain of chosen − gain of rejected), and whether it is above 0 (0: half)."""
-        assert isinstance(rows, Pairs)
-        likelihoods, loss_tokens, computed = self._likelihoods(model, rows, numbers)
+        assert isinstance(rows, Pairs) and model is self.likelihoods.model
+        likelihoods, loss_tokens, computed = self.likelihoods.of_pairs(rows, numbers)
         rewards = self.beta * (likelihoods - rows.reference[list(numbers)].to(model.device))  # pairs 2
         margins = rewards[:, 0] - rewards[:, 1]
         figures = {
@@ -172,52 +166,139 @@ class Preferences:
         figures = {name: figure.detach() for name, figure in figures.items()}
         return Measured(total, len(numbers), loss_tokens, figures, computed)
 
-    @torch.inference_mode()
-    def _complete(self, pairs: Pairs, path: Path, advance: Advance) -> None:
-        """Fill in log p of the pairs' answers under the model as it is now, where it is not known yet."""
-        missing = pairs.reference.isnan().any(dim=1)
-        done, kept = len(pairs) - int(missing.sum()), time.monotonic()
-        if done == len(pairs):
-            return
-        was_training = self.model.training
-        self.model.eval()
-        for numbers in map(list, order.by_length(pairs.lengths, self.tokens_per_batch)):
-            if new := int(missing[numbers].sum()):
-                pairs.reference[numbers] = self._likelihoods(self.model, pairs, numbers)[0].cpu()
-                done += new
-                if time.monotonic() - kept >= KEPT_EVERY:
-                    _write_reference(path, pairs.reference)
-                    kept = time.monotonic()
-                advance(done, len(pairs))
-        _write_reference(path, pairs.reference)
-        self.model.train(was_training)
 
-    def _likelihoods(
-        self, model: CausalModel, pairs: Pairs, numbers: Sequence[int]
-    ) -> tuple[Float[Tensor, "pairs 2"], int, int]:
-        """log p of these pairs' answers, how many tokens they have, and how many were computed.
+@dataclass(frozen=True)
+class LabelledAnswers(RowView):
+    """Rows whose last answer people liked or not, each with a mismatched one: its prompt, and the answer to another.
 
-        The rows of a pair share their prompt. With a budget of 1, no two rows share a batch.
+    `reference` is log p of both answers under the model that training starts from.
+    """
+
+    reference: Float[Tensor, "rows 2"]
+
+    @cached_property
+    def liked(self) -> np.ndarray:
+        """Of each row, whether people liked its answer."""
+        return np.array([self.label(number) is True for number in range(len(self))])
+
+    @cached_property
+    def prompt_lengths(self) -> list[int]:
+        """Of each row, the tokens before its last answer."""
+        return [_answer_start(self[number].loss_mask) for number in range(len(self))]
+
+    @cached_property
+    def others(self) -> list[int]:
+        """Of each row, the one whose answer is put behind its prompt: the next one in the data that has another prompt."""
+        starts = enumerate(self.prompt_lengths)
+        return following_other([hash(self[number].ids[:start].tobytes()) for number, start in starts])
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Of each row, what its loss is multiplied by: both sides have the same sum, and the mean of all is 1."""
+        sizes = {side: int((self.liked == side).sum()) for side in (True, False)}
+        sides = sum(size > 0 for size in sizes.values())
+        return np.array([len(self) / (sides * sizes[side]) for side in self.liked.tolist()])
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.lengths, default=0)
+
+    @cached_property
+    def mismatched_lengths(self) -> list[int]:
+        """Tokens of each mismatched row: at most as many as the longest row has, whose answer then loses its end."""
+        lengths, starts = self.lengths, self.prompt_lengths
+        answers = [length - start for length, start in zip(lengths, starts, strict=True)]
+        return [min(start + answers[other], self.longest) for start, other in zip(starts, self.others, strict=True)]
+
+    @property
+    def pair_lengths(self) -> list[int]:
+        return [own + other for own, other in zip(self.lengths, self.mismatched_lengths, strict=True)]
+
+    def pair(self, number: int) -> tuple[TokenRow, TokenRow]:
+        """The row, and the mismatched one."""
+        return self[number], self.mismatched(number)
+
+    def mismatched(self, number: int) -> TokenRow:
+        """The row's prompt, with the answer of another behind it."""
+        start, other = self.prompt_lengths[number], self.others[number]
+        answer = self[other].ids[self.prompt_lengths[other] :][: self.longest - start]
+        ids = np.concatenate([self[number].ids[:start], answer])
+        return PreparedRow(ids, np.arange(len(ids)) >= start)
+
+
+def _answer_start(loss_mask: np.ndarray) -> int:
+    """Where the last run of loss tokens begins."""
+    last = int(np.flatnonzero(loss_mask)[-1])
+    return int(np.flatnonzero(np.append(False, loss_mask[:last]) == 0)[-1])
+
+
+class UnpairedPreferences:
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, equation 7): λ · (1 − sigmoid(±β · (gain − KL))).
+
+    Plus for an answer that people liked, minus for one that they did not. A gain is that of `Preferences`. λ balances the
+    two: disliked answers count as much as liked ones, however many there are of either (the paper wants a ratio between 1
+    and 4/3).
+
+    KL, how far the tuned model has moved from where it started, is the mean gain of mismatched answers over the step, at least
+    0, and has no gradient. Behind the prompt of each row stands the answer of the next row in the data with another prompt,
+    the first row following the last: a pairing that depends on the data alone. So its reference is computed once, like that of
+    the answers; and since the mean is over the step, the cut into micro-batches changes nothing.
+    """
+
+    def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
+        self.likelihoods = Likelihoods(model, settings.tokens_per_batch or 1)
+        self.beta = settings.dpo_beta
+        self.folder = folder
+        self.divergence = 0.0  # the estimate of KL, in nats
+
+    def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> LabelledAnswers:
+        if not isinstance(rows, LabelledRows) or any(rows.label(number) is None for number in range(len(rows))):
+            raise UserError(NO_LABELS, where="train.objective")
+        path = self.folder / f"reference-{split}.safetensors"
+        answers = LabelledAnswers(rows, range(len(rows)), reference.read(path, len(rows)))
+        self.likelihoods.complete(answers, path, advance)
+        return answers
+
+    @torch.no_grad()
+    def of_step(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> "UnpairedPreferences":
+        """This objective with the KL of a step that has these rows."""
+        assert isinstance(rows, LabelledAnswers)
+        was_training = model.training
+        model.eval()
+        lengths = rows.mismatched_lengths
+        gain = 0.0
+        for batch in order.by_length([lengths[number] for number in numbers], self.likelihoods.tokens_per_batch):
+            chosen = [numbers[at] for at in batch]
+            likelihoods, _, _ = self.likelihoods.of([rows.mismatched(number) for number in chosen])
+            gain += float((likelihoods - rows.reference[chosen, 1].to(model.device)).double().sum())
+        model.train(was_training)
+        found = copy.copy(self)
+        found.divergence = max(0.0, gain / max(1, len(numbers)))
+        return found
+
+    def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
+        """Besides the loss: the mean reward of liked answers, β · gain, and by how much it is above that of disliked ones.
+
+        And KL; and the share of answers that gained if people liked them, and lost if not, both sides counting half.
         """
-        rows = [row for number in numbers for row in pairs.pair(number)]
-        size = 1 if self.tokens_per_batch == 1 else len(rows)
-        batches = [prefix_sharing.pack_batch(model, rows[start : start + size]) for start in range(0, len(rows), size)]
-        likelihoods = torch.cat([self.loss(batch, by_row=True) for batch in batches])
-        computed = sum(len(batch.tokens) for batch in batches)
-        return likelihoods.view(-1, 2), sum(batch.loss_tokens for batch in batches), computed
-
-
-def _read_reference(path: Path, count: int) -> Float[Tensor, "pairs 2"]:
-    """What a file holds of the likelihoods; NaN where they are not computed yet, or the file is damaged."""
-    try:
-        found = load_file(path)["likelihoods"]
-    except (OSError, KeyError, SafetensorError):
-        found = torch.empty(0, 2)
-    return found if found.shape == (count, 2) else torch.full((count, 2), math.nan)
-
-
-def _write_reference(path: Path, likelihoods: Float[Tensor, "pairs 2"]) -> None:
-    write_atomic(path, save({"likelihoods": likelihoods}))
+        assert isinstance(rows, LabelledAnswers) and model is self.likelihoods.model
+        chosen = list(numbers)
+        likelihoods, loss_tokens, computed = self.likelihoods.of([rows[number] for number in chosen])
+        rewards = self.beta * (likelihoods - rows.reference[chosen, 0].to(model.device))
+        weights = torch.tensor(rows.weights[chosen], dtype=rewards.dtype, device=model.device)
+        liked = torch.tensor(rows.liked[chosen], device=model.device)
+        signs = 2.0 * liked - 1
+        above = signs * (rewards - self.beta * self.divergence)
+        total = (weights * torch.sigmoid(-above)).sum()  # 1 − sigmoid(x) = sigmoid(−x)
+        figures = {
+            "margin": (2 * weights * signs * rewards).sum(),
+            "accuracy": (weights * ((signs * rewards > 0) + 0.5 * (rewards == 0))).sum(),
+            "chosen_reward": (2 * weights * liked * rewards).sum(),
+            "kl": torch.tensor(self.divergence * len(chosen)),
+        }
+        figures = {name: figure.detach() for name, figure in figures.items()}
+        return Measured(total, len(chosen), loss_tokens, figures, computed)
 
 
 NO_PAIRS = (
@@ -225,7 +306,17 @@ NO_PAIRS = (
     "(data.format=preference); for rows with one answer leave train.objective out."
 )
 
-OBJECTIVES: dict[str, MakeObjective] = {"sft": AnswerLoss, "text": Texts, "dpo": Preferences}
+NO_LABELS = (
+    '"kto" learns from answers that people liked or did not like, and this data says so of none. Expected rows with the '
+    "column label, true or false, or with chosen and rejected answers; for answers without labels leave train.objective out."
+)
+
+OBJECTIVES: dict[str, MakeObjective] = {
+    "sft": AnswerLoss,
+    "text": Texts,
+    "dpo": Preferences,
+    "kto": UnpairedPreferences,
+}
 """Objectives by the word in `train.objective`; a dotted name "package.module:function" reaches your own."""
 
 

@@ -1,6 +1,6 @@
 """Rows of tokens as a training takes them, and views of them: some of the rows, or rows seen in another way."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -32,6 +32,13 @@ class PairRows(Protocol):
     """Rows whose answer was chosen, each with the row of the same question whose answer was rejected."""
 
     def rejected(self, number: int) -> TokenRow | None: ...
+
+
+@runtime_checkable
+class LabelledRows(Protocol):
+    """Rows of which people said whether they like the answer; None where they did not say."""
+
+    def label(self, number: int) -> bool | None: ...
 
 
 def shared_prefixes(rows: TokenRows) -> Sequence[int]:
@@ -69,6 +76,9 @@ class RowView:
     def rejected(self, number: int) -> TokenRow | None:
         return self.rows.rejected(self.numbers[number]) if isinstance(self.rows, PairRows) else None
 
+    def label(self, number: int) -> bool | None:
+        return self.rows.label(self.numbers[number]) if isinstance(self.rows, LabelledRows) else None
+
 
 def first_rows(rows: TokenRows, numbers: Iterable[int], *, tokens: int) -> RowView:
     """The first of these rows, until they have about as many tokens as asked for."""
@@ -79,3 +89,14 @@ def first_rows(rows: TokenRows, numbers: Iterable[int], *, tokens: int) -> RowVi
         if total >= tokens:
             break
     return RowView(rows, chosen)
+
+
+def following_other(prompts: Sequence[Hashable]) -> list[int]:
+    """Of each row, by its prompt, the next row that has another one, the first following the last; if none has, the next."""
+    count = len(prompts)
+    found = [(number + 1) % count for number in range(count)]
+    if len(set(prompts)) > 1:
+        for number in [*reversed(range(count))] * 2:  # twice, because the last rows learn of the first ones only then
+            following = (number + 1) % count
+            found[number] = found[following] if prompts[number] == prompts[following] else following
+    return found
