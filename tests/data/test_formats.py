@@ -146,7 +146,7 @@ def test_answers_to_two_prompts_are_no_pair() -> None:
 
 
 def test_every_format_is_tested_above() -> None:
-    assert list(FORMATS) == [
+    assert [name for name, entry in FORMATS.items() if not entry.by_name_only] == [
         "preference", "preference-chats", "messages", "conversations", "transcript", "question-answer", "instruction",
         "prompt-completion", "input-output", "text",
     ]  # fmt: skip
@@ -299,7 +299,7 @@ def test_an_unknown_format_names_the_nearest() -> None:
     assert refusal(["question"], recipe("question_answer")) == (
         'data.format: unknown data format "question_answer", did you mean "question-answer"? '
         "Known: preference, preference-chats, messages, conversations, transcript, question-answer, instruction, "
-        "prompt-completion, input-output, text."
+        "prompt-completion, input-output, text, question-answer-text, question-answer-prompt, alpaca-prompt."
     )
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from luthier.chat import Message
-from luthier.data.formats import FORMATS, Choice, reader, recognise
+from luthier.data.formats import Choice, format_of, is_own, reader, recognise
 from luthier.data.messages import Unfit
+from luthier.data.prompt_templates import ANSWER, is_template
 from luthier.data.readers.files import read_rows
 from luthier.data.readers.values import Record, as_text
 from luthier.errors import UserError
@@ -17,6 +18,8 @@ ANSWERS = {
     "instruction": "output",
     "prompt-completion": "completion",
     "input-output": "output",
+    "question-answer-prompt": "answer",
+    "alpaca-prompt": "output",
 }
 """Formats that ask something → the column that holds the answer."""
 
@@ -54,16 +57,19 @@ def named(path: Path, column: str) -> list[tuple[str, str]]:
 
 def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | None]:
     """The format whose question is in these columns, and its answer's column."""
-    if like.format and ":" in like.format:
+    if like.format and is_own(like.format):
         return Choice(like.format, {}), None
     if like.format == "preference":  # a prompt is an instruction, with its input below it
         like = Data(format="instruction", columns={"instruction": like.columns.get("prompt", "prompt")})
-    first = [like.format] if like.format in ANSWERS else []
+    asks = dict(ANSWERS)
+    if like.format and is_template(like.format) and ANSWER in like.columns:
+        asks[like.format] = ANSWER
+    first = [like.format] if like.format in asks else []
     for name in [*first, *ANSWERS]:
         named = like.columns if name == like.format else {}
-        word = ANSWERS[name]
+        word = asks[name]
         answer = named.get(word, word) if word else None
-        known = {key: value for key, value in named.items() if key in FORMATS[name].required}
+        known = {key: value for key, value in named.items() if key in format_of(name, named).required}
         try:
             found = recognise([*columns, answer] if answer else columns, Data(format=name, columns=known))
         except UserError:

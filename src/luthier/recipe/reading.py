@@ -17,6 +17,9 @@ from luthier.recipe.sections import Recipe, Section
 RENAMED: dict[str, str] = {}
 """Settings that have another name now, old → new: a recipe with the old one is refused with the new one."""
 
+TEMPLATE_FILE = ".txt"
+"""How the name of a file ends that `data.format` takes for a template."""
+
 
 def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path | None = None) -> Recipe:
     """The recipe from a TOML file, then `key=value` words, then the data's path; raises one UserError naming every error."""
@@ -41,7 +44,29 @@ def load(file: Path | None = None, overrides: Iterable[str] = (), *, data: Path 
         values.setdefault("data", {})
         if isinstance(values["data"], dict):
             values["data"]["path"] = str(data)
+    try:
+        _read_template(values)
+    except UserError as user_error:
+        errors.append(UserError(user_error.message, where=locations.get("data.format", "data.format")))
     return _checked(values, locations, errors)
+
+
+def _read_template(values: dict[str, Any]) -> None:
+    """Put a template's text in place of the name of its file, so that the recipe is complete without it."""
+    data = values.get("data")
+    if not isinstance(data, dict) or not isinstance(name := data.get("format"), str):
+        return
+    if not name.endswith(TEMPLATE_FILE) or "{" in name:
+        return
+    try:
+        text = Path(name).expanduser().read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(f'data.format names a file of a template, "{name}", which is not there.') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'the template "{name}" cannot be read ({error}); it should be a text in UTF-8.') from None
+    if "{" not in text:
+        raise UserError(f'the template "{name}" has no place for a column; write them in braces, such as {{question}}.')
+    data["format"] = text.removesuffix("\n").removesuffix("\r")
 
 
 def keys(recipe: Section | type[Section] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -75,7 +75,8 @@ class Data(Section):
     path: Path | None = None
     """File or folder: JSONL, JSON, CSV, TSV or Parquet, plain or .gz/.zst/.xz/.bz2."""
     format: str | None = None
-    """How a row becomes a conversation; recognised from the columns when not set. Also "package.module:function"."""
+    """How a row becomes a conversation; recognised from the columns when not set. Also "package.module:function", a template
+    with columns in braces such as `"Q: {question}"`, or a .txt file that holds one."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Your column for each of the format's columns: `columns.question = "Frage"`."""
     group: str | None = None

@@ -4,13 +4,15 @@ A format names its columns and builds a conversation from their values. A row th
 the reason that the ledger shows; columns that are missing altogether are a UserError, since then the file is at fault.
 """
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from luthier.chat import Conversation, Message
-from luthier.data import tool_messages
+from luthier.data import prompt_templates, tool_messages
 from luthier.data.messages import Unfit, chat
+from luthier.data.prompt_templates import ALPACA, ALPACA_WITH_INPUT, ANSWER, QUESTION, QUESTION_ANSWER, PromptTemplate
 from luthier.data.readers.tables import shown
 from luthier.data.readers.values import Record, Value, as_text
 from luthier.errors import UserError, nearest, together, unknown
@@ -31,6 +33,8 @@ class Format:
     build: Callable[[Cells], Conversation]
     required: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_name_only: bool = False
+    """Never recognised from the columns, since another format has the same ones."""
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -48,13 +52,19 @@ class Choice:
 
     def sentence(self) -> str:
         """One line for the screen: what was chosen, from which columns, and what else it could have been."""
-        named = [column if column == word else f"{column} as {word}" for word, column in self.columns.items()]
-        parts = [f"columns {', '.join(named)}"] if named else []
+        pairs = [column if column == word else f"{column} as {word}" for word, column in self.columns.items()]
+        parts = [f"columns {', '.join(pairs)}"] if pairs else []
         parts += [f"not used: {shown(list(self.unused))}"] if self.unused else []
-        line = f"read as {self.format}" + (f" ({'; '.join(parts)})" if parts else "")
+        verb = "read with" if prompt_templates.is_template(self.format) else "read as"
+        line = f"{verb} {named(self.format)}" + (f" ({'; '.join(parts)})" if parts else "")
         if self.alternatives:
             line += f"; could also be read as {' or '.join(self.alternatives)} with data.format={self.alternatives[0]}"
         return line
+
+
+def named(word: str) -> str:
+    """A format as a message names it: its word, or of a template its text, on one line."""
+    return f"the template {json.dumps(word, ensure_ascii=False)}" if prompt_templates.is_template(word) else word
 
 
 def _pair(question: str, answer: str) -> Callable[[Cells], Conversation]:
@@ -154,21 +164,54 @@ FORMATS: dict[str, Format] = {
     "prompt-completion": Format(_offering(_prompt_completion), _columns("prompt", "completion"), {**_SYSTEM, **_TOOLS}),
     "input-output": Format(_pair("input", "output"), _columns("input", "output"), _SYSTEM),
     "text": Format(lambda cells: Conversation.document(as_text(cells["text"])), _columns("text")),
+    "question-answer-text": Format(
+        prompt_templates.document(PromptTemplate(QUESTION_ANSWER), needed=("question", "answer")),
+        _columns("question", "answer"),
+        by_name_only=True,
+    ),
+    "question-answer-prompt": Format(
+        prompt_templates.question(PromptTemplate(QUESTION), "answer"),
+        _columns("question", "answer"),
+        _SYSTEM,
+        by_name_only=True,
+    ),
+    "alpaca-prompt": Format(
+        prompt_templates.question(PromptTemplate(ALPACA_WITH_INPUT), "output", without_input=PromptTemplate(ALPACA)),
+        {"instruction": ("instruction",), "output": ("output", "response")},
+        {"input": ("input",), **_SYSTEM},
+        by_name_only=True,
+    ),
 }
 """Every data format by the word in `data.format`, in the order in which columns are recognised."""
+
+RECOGNISED = {name: entry for name, entry in FORMATS.items() if not entry.by_name_only}
+
+
+def format_of(word: str, columns: Mapping[str, str]) -> Format:
+    """The format of this name, or what a user's template makes: a text, or with a column named `answer`, a question."""
+    if not prompt_templates.is_template(word):
+        return look_up("data format", word, FORMATS, where="data.format")
+    template = PromptTemplate(word)
+    gaps = _columns(*template.gaps)
+    if template.holds_answer or ANSWER not in columns:
+        return Format(prompt_templates.document(template), gaps)
+    return Format(prompt_templates.question(template, ANSWER), {**gaps, **_columns(ANSWER)}, _SYSTEM)
+
+
+def is_own(word: str) -> bool:
+    """Whether a format is the user's function, "package.module:function"."""
+    return ":" in word and not prompt_templates.is_template(word)
 
 
 def recognise(columns: Sequence[str], data: Data) -> Choice:
     """The format of rows with these columns: the recipe's, else the first whose columns are all there."""
     if data.group is not None and data.group not in columns:
         raise unknown("column", data.group, columns, where="data.group")
-    if data.format is not None and ":" in data.format:
+    if data.format is not None and is_own(data.format):
         if data.columns:
             raise UserError(f"has no effect: {data.format} reads the row itself. Leave it out.", where="data.columns")
         return Choice(data.format, {})
-    table = FORMATS
-    if data.format is not None:
-        table = {data.format: look_up("data format", data.format, FORMATS, where="data.format")}
+    table = RECOGNISED if data.format is None else {data.format: format_of(data.format, data.columns)}
     _expect_known(columns, data, table)
     bound = {
         name: _bind(entry, columns, data.columns)
@@ -186,7 +229,7 @@ def recognise(columns: Sequence[str], data: Data) -> Choice:
 def _expect_known(columns: Sequence[str], data: Data, table: Mapping[str, Format]) -> None:
     """Refuses words in `data.columns` that no format knows, and columns that the rows do not have, all at once."""
     words = list(dict.fromkeys(word for entry in table.values() for word in entry.columns))
-    what = f"column of the format {data.format}" if data.format else "column of a format"
+    what = "column of a format" if data.format is None else f"column of the format {named(data.format)}"
     errors = []
     for word, column in data.columns.items():
         if word not in words:
@@ -199,9 +242,9 @@ def _expect_known(columns: Sequence[str], data: Data, table: Mapping[str, Format
 
 def reader(choice: Choice) -> Callable[[Record], Conversation]:
     """From a row to its conversation: a function that raises Unfit for the ledger, a UserError for a missing column."""
-    if ":" in choice.format:
+    if is_own(choice.format):
         return _own_reader(choice.format)
-    entry = FORMATS[choice.format]
+    entry = format_of(choice.format, choice.columns)
 
     def read(row: Record) -> Conversation:
         cells = {word: row.values[column] for word, column in choice.columns.items() if column in row.values}
@@ -273,21 +316,23 @@ def _bind(entry: Format, columns: Sequence[str], named: Mapping[str, str]) -> di
 
 def _no_format(columns: Sequence[str], data: Data) -> UserError:
     """The message for columns that make no format, with the words that would name them."""
-    fitting = [name for name, entry in FORMATS.items() if data.columns and data.columns.keys() <= entry.columns.keys()]
+    fitting = [
+        name for name, entry in RECOGNISED.items() if data.columns and data.columns.keys() <= entry.columns.keys()
+    ]
     name = data.format or next(iter(fitting), "question-answer" if len(columns) > 1 else "text")
-    entry = FORMATS[name]
+    entry = format_of(name, data.columns)
     bound = _bind(entry, columns, data.columns)
     free = [column for column in columns if column not in bound.values()]
     for word in entry.required:
         if word not in bound and free:
             bound[word] = nearest(word, free) or free[0]
             free.remove(bound[word])
-    words = [f"data.format={name}"]
+    words = [] if prompt_templates.is_template(name) else [f"data.format={name}"]
     words += [f"data.columns.{word}={bound.get(word, 'COLUMN')}" for word in entry.required if bound.get(word) != word]
     say = " ".join(shlex.quote(word) for word in words)
     if data.format:
-        lack = f"{name} needs {', '.join(entry.required)}."
+        lack = f"{named(name)} needs {', '.join(entry.required)}."
     else:
-        known = [f"{known} ({', '.join(entry.required)})" for known, entry in FORMATS.items()]
+        known = [f"{known} ({', '.join(entry.required)})" for known, entry in RECOGNISED.items()]
         lack = f"expected those of a format: {'; '.join(known)}."
     return UserError(f"found the columns {shown(list(columns))}; {lack} Name yours: {say}", where=str(data.path))
