@@ -2,10 +2,12 @@
 
 readers                files → records, each with its location (file:line); `READERS`
 formats, messages      a record → a conversation; the table `FORMATS`: add a format there; `tool_messages`: functions
+prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row
 encoding               items → rows of tokens with loss masks
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share
 prepared               the rows of tokens on the disk, memory-mapped
+step_by_step           the same steps by hand, for looking
 """
 
 from luthier.data.dataset import Dataset, Item, Ledger, load
