@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from luthier.data import read_rows
+from luthier.data.readers import packing, sources
 from luthier.data.readers.files import find
 from luthier.errors import MachineError, UserError
 
 Write = Callable[[str, str | bytes], Path]
-KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also packed as .gz, .zst, .xz or .bz2"
+KNOWN = (
+    ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .md, .yaml, .yml or .parquet, each also packed as .gz, .zst, .xz or .bz2"
+)
 LINE = '{"question": "q", "answer": "a"}\n'
 
 
@@ -105,6 +108,21 @@ def test_a_sound_zstd_file_that_needs_more_is_named_for_what_it_is(write: Write,
     assert message(Path("x.jsonl.zst")).startswith(f"x.jsonl.zst: {found}")
 
 
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".xz", ".bz2"])
+def test_a_packed_file_whose_name_does_not_say_so_is_read(write: Write, ending: str) -> None:
+    path = write(f"x.jsonl{ending}", LINE).rename("x.jsonl")
+    assert len(list(read_rows(path))) == 1
+
+
+def test_a_packed_file_that_grows_beyond_measure_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "TRUSTED", 1 << 20)
+    path = write("x.jsonl.gz", "\n" * (8 << 20))
+    assert message(path) == (
+        f"x.jsonl.gz: its {path.stat().st_size:,} bytes unpack to more than 200 times as many, which no data do. "
+        "If you trust it, unpack it first."
+    )
+
+
 def test_a_folder_is_its_files_by_name_without_hidden_ones(write: Write) -> None:
     for name in ("d/b.jsonl", "d/a.csv", "d/.hidden.jsonl", "d/README.md", "d/inner/c.jsonl"):
         write(name, "question,answer\nq,a\n" if name.endswith("csv") else LINE)
@@ -134,22 +152,22 @@ def test_a_missing_folder_is_named(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("x.xlsx", 'unknown kind of file ".xlsx".'),
+        ("x.foo", 'unknown kind of file ".foo".'),
         ("x.jsnl", 'unknown kind of file ".jsnl", did you mean ".jsonl"?'),
         ("x.gz", "a file whose name has no ending that says its kind."),
         ("x", "a file whose name has no ending that says its kind."),
     ],
 )
 def test_an_unknown_kind_of_file_is_refused(write: Write, name: str, found: str) -> None:
-    assert message(write(name, LINE)) == (
-        f"{name}: {found} Expected {KNOWN}. Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
+    assert message(write(name, "one, two\n")) == (
+        f"{name}: {found} Expected {KNOWN}. Rename it, or save it as one of these; .txt is read as one text."
     )
 
 
-@pytest.mark.parametrize("name", ["x.jsonl.lz4", "x.zip", "x.tar.gz"])
+@pytest.mark.parametrize("name", ["x.jsonl.lz4", "x.rar", "x.7z"])
 def test_a_packed_file_of_another_kind_is_to_be_unpacked(write: Write, name: str) -> None:
-    kind = ".tar" if name == "x.tar.gz" else Path(name).suffix
-    told = message(write(name, LINE))
+    kind = Path(name).suffix
+    told = message(write(name, b"\x01\x02"))
     assert (
         told
         == f'{name}: a packed file of a kind that is not unpacked here, "{kind}". Expected {KNOWN}. Unpack it first.'
@@ -159,10 +177,10 @@ def test_a_packed_file_of_another_kind_is_to_be_unpacked(write: Write, name: str
 def test_a_folder_without_data_is_refused(write: Write) -> None:
     Path("empty").mkdir()
     assert message(Path("empty")) == f"empty: the folder is empty. Expected files: {KNOWN}."
-    write("d/notes.txt", "x")
+    write("d/notes.log", "x")
     write("d/inner/x.jsonl", LINE)
     assert message(Path("d")) == (
-        f"d: no file to read in this folder, found inner, notes.txt. Expected {KNOWN}; inner folders are not searched."
+        f"d: no file to read in this folder, found inner, notes.log. Expected {KNOWN}; inner folders are not searched."
     )
 
 
@@ -187,11 +205,25 @@ def test_a_byte_that_is_not_utf8_is_named(write: Write, name: str, mark: bytes) 
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.json"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf16_is_named(write: Write, name: str, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named(write: Write, name: str, encoding: str) -> None:
     assert message(write(name, "q,a\n1,2\n".encode(encoding))) == (
         f"{name}: the file is in UTF-16, expected UTF-8. "
         "Save it as UTF-8: in a spreadsheet as “CSV UTF-8”, or with iconv -f UTF-16 -t UTF-8."
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.txt"])
+def test_a_byte_order_mark_tells_the_encoding(write: Write, name: str, encoding: str) -> None:
+    content = "q\tü\n1\t2\n" if name in ("x.csv", "x.txt") else '[{"q": "1", "ü": "2"}]'
+    content = content.replace("\t", ",") if name == "x.csv" else content
+    assert [row.values for row in read_rows(write(name, content.encode(encoding)))] == [{"q": "1", "ü": "2"}]
+
+
+def test_an_encoding_that_the_mark_promises_and_the_rest_is_not_is_named(write: Write) -> None:
+    assert message(write("x.csv", b"\xff\xfeq\0,\0\0\xd8")).startswith(
+        "x.csv: its first bytes say that the file is in UTF-16, and it is not ("
     )
 
 
@@ -255,3 +287,49 @@ def test_a_link_to_nowhere_in_a_folder_is_not_data(write: Write) -> None:
     write("d/a.jsonl", LINE)
     Path("d/b.jsonl").symlink_to("gone.jsonl")
     assert find(Path("d")).ignored == ["d/b.jsonl"]
+
+
+def test_a_pipe_and_a_device_are_refused_before_they_are_opened(write: Write) -> None:
+    write("other.jsonl", LINE)
+    os.mkfifo("pipe.jsonl")
+    assert message(Path("pipe.jsonl")) == (
+        "pipe.jsonl: this is a pipe, expected a file. Save what it gives first: cat pipe.jsonl > rows.jsonl."
+    )
+    assert message(Path("/dev/null")).startswith("/dev/null: this is a device or a socket, expected a file.")
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+def test_a_file_that_changes_while_it_is_read_is_refused(write: Write, name: str) -> None:
+    path = write(name, 3000 * (LINE if name == "x.jsonl" else "q,a\n"))
+    rows = read_rows(path)
+    next(rows)
+    with path.open("a") as file:
+        file.write("\n")
+    with pytest.raises(UserError) as caught:
+        list(rows)
+    assert str(caught.value) == (
+        f"{name}: the file changed while it was being read. Wait until it is written, then try again."
+    )
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+def test_a_line_longer_than_memory_should_hold_is_named(
+    write: Write, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LONGEST_LINE", 1 << 20)
+    path = write(name, '{"a": "1"}\n{"a": "' + "b" * (3 << 20) + '"}\n')
+    assert message(path).startswith(f"{name}:2: the line is longer than 1 MiB; expected one row a line.")
+
+
+def test_a_document_larger_than_memory_should_hold_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LARGEST_DOCUMENT", 1 << 10)
+    assert message(write("x.json", "[" + " " * 2000 + "]")).startswith("x.json: larger than the ")
+
+
+def test_a_text_beside_rows_is_a_note_and_alone_it_is_the_data(write: Write) -> None:
+    write("d/README.md", "# About")
+    write("d/notes.txt", "Kilns.")
+    assert [row.values for row in read_rows(Path("d"))] == [{"text": "# About"}, {"text": "Kilns."}]
+    write("d/rows.jsonl", LINE)
+    assert find(Path("d")).ignored == ["d/README.md", "d/notes.txt"]
+    assert [row.location for row in read_rows(Path("d"))] == ["d/rows.jsonl:1"]

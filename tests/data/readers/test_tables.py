@@ -198,11 +198,6 @@ def test_a_json_line_that_is_no_object_is_refused(write: Write, line: str, found
     )
 
 
-@pytest.mark.parametrize("content", ['[{"a": "1"}]', '[\n{"a": "1"}\n]', '{\n"a": "1"\n}'])
-def test_a_json_document_in_a_jsonl_file_is_recognised(write: Write, content: str) -> None:
-    assert message(write("x.jsonl", content)).endswith("This looks like one JSON document: name the file .json.")
-
-
 def test_a_key_given_twice_is_refused(write: Write) -> None:
     assert message(write("x.jsonl", '{"a": "1", "b": {"c": 1, "c": 2}}')) == (
         'x.jsonl:1: not valid JSON: the key "c" stands twice in one object. Expected one object per line, '
@@ -210,8 +205,7 @@ def test_a_key_given_twice_is_refused(write: Write) -> None:
     )
 
 
-def test_what_json_does_not_know_is_refused(write: Write) -> None:
-    assert message(write("x.jsonl", '{"a": NaN}')).startswith("x.jsonl:1: not valid JSON: NaN is not JSON; write null.")
+def test_nesting_beyond_measure_is_refused(write: Write) -> None:
     nested = '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"
     assert message(write("y.jsonl", nested)).startswith(
         "y.jsonl:1: not valid JSON: lists or objects nested too deeply."
@@ -221,16 +215,8 @@ def test_what_json_does_not_know_is_refused(write: Write) -> None:
 def test_a_broken_json_file_is_named_with_line_and_column(write: Write) -> None:
     assert message(write("x.json", '[\n  {"a": "1"},\n  {"a": "2"}\n  {"a": "3"}]')) == (
         "x.json:4: not valid JSON at column 3: Expecting ',' delimiter, "
-        'found {"a": "3"}]. Expected a list of objects such as [{"question": "…", "answer": "…"}]. Put this right, '
-        "or if the file has one object per line, name it .jsonl."
-    )
-
-
-def test_json_lines_in_a_json_file_are_recognised(write: Write) -> None:
-    assert message(write("x.json", '{"a": "1"}\n{"a": "2"}\n')) == (
-        'x.json:2: not valid JSON at column 1: more text behind an object, found {"a": "2"}. '
-        'Expected a list of objects such as [{"question": "…", "answer": "…"}]. Put this right, '
-        "or if the file has one object per line, name it .jsonl."
+        'found {"a": "3"}]. Expected a list of objects such as [{"question": "…", "answer": "…"}], or an object on '
+        "each line. Put this right."
     )
 
 
@@ -240,22 +226,29 @@ def test_text_behind_a_json_list_is_refused(write: Write) -> None:
     )
 
 
-def test_a_json_file_without_a_list_of_objects_is_refused(write: Write) -> None:
-    assert message(write("x.json", '"hello"')) == (
-        'x.json: found a text, expected a list of objects such as [{"question": "…", "answer": "…"}].'
-    )
+def test_a_list_that_is_no_list_of_objects_is_refused(write: Write) -> None:
     assert message(write("x.json", '[{"a": "1"},\n 2]')) == (
         'x.json:2: found a number in the list, expected an object such as {"question": "…", "answer": "…"}.'
+    )
+    assert message(write("x.json", "[[1, 2], [3, 4]]")) == (
+        'x.json:1: found a list in the list, expected an object such as {"question": "…", "answer": "…"}. '
+        'pandas writes objects with to_json(orient="records").'
     )
 
 
 def test_a_json_object_needs_one_list(write: Write) -> None:
-    end = (
+    middle = (
         'expected a list of objects such as [{"question": "…", "answer": "…"}], or an object with one such list in it. '
-        "Keep the list that holds the rows."
     )
-    assert message(write("x.json", '{"q": [1], "a": [2]}')) == f"x.json: found an object with the lists q, a; {end}"
-    assert message(write("x.json", '{"q": 1, "a": "2"}')) == f"x.json: found an object with no list (keys: q, a); {end}"
+    rows = '[{"a": "1"}]'
+    assert message(write("x.json", f'{{"old": {rows}, "new": {rows}}}')) == (
+        f"x.json: found an object with the lists old, new; {middle}Name the list that holds the rows: x.json#old."
+    )
+    assert [row.location for row in read_rows(Path("x.json#new"))] == ["x.json#new:1"]
+    assert message(Path("x.json#newest")) == 'x.json#newest: no list "newest" in it. There are the lists old, new.'
+    assert message(write("x.json", '{"q": 1, "a": "2"}')) == (
+        f"x.json: found an object with no list (keys: q, a); {middle}Keep the list that holds the rows."
+    )
 
 
 @pytest.mark.parametrize(("cells", "count"), [("1", "1 cell"), ("1,2,3", "3 cells")])
@@ -275,12 +268,6 @@ def test_a_quote_that_is_never_closed_is_named_where_its_row_starts(write: Write
 
 def test_text_behind_a_closing_quote_is_refused(write: Write) -> None:
     assert message(write("x.csv", 'q,a\n"1" or so,2\n')).startswith("x.csv:2: not valid CSV: ',' expected after '\"'.")
-
-
-def test_old_mac_line_ends_are_named(write: Write) -> None:
-    assert message(write("x.csv", "q,a\r1,2\r")).startswith(
-        "x.csv:1: not valid CSV: a carriage return (CR) inside a row, as old Mac files have."
-    )
 
 
 def test_two_columns_of_one_name_are_refused(write: Write) -> None:

@@ -13,8 +13,7 @@ from luthier.chat import Conversation, Message
 from luthier.data import prompt_templates, tool_messages
 from luthier.data.messages import Unfit, chat
 from luthier.data.prompt_templates import ALPACA, ALPACA_WITH_INPUT, ANSWER, QUESTION, QUESTION_ANSWER, PromptTemplate
-from luthier.data.readers.tables import shown
-from luthier.data.readers.values import Record, Value, as_text
+from luthier.data.readers.values import Record, Value, as_text, shown
 from luthier.errors import UserError, nearest, together, unknown
 from luthier.extensions import import_function, look_up
 from luthier.recipe import Data

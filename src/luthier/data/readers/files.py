@@ -1,4 +1,4 @@
-"""From a path to rows: finds the files, and reads each with the parser for its kind."""
+"""From a path to rows: finds the files, and reads each with the reader for its kind."""
 
 import os
 import stat
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.data.readers.sources import KNOWN, Source, trouble
-from luthier.data.readers.tables import READERS, shown
-from luthier.data.readers.values import Record
+from luthier.data.readers.kinds import BESIDE_ROWS, KNOWN, METADATA, NotData
+from luthier.data.readers.sources import Source, trouble
+from luthier.data.readers.tables import READERS, columns
+from luthier.data.readers.values import Record, shown
 from luthier.errors import UserError, nearest
 
 
@@ -20,18 +21,36 @@ class Files:
     ignored: list[str]
 
     def rows(self) -> Iterator[Record]:
-        """The rows of one file after the other, streaming where the format allows (not .json)."""
+        """The rows of one file after the other, streaming where the format allows (not .json, .yaml and texts)."""
         for source in self.sources:
             yield from READERS[source.kind](source)
 
+    def columns(self) -> list[str]:
+        """The names of all columns that any row has, in the order in which they appear; no row is kept in memory.
+
+        Tables say it in their heads; JSON Lines are read once more. What cannot be read is told when the rows are read.
+        """
+        return list(dict.fromkeys(name for source in self.sources for name in columns(source)))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of how the files were read; complete when the rows have been."""
+        return [remark for source in self.sources for remark in source.remarks]
+
 
 def find(path: Path) -> Files:
-    """The file, or the folder's files by name, hidden ones left out; a UserError where there is nothing to read."""
+    """The file, or the folder's files by name, hidden ones left out; a UserError where there is nothing to read.
+
+    Behind a #, a path names a part of its file: the list in a JSON object, for example.
+    """
     with trouble(str(path)):
         try:
             is_folder = _is_folder(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise _missing(path) from None
+            whole, _, part = str(path).rpartition("#")
+            if not whole or not os.path.isfile(whole):
+                raise _missing(path) from None
+            return Files([Source.of(Path(whole), str(path), part=part)], [])
         if not is_folder:
             return Files([Source.of(path, str(path))], [])
         inside = sorted(name for name in os.listdir(path) if not name.startswith("."))
@@ -39,7 +58,7 @@ def find(path: Path) -> Files:
         for name in inside:
             try:
                 source = None if _is_folder(path / name) else Source.of(path / name, str(path / name))
-            except (UserError, FileNotFoundError):
+            except (NotData, FileNotFoundError):
                 source = None
             sources += [source] if source else []
             ignored += [] if source else [str(path / name)]
@@ -50,7 +69,15 @@ def find(path: Path) -> Files:
             f"no file to read in this folder, found {shown(inside)}. Expected {KNOWN}; inner folders are not searched.",
             where=str(path),
         )
-    return Files(sources, ignored)
+    return _rows_first(sources, ignored)
+
+
+def _rows_first(sources: list[Source], ignored: list[str]) -> Files:
+    """The files of rows alone, where there are any: a text or a YAML file beside them is a note or a setting."""
+    rows = [source for source in sources if source.kind not in BESIDE_ROWS and Path(source.name).name not in METADATA]
+    if not rows:
+        return Files(sources, ignored)
+    return Files(rows, sorted([*ignored, *(source.name for source in sources if source not in rows)]))
 
 
 def read_rows(path: Path) -> Iterator[Record]:

@@ -16,6 +16,16 @@ from luthier.errors import UserError
 ROWS_AT_ONCE = 1024
 
 
+def columns(source: Source) -> list[str]:
+    """The names in the schema."""
+    with source.open(whole=False) as stream:
+        file = io.BytesIO(stream.read()) if source.codec else stream
+        try:
+            return list(pq.ParquetFile(file).schema_arrow.names)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+            return []  # reading the rows will tell
+
+
 def read_parquet(source: Source) -> Iterator[Record]:
     """A row per record, placed by its number from 1: `x.parquet:row 12`."""
     with source.open() as stream:

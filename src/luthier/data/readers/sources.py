@@ -1,99 +1,118 @@
-"""One data file: what its name says it is, and its content, unpacked and decoded.
+"""One data file: what it is, and its content, unpacked and decoded.
 
-Everything that a disk, a packer or an encoding can do to a file turns into one message here; the parsers in `tables`
-and `parquet` deal with sound content only.
+Everything that a disk, an encoding or a second writer can do to a file turns into one message here (packers have theirs
+in `packing` and `archives`); the readers deal with sound content only.
 """
 
+import codecs
 import contextlib
-import importlib
-import io
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-import pyarrow as pa
+from luthier.data.readers import archives, kinds, packing
+from luthier.errors import MachineError, UserError
 
-from luthier.errors import MachineError, UserError, nearest
-
-KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
-UNPACKERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "gzip": ("zlib", lambda zlib: zlib.decompressobj(31)),
-    "xz": ("lzma", lambda lzma: lzma.LZMADecompressor()),
-    "bzip2": ("bz2", lambda bz2: bz2.BZ2Decompressor()),
-}
-"""Python's own module for a codec, which a Python may have been built without, and what it unpacks with. zstd is Arrow's."""
-PADDED = ("gzip", "xz")
-"""Codecs behind whose packed pieces zeros may stand."""
-NOT_UNPACKED = (".7z", ".br", ".lz4", ".lzma", ".rar", ".sz", ".tar", ".tgz", ".z", ".zip")
-KNOWN = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}, each also packed as .gz, .zst, .xz or .bz2"
-AT_ONCE = 1 << 16  # packed bytes
-LARGEST_WINDOW = 1 << 27
-"""Bytes that zstd's readers look back on by default; `zstd --long=28` and more need more."""
+HEAD = 1 << 16
+"""Bytes that tell what a file is."""
+LONGEST_LINE = 1 << 26
+LARGEST_DOCUMENT = 1 << 30
+"""Bytes of a line, and of a file that is read as a whole: what a machine can hold several times over."""
+MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Byte order marks of encodings other than UTF-8."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read. `name` is how messages and locations call it, `kind` one of KINDS, `codec` a value of PACKED or None."""
+    """A file to read. `name` is how messages and locations call it; `kind` a value of ENDINGS, `codec` one of PACKED or None.
+
+    `member` is its name in the archive at `path`. `part` is the table, sheet or list in it that is read, where there are
+    several. `remarks` are what a reader has to say of the whole file, complete when it has been read.
+    """
 
     path: Path
     name: str
     kind: str
-    codec: str | None
+    codec: str | None = None
+    member: str | None = None
+    part: str | None = None
+    remarks: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
-    def of(cls, path: Path, name: str) -> "Source":
-        """The file by its name's endings; raises a UserError for a kind that we do not read."""
-        endings = [ending.lower() for ending in path.suffixes[-2:]]
-        codec = PACKED.get(endings[-1]) if endings else None
+    def of(cls, path: Path, name: str, *, member: str | None = None, part: str | None = None) -> "Source":
+        """The file by its content and its name's endings; raises a UserError for a kind that we do not read."""
+        endings = [ending.lower() for ending in PurePosixPath(member or path.name).suffixes[-2:]]
+        codec = packing.PACKED.get(endings[-1]) if endings else None
         if codec is not None:
             endings.pop()
         ending = endings[-1] if endings else ""
-        if ending in KINDS:
-            return cls(path, name, ending, codec)
-        guess = nearest(ending, KINDS)
-        found = f'unknown kind of file "{ending}"' if ending else "a file whose name has no ending that says its kind"
-        hint = f', did you mean "{guess}"?' if guess else "."
-        advice = "Rename it, or save it as one of these; a spreadsheet saves as CSV (UTF-8)."
-        if ending in NOT_UNPACKED:
-            found, hint, advice = (
-                f'a packed file of a kind that is not unpacked here, "{ending}"',
-                ".",
-                "Unpack it first.",
-            )
-        raise UserError(f"{found}{hint} Expected {KNOWN}. {advice}", where=name)
+        found = cls(path, name, "", codec, member, part)
+        head = found.head()
+        if codec is None:
+            codec = next((codec for magic, codec in packing.MAGIC.items() if head.startswith(magic)), None)
+            if codec is not None:
+                found = replace(found, codec=codec)
+                head = found.head()
+        encoding = _marked(head)
+        if encoding:
+            head = head.decode(encoding, errors="ignore").encode("utf-8")
+        return replace(found, kind=kinds.identify(name, ending, head))
+
+    def head(self) -> bytes:
+        """The first unpacked bytes."""
+        with self.open(whole=False) as stream:
+            return stream.read(HEAD)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The unpacked bytes, as a stream; whatever goes wrong while it is read becomes a message."""
-        with trouble(self.name), open(self.path, "rb") as file:
-            if self.codec is None:
-                yield file
-            elif self.codec == "zstd":
-                # Arrow's reader refuses a file that was cut off; that of the zstandard package ends early in silence.
-                with _unpacking(self, OSError), pa.CompressedInputStream(pa.PythonFile(file), self.codec) as unpacked:
-                    yield io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 18)
-            else:
-                # Python's own file objects take what is damaged behind a packed piece for its end.
-                name, start = UNPACKERS[self.codec]
-                module = _module(name, self)
-                with _unpacking(
-                    self, EOFError, OSError, getattr(module, "error", EOFError), getattr(module, "LZMAError", EOFError)
-                ):
-                    parts = _unpacked(file, partial(start, module), padded=self.codec in PADDED)
-                    yield io.BufferedReader(_Joined(parts), 1 << 18)
+    def open(self, *, whole: bool = True) -> Iterator[BinaryIO]:
+        """The unpacked bytes, as a stream; whatever goes wrong while it is read becomes a message.
+
+        Read as a `whole`, the file must at the end be the one that was opened.
+        """
+        with trouble(self.name):
+            before = expect_file(self.path, self.name)
+            with self._raw() as (file, size):
+                if self.codec is None:
+                    yield file
+                else:
+                    with packing.unpacked(file, self.codec, self.name, size) as stream:
+                        yield stream
+            if whole and _identity(os.stat(self.path)) != _identity(before):
+                raise UserError(
+                    "the file changed while it was being read. Wait until it is written, then try again.",
+                    where=self.name,
+                )
+
+    @contextlib.contextmanager
+    def _raw(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The bytes as they lie in the folder or the archive, and their number there."""
+        if self.member is not None:
+            with archives.opened(self.path, self.name, self.member) as (file, size):
+                yield file, size
+        else:
+            with open(self.path, "rb") as file:
+                yield file, os.fstat(file.fileno()).st_size
 
     def lines(self) -> Iterator[str]:
-        """Decoded lines with their ends, one at a time; only LF ends a line, so U+2028 and the like stay text."""
+        """Decoded lines with their ends, one at a time; only LF ends a line, so U+2028 and the like stay text.
+
+        A file that has CR for every line end, as old Mac files, gives lines too.
+        """
         number = 0
-        with self.open() as stream:
-            for number, line in enumerate(stream, start=1):
+        with self.open() as raw:
+            stream = self._as_utf8(raw)
+            for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise UserError(
+                        f"the line is longer than {LONGEST_LINE >> 20} MiB; expected one row a line. Are there line ends?",
+                        where=f"{self.name}:{number}",
+                    )
                 if number == 1:
-                    self._expect_utf8(line)
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 try:
                     yield line.decode("utf-8")
                 except UnicodeDecodeError as error:
@@ -104,8 +123,13 @@ class Source:
     def text(self) -> str:
         """The whole content, decoded, not empty."""
         with self.open() as stream:
-            content = stream.read()
-        self._expect_utf8(content)
+            content = self._as_utf8(stream, lines=False).read(LARGEST_DOCUMENT + 1)
+            if len(content) > LARGEST_DOCUMENT:
+                raise UserError(
+                    f"larger than the {LARGEST_DOCUMENT >> 30} GiB that are read at once. Write the rows as JSON Lines, "
+                    "for a list with jq -c '.[]' FILE > FILE.jsonl, or divide the file.",
+                    where=self.name,
+                )
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -123,14 +147,53 @@ class Source:
             where=self.name,
         )
 
-    def _expect_utf8(self, start: bytes) -> None:
-        """Refuses UTF-16 by its mark or its zeros: as UTF-8 it would decode in part, or an innocent byte be blamed."""
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:4]:
+    def _as_utf8(self, stream: BinaryIO, *, lines: bool = True) -> BinaryIO:
+        """The stream in UTF-8 where a mark says that it is in another Unicode encoding, and with LF at the ends of lines."""
+        start = stream.read(HEAD)
+        rest = packing.chunks(stream, start)
+        encoding = _marked(start)
+        if encoding is None and b"\0" in start[:4]:
             raise UserError(f"the file is in UTF-16, expected UTF-8. {_advice('UTF-16')}", where=self.name)
+        if encoding is not None:
+            rest = self._recoded(rest, encoding)
+        elif lines and b"\r" in start and b"\n" not in start:
+            rest = (piece.replace(b"\r", b"\n") for piece in rest)
+        return packing.joined(rest)
+
+    def _recoded(self, pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for piece in pieces:
+                yield decoder.decode(piece).encode("utf-8")
+            yield decoder.decode(b"", final=True).encode("utf-8")
+        except UnicodeError as error:
+            name = encoding.upper()
+            found = f"its first bytes say that the file is in {name}, and it is not ({error})."
+            raise UserError(f"{found} {_advice(name)}", where=self.name) from None
 
     def _not_utf8(self, line: int, byte: int, value: int) -> UserError:
         found = f"byte {byte} of this line (0x{value:02x}) is not UTF-8; the file is probably in Windows-1252."
         return UserError(f"{found} {_advice('WINDOWS-1252')}", where=f"{self.name}:{line}")
+
+
+def expect_file(path: Path, name: str) -> os.stat_result:
+    """What the system knows of the file; a UserError where it is a pipe or a device, which cannot be read twice."""
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode):
+        return found
+    what = "a pipe" if stat.S_ISFIFO(found.st_mode) else "a device or a socket"
+    raise kinds.NotData(
+        f"this is {what}, expected a file. Save what it gives first: cat {path} > rows.jsonl.", where=name
+    )
+
+
+def _marked(start: bytes) -> str | None:
+    """The encoding that a byte order mark names, other than UTF-8."""
+    return next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), None)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _advice(encoding: str) -> str:
@@ -152,89 +215,3 @@ def trouble(name: str) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise MachineError(f"cannot be read: {reason}. Check the disk, then try again.", where=name) from error
-
-
-@contextlib.contextmanager
-def _unpacking(source: Source, *faults: type[Exception]) -> Iterator[None]:
-    """Turns what the unpacker says into a message; what the system says, which has a number, passes."""
-    try:
-        yield
-    except faults as error:
-        if getattr(error, "errno", None) is not None:
-            raise
-        special = _special_zstd(source.path) if source.codec == "zstd" else None
-        message = special or (
-            f"damaged or cut off {source.codec} file ({str(error).rstrip('.')}). "
-            "Copy or download it again, or pack it again."
-        )
-        raise UserError(message, where=source.name) from None
-
-
-def _unpacked(file: BinaryIO, start: Callable[[], Any], *, padded: bool) -> Iterator[bytes]:
-    """What the packed pieces hold that follow each other in a file; `start` gives what unpacks a piece."""
-    packed = b""
-    while packed := (packed.lstrip(b"\0") if padded else packed) or file.read(AT_ONCE):
-        if padded and not packed.lstrip(b"\0"):
-            continue
-        piece = start()
-        while not piece.eof:
-            if not (packed := packed or file.read(AT_ONCE)):
-                raise EOFError("it ends in the middle")
-            yield piece.decompress(packed)
-            packed = piece.unused_data
-
-
-class _Joined(io.RawIOBase):
-    """Pieces of bytes as one stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest and (piece := next(self._pieces, None)) is not None:
-            self._rest = memoryview(piece)
-        taken = min(len(buffer), len(self._rest))
-        buffer[:taken], self._rest = self._rest[:taken], self._rest[taken:]
-        return taken
-
-
-def _special_zstd(path: Path) -> str | None:
-    """What a sound zstd file needs that is not to be had here, by the header of its first frame (RFC 8878, 3.1.1)."""
-    with path.open("rb") as file:
-        magic = int.from_bytes(file.read(4), "little")
-        while magic & 0xFFFFFFF0 == 0x184D2A50:  # a frame to be skipped
-            file.seek(int.from_bytes(file.read(4), "little"), io.SEEK_CUR)
-            magic = int.from_bytes(file.read(4), "little")
-        if magic != 0xFD2FB528:
-            return None
-        (descriptor,) = file.read(1) or b"\0"
-        single = descriptor >> 5 & 1
-        (exponent,) = b"\0" if single else file.read(1) or b"\0"
-        dictionary = int.from_bytes(file.read((0, 1, 2, 4)[descriptor & 3]), "little")
-        content = file.read((single, 2, 4, 8)[descriptor >> 6])
-    largest = int.from_bytes(content, "little") + 256 * (len(content) == 2)
-    window = largest if single else (1 << 10 + (exponent >> 3)) * (8 + (exponent & 7)) // 8
-    if dictionary:
-        return (
-            f"packed with the dictionary {dictionary}, without which nothing can be read. "
-            "Unpack it where the dictionary is: zstd -d -D DICTIONARY."
-        )
-    if window > LARGEST_WINDOW:
-        return (
-            f"packed with a window of {window / 2**20:,.0f} MiB, more than the {LARGEST_WINDOW >> 20} MiB that are read. "
-            "Unpack it with zstd -d --long=31, or pack it without --long."
-        )
-    return None
-
-
-def _module(name: str, source: Source) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MachineError(
-            f"this Python was built without {name}, which unpacks {source.codec}. Unpack the file first.",
-            where=source.name,
-        ) from None

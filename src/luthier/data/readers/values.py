@@ -7,8 +7,14 @@ around it can be written back as JSON with a number in it.
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
+
+from luthier.errors import UserError
+
+SHOWN = 12
+"""Names that a message shows of a long list, and characters around a fault."""
 
 
 class Number(str):
@@ -17,7 +23,24 @@ class Number(str):
     __slots__ = ()
 
 
-Value: TypeAlias = "str | Number | bool | bytes | list[Value] | dict[str, Value] | None"
+@dataclass(frozen=True)
+class Unusable:
+    """What stands where a value should, and is none. Nobody minds until something needs it: `as_text` then refuses.
+
+    The row is at fault, and is dropped with the reason; or with `location` the file is, and nothing can be read.
+    """
+
+    reason: str
+    location: str | None = None
+
+    def refuse(self) -> NoReturn:
+        """Raises the ValueError, or the UserError."""
+        if self.location is not None:
+            raise UserError(self.reason, where=self.location)
+        raise ValueError(self.reason)
+
+
+Value: TypeAlias = "str | Number | bool | bytes | Unusable | list[Value] | dict[str, Value] | None"
 
 
 @dataclass(frozen=True)
@@ -39,7 +62,8 @@ class JSONFault(ValueError):
 def decode(text: str, position: int = 0) -> tuple[Value, int]:
     """The JSON value that starts at `position`, and the offset behind it and the white space after it.
 
-    Raises JSONFault, also where Python's reader is lenient: a key given twice, NaN and Infinity.
+    Raises JSONFault, also where Python's reader is lenient and takes a key twice. NaN and Infinity, which many programs
+    write and JSON does not know, are Unusable.
     """
     try:
         value, end = _DECODER.raw_decode(text, blank(text, position))
@@ -76,6 +100,8 @@ def as_json(value: Value) -> str:
         return "{" + ", ".join(f"{as_json(name)}: {as_json(item)}" for name, item in value.items()) + "}"
     if isinstance(value, bytes):
         raise ValueError("bytes that are not text")
+    if isinstance(value, Unusable):
+        value.refuse()
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -98,8 +124,21 @@ def kind(value: Value) -> str:
     """What a message calls the value: "a list", "a number"."""
     if isinstance(value, Number):
         return "a number"
+    if isinstance(value, Unusable):
+        return value.reason
     names: dict[type, str] = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
     return names.get(type(value), "null")
+
+
+def shown(names: Sequence[str]) -> str:
+    """The names, with commas; of a long list, the first ones and the count."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _once(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -111,9 +150,9 @@ def _once(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _refuse(word: str) -> NoReturn:
-    raise JSONFault(f"{word} is not JSON; write null")
+def _not_finite(word: str) -> Unusable:
+    return Unusable(f"{word} in place of a value")
 
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_refuse, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_not_finite, object_pairs_hook=_once)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from luthier.data.readers.files import find
-from luthier.data.readers.sources import KINDS, PACKED
-from luthier.data.readers.tables import shown
-from luthier.data.readers.values import Record
+from luthier.data.readers.kinds import ROWS
+from luthier.data.readers.packing import PACKED
+from luthier.data.readers.values import Record, shown
 from luthier.errors import UserError
 
 Doc = dict[str, Any]
@@ -66,7 +66,7 @@ def is_data_file(word: str) -> bool:
     endings = [ending.lower() for ending in Path(word).suffixes[-2:]]
     if endings and endings[-1] in PACKED:
         endings.pop()
-    return bool(endings) and endings[-1] in KINDS
+    return bool(endings) and endings[-1] in ROWS
 
 
 def read(path: Path) -> list[LocalTask]:
