@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 HEAVY = ("torch", "transformers", "peft", "scipy", "pyarrow")
 
-NAMED_OTHERWISE = {"spellchecker": "pyspellchecker"}
+NAMED_OTHERWISE = {"spellchecker": "pyspellchecker", "yaml": "pyyaml"}
 """Modules that have another name than the package that they come in."""
 
 BROUGHT_ALONG = {
-    "pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "yaml": "lm_eval", "tokenizers": "transformers",
+    "pydantic_core": "pydantic", "markupsafe": "jinja2", "datasets": "lm_eval", "tokenizers": "transformers",
 }  # fmt: skip
 """Modules that we import and that a dependency of ours always brings."""
 

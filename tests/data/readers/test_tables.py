@@ -148,13 +148,6 @@ def test_columns_without_a_name_are_not_read(write: Write) -> None:
     assert [row.values for row in read_rows(write("x.csv", ",a,,\n0,1,2,3\n"))] == [{"a": "1"}]
 
 
-def test_semicolons_part_cells_where_the_header_has_no_comma(write: Write) -> None:
-    assert [row.values for row in read_rows(write("x.csv", "Frage;Antwort\n1,5?;ja\n"))] == [
-        {"Frage": "1,5?", "Antwort": "ja"}
-    ]
-    assert [row.values for row in read_rows(write("y.csv", "a;b,c\n1,2\n"))] == [{"a;b": "1", "c": "2"}]
-
-
 def test_jsonl_is_read_one_line_at_a_time(write: Write) -> None:
     rows = read_rows(write("x.jsonl", '{"a": "1"}\nbroken'))
     assert next(rows).values == {"a": "1"}
@@ -249,29 +242,6 @@ def test_a_json_object_needs_one_list(write: Write) -> None:
     assert message(write("x.json", '{"q": 1, "a": "2"}')) == (
         f"x.json: found an object with no list (keys: q, a); {middle}Keep the list that holds the rows."
     )
-
-
-@pytest.mark.parametrize(("cells", "count"), [("1", "1 cell"), ("1,2,3", "3 cells")])
-def test_a_csv_row_with_another_number_of_cells_is_refused(write: Write, cells: str, count: str) -> None:
-    assert message(write("x.csv", f'q,a\n"1\n",2\n{cells}\n')) == (
-        f"x.csv:4: found {count}, expected 2 (q, a). "
-        "A cell that holds a separator or a line end needs double quotes around it."
-    )
-
-
-def test_a_quote_that_is_never_closed_is_named_where_its_row_starts(write: Write) -> None:
-    assert message(write("x.csv", 'q,a\n1,2\n3,"4\n5,6\n')) == (
-        "x.csv:3: not valid CSV: a double quote opens a cell here and is never closed. A cell with quotes, "
-        'separators or line ends is written "like ""this""", and lines end with LF or CRLF.'
-    )
-
-
-def test_text_behind_a_closing_quote_is_refused(write: Write) -> None:
-    assert message(write("x.csv", 'q,a\n"1" or so,2\n')).startswith("x.csv:2: not valid CSV: ',' expected after '\"'.")
-
-
-def test_two_columns_of_one_name_are_refused(write: Write) -> None:
-    assert message(write("x.csv", "q,a,q\n1,2,3\n")) == 'x.csv:1: two columns are named "q"; rename one of them.'
 
 
 def test_a_number_is_text_with_a_mark() -> None:

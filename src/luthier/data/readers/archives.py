@@ -31,7 +31,7 @@ def is_archive(name: str, head: bytes) -> bool:
 
 def members(path: Path, name: str) -> list[str]:
     """The names of the files in an archive, hidden ones left out, in order."""
-    with told(name):
+    with explained(name):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 found = [each for each in archive.infolist() if not each.is_dir()]
@@ -51,7 +51,7 @@ def members(path: Path, name: str) -> list[str]:
 @contextlib.contextmanager
 def opened(path: Path, name: str, member: str) -> Iterator[tuple[BinaryIO, int]]:
     """A member's bytes as a stream, and how many bytes they take in the archive."""
-    with told(name):
+    with explained(name):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 size = archive.getinfo(member).compress_size
@@ -67,7 +67,7 @@ def opened(path: Path, name: str, member: str) -> Iterator[tuple[BinaryIO, int]]
 
 
 @contextlib.contextmanager
-def told(name: str) -> Iterator[None]:
+def explained(name: str) -> Iterator[None]:
     """Turns what the unpacker of an archive says into a message."""
     try:
         yield

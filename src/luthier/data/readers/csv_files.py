@@ -1,72 +1,167 @@
-"""CSV and TSV to rows, each with the line on which it starts."""
+"""CSV and its kin to rows, each with the line on which it starts; cells stay the texts that they are.
 
+Separator, titles and header are found from the content (`dialects`, `headers`). Every row must then have the cells that
+the header names: what does not fit is a message with its line, and no row is ever two, or two one.
+"""
+
+import contextlib
 import csv
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, dropwhile, islice
+from typing import NoReturn
 
+from luthier.data.readers import dialects, headers, sources
+from luthier.data.readers.dialects import Dialect
+from luthier.data.readers.headers import Head, Row, filled
 from luthier.data.readers.sources import Source
-from luthier.data.readers.values import Record, Value, count, shown
+from luthier.data.readers.values import Record, count, shown
 from luthier.errors import UserError
 
 LARGEST_CELL = 2**31 - 1
+SAMPLE_LINES, SAMPLE_SIZE = 1000, 1 << 20  # characters
+HEAD_ROWS = 100
+LISTED = 10
+"""Other broken lines whose numbers a message gives."""
+QUOTED = 'A cell with quotes, separators or line ends is written "like ""this"""'
+
+
+def read_csv(source: Source) -> Iterator[Record]:
+    """A row per record; columns without a name are not read, nor are blank cells behind the last column."""
+    dialect, head, rows = _start(source)
+    for line, cells in rows:
+        if not head.width <= len(cells) or filled(cells) > len(head.names):
+            _refuse_width(source, dialect, head, (line, cells), rows)
+        yield Record(f"{source.name}:{line}", head.values(cells, source.name))
 
 
 def columns(source: Source) -> list[str]:
     """The names in the header."""
-    _, header = next(_records(source), (1, []))
-    return [name for name in header if name.strip()]
+    return _start(source)[1].columns
 
 
-def read_csv(source: Source) -> Iterator[Record]:
-    """A row per record, cells as text; the first record names the columns, and a column without a name is not read.
-
-    Cells are parted by tabs in .tsv, else by commas, or by semicolons where the header has these and no comma (as
-    spreadsheets write in countries with a decimal comma).
-    """
+def _start(source: Source) -> tuple[Dialect, Head, Iterator[Row]]:
+    """How the file is to be read, its columns, and the rows behind its header."""
     csv.field_size_limit(LARGEST_CELL)  # the module's own limit of 128 KiB is one long document
-    records = _records(source)
-    _, header = next(records, (1, []))
-    if not header:
-        raise source.empty()
-    named = [name for name in header if name.strip()]
-    twice = next((name for name in named if named.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f'two columns are named "{twice}"; rename one of them.', where=f"{source.name}:1")
-    for line, cells in records:
-        if len(cells) != len(header):
-            raise UserError(
-                f"found {count(len(cells), 'cell')}, expected {len(header)} ({shown(header)}). "
-                "A cell that holds a separator or a line end needs double quotes around it.",
-                where=f"{source.name}:{line}",
-            )
-        values: dict[str, Value] = {name: cell for name, cell in zip(header, cells, strict=True) if name.strip()}
-        yield Record(f"{source.name}:{line}", values)
-
-
-def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record starts, and its cells; blank lines are none."""
     lines = source.lines()
-    first = next(lines)
-    separator = "\t" if ".tsv" in source.name.lower() else ";" if ";" in first and "," not in first else ","
+    sample, size = [], 0
+    for line in islice(lines, SAMPLE_LINES):
+        sample.append(line)
+        size += len(line)
+        if size > SAMPLE_SIZE:
+            break
+    endings = re.findall(r"\.\w+", source.name.lower())
+    dialect = dialects.detect(sample, endings)
+    records = _Records(source, dialect, chain(sample[dialect.first :], lines))
+    rows = iter(records)
+    first = list(islice(dropwhile(lambda row: not filled(row[1]), rows), HEAD_ROWS))
+    if not first:
+        raise source.empty()
+    head = Head([*dialect.names], 0, None) if dialect.names else headers.find(first, has_header=dialect.has_header)
+    if head.remark:
+        source.remark(f"{source.name} has {head.remark}" if head.line is None else f"{source.name}: {head.remark}")
+    return dialect, head, chain(first[head.rows :], rows)
 
-    def again() -> Iterator[str]:
-        yield first
-        yield from lines
 
-    # Strict: without it, a quote that is never closed swallows the rest of the file in silence.
-    reader = csv.reader(again(), delimiter=separator, strict=True)
-    start = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield start, cells
-            start = reader.line_num + 1
-    except csv.Error as error:
-        reasons = {"unexpected end of data": "a double quote opens a cell here and is never closed"}
-        reason = reasons.get(str(error), str(error))
-        if reason.startswith("new-line character"):
-            reason = "a carriage return (CR) inside a row, as old Mac files have"
-        raise UserError(
-            f'not valid CSV: {reason}. A cell with quotes, separators or line ends is written "like ""this""", '
-            "and lines end with LF or CRLF.",
-            where=f"{source.name}:{start}",
-        ) from None
+@dataclass
+class _Records:
+    """The records of a file, each with the line on which it starts; blank lines are none."""
+
+    source: Source
+    dialect: Dialect
+    lines: Iterator[str]
+
+    def __post_init__(self) -> None:
+        self.pending: list[str] = []  # the lines of the record that is being read
+        self.size = 0
+        self.start = self.dialect.first + 1
+
+    def __iter__(self) -> Iterator[Row]:
+        # Strict: without it, a quote that is never closed swallows the rest of the file in silence.
+        dialect = self.dialect
+        reader = csv.reader(self._fed(), delimiter=dialect.separator, skipinitialspace=dialect.skip_blanks, strict=True)
+        try:
+            for cells in reader:
+                if len(self.pending) > 1 and self._is_stray():
+                    yield from self._apart()
+                elif cells:
+                    yield self.start, cells
+                self._next()
+        except csv.Error as error:
+            if not str(error).startswith("unexpected end") or not self._is_stray():
+                self._refuse(error)
+            yield from self._apart()
+
+    def _fed(self) -> Iterator[str]:
+        for line in self.lines:
+            self.pending.append(line)
+            self.size += len(line)
+            if self.size > sources.LONGEST_LINE:
+                self._refuse(csv.Error("unexpected end of data"))
+            yield line
+
+    def _next(self) -> None:
+        self.start += len(self.pending)
+        self.pending.clear()
+        self.size = 0
+
+    def _is_stray(self) -> bool:
+        """Whether a quote glued lines that are rows by themselves, each with all its cells.
+
+        Only tabs tell for certain: a text with as many commas on each of its lines is told, and left alone.
+        """
+        separator, width = self.dialect.separator, self.dialect.width
+        lines = [line for line in self.pending if line.strip()]
+        alike = width > 1 and len(lines) > 1 and all(line.count(separator) == width - 1 for line in lines)
+        if not alike or self.dialect.quoted:
+            return False
+        if separator != "\t" and len(lines) > 2 and not any(f"{separator} " in line for line in lines):
+            last = self.start + len(self.pending) - 1
+            self._remark(
+                f"a cell goes on to line {last}, over lines that look like rows; is one double quote too many?"
+            )
+        return separator == "\t"
+
+    def _remark(self, text: str) -> None:
+        self.source.remark(f"{self.source.name}:{self.start}: {text}")
+
+    def _apart(self) -> Iterator[Row]:
+        """The lines that a quote glued, as rows."""
+        self._remark("a double quote that opens no cell is read as text")
+        for number, line in enumerate(self.pending, start=self.start):
+            if line.strip():
+                yield number, line.rstrip("\r\n").split(self.dialect.separator)
+
+    def _refuse(self, error: csv.Error) -> NoReturn:
+        reasons = {
+            "unexpected end of data": "a double quote opens a cell here and is never closed",
+            "new-line character": "a carriage return (CR) inside a row, as old Mac files have",
+        }
+        reason = next((meaning for start, meaning in reasons.items() if str(error).startswith(start)), None)
+        if reason is None:
+            reason = "behind the closing quote of a cell stands more text"
+        raise UserError(f"not valid CSV: {reason}. {QUOTED}.", where=f"{self.source.name}:{self.start}") from None
+
+
+def _refuse_width(source: Source, dialect: Dialect, head: Head, row: Row, rest: Iterator[Row]) -> NoReturn:
+    """The message for a row with more or fewer cells than the header, with the other rows like it."""
+    line, cells = row
+    wanted = head.width
+    found = f"found {count(len(cells), 'cell')}, expected {wanted} ({shown([name for name in head.names if name])})."
+    if len(cells) < wanted:
+        advice = f"{QUOTED}; one that is empty has its separator all the same."
+    else:
+        text = dialect.separator.join(cells[wanted - 1 :]).replace('"', '""')
+        text = text if len(text) <= 40 else f"{text[:40]}…"
+        advice = f'If the separator belongs to the text, put double quotes around it: "{text}".'
+    others = []
+    with contextlib.suppress(UserError):  # one message at a time
+        others = [other for other, more in rest if not wanted <= len(more) or filled(more) > len(head.names)]
+    more = ""
+    if others:
+        listed = ", ".join(map(str, others[:LISTED])) + (
+            f" and {len(others) - LISTED:,} more" if len(others) > LISTED else ""
+        )
+        more = f" The same on line{'s' * (len(others) > 1)} {listed}."
+    raise UserError(f"{found} {advice}{more}", where=f"{source.name}:{line}")

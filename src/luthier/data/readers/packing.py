@@ -36,14 +36,17 @@ def unpacked(file: BinaryIO, codec: str, name: str, size: int) -> Iterator[Binar
         start = file.read(AT_ONCE)
         file = joined(chunks(file, start))
         # Arrow's reader refuses a file that was cut off; that of the zstandard package ends early in silence.
-        with _told(codec, name, OSError, start=start), pa.CompressedInputStream(pa.PythonFile(file), codec) as stream:
+        with (
+            _explained(codec, name, OSError, start=start),
+            pa.CompressedInputStream(pa.PythonFile(file), codec) as stream,
+        ):
             yield bounded(chunks(cast(BinaryIO, stream)), name, size)
         return
     # Python's own file objects take what is damaged behind a packed piece for its end.
     module_name, unpacker = UNPACKERS[codec]
     module = _module(module_name, codec, name)
     faults = (EOFError, OSError, getattr(module, "error", EOFError), getattr(module, "LZMAError", EOFError))
-    with _told(codec, name, *faults):
+    with _explained(codec, name, *faults):
         yield bounded(_unpacked(file, partial(unpacker, module), padded=codec in PADDED), name, size)
 
 
@@ -79,7 +82,7 @@ def chunks(stream: BinaryIO, start: bytes = b"") -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _told(codec: str, name: str, *faults: type[Exception], start: bytes = b"") -> Iterator[None]:
+def _explained(codec: str, name: str, *faults: type[Exception], start: bytes = b"") -> Iterator[None]:
     """Turns what the unpacker says into a message; what the system says, which has a number, passes."""
     try:
         yield

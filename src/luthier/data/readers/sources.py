@@ -22,6 +22,7 @@ HEAD = 1 << 16
 LONGEST_LINE = 1 << 26
 LARGEST_DOCUMENT = 1 << 30
 """Bytes of a line, and of a file that is read as a whole: what a machine can hold several times over."""
+MOST_REMARKS = 20
 MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks of encodings other than UTF-8."""
 
@@ -61,6 +62,11 @@ class Source:
         if encoding:
             head = head.decode(encoding, errors="ignore").encode("utf-8")
         return replace(found, kind=kinds.identify(name, ending, head))
+
+    def remark(self, text: str) -> None:
+        """Have this said of the file, once, and not without end."""
+        if text not in self.remarks and len(self.remarks) < MOST_REMARKS:
+            self.remarks.append(text)
 
     def head(self) -> bytes:
         """The first unpacked bytes."""

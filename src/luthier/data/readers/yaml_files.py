@@ -25,11 +25,11 @@ def read_yaml(source: Source) -> Iterator[Record]:
         documents = [node for node in yaml.compose_all(source.text(), _LOADER) if node is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f"{source.name}:{mark.line + 1}" if mark else source.name
+        location = f"{source.name}:{mark.line + 1}" if mark else source.name
         column = f" at column {mark.column + 1}" if mark else ""
         raise UserError(
             f"not valid YAML{column}: {error.problem}. A text with a colon or a # in it needs quotes around it.",
-            where=place,
+            where=location,
         ) from None
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {str(error).splitlines()[0]}.", where=source.name) from None
