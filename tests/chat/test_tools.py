@@ -70,3 +70,55 @@ def test_of_templates_by_name_the_one_for_tools_is_taken_where_tools_are(make: M
         theirs = hub.apply_chat_template(asked, tools=tools or None, tokenize=False, add_generation_prompt=True)
         ours = template.render(CALLED.messages[:1], tools=[json.dumps(tool) for tool in tools])
         assert ours == theirs
+
+
+def test_calls_in_replies_are_read_back_by_the_template_s_own_form(make: Make) -> None:
+    template = make(AS_OBJECT)
+    [row] = template.rows(Conversation(CALLED.messages[:2], tools=(TOOL,)))
+    reply = template.parse_reply([token for token, learnt in zip(row.ids, row.loss_mask, strict=True) if learnt])
+    assert reply.calls == (ToolCall("add", '{"a": 1, "b": 1}'),)
+    assert reply.text == CALLED.messages[1].text == template.answer_text(CALLED.messages[1])
+    assert template.reads_calls
+
+
+def test_control_tokens_that_mark_calls_are_seen_and_are_no_part_of_the_words(make: Make) -> None:
+    template = make(AS_OBJECT.replace("<tool_call>", "<|channel|>").replace("</tool_call>", "<|message|>"))
+    ids = template.tokenizer.render(['Let me see. <|channel|>add({"a": 2})<|message|><|im_end|>'])[0]
+    reply = template.parse_reply(ids)
+    assert reply.text == 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
+
+
+def test_a_reply_with_half_a_call_is_the_text_that_it_is(make: Make) -> None:
+    template = make(AS_OBJECT)
+    reply = template.parse_reply(template.tokenizer.render(['<tool_call>add({"a": '])[0])
+    assert reply.text == '<tool_call>add({"a":' and reply.calls == ()
+
+
+def test_thoughts_before_a_call_are_no_part_of_it(make: Make) -> None:
+    shows = AS_OBJECT.replace(
+        "{% if m.content %}",
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{% if m.content %}",
+    )
+    called = Message("assistant", "", reasoning="Sum.", tool_calls=CALLED.messages[1].tool_calls)
+    template = make(shows)
+    [row] = template.rows(Conversation((CALLED.messages[0], called), tools=(TOOL,)))
+    reply = template.parse_reply([token for token, learnt in zip(row.ids, row.loss_mask, strict=True) if learnt])
+    assert (reply.thoughts, reply.text) == ("Sum.", called.text)
+
+
+TAGS = AS_OBJECT.replace(
+    "{{ call.function.name }}({{ call.function.arguments | tojson }})",
+    "<function={{ call.function.name }}>{% for key, value in call.function.arguments.items() %}<p={{ key }}>{{ value }}</p>"
+    "{% endfor %}</function>",
+)
+
+
+def test_where_types_are_not_written_a_reference_has_none_either(make: Make) -> None:
+    template = make(TAGS)
+    spelled = Message("assistant", "", tool_calls=(ToolCall("add", '{"a": "7", "b": "x"}'),))
+    assert template.answer_text(spelled).endswith('{"name": "add", "arguments": {"a": 7, "b": "x"}}\n</tool_call>')
+    assert template.answer_text(Message("assistant", "7")) == "7"
+
+
+def test_a_form_that_names_no_function_cannot_be_read(make: Make) -> None:
+    assert not make(AS_OBJECT.replace("{{ call.function.name }}", "it")).reads_calls

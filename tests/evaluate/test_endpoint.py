@@ -1,11 +1,12 @@
 """Models elsewhere: what they are sent, what their answers become, and what happens when they give none."""
 
+import json
 import socket
 from typing import Any
 
 import pytest
 
-from luthier.chat import Message
+from luthier.chat import Message, ToolCall
 from luthier.errors import UserError
 from luthier.evaluate.answers.endpoint import Endpoint, Unavailable
 from luthier.recipe import Endpoint as Settings
@@ -96,10 +97,36 @@ def test_the_newer_name_of_the_token_limit_is_found() -> None:
 
 
 def test_many_questions_keep_their_numbers() -> None:
-    prompts = [[Message("user", str(number))] for number in range(20)]
+    prompts = [([Message("user", str(number))], ()) for number in range(20)]
     with serving(lambda body, number: completion(f"<{body['messages'][0]['content']}>")) as server:
         found = dict(endpoint(server.url).answers(prompts, max_new_tokens=7))
     assert {number: response.answer.text for number, response in found.items()} == {n: f"<{n}>" for n in range(20)}
+
+
+def test_functions_are_offered_and_calls_are_part_of_the_answer() -> None:
+    offered = '{"type": "function", "function": {"name": "lamp"}}'
+    called = {"content": None, "tool_calls": [{"function": {"name": "lamp", "arguments": '{"on": true}'}}]}
+    before = (
+        Message("user", "Light?"),
+        Message("assistant", "", tool_calls=(ToolCall("lamp", '{"on": false}', "c1"),)),
+        Message("tool", "dark", tool_call_id="c1"),
+    )
+    reply = {"choices": [{"message": called, "finish_reason": "tool_calls"}]}
+    with serving(lambda body, number: (200, reply)) as server:
+        answer = endpoint(server.url).ask(before, max_new_tokens=7, tools=[offered]).answer
+    assert answer.text == '<tool_call>\n{"name": "lamp", "arguments": {"on": true}}\n</tool_call>'
+    (asked,) = server.asked
+    assert asked["tools"] == [json.loads(offered)]
+    assert asked["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"type": "function", "id": "c1", "function": {"name": "lamp", "arguments": '{"on": false}'}}
+            ],
+        },
+        {"role": "tool", "content": "dark", "tool_call_id": "c1"},
+    ]
 
 
 def test_an_endpoint_that_gives_out_keeps_what_came_before() -> None:
@@ -108,7 +135,7 @@ def test_an_endpoint_that_gives_out_keeps_what_came_before() -> None:
 
     kept = []
     with serving(reply) as server, pytest.raises(Unavailable, match="model unloaded"):
-        for number, _ in endpoint(server.url).answers([HELLO] * 50, max_new_tokens=7):
+        for number, _ in endpoint(server.url).answers([(HELLO, ())] * 50, max_new_tokens=7):
             kept.append(number)
     assert 1 <= len(kept) <= 6 and len(server.asked) < 50
 

@@ -7,6 +7,7 @@
     message_renderer  messages, as this template takes them (`message_dicts`, `thinking`), become texts (`rendering`, `sandbox`)
     loss_spans        where the texts part: which spans the loss is taken on
     tokens            text and spans → token ids and loss mask, `Encoded`
+    call_format       how this template writes calls of functions, by which they are read back from replies
 
 A rule about what templates do goes into `probing.TemplateBehaviour`, where it is found by trying the template and never by its
 name; what follows from it, into the file above that does it. `conformance.TEST_CONVERSATIONS` hold it against transformers.

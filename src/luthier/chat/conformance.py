@@ -195,7 +195,8 @@ def _tools(template: Template) -> str:
     shown = [name for name, is_shown in found.items() if is_shown]
     lost = [name for name, is_shown in found.items() if not is_shown]
     if not lost or not shown:
-        return f"definitions, calls and results are {'not ' if lost else ''}shown"
+        unread = "" if lost or template.reads_calls else "; calls in replies are not understood"
+        return f"definitions, calls and results are {'not ' if lost else ''}shown{unread}"
     return f"{' and '.join(shown)} are shown, {' and '.join(lost)} are not"
 
 

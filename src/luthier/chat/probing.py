@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import get_args
 
-from luthier.chat.conversation import Message
+from luthier.chat.call_format import EXAMPLE, VALUES, CallFormat, find_format
+from luthier.chat.conversation import Message, ToolCall
 from luthier.chat.loss_spans import Control, common_prefix, control_tokens_after, count_equal
 from luthier.chat.message_dicts import Arguments, EmptyContent, MessageFormat, as_dicts
 from luthier.chat.placeholders import (
@@ -87,6 +88,32 @@ class TemplateBehaviour:
             self.first_misrendered(placeholder_messages(kinds[:2]), add_generation_prompt=False) is None
             and self.first_misrendered(placeholder_messages(kinds), add_generation_prompt=True) is None
         )
+
+    @cached_property
+    def call_format(self) -> CallFormat | None:
+        """The form in which calls are written, to read replies by; None where there is none or it cannot be read."""
+        one, two = (self.written_calls((EXAMPLE,) * count) for count in (1, 2))
+        two = two if two and two.count(VALUES[0]) == 2 else None
+        return find_format(one, two) if one and one.count(VALUES[0]) == 1 else None
+
+    def written_calls(self, calls: tuple[ToolCall, ...]) -> str | None:
+        """What the template writes behind the prompt where these calls answer; None where it refuses them."""
+        question = placeholder_messages([USER])[0]
+        try:
+            prompt, text = (
+                self._renderer.render(as_dicts(messages, self.message_format), add_generation_prompt=asks)
+                for messages, asks in (
+                    ([question], True),
+                    ([question, Message("assistant", "", tool_calls=calls)], False),
+                )
+            )
+        except TemplateRefusal:
+            return None
+        text = text[common_prefix(prompt, text, self._control) :]
+        text = text.rstrip()
+        while end := next((end for end in self.end_tokens if text.endswith(end)), None):
+            text = text.removesuffix(end).rstrip()
+        return text
 
     def _render(
         self, wanted: Sequence[MessageKind], *, add_generation_prompt: bool, reasoning: str | None = None

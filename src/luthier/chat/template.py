@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from itertools import islice
@@ -117,6 +117,23 @@ class Template:
         """Whether the template has no place for a system message, so that it opens the first user message."""
         return self._behaviour.merges_system_message
 
+    @property
+    def reads_calls(self) -> bool:
+        """Whether calls in replies are told from other answers: the template's form of them is understood."""
+        return self._behaviour.call_format is not None
+
+    def answer_text(self, answer: Message) -> str:
+        """What an answer says, as it would be read back from a reply.
+
+        Where the template writes arguments without their types, a text that spells a number is read as the number.
+        """
+        calls = self._behaviour.call_format
+        if not answer.tool_calls or calls is None or calls.typed:
+            return answer.text
+        _, read = calls.read(self._behaviour.written_calls(answer.tool_calls) or "")
+        same = [call.name for call in read] == [call.name for call in answer.tool_calls]
+        return replace(answer, tool_calls=read).text if same else answer.text
+
     def takes_tools_of(self, conversation: Conversation) -> bool:
         """Whether the template shows the functions that are offered, called or answer in a conversation."""
         called = any(message.tool_calls or message.role == "tool" for message in conversation.messages)
@@ -201,14 +218,28 @@ class Template:
     def parse_reply(self, ids: Sequence[int]) -> Reply:
         """Generated ids, up to the first token that ends an answer: the answer, and thoughts apart from it."""
         ids = self._before_end(ids)
-        start = self._behaviour.reply_format.answer_start(self.tokenizer.decode(ids, control=True))
+        whole = self.tokenizer.decode(ids, control=True)
+        start = self._behaviour.reply_format.answer_start(whole)
+        if called := self._parse_calls(whole, start):
+            return called
         if start is None:
-            return Reply(
-                "", self._behaviour.reply_format.thoughts_of(self.tokenizer.decode(ids, control=True)), thinking=True
-            )
+            return Reply("", self._behaviour.reply_format.thoughts_of(whole), thinking=True)
         count = self.answer_start(ids)
         before = self.tokenizer.decode(ids[:count], control=True) if count else ""
         return Reply(self.tokenizer.decode(ids[count:]).strip(), self._behaviour.reply_format.thoughts_of(before))
+
+    def _parse_calls(self, whole: str, start: int | None) -> Reply | None:
+        """A reply that calls functions, from all of its text and where its answer begins; None for any other."""
+        reply_format, calls = self._behaviour.reply_format, self._behaviour.call_format
+        if calls is None or (start is None and not reply_format.answers_have_header):
+            return None
+        content, found = calls.read(whole[start or 0 :])
+        if not found:
+            return None
+        words = self._tokenization.control.sub("", content).strip()
+        before = whole[:start] if start else content if start is None else ""
+        said = Message("assistant", "" if start is None else words, tool_calls=found)
+        return Reply(said.text, reply_format.thoughts_of(before) if before else None, calls=found)
 
     def answer_start(self, ids: Sequence[int]) -> int:
         """How many of the generated ids are thoughts and header."""

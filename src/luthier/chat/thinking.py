@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from luthier.chat.conversation import ToolCall
+
 
 @dataclass(frozen=True)
 class ThinkingTags:
@@ -42,11 +44,12 @@ def split_thoughts(content: str, tags: ThinkingTags) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply as a reader sees it. `thinking`: it ended inside a thought, and there is no answer yet."""
+    """A reply as a reader sees it, calls included. `thinking`: it ended inside a thought, and there is no answer yet."""
 
     text: str
     thoughts: str | None = None
     thinking: bool = False
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class ReplyFormat:
     def is_closed_in(self, prompt: str) -> bool:
         """Whether a prompt ends with a closed thought, behind which only the answer is to come."""
         return prompt.rstrip().endswith(self.tags.close)
+
+    @property
+    def answers_have_header(self) -> bool:
+        """Whether thoughts end where the answer's header begins, and not with a tag of their own."""
+        return self.tags.close != (self.separator or self.tags.close)
 
     def answer_start(self, text: str) -> int | None:
         """Where the answer begins in a reply with its control tokens; None inside a thought."""

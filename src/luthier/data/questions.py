@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from luthier.chat import Message
+from luthier.chat import Conversation
 from luthier.data.formats import Choice, format_of, is_own, reader, recognise
 from luthier.data.messages import Unfit
 from luthier.data.prompt_templates import ANSWER, is_template
@@ -24,8 +24,11 @@ ANSWERS = {
 """Formats that ask something → the column that holds the answer."""
 
 
-def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
-    """What each row asks, in file order; `like` is the recipe of the data that the model was trained with."""
+def read(path: Path, like: Data | None = None) -> list[Conversation]:
+    """What each row asks, in file order: messages up to the last question, and the functions that they offer.
+
+    `like` is the recipe of the data that the model was trained with.
+    """
     rows = list(read_rows(path))
     if not rows:
         raise UserError("no rows in it; expected one question a row.", where=str(path))
@@ -36,14 +39,15 @@ def read(path: Path, like: Data | None = None) -> list[tuple[Message, ...]]:
     for row in rows:
         filled = {**row.values, answer: row.values.get(answer) or "…"} if answer else row.values
         try:
-            messages = understand(Record(row.location, filled)).messages
+            conversation = understand(Record(row.location, filled))
         except Unfit as unfit:
             raise UserError(f"cannot be asked: {unfit}.", where=row.location) from None
+        messages = conversation.messages
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
         if not any(message.role == "user" and message.content.strip() for message in messages):
             raise UserError("the question is empty; take the row out or fill it in.", where=row.location)
-        asked.append(messages)
+        asked.append(Conversation(messages, tools=conversation.tools))
     return asked
 
 

@@ -71,7 +71,7 @@ def _try_guard(name: str, guard: guards.Guard, inputs: guards.GuardInputs, templ
     for task in (task for task in guard.make_tasks(inputs) if isinstance(task, guards.Question)):
         for messages in dict.fromkeys(guards.messages_for(task, inputs, arm) for arm in (guards.BASE, guards.TUNED)):
             try:
-                template.render(messages)
+                template.render(messages, tools=task.tools)
             except UserError as error:
                 rest = ",".join(other for other in guards.active_guards(inputs) if other != name)
                 refusal = f'{error.message} This is a question of the guard "{name}"'
@@ -82,8 +82,10 @@ def _try_guard(name: str, guard: guards.Guard, inputs: guards.GuardInputs, templ
 
 
 def _one_of_each_pattern(items: Sequence[Item]) -> list[Item]:
-    """The first item of each pattern of roles: what a template refuses, it refuses for its roles."""
-    found: dict[tuple[str, ...], Item] = {}
+    """The first item of each pattern of roles, calls and tools: what a template refuses, it refuses for these."""
+    found: dict[tuple[object, ...], Item] = {}
     for item in items:
-        found.setdefault(tuple(message.role for message in item.conversation.messages), item)
+        messages = item.conversation.messages
+        pattern = (bool(item.conversation.tools), *((message.role, bool(message.tool_calls)) for message in messages))
+        found.setdefault(pattern, item)
     return list(found.values())

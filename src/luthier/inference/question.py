@@ -76,14 +76,17 @@ def ask(
     prompts: Sequence[Sequence[Message]],
     *,
     max_new_tokens: int,
+    tools: Sequence[Sequence[str]] | None = None,
     on_batch: Callable[[dict[int, Answer]], None] | None = None,
 ) -> list[Answer]:
     """Answers in the order of the prompts; decoding is greedy, so an answer is the same alone and in any batch.
 
+    `tools` are for each prompt the functions that it offers; an answer's text holds its calls (`ToolCall.text`).
     `on_batch` gets answers by the numbers of their prompts, batch by batch.
     """
     lm = model.lm
-    ids = [lm.template.prompt(messages) for messages in prompts]
+    offered = tools or [()] * len(prompts)
+    ids = [lm.template.prompt(messages, tools=each) for messages, each in zip(prompts, offered, strict=True)]
     for messages, tokens in zip(prompts, ids, strict=True):
         expect_room(lm, tokens, messages[-1].content)
     return replies.ask(lm, ids, model.room(max_new_tokens), on_batch=on_batch)

@@ -52,7 +52,9 @@ def ask_file(
         shared, model = None, load_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
 
     folders = [model.lm.folder, *(folder / "model" for folder in adapters.values())]
-    first = model.lm.template.prompt(asked[0])  # contains the date, where the template writes one
+    first = model.lm.template.prompt(
+        asked[0].messages, tools=asked[0].tools
+    )  # contains the date, where the template writes one
     limits = [max_new_tokens, model.thinking_tokens, version("luthier")]
     partial_answers = PartialAnswers.of(output, [repr(asked), who, first, limits, list(map(_file_stamps, folders))])
     with stopping(lambda: on_note("stopping after these answers; Ctrl-C again stops at once")) as stop:
@@ -60,18 +62,19 @@ def ask_file(
             rows = [row for row in range(len(asked)) if who[row] == adapter and row not in partial_answers.answers]
             on_batch = partial(partial_answers.add, rows, len(asked), stop)
             with shared.using(adapter) if shared else contextlib.nullcontext(model.system) as system:
-                prompts = [_with_system(asked[row], system) for row in rows]
-                ask(model, prompts, max_new_tokens=max_new_tokens, on_batch=on_batch)
+                prompts = [_with_system(asked[row].messages, system) for row in rows]
+                tools = [asked[row].tools for row in rows]
+                ask(model, prompts, max_new_tokens=max_new_tokens, tools=tools, on_batch=on_batch)
 
     answers = [partial_answers.answers[row] for row in range(len(asked))]
     lines = [
         {
-            "question": messages[-1].content,
+            "question": conversation.messages[-1].content,
             "answer": answer.text,
             **({} if answer.thoughts is None else {"thoughts": answer.thoughts}),
             **({"adapter": adapter or ""} if adapters else {}),
         }
-        for messages, answer, adapter in zip(asked, answers, who, strict=True)
+        for conversation, answer, adapter in zip(asked, answers, who, strict=True)
     ]
     write_atomic(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     durable.remove(partial_answers.path)

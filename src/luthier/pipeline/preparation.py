@@ -104,10 +104,23 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     resolved = defaults.resolve(asked, data, questions, facts, available, first)
 
     # What can only be tried with all of it
+    _check_calls(resolved.recipe, template, splits)
     methods.check_trainable(resolved.recipe.train, model.config)
     optimizer.check_own_optimizer(resolved.recipe.train)
     prompt_checks.try_prompts(resolved.recipe, template, model.context, questions, stages.arms_of(asked), material)
     return Preparation(resolved, model, template, data, splits, rows, material)
+
+
+def _check_calls(recipe: Recipe, template: Template, splits: Splits) -> None:
+    """Refuses to score calls that could not be read in replies: every answer would score 0."""
+    called = next((item for item in splits.test if item.conversation.messages[-1].tool_calls), None)
+    if called is not None and recipe.evaluate.metric == "tool_call" and not template.reads_calls:
+        raise UserError(
+            "it calls a function, and the model's chat template writes calls in a form that is not understood, so no reply "
+            "could be scored. Use a model with another template, or a metric of your own: "
+            "evaluate.metric=package.module:function.",
+            where=called.location,
+        )
 
 
 def prepare_again(current: Run) -> Preparation:
@@ -215,6 +228,13 @@ def write(current: Run, preparation: Preparation) -> None:
             key: [recipes.get(settings, key), why] for key, why in preparation.reasons.items() if why != "as asked"
         },
     )
+    if lost := data.ledger.dropped.get(encoding.NO_TOOLS):
+        message = (
+            f"{len(lost):,} row{'s' * (len(lost) > 1)} of {data.ledger.read:,} offer or call functions, which the model's chat "
+            "template does not show: dropped, because without its definitions a row would teach something else. A model whose "
+            "template shows functions trains on them (luthier template MODEL says so)."
+        )
+        current.record("warning", message=message)
     if not preparation.rows["train"][0][0].conversation.is_document:
         _record_template(current, preparation)
     _record_memory(current, preparation)

@@ -336,7 +336,7 @@ def _answer(values: JsonObject) -> Answer:
         location=json_fields.text(values, "place"),
         arm=json_fields.text(values, "arm"),
         question=json_fields.text(values, "question"),
-        reference=json_fields.text(values, "reference"),
+        reference="\n\nor\n\n".join(map(str, values.get("references") or ())) or json_fields.text(values, "reference"),
         text=json_fields.text(values, "answer"),
         thoughts=json_fields.text(values, "thoughts"),
         score=json_fields.number(values, "score") or 0.0,

@@ -10,6 +10,8 @@ METRICS = {
     "exact_match": ("exact match", "answering questions"),
     "field_accuracy": ("field accuracy", "writing JSON"),
     "json_valid": ("valid JSON", "writing JSON"),
+    "tool_call": ("right calls", "calling functions"),
+    "tool_name": ("right functions", "calling functions"),
     "schema_valid": ("keeps to the schema", "writing JSON"),
     "similarity": ("similarity of meaning", "answering questions"),
     "number": ("right number", "giving numbers"),

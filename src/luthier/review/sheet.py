@@ -146,8 +146,13 @@ def _entry(secret: str, number: int, prompt: Mapping[str, Any], tuned: Mapping[s
     tuned_first = int(_keyed_hash(secret, "first", tuned["item"])[0], 16) % 2 == 0
     answers: Sequence[str] = [prompt["answer"], tuned["answer"]]
     first, second = reversed(answers) if tuned_first else answers
-    shared = (tuned["item"], tuned["group"], tuned["question"], first, second, tuned["reference"])
+    shared = (tuned["item"], tuned["group"], tuned["question"], first, second, _references(tuned))
     return Entry(number, *shared, TUNED_ARM if tuned_first else prompt_arm)
+
+
+def _references(record: Mapping[str, Any]) -> str:
+    """All right answers as one text."""
+    return "\n\nor\n\n".join(record.get("references") or [record["reference"]])
 
 
 def _keyed_hash(secret: str, purpose: str, text: str) -> str:

@@ -12,11 +12,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from luthier.chat import Message
+from luthier.chat import Message, ToolCall
+from luthier.chat.message_dicts import MessageFormat, as_dicts
 from luthier.errors import UserError
 from luthier.model.replies import THINKING, Answer
 from luthier.recipe import Endpoint as Settings
@@ -26,6 +27,8 @@ TRIES = 4
 TIMEOUT_SECONDS = 120.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+OPENAI = MessageFormat(arguments="text", empty_content="none")
+"""How OpenAI's interface takes messages."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -69,12 +72,17 @@ class Endpoint:
             )
         return cls(settings.url, settings.model, os.environ[settings.key_env] if settings.key_env else None)
 
-    def answers(self, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int) -> Iterator[tuple[int, Response]]:
-        """Each prompt's number with its answer, as they arrive; raises Unavailable at the first that cannot be had."""
+    def answers(
+        self, prompts: Sequence[tuple[Sequence[Message], Sequence[str]]], *, max_new_tokens: int
+    ) -> Iterator[tuple[int, Response]]:
+        """Each prompt's number with its answer, as they arrive; raises Unavailable at the first that cannot be had.
+
+        A prompt is messages, and the functions that they offer.
+        """
         pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
         waiting = {
-            pool.submit(self.ask, prompt, max_new_tokens=max_new_tokens): number
-            for number, prompt in enumerate(prompts)
+            pool.submit(self.ask, messages, max_new_tokens=max_new_tokens, tools=tools): number
+            for number, (messages, tools) in enumerate(prompts)
         }
         try:
             while waiting:
@@ -86,7 +94,7 @@ class Endpoint:
             pool.shutdown(cancel_futures=True)
             self._cancelled.clear()
 
-    def ask(self, messages: Sequence[Message], *, max_new_tokens: int) -> Response:
+    def ask(self, messages: Sequence[Message], *, max_new_tokens: int, tools: Sequence[str] = ()) -> Response:
         """One answer, greedy. Tries again after a pause when the endpoint is busy or out of reach."""
         start = time.perf_counter()
         reason = ""
@@ -96,7 +104,7 @@ class Endpoint:
             if self._cancelled.is_set() and number:
                 break
             try:
-                return self._response(self._post(messages, max_new_tokens), time.perf_counter() - start)
+                return self._response(self._post(messages, max_new_tokens, tools), time.perf_counter() - start)
             except urllib.error.HTTPError as error:
                 message = _error_message(error)
                 reason = f"it answered {error.code} ({message})"
@@ -110,13 +118,14 @@ class Endpoint:
                 reason = f"no answer from {self.url} ({getattr(error, 'reason', None) or error})"
         raise Unavailable(f"{reason} after {TRIES} tries")
 
-    def _post(self, messages: Sequence[Message], max_new_tokens: int) -> Any:
+    def _post(self, messages: Sequence[Message], max_new_tokens: int, tools: Sequence[str]) -> Any:
         """The endpoint's reply, as JSON."""
         body = {
             "model": self.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": as_dicts([replace(message, reasoning=None) for message in messages], OPENAI),
             "temperature": 0,
             self._limit: max_new_tokens,
+            **({"tools": [json.loads(tool) for tool in tools]} if tools else {}),
         }
         headers = {"Content-Type": "application/json", "User-Agent": "luthier"}
         headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -138,6 +147,7 @@ class Endpoint:
             choice = reply["choices"][0]
             usage = reply.get("usage") or {}
             thoughts, text = split_thoughts(choice["message"])
+            text = Message("assistant", text, tool_calls=_calls(choice["message"])).text
             finish = "length" if choice.get("finish_reason") == "length" else "stop"
             if finish == "length" and thoughts is not None and not text:
                 finish = THINKING
@@ -155,7 +165,7 @@ def split_thoughts(message: Mapping[str, Any]) -> tuple[str | None, str]:
 
     Services give thoughts in a field of their own, under either of two names, or leave them in the text before `</think>`.
     """
-    text = str(message["content"] or "").strip()
+    text = str((message.get("content") if message.get("tool_calls") else message["content"]) or "").strip()
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     if thoughts is None and "</think>" in text:
         thoughts, _, text = text.partition("</think>")
@@ -164,6 +174,12 @@ def split_thoughts(message: Mapping[str, Any]) -> tuple[str | None, str]:
     if thoughts is None:
         return None, text
     return str(thoughts).strip().removeprefix("<think>").strip(), text.strip()
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls of a chat completion's message."""
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
+    return tuple(ToolCall(str(each["name"]), str(each.get("arguments") or "{}")) for each in functions)
 
 
 def _error_message(error: urllib.error.HTTPError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from luthier.chat import Message
+from luthier.chat import Message, Template
 from luthier.data.dataset import Item
 from luthier.data.prepared import Prepared
 from luthier.evaluate import metrics
@@ -62,7 +62,7 @@ class AnswersFile:
 
         def append(batch: dict[int, Answer]) -> None:
             records = [
-                self._record(missing[number], arm, answer, prompt_tokens=len(prompts[number][1]))
+                self._record(missing[number], arm, answer, prompt_tokens=len(prompts[number][1]), template=lm.template)
                 | {"shots": count_shots(prompts[number][0], missing[number])}
                 for number, answer in batch.items()
             ]
@@ -86,7 +86,8 @@ class AnswersFile:
         """The same from an endpoint; raises Unavailable when the endpoint fails, and keeps what came before."""
         done, missing = self._remaining(arm, items)
         progress(len(done), len(items))
-        for number, response in endpoint.answers([prompt(item) for item in missing], max_new_tokens=budget.tokens):
+        asked = [(prompt(item), item.conversation.tools) for item in missing]
+        for number, response in endpoint.answers(asked, max_new_tokens=budget.tokens):
             record = self._record(missing[number], arm, response.answer, prompt_tokens=response.prompt_tokens)
             append_json_lines(self.path, [record])
             done.add(record["item"])
@@ -133,8 +134,9 @@ class AnswersFile:
         """The records with scores of this file's metrics, where they were written with others."""
         rescored: list[AnswerRecord] = []
         for record in records:
-            scores = self._scores(record["answer"], record["reference"], record["finish"], where=record["place"])
-            rescored.append({**record, "score": next(iter(scores.values())), "scores": scores})
+            references = record.get("references") or [record["reference"]]
+            scored = self._scored(record["answer"], references, record["finish"], where=record["place"])
+            rescored.append({**record, **scored})
         return rescored
 
     def _remaining(self, arm: str, items: Sequence[Item]) -> tuple[set[str], list[Item]]:
@@ -143,25 +145,37 @@ class AnswersFile:
         done = {record["item"] for record in self.records() if record["arm"] == arm} & wanted
         return done, [item for item in items if item.id not in done]
 
-    def _scores(self, answer: str, reference: str, finish: str, *, where: str) -> dict[str, float]:
-        """The answer's scores by metric; all 0 where there is no answer, whatever a metric says of nothing."""
-        if finish in replies.UNANSWERED:
-            return dict.fromkeys(self.metrics, 0.0)
-        return metrics.score(self.metrics, answer, reference, location=where)
+    def _scored(self, answer: str, references: Sequence[str], finish: str, *, where: str) -> dict[str, Any]:
+        """The answer's scores by metric, each against the reference that is best for it, and which one that was.
 
-    def _record(self, item: Item, arm: str, answer: Answer, *, prompt_tokens: int) -> dict[str, Any]:
-        reference = item.conversation.answer
-        scores = self._scores(answer.text, reference, answer.finish, where=item.location)
+        All are 0 where there is no answer, whatever a metric says of nothing.
+        """
+        if finish in replies.UNANSWERED:
+            by_reference = [dict.fromkeys(self.metrics, 0.0) for _ in references]
+        else:
+            by_reference = [metrics.score(self.metrics, answer, each, location=where) for each in references]
+        scores = {name: max(each[name] for each in by_reference) for name in self.metrics}
+        decides = next(iter(self.metrics))
+        matched = max(range(len(references)), key=lambda number: by_reference[number][decides])
+        several = {"references": list(references), "matched": matched} if len(references) > 1 else {}
+        return {**several, "score": scores[decides], "scores": scores}
+
+    def _record(
+        self, item: Item, arm: str, answer: Answer, *, prompt_tokens: int, template: Template | None = None
+    ) -> dict[str, Any]:
+        conversation = item.conversation
+        reference = template.answer_text(conversation.messages[-1]) if template else conversation.answer
+        references = list(dict.fromkeys([reference, *conversation.references]))
+        scored = self._scored(answer.text, references, answer.finish, where=item.location)
         return self._common_fields(item, arm) | {
-            "question": item.conversation.question,
+            "question": conversation.question,
             "prompt_tokens": prompt_tokens,
             "answer_tokens": answer.tokens,
             **({"thought_tokens": answer.thought_tokens} if answer.thought_tokens else {}),
             **({"thoughts": answer.thoughts} if answer.thoughts is not None else {}),
             "answer": answer.text,
             "reference": reference,
-            "score": next(iter(scores.values())),
-            "scores": scores,
+            **scored,
             "finish": answer.finish,
             "seconds": round(answer.seconds, 4),
         }

@@ -12,12 +12,12 @@ from typing import Literal
 from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import metrics, text_features
-from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.answers import AnswerRecord, all_references, matched_reference
 from luthier.evaluate.error_analysis.spelling import Spelling
 from luthier.extensions import import_function, is_dotted
 from luthier.model.replies import THINKING
 
-AnswerFormat = Literal["json", "label", "text"]
+AnswerFormat = Literal["json", "label", "text", "call"]
 TWICE, MORE_WORDS = 2, 20
 """An answer is too long where it has more than twice the reference's words, and at least 20 more."""
 
@@ -37,7 +37,7 @@ class TrainingProfile:
         """The profile of these training rows; `refusal` is the user's own pattern."""
         answers = [item.conversation.answer for item in train]
         kind = metrics.choose_metric(answers).name
-        format: AnswerFormat = {"field_accuracy": "json", "accuracy": "label"}.get(kind, "text")  # type: ignore[assignment]
+        format: AnswerFormat = {"field_accuracy": "json", "accuracy": "label", "tool_call": "call"}.get(kind, "text")  # type: ignore[assignment]
         texts = [text for item in train for text in (item.conversation.question, item.conversation.answer)]
         spelling = Spelling.of(texts) if format == "text" else None
         labels = tuple(dict.fromkeys(answers)) if format == "label" else ()
@@ -77,13 +77,14 @@ def misspelling(record: AnswerRecord, profile: TrainingProfile) -> str | None:
         return None
     answer = record["answer"]
     whole = answer if record["finish"] == "stop" else answer.rpartition(" ")[0]  # the last word may be a part of one
-    found = profile.spelling.misspelt(whole, (record["question"], record["reference"]))
+    found = profile.spelling.misspelt(whole, (record["question"], all_references(record)))
     return ", ".join(f'"{word}" for "{meant}"' for word, meant in found.items()) or None
 
 
 def too_long(record: AnswerRecord, profile: TrainingProfile) -> str | None:
     """Cut at the limit, or far more words than the reference."""
-    length, wanted = len(text_features.words(record["answer"])), len(text_features.words(record["reference"]))
+    reference = matched_reference(record)
+    length, wanted = len(text_features.words(record["answer"])), len(text_features.words(reference))
     if record["finish"] == "length":
         return f"cut at the token limit after {length} words; the reference has {wanted}"
     if length > TWICE * wanted and length >= wanted + MORE_WORDS:
@@ -93,7 +94,7 @@ def too_long(record: AnswerRecord, profile: TrainingProfile) -> str | None:
 
 def repetitive(record: AnswerRecord, profile: TrainingProfile) -> str | None:
     """Repeats itself, where the reference does not."""
-    if not text_features.is_looping(record["answer"], record["reference"]):
+    if not text_features.is_looping(record["answer"], matched_reference(record)):
         return None
     times = text_features.longest_loop(record["answer"])
     if times >= 4:
@@ -104,7 +105,7 @@ def repetitive(record: AnswerRecord, profile: TrainingProfile) -> str | None:
 def refusal(record: AnswerRecord, profile: TrainingProfile) -> str | None:
     """Refuses to answer, where the reference answers."""
     refuses, should_refuse = (
-        text_features.is_refusal(record[name], profile.refusal) for name in ("answer", "reference")
+        text_features.is_refusal(text, profile.refusal) for text in (record["answer"], matched_reference(record))
     )
     return "refuses, the reference answers" if refuses and not should_refuse else None
 
@@ -114,13 +115,16 @@ _PROMPT_MARKS = re.compile(r"^\s*(?:### ?\w+|\[/?INST\]|<\|\w+\|>|(?:user|assist
 
 def wrong_format(record: AnswerRecord, profile: TrainingProfile) -> str | None:
     """Not in the format of the training answers: no such JSON, no such label, or the marks of a prompt in the text."""
-    answer, reference = record["answer"], record["reference"]
+    answer, reference = record["answer"], matched_reference(record)
     if record["finish"] == THINKING:
         return None
     if not answer.strip():
         return "empty"
     if profile.format == "json":
         return _json_error(answer, reference)
+    if profile.format == "call":
+        calls, should_call = bool(metrics.calls_in(answer)), bool(metrics.calls_in(reference))
+        return None if calls == should_call else "text instead of a call" if should_call else "a call instead of text"
     if profile.format == "label":
         known = any(metrics.accuracy(answer, label) for label in (*profile.labels, reference))
         return None if known else "none of the labels"
@@ -223,7 +227,9 @@ def advise_format(profile: TrainingProfile, occurrences: Occurrences) -> str:
     odd = [item.location for item in profile.train if _is_odd(item.conversation.answer, profile.format)]
     if odd:
         return f"Another format in {_rows(len(odd))} ({_locations(odd)}): bring them into the common one."
-    shape = {"json": "one JSON object", "label": "one of the labels", "text": "plain text"}[profile.format]
+    shape = {
+        "json": "one JSON object", "label": "one of the labels", "text": "plain text", "call": "calls or text",
+    }[profile.format]  # fmt: skip
     return f"All training answers are {shape}. More rows or more epochs help the model learn this format."
 
 
@@ -280,7 +286,7 @@ def _user_category(name: str, text: str) -> Category:
 
 def _called(function: Callable[[str, str], object], record: AnswerRecord, where: str) -> str | None:
     try:
-        return "found" if function(record["answer"], record["reference"]) else None
+        return "found" if function(record["answer"], matched_reference(record)) else None
     except Exception as error:
         shown = json.dumps(record["answer"][:60], ensure_ascii=False)
         message = f"the function failed for the answer {shown}: {type(error).__name__}: {error}."

@@ -144,7 +144,7 @@ def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, a
     room = TokenBudget(limit, inputs.settings.thinking_tokens or 0)
     for temperature in sorted({task.temperature for task in tasks}):
         asked = [task for task in tasks if task.temperature == temperature]
-        prompts = [lm.template.prompt(messages_for(task, inputs, arm)) for task in asked]
+        prompts = [lm.template.prompt(messages_for(task, inputs, arm), tools=task.tools) for task in asked]
         seeds = [(inputs.seed, task.sample, *task.id.encode()) for task in asked]
 
         def on_batch(batch: dict[int, Answer], asked: Sequence[Question] = asked) -> None:

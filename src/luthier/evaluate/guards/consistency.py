@@ -47,7 +47,7 @@ def make_tasks(inputs: GuardInputs) -> Sequence[Task]:
     tasks: list[Task] = []
     spent = 0
     for number, item in enumerate(sorted(inputs.test, key=lambda item: item.id)[:QUESTIONS]):
-        spent += (len(PARAPHRASES) + SAMPLES) * sum(len(message.content) for message in item.conversation.prompt)
+        spent += (len(PARAPHRASES) + SAMPLES) * sum(len(message.text) for message in item.conversation.prompt)
         if spent > CHARACTERS and number >= 4:
             break
         tasks += _variants(item)
@@ -58,7 +58,13 @@ def _variants(item: Item) -> list[Question]:
     extra = {"asked": item.id, "group": item.group}
     plain = item.conversation.prompt
     asked = [
-        Question(f"{item.id} {name}", _reworded(plain, change), with_instruction=True, extra=extra | {"way": name})
+        Question(
+            f"{item.id} {name}",
+            _reworded(plain, change),
+            with_instruction=True,
+            extra=extra | {"way": name},
+            tools=item.conversation.tools,
+        )
         for name, change in PARAPHRASES.items()
     ]
     drawn = [
@@ -69,6 +75,7 @@ def _variants(item: Item) -> list[Question]:
             number,
             with_instruction=True,
             extra=extra | {"way": "drawn"},
+            tools=item.conversation.tools,
         )
         for number in range(1, SAMPLES + 1)
     ]

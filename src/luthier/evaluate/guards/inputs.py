@@ -58,6 +58,7 @@ class Question:
     sample: int = 0
     with_instruction: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tools: Sequence[str] = ()
 
 
 Task = Passage | Choice | Question
@@ -139,7 +140,7 @@ def read_user_material(settings: Evaluate) -> UserMaterial:
     """The user's out-of-scope questions and facts; raises a UserError that names a row that cannot be used."""
     asked: list[str] = []
     if settings.out_of_scope is not None:
-        asked = [messages[-1].content for messages in read_questions(settings.out_of_scope)]
+        asked = [each.messages[-1].content for each in read_questions(settings.out_of_scope)]
     return UserMaterial(
         tuple(dict.fromkeys(asked)), tuple(_facts(settings.facts)) if settings.facts is not None else ()
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.answers import AnswerRecord, all_references
 from luthier.evaluate.guards.inputs import TUNED, GuardInputs
 from luthier.model.replies import UNANSWERED
 
@@ -32,10 +32,13 @@ def answer_pairs(inputs: GuardInputs, answers: Sequence[AnswerRecord]) -> list[A
     """The answers of the base model's plainest arm beside those of the tuned model, where both have answered."""
     name = base_arm(answers)
     base, tuned = ({record["item"]: record for record in answers if record["arm"] == arm} for arm in (name, TUNED))
-    prompts = {item.id: "\n".join(message.content for message in item.conversation.prompt) for item in inputs.test}
+    prompts = {
+        item.id: "\n".join([*item.conversation.tools, *(message.text for message in item.conversation.prompt)])
+        for item in inputs.test
+    }
     return [
         AnswerPair(
-            item, record["group"], prompts.get(item) or record["question"], record["question"], record["reference"],
+            item, record["group"], prompts.get(item) or record["question"], record["question"], all_references(record),
             base[item]["answer"], record["answer"], (base[item]["score"], record["score"]),
         )
         for item, record in tuned.items()

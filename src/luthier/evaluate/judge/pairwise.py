@@ -18,6 +18,7 @@ from scipy import stats
 
 from luthier.errors import UserError
 from luthier.evaluate import statistics
+from luthier.evaluate.answers import all_references
 from luthier.evaluate.judge.agreement import cohen
 from luthier.runs.durable import append_json_lines, read_json_lines
 
@@ -109,7 +110,7 @@ def pairs(answers: Sequence[Mapping[str, Any]], *, tuned: str, prompt: str) -> l
     second = {record["item"]: record for record in answers if record["arm"] == prompt}
     return [
         AnswerPair(
-            record["item"], record["place"], record["group"], record["question"], record["reference"], record["answer"],
+            record["item"], record["place"], record["group"], record["question"], all_references(record), record["answer"],
             second[record["item"]]["answer"],
         )
         for record in answers

@@ -1,11 +1,12 @@
 """Metrics: how close an answer is to its reference, as a number from 0 to 1, higher is better.
 
-To add one, write a function (answer, reference) -> 0..1 in the file of its kind (texts, labels, numeric, objects), give it a
-line in `METRICS` and a name for readers in `_LABELS` (and in report/score_units.py, which imports nothing from here); add it
-to `_BINARY` if it is always 0 or 1. Where it needs a setting (a schema, a tolerance, an embedding model), it gets a line in
-`CONFIGURABLE`: instead of `METRICS` if it cannot work without the setting, beside it if it can (`number`). To show it beside
-another metric, name it in `choice.SECONDARY`; describe it in docs/evaluation.md. Numbers that are not a mean over answers,
-such as macro-F1, belong into `AGGREGATES`. A user's own metric needs none of this: "package.module:function".
+To add one, write a function (answer, reference) -> 0..1 in the file of its kind (texts, labels, numeric, objects,
+tool_calls), give it a line in `METRICS` and a name for readers in `_LABELS` (and in report/score_units.py, which imports
+nothing from here); add it to `_BINARY` if it is always 0 or 1. Where it needs a setting (a schema, a tolerance, an embedding
+model), it gets a line in `CONFIGURABLE`: instead of `METRICS` if it cannot work without the setting, beside it if it can
+(`number`). To show it beside another metric, name it in `choice.SECONDARY`; describe it in docs/evaluation.md. Numbers that
+are not a mean over answers, such as macro-F1, belong into `AGGREGATES`. A user's own metric needs none of this:
+"package.module:function".
 
 Documents have no answer to compare. They are scored with `BITS_PER_BYTE`, stored as *negative* bits per byte, so that
 higher is better for every score that the statistics see.
@@ -18,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import UserError, unknown
-from luthier.evaluate.metrics import custom, labels, objects
+from luthier.evaluate.metrics import custom, labels, objects, tool_calls
 from luthier.evaluate.metrics.choice import SECONDARY, MetricChoice, choose_metric
 from luthier.evaluate.metrics.embedding_similarity import similarity
 from luthier.evaluate.metrics.labels import accuracy
 from luthier.evaluate.metrics.numeric import number
 from luthier.evaluate.metrics.objects import field_accuracy, first_object, json_valid, schema_valid
 from luthier.evaluate.metrics.texts import chrf, chrf_signature, exact_match, normalised_match, rouge_l, token_f1
+from luthier.evaluate.metrics.tool_calls import calls_in, tool_call, tool_name
 
 __all__ = [
     "AGGREGATES", "BITS_PER_BYTE", "CONFIGURABLE", "DEFAULT_SETTINGS", "METRICS", "SECONDARY", "Metric", "MetricChoice",
-    "MetricSettings", "accuracy", "aggregates", "binary", "choose_metric", "chrf", "exact_match", "field_accuracy",
+    "MetricSettings", "accuracy", "aggregates", "binary", "calls_in", "choose_metric", "chrf", "exact_match", "field_accuracy",
     "first_object", "has_aggregate", "json_valid", "label", "normalised_match", "number", "resolve", "rouge_l", "score",
-    "scorers", "signatures", "token_f1",
+    "scorers", "signatures", "token_f1", "tool_call", "tool_name",
 ]  # fmt: skip
 
 Metric = Callable[[str, str], float]
@@ -59,6 +61,8 @@ METRICS: dict[str, Metric] = {
     "normalised_match": normalised_match,
     "number": number,
     "field_accuracy": field_accuracy,
+    "tool_call": tool_call,
+    "tool_name": tool_name,
     "token_f1": token_f1,
     "rouge_l": rouge_l,
     "chrf": chrf,
@@ -82,6 +86,7 @@ def _with_embedder(settings: MetricSettings) -> Metric:
 CONFIGURABLE: dict[str, Callable[[MetricSettings], Metric]] = {
     "number": lambda settings: partial(number, tolerance=settings.tolerance),
     "field_accuracy": lambda settings: partial(field_accuracy, tolerance=settings.tolerance),
+    "tool_call": lambda settings: partial(tool_call, tolerance=settings.tolerance),
     "schema_valid": _with_schema,
     "similarity": _with_embedder,
 }
@@ -95,16 +100,22 @@ AGGREGATES: dict[str, tuple[str, Aggregate]] = {
         "fields",
         lambda answers, references, settings: objects.report(answers, references, tolerance=settings.tolerance),
     ),
+    "tool_call": (
+        "calls",
+        lambda answers, references, settings: tool_calls.report(answers, references, tolerance=settings.tolerance),
+    ),
 }
 """Deciding metric → a name, and a function of all answers and references at once, whose result stands under it."""
 
-_BINARY = {"accuracy", "exact_match", "json_valid", "normalised_match", "number", "schema_valid"}
+_BINARY = {"accuracy", "exact_match", "json_valid", "normalised_match", "number", "schema_valid", "tool_name"}
 _LABELS = {
     "accuracy": "accuracy",
     "exact_match": "exact match",
     "normalised_match": "normalised match",
     "number": "right number",
     "field_accuracy": "field accuracy",
+    "tool_call": "right calls",
+    "tool_name": "right functions",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "chrf": "chrF",

@@ -8,6 +8,7 @@ from luthier.errors import UserError
 from luthier.evaluate.metrics import labels, normalization
 from luthier.evaluate.metrics.numeric import are_numbers
 from luthier.evaluate.metrics.objects import is_object
+from luthier.evaluate.metrics.tool_calls import are_calls
 
 CLASSES_AT_MOST = 10
 """With at most so many different whole numbers they are classes (stars from 1 to 5, 0 and 1); with more, amounts."""
@@ -17,6 +18,7 @@ SECONDARY = {
     "accuracy": ("exact_match", "normalised_match"),
     "field_accuracy": ("json_valid", "exact_match"),
     "number": ("exact_match", "normalised_match"),
+    "tool_call": ("tool_name", "exact_match"),
     "token_f1": ("rouge_l", "chrf", "exact_match", "normalised_match"),
 }
 """Deciding metric → those shown beside it."""
@@ -38,13 +40,20 @@ class MetricChoice:
 def choose_metric(references: Sequence[str], *, where: str | None = None) -> MetricChoice:
     """The metric that fits these reference answers, with the reason.
 
-    Fields for JSON objects, accuracy for labels and for single letters or signs, numbers for numbers, token F1 for other
-    text. Letters that are labels in both cases (m and M) are compared exactly.
+    Calls where some of them call functions, fields for JSON objects, accuracy for labels and for single letters or signs,
+    numbers for numbers, token F1 for other text. Letters that are labels in both cases (m and M) are compared exactly.
     """
     if not references:
         raise UserError(
             "no reference answers to choose a metric from; the test split needs at least 2 questions.", where=where
         )
+    if calls := are_calls(references):
+        which = (
+            "every reference answer calls a function"
+            if calls == len(references)
+            else (f"{calls:,} of {len(references):,} reference answers call functions; the others are compared as text")
+        )
+        return MetricChoice("tool_call", which)
     objects = sum(is_object(reference) for reference in references) / len(references)
     if objects >= 0.95:
         share = "every reference answer is" if objects == 1 else f"{objects:.0%} of the reference answers are"

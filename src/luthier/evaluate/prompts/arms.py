@@ -5,7 +5,7 @@ demonstrations come from the training rows only. A new arm is a function `Prompt
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from luthier.chat import Message, Template
@@ -42,6 +42,10 @@ class PromptResources:
     optimised_instruction: str | None = None
     """The one that prompt optimization found."""
 
+    def fits(self, messages: Sequence[Message], item: Item) -> bool:
+        """Whether the item's functions and these messages leave room for an answer."""
+        return len(self.template.prompt(messages, tools=item.conversation.tools)) <= self.max_prompt_tokens
+
 
 def zero_shot(resources: PromptResources) -> Prompt:
     """The instruction, if the data shows one, and the question."""
@@ -68,7 +72,7 @@ def rag(resources: PromptResources) -> Prompt:
         found = [resources.passages[number] for number in reversed(numbers)]
         while True:
             messages = _with_passages(_compose(item, (), resources), found)
-            if not found or len(resources.template.prompt(messages)) <= resources.max_prompt_tokens:
+            if not found or resources.fits(messages, item):
                 return messages
             found.pop(0)
 
@@ -132,7 +136,7 @@ def render(arm: str, prompt: Prompt, item: Item, template: Template) -> tuple[tu
     """What an arm sends for an item, as messages and as tokens; the UserError of a template that refuses names arm and row."""
     try:
         messages = prompt(item)
-        return messages, template.prompt(messages)
+        return messages, template.prompt(messages, tools=item.conversation.tools)
     except UserError as error:
         refusal = f'{error.message} This is what the arm "{arm}" sends for this row'
         raise UserError(
@@ -158,8 +162,9 @@ def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -
     if not passages:
         return messages
     shown = "\n\n".join(f"[{passage.location}]\n{passage.text}" for passage in passages)
-    question = f"These passages may help:\n\n{shown}\n\n{messages[-1].content}"
-    return (*messages[:-1], Message(messages[-1].role, question))
+    last = max(number for number, message in enumerate(messages) if message.role == "user")
+    question = f"These passages may help:\n\n{shown}\n\n{messages[last].content}"
+    return (*messages[:last], replace(messages[last], content=question), *messages[last + 1 :])
 
 
 def _compose(
@@ -176,6 +181,6 @@ def _compose(
     while True:
         before = tuple(message for shot in kept for message in shot.conversation.messages if message.role != "system")
         messages = (*head, *before, *turns)
-        if not kept or len(resources.template.prompt(messages)) <= resources.max_prompt_tokens:
+        if not kept or resources.fits(messages, item):
             return messages
         kept.pop(0)

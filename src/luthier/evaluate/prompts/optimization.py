@@ -152,4 +152,5 @@ class _SilentLogger:
 
 def _feedback(record: Mapping[str, Any]) -> str:
     verdict = "Right." if record["score"] >= 1 else f"Score {record['score']:.2f} of 1."
-    return f"{verdict} The answer in the data is: {record['reference']}"
+    references = record.get("references") or [record["reference"]]
+    return f"{verdict} The answer in the data is: {' or: '.join(references)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from luthier.errors import UserError, unknown
 from luthier.evaluate import metrics, statistics
-from luthier.evaluate.answers import AnswerRecord
+from luthier.evaluate.answers import AnswerRecord, matched_reference
 from luthier.evaluate.answers.samples import averaged
 from luthier.evaluate.metrics import BITS_PER_BYTE
 from luthier.evaluate.prompts.arms import TUNED
@@ -69,7 +69,7 @@ def assemble(
     summaries = {arm: _summary(records, higher, decision.confidence, seed) for arm, records in arms.items()}
     for arm, records in by_arm(answers).items():
         texts = (
-            [(str(record["answer"]), str(record["reference"])) for record in records]
+            [(str(record["answer"]), matched_reference(record)) for record in records]
             if metrics.has_aggregate(metric)
             else []
         )
