@@ -5,6 +5,7 @@
     probing           what this template does (system role, tool calls, thoughts, end tokens), found by rendering placeholders
     escaping          control tokens that people spell become letters, so that they stay text
     message_renderer  messages, as this template takes them (`message_dicts`, `thinking`), become texts (`rendering`, `sandbox`)
+    patterns          what was rendered of one plain conversation is filled in for others of its kind (`stand_ins`)
     loss_spans        where the texts part: which spans the loss is taken on
     tokens            text and spans → token ids and loss mask, `Encoded`
     call_format       how this template writes calls of functions, by which they are read back from replies

@@ -13,6 +13,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from luthier.chat import stand_ins
+
 EXTRA_CHARACTERS = 1_000_000  # characters that a template may write beyond four times what it was given
 ALWAYS_SET = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 """What every rendering sets; no variable may have such a name."""
@@ -41,6 +43,7 @@ class Renderer:
         self._always: Dict = {**jinja.globals, "documents": None, **named, **variables}
         self.known_variables = _settable(tree) - set(jinja.globals) - ALWAYS_SET - set(named)
         """Variables that the template looks at, and that somebody may set."""
+        self.can_be_followed = stand_ins.can_be_followed(tree)
         self.reads_date = "strftime_now" in _names(tree) - {macro.name for macro in tree.find_all(nodes.Macro)}
 
     def render(

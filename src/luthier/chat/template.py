@@ -8,6 +8,7 @@ Where the template shows an earlier turn otherwise than it was when it was answe
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from itertools import islice
 from luthier.chat import escaping, loss_spans, sandbox
 from luthier.chat.conversation import Conversation, Message
 from luthier.chat.message_renderer import MessageRenderer
+from luthier.chat.patterns import Draft, Pattern, Patterns
 from luthier.chat.probing import TemplateBehaviour
 from luthier.chat.rendering import Dict, Renderer, TemplateRefusal
 from luthier.chat.thinking import Reply
@@ -26,6 +28,7 @@ from luthier.errors import UserError
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
 CHUNK = 512
+CHUNKS_AHEAD = 2
 MARKER = re.compile(r"<\|[^|<>\s]+\|>|<\uff5c[^\uff5c]+\uff5c>|<(?:start|end)_of_\w+>")
 
 
@@ -72,6 +75,7 @@ class Template:
         spelled = {number: token for token, number in tokenizer.control.items()}
         named = ({spelled[number] for number in ends if number in spelled} | {tokenizer.eos}) & set(tokenizer.control)
         self._ends = loss_spans.EndTokens(frozenset(named) | self._behaviour.end_tokens)
+        self._patterns = Patterns(self._draft, self._tokenization) if self._renderer.can_be_followed else None
         self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.tokens}
         """Tokens that end an answer."""
 
@@ -179,41 +183,50 @@ class Template:
         return rows
 
     def rows_of(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | UserError]:
-        """The rows of many conversations, or for each why it has none.
+        """The rows of many conversations, or for each why it has none."""
+        return list(self.stream_rows(conversations))
 
-        While one chunk of them is tokenized on all cores, the next one is rendered. Equal tokens are one object in all rows,
-        which makes 16 bytes a token of 42.
+    def stream_rows(self, conversations: Iterable[Conversation]) -> Iterator[list[Encoded] | UserError]:
+        """The same, one conversation after the other, while two chunks of them at most are in memory.
+
+        While a chunk is tokenized on all cores, the next one is read and rendered.
         """
-        rows: list[list[Encoded] | UserError] = []
-        shared: dict[int, int] = {}
+        waiting: deque[tuple[list[_Begun], Future[list[list[int]]]]] = deque()
         with ThreadPoolExecutor(max_workers=1) as beside:
-            waiting: tuple[list[_Draft | UserError], Future[list[list[int]]]] | None = None
             for chunk in _chunks(conversations):
-                drafts = [self._draft(conversation) for conversation in chunk]
-                texts = [one for draft in drafts if isinstance(draft, _Draft) for one in draft.renderings]
-                if waiting:
-                    rows += self._tokenize_drafts(waiting[0], waiting[1].result(), shared)
-                waiting = drafts, beside.submit(self._tokenization.many, texts)
-            if waiting:
-                rows += self._tokenize_drafts(waiting[0], waiting[1].result(), shared)
-        return rows
+                begun = [self._begin(conversation) for conversation in chunk]
+                texts = [text for one in begun for text in one.renderings]
+                waiting.append((begun, beside.submit(self._tokenization.many, texts)))
+                if len(waiting) > CHUNKS_AHEAD:
+                    yield from self._tokenize(*_result(waiting.popleft()))
+            while waiting:
+                yield from self._tokenize(*_result(waiting.popleft()))
 
-    def _tokenize_drafts(
-        self, drafts: Sequence["_Draft | UserError"], ids: Sequence[list[int]], shared: dict[int, int]
-    ) -> Iterator[list[Encoded] | UserError]:
-        left = ([shared.setdefault(token, token) for token in each] for each in ids)
-        for draft in drafts:
-            if isinstance(draft, UserError):
-                yield draft
-                continue
-            if not draft.turns:
-                yield [self._document(next(left))]
-                continue
-            rows = [self._tokenization.row(rendering, next(left)) for rendering in draft.renderings]
-            if None in rows:  # the answers' prompts cannot all be the beginning of one row
-                apart = [self._answer_row(turn, draft.renderings[0].escapes) for turn in draft.turns]
-                rows = [self._tokenization.row(rendering, self._tokenization.ids(rendering)) for rendering in apart]
-            yield [row for row in rows if row is not None]
+    def _begin(self, conversation: Conversation) -> "_Begun":
+        """The texts of a conversation's rows, by its pattern where it has one."""
+        if self._patterns and not conversation.is_document and (found := self._patterns.find(conversation)):
+            pattern, rendering = found
+            return _Begun([rendering], conversation, pattern=pattern)
+        draft = self._draft(conversation)
+        return _Begun([] if isinstance(draft, UserError) else draft.renderings, conversation, draft)
+
+    def _tokenize(self, begun: Sequence["_Begun"], ids: Sequence[list[int]]) -> Iterator[list[Encoded] | UserError]:
+        left = iter(ids)
+        for one in begun:
+            own = [next(left) for _ in one.renderings]
+            row = one.pattern.row(own[0], self._tokenization.control_ids) if one.pattern else None
+            yield [row] if row else self._tokenize_draft(one.draft or self._draft(one.conversation), own)
+
+    def _tokenize_draft(self, draft: Draft | UserError, ids: Sequence[list[int]]) -> list[Encoded] | UserError:
+        if isinstance(draft, UserError):
+            return draft
+        if not draft.turns:
+            return [self._document(ids[0])]
+        rows = [self._tokenization.row(rendering, own) for rendering, own in zip(draft.renderings, ids, strict=True)]
+        if None in rows:  # the answers' prompts cannot all be the beginning of one row
+            apart = [self._answer_row(turn, draft.renderings[0].escapes) for turn in draft.turns]
+            rows = [self._tokenization.row(rendering, self._tokenization.ids(rendering)) for rendering in apart]
+        return [row for row in rows if row is not None]
 
     def parse_reply(self, ids: Sequence[int]) -> Reply:
         """Generated ids, up to the first token that ends an answer: the answer, and thoughts apart from it."""
@@ -272,11 +285,11 @@ class Template:
     def _bos_ids(self) -> list[int]:
         return [self.tokenizer.control[self.tokenizer.bos]] if self.tokenizer.bos else []
 
-    def _draft(self, conversation: Conversation) -> "_Draft | UserError":
+    def _draft(self, conversation: Conversation) -> Draft | UserError:
         """The texts of a conversation's rows."""
         if conversation.is_document:
             [text], _, escapes = self._escape(conversation.messages, ())
-            return _Draft([Rendering(text.content, escapes=escapes)])
+            return Draft([Rendering(text.content, escapes=escapes)])
         last = conversation.messages[-1]
         assert last.role == "assistant" and last.in_loss, (
             "a conversation to train on ends with an answer that is learnt"
@@ -294,8 +307,8 @@ class Template:
         except UserError as error:
             return error
         if found := loss_spans.conversation_spans(whole, turns, self._ends, self._tokenization.control):
-            return _Draft([self._until_last_end(*found, escapes)], turns)
-        return _Draft([self._answer_row(turn, escapes) for turn in turns], turns)
+            return Draft([self._until_last_end(*found, escapes)], turns, together=True)
+        return Draft([self._answer_row(turn, escapes) for turn in turns], turns)
 
     def _until_last_end(self, text: str, spans: list[tuple[int, int]], escapes: Mapping[str, str]) -> Rendering:
         """A rendering up to its last end token, which it gets where the template writes none."""
@@ -329,11 +342,20 @@ class Template:
 
 
 @dataclass(frozen=True)
-class _Draft:
-    """The texts that become a conversation's rows, and its answers; a document has none."""
+class _Begun:
+    """A conversation with the texts of its rows, by its pattern or by a draft of its own."""
 
     renderings: list[Rendering]
-    turns: Sequence[loss_spans.AnswerRendering] = ()
+    conversation: Conversation
+    draft: Draft | UserError | None = None
+    pattern: Pattern | None = None
+
+
+def _result(
+    waiting: tuple[list[_Begun], Future[list[list[int]]]],
+) -> tuple[list[_Begun], list[list[int]]]:
+    begun, ids = waiting
+    return begun, ids.result()
 
 
 def _chunks(conversations: Iterable[Conversation]) -> Iterator[list[Conversation]]:

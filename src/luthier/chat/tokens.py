@@ -78,7 +78,7 @@ class RenderingTokenizer:
         self.tokenizer = tokenizer
         by_length = sorted(tokenizer.control, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
-        self._ids = frozenset(tokenizer.control.values())
+        self.control_ids = frozenset(tokenizer.control.values())
         self._tails: dict[str, list[int]] = {}
         self._bare: dict[str, list[int]] = {}
 
@@ -108,7 +108,7 @@ class RenderingTokenizer:
     def row(self, rendering: Rendering, ids: list[int]) -> Encoded | None:
         """The row of a rendering with its ids; None where several answers need it to begin with different tokens."""
         marks = list(self.control.finditer(rendering.text))
-        controls = [position for position, token in enumerate(ids) if token in self._ids]
+        controls = [position for position, token in enumerate(ids) if token in self.control_ids]
         if [ids[position] for position in controls] != [self.tokenizer.control[mark.group()] for mark in marks]:
             # Control tokens do not match: compare whole beginnings.
             marks, controls = [], []
@@ -142,10 +142,11 @@ class RenderingTokenizer:
         if any(letter in text for letter in rendering.escapes):
             tail = self._ids_with_escapes(text, rendering.escapes)
         else:
-            tail = self._tail(text)
+            tail = self.tail(text)
         return start + len(tail), tail
 
-    def _tail(self, text: str) -> list[int]:
+    def tail(self, text: str) -> list[int]:
+        """The ids of a prompt's end; short ones are remembered."""
         if text in self._bare:
             return self._bare.pop(text)
         if text in self._tails:

@@ -4,6 +4,7 @@ readers                files → records, each with its location (file:line); `R
 formats, messages      a record → a conversation; the table `FORMATS`: add a format there; `tool_messages`: functions
 prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row
+first_seen             which texts came before: digests in sorted arrays
 encoding               items → rows of tokens with loss masks
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share
 prepared               the rows of tokens on the disk, memory-mapped

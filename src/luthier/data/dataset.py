@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Any
 
 from luthier.chat import Conversation, Message
+from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
 from luthier.data.readers.files import find
@@ -18,6 +20,9 @@ from luthier.recipe import Data
 FIRST_ROWS = 100
 """Rows whose columns decide the format; later rows may lack optional columns, not required ones."""
 LOCATIONS_SHOWN = 3
+DIGEST_BYTES = 16
+BLOCK = 512
+"""Rows that are looked up among the earlier ones together."""
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -65,7 +70,7 @@ class Ledger:
 class Dataset:
     """The items in file order, the account of the rows, how they were read, and the hash over the items' ids."""
 
-    items: list[Item]
+    items: Sequence[Item]
     ledger: Ledger
     choice: Choice
     sha256: str
@@ -73,7 +78,14 @@ class Dataset:
 
 
 def load(data: Data) -> Dataset:
-    """The data as the recipe describes it; raises a UserError where it cannot be read or nothing of it can be used."""
+    """The data as the recipe describes it, in memory; raises a UserError where nothing of it can be used."""
+    reading = open_data(data)
+    items = list(reading.items())
+    return Dataset(items, reading.ledger, reading.choice, reading.sha256, reading.files)
+
+
+def open_data(data: Data) -> "Reading":
+    """The data as the recipe describes it, to be read once; raises a UserError where it cannot be read or understood."""
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
     where = str(data.path)
@@ -86,48 +98,110 @@ def load(data: Data) -> Dataset:
         )
     columns = list(dict.fromkeys(column for row in first for column in row.values))
     choice = recognise(columns, data)
-    ledger = Ledger(ignored=[*files.ignored])
-    items = list(_items(chain(first, rows), choice, data, ledger))
-    if not items:
-        raise UserError(f"no usable row: {ledger.summary()}. The rows were {choice.sentence()}.", where=where)
-    digest = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
-    return Dataset(items, ledger, choice, digest, [source.name for source in files.sources])
+    names = [source.name for source in files.sources]
+    return Reading(choice, Ledger(ignored=[*files.ignored]), names, data, chain(first, rows))
 
 
-def _items(rows: Iterator[Record], choice: Choice, data: Data, ledger: Ledger) -> Iterator[Item]:
+@dataclass
+class Reading:
+    """Data that is being read: how its rows are understood, and the account of those that came so far."""
+
+    choice: Choice
+    ledger: Ledger
+    files: list[str]
+    data: Data
+    rows: Iterator[Record]
+    _digest: Any = field(default_factory=hashlib.sha256, repr=False)
+
+    def items(self) -> Iterator[Item]:
+        """The items in file order, once; a UserError at the end where there was none."""
+        number = 0
+        for number, item in enumerate(_items(self), start=1):
+            self._digest.update(f"\n{item.id}".encode() if number > 1 else item.id.encode())
+            yield item
+        if not number:
+            words = f"no usable row: {self.ledger.summary()}. The rows were {self.choice.sentence()}."
+            raise UserError(words, where=str(self.data.path))
+
+    @property
+    def sha256(self) -> str:
+        """The hash over the ids of the items that came, one a line."""
+        return str(self._digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class _Understood:
+    """A row with what it says, or why it says nothing."""
+
+    row: Record
+    conversation: Conversation
+    reason: str | None
+    whole: bytes = b""
+    """A digest of the normalised conversation."""
+    prompt: str = ""
+    """The normalised prompt."""
+    cut: bool = False
+    """Whether messages at its end are left out, as no loss is taken on them."""
+
+
+NOTHING = Conversation(())
+
+
+def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Understood:
+    try:
+        written = read(row)
+        conversation = up_to_last_in_loss(written)
+        reason = fault(conversation)
+    except Unfit as unfit:
+        return _Understood(row, NOTHING, str(unfit))
+    if reason is not None:
+        return _Understood(row, conversation, reason)
+    whole = _digest("\n".join([f"{role} {normalise(text)}" for role, text in _parts(conversation)]))
+    cut = len(conversation.messages) < len(written.messages)
+    return _Understood(row, conversation, None, whole, normalised_prompt(conversation), cut)
+
+
+def _items(reading: Reading) -> Iterator[Item]:
     """The items that the rows make; each row is counted in the ledger."""
-    read = reader(choice)
-    seen: dict[bytes, str] = {}  # the normalised conversation → where it stood first
-    asked: dict[bytes, tuple[str, str]] = {}  # the normalised prompt → where it stood first, and its group
-    for row in rows:
-        ledger.read += 1
-        try:
-            whole = read(row)
-            conversation = up_to_last_in_loss(whole)
-            reason = fault(conversation)
-        except Unfit as unfit:
-            reason = str(unfit)
-        if reason is not None:
-            ledger.drop(reason, row.location)
-            continue
-        twin = seen.setdefault(
-            _digest("\n".join(f"{role} {normalise(text)}" for role, text in _parts(conversation))), row.location
-        )
-        if twin != row.location:
-            ledger.drop("exact duplicate", f"{row.location} (same as {twin})")
-            continue
-        if len(conversation.messages) < len(whole.messages):
-            ledger.note("cut behind its last answer that is learnt", row.location)
-        prompt = normalised_prompt(conversation)
-        group = _group(row, data.group, prompt, ledger)
-        location, other_group = asked.setdefault(_digest(prompt), (row.location, group))
-        if location != row.location and not conversation.is_document and conversation.label is None:
-            what = "answer" if conversation.rejected is None else "pair of answers"
-            ledger.note(f"same question, different {what}", f"{row.location} (as {location})")
-        if other_group != group:
-            ledger.note("same question in two groups", f"{row.location} (as {location})")
-        conversation = with_system(conversation, data.system)
-        yield Item(conversation_id(conversation), row.location, group, conversation)
+    ledger, data, read = reading.ledger, reading.data, reader(reading.choice)
+    seen, asked = FirstSeen(), FirstSeen()  # digests of normalised conversations, and of normalised prompts
+    locations = Locations(reading.files)  # of the rows by which those are known
+    groups = bytearray()  # where the data names groups, a digest for each such row
+    while block := list(islice(reading.rows, BLOCK)):
+        rows = [_understood(row, read) for row in block]
+        ledger.read += len(rows)
+        fit = [each for each in rows if each.reason is None]
+        numbers = range(len(locations), len(locations) + len(fit))
+        for each in fit:
+            locations.append(each.row.location)
+            groups += bytes(DIGEST_BYTES) if data.group is not None else b""
+        twins = seen.look_up([each.whole for each in fit], numbers)
+        new = [at for at, (number, twin) in enumerate(zip(numbers, twins, strict=True)) if number == twin]
+        earlier = asked.look_up([_digest(fit[at].prompt) for at in new], [numbers[at] for at in new])
+        same_question = dict(zip((numbers[at] for at in new), earlier, strict=True))
+        number = numbers.start - 1
+        for understood in rows:
+            row, conversation = understood.row, understood.conversation
+            if understood.reason is not None:
+                ledger.drop(understood.reason, row.location)
+                continue
+            number += 1
+            if number not in same_question:
+                ledger.drop("exact duplicate", f"{row.location} (same as {locations[twins[number - numbers.start]]})")
+                continue
+            if understood.cut:
+                ledger.note("cut behind its last answer that is learnt", row.location)
+            group = _group(row, data.group, understood.prompt, ledger)
+            if data.group is not None:
+                groups[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] = _digest(group)
+            first = same_question[number]
+            if first != number and not conversation.is_document and conversation.label is None:
+                what = "answer" if conversation.rejected is None else "pair of answers"
+                ledger.note(f"same question, different {what}", f"{row.location} (as {locations[first]})")
+            if _part(groups, first) != _part(groups, number):
+                ledger.note("same question in two groups", f"{row.location} (as {locations[first]})")
+            conversation = with_system(conversation, data.system)
+            yield Item(conversation_id(conversation), row.location, group, conversation)
 
 
 def up_to_last_in_loss(conversation: Conversation) -> Conversation:
@@ -148,7 +222,7 @@ def fault(conversation: Conversation) -> str | None:
     messages = conversation.messages
     if not messages:
         return "no messages"
-    if any(_SURROGATE.search(text) for _, text in _parts(conversation)):
+    if any(not text.isascii() and _SURROGATE.search(text) for _, text in _parts(conversation)):
         return "half a character (a lone surrogate)"
     if conversation.is_document:
         return None if conversation.answer.strip() else "empty text"
@@ -230,7 +304,11 @@ def _group(row: Record, column: str | None, prompt: str, ledger: Ledger) -> str:
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=DIGEST_BYTES).digest()
+
+
+def _part(digests: bytearray, number: int) -> bytearray:
+    return digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
 
 
 def _some(locations: Sequence[str]) -> str:

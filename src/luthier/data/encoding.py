@@ -1,6 +1,7 @@
 """From items to rows of tokens, each of which fits and keeps its answer; the others are noted in the ledger."""
 
-from collections.abc import Sequence, Set
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 from luthier.chat import Conversation, Encoded, Message, Template
@@ -31,24 +32,48 @@ def encode_all(
     another form. Each row has loss tokens. Of the items named by location in `pairs`, a row carries the one with the
     rejected answer, and an item without such an answer has none.
     """
-    asked = []
-    for item in (_as_shown(item, template, ledger) for item in items):
-        if not template.takes_tools_of(item.conversation):
-            ledger.drop(NO_TOOLS, item.location)
-        elif item.location in pairs and item.conversation.rejected is None:
-            ledger.drop(UNPAIRED, item.location)
-        else:
-            asked.append(item)
-    both = [item for item in asked if item.location in pairs]
-    found = template.rows_of([item.conversation for item in asked] + [_rejected(item.conversation) for item in both])
-    chosen = found[: len(asked)]
-    rejected = dict(zip((item.location for item in both), found[len(asked) :], strict=True))
-    rows: dict[str, list[Encoded]] = {item.location: [] for item in items}
-    for item, one in zip(asked, chosen, strict=True):
-        rows[item.location] = _fitting(item, one, rejected.get(item.location), limit, ledger)
-        if rows[item.location]:
-            _note(item, template, ledger)
-    return rows
+    each = encode_each(items, template, limit, ledger, pairs=lambda item: item.location in pairs)
+    shared: dict[int, int] = {}  # equal tokens are one object in all rows, which makes 16 bytes a token of 42
+    return {
+        item.location: [replace(row, ids=[shared.setdefault(token, token) for token in row.ids]) for row in rows]
+        for item, rows in each
+    }
+
+
+def encode_each(
+    items: Iterable[Item], template: Template, limit: int, ledger: Ledger, *, pairs: Callable[[Item], bool]
+) -> Iterator[tuple[Item, list[Encoded]]]:
+    """The items, one after the other, each with its rows as `encode_all` gives them; a few are in memory at a time."""
+    waiting: deque[tuple[Item, Item | None, bool]] = deque()
+    """Items, each as it is shown if it can have rows, and whether it is in `pairs`."""
+
+    def conversations() -> Iterator[Conversation]:
+        for item in items:
+            shown, pair = _as_shown(item, template, ledger), pairs(item)
+            if not template.takes_tools_of(shown.conversation):
+                ledger.drop(NO_TOOLS, item.location)
+                waiting.append((item, None, pair))
+                continue
+            if pair and item.conversation.rejected is None:
+                ledger.drop(UNPAIRED, item.location)
+                waiting.append((item, None, pair))
+                continue
+            waiting.append((item, shown, pair))
+            yield shown.conversation
+            if pair:
+                yield _rejected(shown.conversation)
+
+    encoded = template.stream_rows(conversations())
+    for chosen in encoded:
+        while waiting[0][1] is None:
+            yield waiting.popleft()[0], []
+        item, shown, pair = waiting.popleft()
+        assert shown is not None
+        rows = _fitting(shown, chosen, next(encoded) if pair else None, limit, ledger)
+        if rows:
+            _note(shown, template, ledger)
+        yield item, rows
+    yield from ((item, []) for item, *_ in waiting)
 
 
 def _note(item: Item, template: Template, ledger: Ledger) -> None:
@@ -111,13 +136,11 @@ def why_none(ledger: Ledger, limit: int) -> str:
 def parts(row: Encoded, template: Template) -> tuple[int, int]:
     """Tokens of the longest thoughts that a row teaches, and of the longest answer behind them with its end token."""
     spans: list[list[int]] = []
-    before = False
-    for token, in_loss in zip(row.ids, row.loss_mask, strict=True):
-        if in_loss and not before:
-            spans.append([])
-        if in_loss:
-            spans[-1].append(token)
-        before = in_loss
+    end = 0
+    while True in row.loss_mask[end:]:
+        start = row.loss_mask.index(True, end)
+        end = row.loss_mask.index(False, start) if False in row.loss_mask[start:] else len(row.ids)
+        spans.append(row.ids[start:end])
     starts = [template.answer_start(span) if template.thinks else 0 for span in spans]
     return max(starts), max(len(span) - start for span, start in zip(spans, starts, strict=True))
 

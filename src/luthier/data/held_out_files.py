@@ -1,11 +1,12 @@
 """Test and dev rows from files of the user's own, read like the data and entered into the same ledger."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.data import dataset as datasets
-from luthier.data.dataset import Dataset, Item, Ledger
+from luthier.data.dataset import Dataset, Item, Ledger, Reading
 from luthier.data.readers.files import find
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -18,8 +19,8 @@ FEWEST = {"test": 2, "dev": 1}
 class HeldOut:
     """The items of `data.test_path` and `data.dev_path`; None where there is no such file."""
 
-    test: list[Item] | None = None
-    dev: list[Item] | None = None
+    test: Sequence[Item] | None = None
+    dev: Sequence[Item] | None = None
 
     @property
     def items(self) -> list[Item]:
@@ -29,15 +30,60 @@ class HeldOut:
 
 def load(data: Data) -> tuple[Dataset, HeldOut]:
     """The data, and what the user holds out. The ledger, the files and the hash of the first account for all files."""
-    main = datasets.load(data)
-    parts = {name: _part(data, name, path, main) for name, path in _paths(data).items()}
+    readings = open_data(data)
+    items = {name: list(reading.items()) for name, reading in readings.items()}
+    for name in readings:
+        check(name, readings, items)
+    return joined(readings, items["data"]), HeldOut(items.get("test"), items.get("dev"))
+
+
+def open_data(data: Data) -> dict[str, Reading]:
+    """The data, and beside it "test" and "dev" where they have files of their own, to be read in this order."""
+    readings = {"data": datasets.open_data(data)}
+    for name, path in _paths(data).items():
+        for other in (data.path, data.test_path if name == "dev" else None):
+            if other is not None and other.resolve() == path.resolve():
+                raise UserError(
+                    f"{path} is named twice; what is held out must be another file.", where=f"data.{name}_path"
+                )
+        readings[name] = datasets.open_data(data.model_copy(update={"path": path}))
+    return readings
+
+
+def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequence[Item]]) -> None:
+    """Refuses rows of one of the readings, all of which are read, that cannot be held out from the data."""
+    reading, own = readings[name], items[name]
+    if name == "data":
+        return
+    if len(own) < FEWEST[name]:
+        raise UserError(
+            f"only {len(own)} usable row: {reading.ledger.summary()}. A comparison needs at least 2 test questions; "
+            "100 see large differences, 300 see middling ones.",
+            where=str(reading.data.path),
+        )
+    kinds = {
+        True: "documents (a text, nothing is asked)",
+        False: "questions with answers",
+    }
+    training, held_out = (each[0].conversation.is_document for each in (items["data"], own))
+    if training != held_out:
+        raise UserError(
+            f"it has {kinds[held_out]}, but {readings['data'].data.path} has {kinds[training]}. Give both files the same "
+            "columns.",
+            where=str(reading.data.path),
+        )
+
+
+def joined(readings: Mapping[str, Reading], items: Sequence[Item]) -> Dataset:
+    """The items of the data with an account of what was read for them and for what is held out."""
+    main, *parts = readings.values()
     if not parts:
-        return main, HeldOut()
-    for part in parts.values():
+        return Dataset(items, main.ledger, main.choice, main.sha256, main.files)
+    for part in parts:
         _join(main.ledger, part.ledger)
-    digest = hashlib.sha256("\n".join(each.sha256 for each in (main, *parts.values())).encode()).hexdigest()
-    files = [name for each in (main, *parts.values()) for name in each.files]
-    return replace(main, sha256=digest, files=files), HeldOut(**{name: part.items for name, part in parts.items()})
+    digest = hashlib.sha256("\n".join(each.sha256 for each in readings.values()).encode()).hexdigest()
+    files = [name for each in readings.values() for name in each.files]
+    return Dataset(items, main.ledger, main.choice, digest, files)
 
 
 def files(data: Data) -> list[str]:
@@ -49,32 +95,6 @@ def files(data: Data) -> list[str]:
 def _paths(data: Data) -> dict[str, Path]:
     paths = {"test": data.test_path, "dev": data.dev_path}
     return {name: path for name, path in paths.items() if path is not None}
-
-
-def _part(data: Data, name: str, path: Path, main: Dataset) -> Dataset:
-    """The rows of one file, checked against the data that is trained on."""
-    key = f"data.{name}_path"
-    for other in (data.path, data.test_path if name == "dev" else None):
-        if other is not None and other.resolve() == path.resolve():
-            raise UserError(f"{path} is named twice; what is held out must be another file.", where=key)
-    part = datasets.load(data.model_copy(update={"path": path}))
-    if len(part.items) < FEWEST[name]:
-        raise UserError(
-            f"only {len(part.items)} usable row: {part.ledger.summary()}. A comparison needs at least 2 test questions; "
-            "100 see large differences, 300 see middling ones.",
-            where=str(path),
-        )
-    kinds = {
-        True: "documents (a text, nothing is asked)",
-        False: "questions with answers",
-    }
-    training, held_out = (each.items[0].conversation.is_document for each in (main, part))
-    if training != held_out:
-        raise UserError(
-            f"it has {kinds[held_out]}, but {data.path} has {kinds[training]}. Give both files the same columns.",
-            where=str(path),
-        )
-    return part
 
 
 def _join(ledger: Ledger, other: Ledger) -> None:

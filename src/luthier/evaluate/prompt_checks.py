@@ -17,6 +17,9 @@ from luthier.evaluate.prompts.arms import Arm, PromptResources
 from luthier.model.replies import TokenBudget
 from luthier.recipe import Recipe
 
+SIMILAR_AMONG = 1000
+"""Training rows among which similar ones are looked for here: a template takes one like another."""
+
 
 def try_prompts(
     recipe: Recipe,
@@ -28,10 +31,12 @@ def try_prompts(
 ) -> None:
     """Raises a UserError where the template refuses a prompt: with its words, and the arm or guard and the row."""
     if not splits.test[0].conversation.is_document:
-        resources = _prompt_resources(recipe, template, context_tokens, splits.train)
+        resources = _prompt_resources(recipe, template, context_tokens, splits.train[:SIMILAR_AMONG])
+        counts = {name: _shot_counts(recipe, arm) for name, arm in wanted.items()}
+        fixed = demonstrations.fixed_set(splits.train, max((max(each) for each in counts.values()), default=0))
         for name, arm in wanted.items():
-            for count in _shot_counts(recipe, arm):
-                prompt = arm.build(replace(resources, demonstrations=demonstrations.fixed_set(splits.train, count)))
+            for count in counts[name]:
+                prompt = arm.build(replace(resources, demonstrations=fixed[:count]))
                 for item in _one_of_each_pattern([*splits.dev, *splits.test]):
                     arms.render(name, prompt, item, template)
     inputs = guards.GuardInputs(

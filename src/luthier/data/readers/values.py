@@ -117,7 +117,7 @@ def as_text(value: Value) -> str:
 
 def normalise(text: str) -> str:
     """The text in one Unicode form (NFC) with each run of white space as one blank: equal for a reader, equal here."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
 
 
 def kind(value: Value) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from luthier.errors import UserError
 from luthier.evaluate.metrics import labels, normalization
-from luthier.evaluate.metrics.numeric import are_numbers
+from luthier.evaluate.metrics.numeric import are_numbers, mostly
 from luthier.evaluate.metrics.objects import is_object
 from luthier.evaluate.metrics.tool_calls import are_calls
 
@@ -54,13 +54,15 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
             else (f"{calls:,} of {len(references):,} reference answers call functions; the others are compared as text")
         )
         return MetricChoice("tool_call", which)
-    objects = sum(is_object(reference) for reference in references) / len(references)
-    if objects >= 0.95:
+    if mostly(is_object, references):
+        objects = sum(map(is_object, references)) / len(references)
         share = "every reference answer is" if objects == 1 else f"{objects:.0%} of the reference answers are"
         return MetricChoice("field_accuracy", f"{share} a JSON object")
-    alike = _alike(references)
-    kinds = {normalization.text(reference) if alike else labels.label_of(reference) for reference in references}
     short = all(len(reference.split()) <= 4 and len(reference.strip()) <= 40 for reference in references)
+    alike = _alike(references) if short else []
+    kinds = {
+        normalization.text(reference) if alike else labels.label_of(reference) for reference in references if short
+    }
     closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
     if closed and len(kinds) == 1:
         message = labels.one_class(references[0].strip(), len(references))
@@ -70,7 +72,7 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
         return MetricChoice("number", "the reference answers are numbers")
     if closed:
         reason = f"the {len(references)} reference answers use {len(kinds)} short labels"
-    elif all(len(normalization.text(reference)) == 1 for reference in references):
+    elif short and all(len(normalization.text(reference)) == 1 for reference in references):
         reason = "every reference answer is a single character"
     else:
         return MetricChoice("token_f1", "the reference answers are free text")

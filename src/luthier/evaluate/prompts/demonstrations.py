@@ -1,9 +1,9 @@
 """Which training rows stand as demonstrations before a question: the same ones for all, or those most like it."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+
+import numpy as np
 
 from luthier.data.dataset import Item
 from luthier.evaluate.prompts.retrieval import Index
@@ -15,16 +15,26 @@ def fixed_set(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]
     Each `draw` gives another order. Where answers repeat (labels), each answer gets its turn, so that no label is missing
     before another comes twice.
     """
-    sizes = sorted(len(item.conversation.question) + len(item.conversation.answer) for item in train)
-    limit = sizes[len(sizes) // 2] * 1.5
-    typical = [item for item in train if len(item.conversation.question) + len(item.conversation.answer) <= limit]
     salt = f"{draw}:" if draw else ""
-    shuffled = sorted(typical, key=lambda item: hashlib.sha256(f"{salt}{item.id}".encode()).digest())
-    by_answer: dict[str, list[Item]] = defaultdict(list)
-    for item in shuffled:
-        by_answer[item.conversation.answer].append(item)
-    turns = [item for turn in zip_longest(*by_answer.values()) for item in turn if item is not None]
-    return turns[:count]
+    sizes, hashes, answers = (np.zeros(len(train), dtype) for dtype in (np.int64, np.uint64, np.int64))
+    for number, item in enumerate(train):
+        answer = item.conversation.answer
+        sizes[number] = len(item.conversation.question) + len(answer)
+        hashes[number] = int.from_bytes(hashlib.sha256(f"{salt}{item.id}".encode()).digest()[:8], "big")
+        answers[number] = hash(answer)
+    typical = np.flatnonzero(sizes <= np.sort(sizes)[len(sizes) // 2] * 1.5)
+    shuffled = typical[np.argsort(hashes[typical], kind="stable")]
+    _, first, kind = np.unique(answers[shuffled], return_index=True, return_inverse=True)
+    return [train[number] for number in shuffled[_in_turns(first[kind])][:count].tolist()]
+
+
+def _in_turns(kinds: np.ndarray) -> np.ndarray:
+    """Positions in an order in which each kind, a number, gets its turn: the first of each by number, then the second."""
+    together = np.argsort(kinds, kind="stable")
+    starts = np.flatnonzero(np.diff(kinds[together], prepend=-1))
+    turns = np.empty_like(together)
+    turns[together] = np.arange(len(kinds)) - np.repeat(starts, np.diff(starts, append=len(kinds)))
+    return np.lexsort((kinds, turns))
 
 
 def retriever(train: Sequence[Item], count: int) -> Callable[[Item], list[Item]]:

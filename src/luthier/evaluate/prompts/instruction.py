@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
+from luthier.evaluate.metrics.numeric import mostly
+
 LABELS_AT_MOST = 20
 VALUES_AT_MOST = 12
 _KINDS = {bool: "true or false", int: "number", float: "number", type(None): "null", list: "list", dict: "object"}
@@ -14,11 +16,15 @@ _KINDS = {bool: "true or false", int: "number", float: "number", type(None): "nu
 
 def from_answers(references: Sequence[str]) -> str | None:
     """The instruction that states the form of these answers: labels or JSON fields; None where they are free text."""
-    objects = [value for text in references if isinstance(value := _parse_json(text), dict)]
-    if len(objects) >= 0.95 * len(references):
+    if mostly(lambda text: isinstance(_parse_json(text), dict), references):
+        objects = [value for text in references if isinstance(value := _parse_json(text), dict)]
         return f"Answer with one JSON object and nothing else. Its fields: {_fields(objects)}."
-    labels = Counter(reference.strip() for reference in references)
-    if len(labels) <= LABELS_AT_MOST and len(references) >= 3 * len(labels) and max(map(len, labels)) <= 40:
+    labels: Counter[str] = Counter()
+    for reference in references:
+        labels[reference.strip()] += 1
+        if len(labels) > LABELS_AT_MOST:
+            return None
+    if len(references) >= 3 * len(labels) and max(map(len, labels)) <= 40:
         return f"Answer with exactly one of these and nothing else: {', '.join(sorted(labels))}."
     return None
 
