@@ -62,8 +62,8 @@ def read(found: Form, text: str) -> tuple[str, list[tuple[str, object]]]:
         (
             f"<|s|>[{PYTHON}]<|e|>",
             None,
-            '<|s|>[lamp(on=true, room="hall"), a.b(n=[1, 2])]<|e|>',
-            [ONE, ("a.b", {"n": [1, 2]})],
+            '<|s|>[lamp(on=true, room="hall"), a.b(n=[1, true])]<|e|>',
+            [ONE, ("a.b", {"n": [1, True]})],
         ),
         (f"[{PYTHON}]", None, "[lamp(on=True, room='hall')]", [ONE]),
         (f"<s>{PYTHON}</s>", f"<s>{PYTHON}\n{PYTHON}</s>", "<s>lamp(on=True, room='hall')\nb()</s>", [ONE, ("b", {})]),
@@ -83,8 +83,14 @@ def read(found: Form, text: str) -> tuple[str, list[tuple[str, object]]]:
         (
             f"<fc>call:{NAME}{{zqfirst:<q>zq one<q>,zqsecond:<q>zq two<q>}}</fc>",
             None,
-            "<fc>call:b{room:<q>hall<q>}</fc>",
-            [("b", {"room": "hall"})],
+            '<fc>call:lamp{on:true,room:<q>hall<q>}</fc><fc>call:b{o:{n:[1,None],t:<q>a: "b"<q>}}</fc>',
+            [ONE, ("b", {"o": {"n": [1, None], "t": 'a: "b"'}})],
+        ),
+        (
+            f' to={NAME}<m><do>\n<i name="{NAME}">\n<p k="zqfirst">zq one</p>\n<p k="zqsecond">zq two</p>\n</i>\n</do>',
+            None,
+            ' to=lamp<m><do>\n<i name="lamp">\n<p k="on">True</p>\n<p k="room">hall</p>\n</i>\n</do>',
+            [ONE],
         ),
     ],
 )
@@ -116,6 +122,10 @@ def test_without_a_mark_only_a_whole_call_is_one(reply: str) -> None:
 def test_an_infinite_number_makes_no_call() -> None:
     reply = '<c>{"name": "b", "arguments": {"n": 1e999}}</c>'
     assert read(form(f"<c>{OBJECT}</c>"), reply) == (reply, [])
+
+
+def test_a_form_that_loses_numbers_is_none() -> None:
+    assert find_format(f"<c>{OBJECT}</c>", None, f"<c>{OBJECT}</c>") is None
 
 
 @pytest.mark.parametrize("one", ["", "zqfirst zqsecond", f"{NAME} did it", A])

@@ -74,6 +74,19 @@ def judged(name: str, kind: Kind) -> dict[str, Judgement]:
     return found
 
 
+@pytest.mark.parametrize("name", FOUND)
+def test_calls_are_read_back_wherever_they_are_shown(name: str) -> None:
+    template, _ = prepared(FOUND[name], KINDS[0])
+    call = ToolCall("lamp_on", '{"n": 7, "s": "x y", "l": [1, true]}')
+    said = Conversation((Message("user", "Light?"), Message("assistant", "", tool_calls=(call,))))
+    if not template.takes_tools_of(said):
+        return
+    row = template.rows(said)[-1]
+    reply = template.parse_reply([token for token, learnt in zip(row.ids, row.loss_mask, strict=True) if learnt])
+    (found,) = reply.calls
+    assert (found.name, json.loads(found.arguments)) == ("lamp_on", json.loads(call.arguments))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FOUND)
 def test_rows_and_prompts_are_transformers_own(name: str, kind: Kind) -> None:

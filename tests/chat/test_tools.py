@@ -1,6 +1,7 @@
 """Tools, calls and results pass through the template, and calls are learnt like answers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.chat.conftest import Make, rows_as_text, talk
@@ -122,3 +123,21 @@ def test_where_types_are_not_written_a_reference_has_none_either(make: Make) -> 
 
 def test_a_form_that_names_no_function_cannot_be_read(make: Make) -> None:
     assert not make(AS_OBJECT.replace("{{ call.function.name }}", "it")).reads_calls
+
+
+def test_thoughts_before_a_call_and_before_the_answer_are_learnt(make: Make) -> None:
+    shows = AS_OBJECT.replace(
+        "{% if m.content %}",
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{% if m.content %}",
+    )
+    question, call, result, answer = CALLED.messages
+    thinking = (question, replace(call, reasoning="Sum."), result, replace(answer, reasoning="Got 2."))
+    [(_, learnt)] = rows_as_text(make(shows), Conversation(thinking, tools=(TOOL,)))
+    assert learnt.startswith("<think>Sum.</think><tool_call>") and learnt.endswith(
+        "<think>Got 2.</think>Two.<|im_end|>"
+    )
+
+
+def test_a_question_is_what_was_asked_with_the_results_that_it_led_to() -> None:
+    assert CALLED.question == f"1 + 1?\n{CALLED.messages[1].text}\n2"
+    assert Conversation(CALLED.messages[:2]).question == "1 + 1?"

@@ -55,6 +55,12 @@ def test_openai_s_calls_and_results_become_messages() -> None:
     assert conversation.tools == (OFFERED,)
 
 
+def test_thoughts_beside_a_call_are_kept() -> None:
+    called = openai("assistant", None, reasoning_content="Hm.", tool_calls=[{"function": {"name": "lamp"}}])
+    (_, message) = build({"messages": [openai("user", "q"), called]}).messages
+    assert message == Message("assistant", "", reasoning="Hm.", tool_calls=(ToolCall("lamp", "{}"),))
+
+
 def test_openai_s_older_functions_are_the_same() -> None:
     call = {"name": "lamp", "arguments": '{"on": true}'}
     rows = [openai("user", "Light, please"), openai("assistant", None, function_call=call)]

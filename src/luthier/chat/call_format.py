@@ -17,6 +17,7 @@ from luthier.chat.conversation import ToolCall
 NAME, KEYS, CALL_ID = "zqname", ("zqfirst", "zqsecond"), "call00000"
 VALUES = ("zq one", "zq two")
 EXAMPLE = ToolCall(NAME, json.dumps(dict(zip(KEYS, VALUES, strict=True))), CALL_ID)
+OTHER_EXAMPLE = ToolCall(NAME, json.dumps({KEYS[0]: 7, KEYS[1]: [1, True, VALUES[1]]}), CALL_ID)
 _WORD = r"[\w.\-]+?"
 
 Found = list[tuple[str, dict[str, Any]]]
@@ -29,7 +30,7 @@ class CallFormat:
 
     mark: str
     above: str
-    """What stands in the lines before the mark."""
+    """What stands in the lines before the mark, which are no words of an answer either."""
     find: Callable[[str], Found]
     """All calls in a text that begins behind the mark."""
     typed: bool = True
@@ -45,23 +46,32 @@ class CallFormat:
             calls = tuple(ToolCall(name, _as_json(arguments)) for name, arguments in found)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             calls = ()
-        return (text[:start].strip().removesuffix(self.above).strip(), calls) if calls else (text, ())
+        if not calls:
+            return text, ()
+        above = _flexible(self.above).replace(NAME, _WORD)
+        return re.sub(rf"\s*{above}\s*$", "", text[:start]).strip(), calls
 
 
-def find_format(one: str, two: str | None) -> CallFormat | None:
-    """The form of a reply with the example's call, and of one with two such calls; None where it cannot be read back."""
-    for made in (_json_objects, _name_and_json, _python, _tags):
+def find_format(one: str, two: str | None, other: str | None = None) -> CallFormat | None:
+    """The form of a reply with the example's call, of one with two such calls, and of one with the other example's.
+
+    None where they cannot be read back.
+    """
+    for made in (_json_objects, _name_and_json, _quoting_object, _python, _tags):
         found = made(one, two)
-        if found and _reads(found, one, 1) and (two is None or _reads(found, two, 2)):
+        if found and all(
+            text is None or _reads(found, text, calls)
+            for text, calls in ((one, [EXAMPLE]), (two, [EXAMPLE] * 2), (other, [OTHER_EXAMPLE]))
+        ):
             return found
     return None
 
 
-def _reads(form: CallFormat, text: str, count: int) -> bool:
+def _reads(form: CallFormat, text: str, wanted: Sequence[ToolCall]) -> bool:
     _, calls = form.read(text)
     return [(call.name, json.loads(call.arguments)) for call in calls] == [
-        (NAME, json.loads(EXAMPLE.arguments))
-    ] * count
+        (call.name, json.loads(call.arguments)) for call in wanted
+    ]
 
 
 def _json_objects(one: str, two: str | None) -> CallFormat | None:
@@ -122,6 +132,35 @@ def _name_and_json(one: str, two: str | None) -> CallFormat | None:
     return CallFormat(mark, above, find)
 
 
+_BARE = {"True": "true", "False": "false", "None": "null"}
+
+
+def _quoting_object(one: str, two: str | None) -> CallFormat | None:
+    """A name and an object whose keys are bare, and whose texts stand between two of the same sign."""
+    match = re.search(rf"{NAME}\s*\{{\s*{KEYS[0]}\s*:\s*(\S+){VALUES[0]}\1\s*,", one)
+    if match is None or match[1] == '"':
+        return None
+    above, mark = _lines(one[: match.start()])
+    parts = re.compile(
+        rf"{re.escape(match[1])}(.*?){re.escape(match[1])}|({_WORD[:-1]})(?=\s*:)|(True|False|None)\b", re.DOTALL
+    )
+
+    def as_json(part: re.Match[str]) -> str:
+        return _BARE[part[3]] if part[3] else json.dumps(part[1] if part[1] is not None else part[2])
+
+    def find(text: str) -> Found:
+        text, found, position = mark + text, [], 0
+        head = re.compile(rf"{_flexible(mark)}\s*({_WORD})\s*(?=\{{)")
+        while call := head.search(text, position):
+            written = parts.sub(as_json, text[call.end() :])
+            value, _ = _DECODER.raw_decode(written)
+            found.append((call[1], value))
+            position = call.end()
+        return found
+
+    return CallFormat(mark, above, find) if mark else None
+
+
 def _python(one: str, two: str | None) -> CallFormat | None:
     """`name(key=value)`, alone or in a list."""
     start, end = one.find(NAME), one.rfind(")")
@@ -150,24 +189,25 @@ def _expressions(statement: ast.stmt) -> list[ast.expr]:
 def _python_call(call: ast.expr) -> tuple[str, dict[str, Any]]:
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError("no call with named arguments")
-    return ast.unparse(call.func), {str(word.arg): _python_value(word.value) for word in call.keywords}
+    return ast.unparse(call.func), {
+        str(word.arg): ast.literal_eval(_JSONWords().visit(word.value)) for word in call.keywords
+    }
 
 
-def _python_value(value: ast.expr) -> object:
-    if isinstance(value, ast.Name) and value.id in ("true", "false", "null"):
-        return json.loads(value.id)
-    return ast.literal_eval(value)
+class _JSONWords(ast.NodeTransformer):
+    """JSON's words for constants are Python's."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(json.loads(node.id)) if node.id in ("true", "false", "null") else node
 
 
 def _tags(one: str, two: str | None) -> CallFormat | None:
     """A name, and words of the template around each argument's name and value."""
-    starts = [one.find(word) for word in (NAME, KEYS[0], VALUES[0], KEYS[1], VALUES[1])]
-    if -1 in starts or starts != sorted(starts):
+    words = (NAME, KEYS[0], VALUES[0], KEYS[1], VALUES[1])
+    match = re.fullmatch("(.*)" + "(.*?)".join(words) + "(.*)", one, re.DOTALL)
+    if match is None:
         return None
-    pieces = re.split("|".join(map(re.escape, (NAME, *KEYS, *VALUES))), one)
-    if len(pieces) != 6:
-        return None
-    before, head, equals, between, _, behind = pieces
+    before, head, equals, between, _, behind = match.groups()
     close = between[: _same_begin(between, behind)]
     opening = head[len(head) - _same_end(head, between[len(close) :]) :]
     named = head[: len(head) - len(opening)].strip()
@@ -194,11 +234,15 @@ def _tags(one: str, two: str | None) -> CallFormat | None:
 
 
 def _tagged(text: str) -> object:
-    """A value between tags: JSON where it is some, else a text."""
+    """A value between tags: JSON where it is some, or what Python writes for constants and lists, else a text."""
     text = text.strip("\n")
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(_BARE.get(text, text), parse_constant=_refuse)
     except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text) if text.startswith(("[", "{")) else text
+    except (ValueError, SyntaxError):
         return text
 
 

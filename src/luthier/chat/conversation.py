@@ -81,8 +81,10 @@ class Conversation:
 
     @property
     def question(self) -> str:
-        """The last user message; of a document, the empty string."""
-        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
+        """What the last answer answers: the last user message, and calls and results behind it; of a document, nothing."""
+        asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
+        end = len(self.messages) - (self.messages[-1].role == "assistant") if asked else 0
+        return "\n".join(message.text for message in self.messages[asked[-1] : end]) if asked else ""
 
     @property
     def answer(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import get_args
 
-from luthier.chat.call_format import EXAMPLE, VALUES, CallFormat, find_format
+from luthier.chat.call_format import EXAMPLE, OTHER_EXAMPLE, VALUES, CallFormat, find_format
 from luthier.chat.conversation import Message, ToolCall
 from luthier.chat.loss_spans import Control, common_prefix, control_tokens_after, count_equal
 from luthier.chat.message_dicts import Arguments, EmptyContent, MessageFormat, as_dicts
@@ -94,7 +94,8 @@ class TemplateBehaviour:
         """The form in which calls are written, to read replies by; None where there is none or it cannot be read."""
         one, two = (self.written_calls((EXAMPLE,) * count) for count in (1, 2))
         two = two if two and two.count(VALUES[0]) == 2 else None
-        return find_format(one, two) if one and one.count(VALUES[0]) == 1 else None
+        other = self.written_calls((OTHER_EXAMPLE,))
+        return find_format(one, two, other) if one and one.count(VALUES[0]) == 1 else None
 
     def written_calls(self, calls: tuple[ToolCall, ...]) -> str | None:
         """What the template writes behind the prompt where these calls answer; None where it refuses them."""

@@ -69,7 +69,7 @@ def ask_file(
     answers = [partial_answers.answers[row] for row in range(len(asked))]
     lines = [
         {
-            "question": conversation.messages[-1].content,
+            "question": conversation.question,
             "answer": answer.text,
             **({} if answer.thoughts is None else {"thoughts": answer.thoughts}),
             **({"adapter": adapter or ""} if adapters else {}),

@@ -4,12 +4,13 @@ Rows are read as a run reads them and stream once past the checks of `luthier.da
 make are compared. No model is loaded; where one is named, its tokenizer counts the tokens.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from luthier.chat import Conversation
+from luthier.chat import Conversation, Message
 from luthier.data import checks, held_out_files
 from luthier.data.checks import leaks, ledger, lengths
 from luthier.data.checks.findings import Finding
@@ -118,6 +119,21 @@ def _splits(asked: Recipe, data: Dataset, held_out: HeldOut) -> tuple[Splits | N
 
 
 def as_messages(conversation: Conversation) -> dict[str, Any]:
-    """A row as people and programs know it: a list of messages, and the rejected answer where there is one."""
-    messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
-    return {"messages": messages} | ({} if conversation.rejected is None else {"rejected": conversation.rejected})
+    """A row as people and programs know it: a list of messages, and what else there is of it."""
+    messages = [_as_message(message) for message in conversation.messages]
+    more: dict[str, Any] = {} if conversation.rejected is None else {"rejected": conversation.rejected}
+    more |= {"tools": [json.loads(tool) for tool in conversation.tools]} if conversation.tools else {}
+    more |= {"references": list(conversation.references)} if conversation.references else {}
+    return {"messages": messages} | more
+
+
+def _as_message(message: Message) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.tool_calls
+    ]
+    return (
+        {"role": message.role, "content": message.content}
+        | ({"tool_calls": calls} if calls else {})
+        | ({} if message.in_loss else {"weight": 0})
+    )

@@ -27,6 +27,7 @@ class Row:
         """Every text that is written in the row, system messages too."""
         conversation = self.item.conversation
         found = [text for message in conversation.messages for text in (message.reasoning, message.content) if text]
+        found += [call.arguments for message in conversation.messages for call in message.tool_calls]
         return found + ([conversation.rejected] if conversation.rejected else [])
 
     @cached_property
@@ -34,7 +35,7 @@ class Row:
         """What is asked, without system messages; of a document, its text."""
         conversation = self.item.conversation
         messages = conversation.messages if conversation.is_document else conversation.prompt
-        return "\n".join(message.content for message in messages if message.role != "system")
+        return "\n".join(message.text for message in messages if message.role != "system")
 
     @property
     def answer(self) -> str:
