@@ -85,6 +85,10 @@ def test_what_a_forward_pass_saves_is_estimated_to_the_byte(tiny_model: Path, ch
     assert estimated < 0.6 * whole if checkpointing else estimated == whole
 
 
+def test_a_model_that_computes_the_kinds_of_its_layers_is_measured_too(mamba: torch.nn.Module) -> None:
+    assert ModelSpec.of(mamba.config).saved_activations([8, 9], "fp32") > 0  # type: ignore[arg-type]
+
+
 def test_a_configuration_is_enough(tmp_path: Path) -> None:
     pythia(64, 1, 2, 100).save_pretrained(tmp_path)
     assert ModelReference.of(str(tmp_path), weights=False).spec.num_layers == 1

@@ -157,7 +157,8 @@ def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> Pre
     text.vocab_size = SMALL_VOCABULARY
     text.pad_token_id = text.bos_token_id = text.eos_token_id = None
     for name in ("layer_types", "mlp_layer_types", "no_rope_layers"):
-        if isinstance(kinds := getattr(text, name, None), list):
+        computed = isinstance(getattr(type(text), name, None), property)  # from the number of layers, as Mamba's
+        if isinstance(kinds := getattr(text, name, None), list) and not computed:
             setattr(text, name, kinds[:layers])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
