@@ -38,6 +38,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
         """Text of ids, control tokens left out unless asked for."""
 
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes that each id stands for, blanks and all; a character may lie in several."""
+
 
 @dataclass(frozen=True)
 class Encoded:

@@ -1,12 +1,16 @@
-"""The data before anything is trained: how it is read, what is in it, what is wrong with it."""
+"""The data before anything is trained: how it is read, what is in it, what is wrong with it; and any row as tokens."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luthier.cli.arguments import RecipeFile, Words, load_recipe
 from luthier.errors import UserError
+
+if TYPE_CHECKING:
+    from luthier.data.token_view import RowsView
 
 
 class Stopped(UserError):
@@ -22,8 +26,30 @@ def inspect(
         bool, typer.Option("--strict", help="Exit with code 1 on warnings too, not on errors only.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row",
+            metavar="LINE|FILE:LINE",
+            help="Show this row as the model will see it instead, of the data or of a run's folder; may be repeated.",
+        ),
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="With --row: the tokens' ids below them.")] = False,
+    beside: Annotated[
+        str | None, typer.Option("--beside", metavar="MODEL", help="With --row: the same under this model's template.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="With --row: write it as a page instead.")
+    ] = None,
 ) -> None:
     """Show how data is read and what is wrong with it; exit code 1 if a run would stop at it."""
+    if rows:
+        return _show_rows(_view_of(words, recipe, rows, beside), ids=ids, as_json=as_json, page=page)
+    for option, value in (("--ids", ids), ("--beside", beside), ("--html", page)):
+        if value:
+            raise UserError("has an effect with --row only: luthier inspect DATA --row 118.", where=option)
+    if words and len(words) == 1 and _is_run(words[0]):
+        raise UserError("this is a run; --row shows its rows: luthier inspect RUN --row 118.", where=words[0])
     from luthier.cli.screens.inspection import Watch, show_inspection
     from luthier.data.checks.findings import grave
     from luthier.pipeline import inspection
@@ -38,6 +64,36 @@ def inspect(
     if stops := grave(found.findings, strict=strict):
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in stops))
         raise Stopped(f"found {kinds}. Put the rows right first.")
+
+
+def _is_run(word: str) -> bool:
+    return (Path(word) / "run.json").is_file()
+
+
+def _view_of(words: list[str] | None, recipe: Path | None, rows: list[str], beside: str | None) -> "RowsView":
+    """The rows of a run, as they are, or of data under a recipe."""
+    from luthier.pipeline import row_view
+
+    runs = [word for word in words or [] if _is_run(word)]
+    if not runs:
+        return row_view.of_data(load_recipe(words, recipe), rows, beside=beside)
+    others = [word for word in words or [] if word not in runs[:1]]
+    if others or recipe:
+        raise UserError(f"a run has its own recipe; leave {' '.join(others) or '--recipe'} out.", where=runs[0])
+    return row_view.of_run(Path(runs[0]), rows, beside=beside)
+
+
+def _show_rows(found: "RowsView", *, ids: bool, as_json: bool, page: Path | None) -> None:
+    from luthier.cli.screens.row_view import show_rows
+    from luthier.report import token_page
+
+    if page:
+        token_page.write(found, page)
+        print(f"Page      {page}")
+    elif as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    else:
+        show_rows(found, ids=ids)
 
 
 def register(app: typer.Typer) -> None:

@@ -94,6 +94,19 @@ class ModelSpec:
         """Weights of adapters of this rank beside every linear layer; with `magnitudes` (DoRA) one more for each row."""
         return sum(rank * (rows + columns) + (rows if magnitudes else 0) for rows, columns in self.adapted_shapes)
 
+    def model_to_try(self) -> PreTrainedModel:
+        """Two layers of this kind and width in fp32, with weights at random and hardly a vocabulary: what it does with rows
+        of a batch, the whole model does too."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            model = AutoModelForCausalLM.from_config(_shallow_config(self.config, 2), dtype=torch.float32)
+            for weight in model.parameters():
+                if weight.ndim > 1:
+                    weight.normal_(std=weight.shape[-1] ** -0.5)  # else a small model hardly says anything
+            model.eval()
+        assert isinstance(model, PreTrainedModel)
+        return model
+
     def saved_activations(
         self,
         lengths: Sequence[int],
@@ -151,6 +164,17 @@ class _Row:
 
 def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> PreTrainedModel:
     """A model of the same hidden size with few layers and hardly a vocabulary; its weights mean nothing."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(_shallow_config(config, layers), dtype=DTYPES[precision])
+    model.to_empty(device="cpu").requires_grad_(True).train()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(0.01)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _shallow_config(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     config = copy.deepcopy(config)
     text: Any = config.get_text_config()
     text.num_hidden_layers = layers
@@ -160,14 +184,7 @@ def _shallow(config: PretrainedConfig, layers: int, precision: Precision) -> Pre
         computed = isinstance(getattr(type(text), name, None), property)  # from the number of layers, as Mamba's
         if isinstance(kinds := getattr(text, name, None), list) and not computed:
             setattr(text, name, kinds[:layers])
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
-    model.to_empty(device="cpu").requires_grad_(True).train()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.fill_(0.01)
-    assert isinstance(model, PreTrainedModel)
-    return model
+    return config
 
 
 def _is_matrix(part: nn.Module) -> bool:

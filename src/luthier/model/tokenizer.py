@@ -18,6 +18,12 @@ ORDINARY = re.compile(
 )
 BRACKETED = re.compile(r"[<\[{\u3010].*[>\]}\u3011]", re.DOTALL)
 WRITTEN_BY_TEMPLATES = ("<|", "<\uff5c")  # how the tokens begin that no answer spells
+SPELLED_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(256 + number): byte for number, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE)
+}
+"""GPT-2's letters for bytes (`bytes_to_unicode` in its encoder.py): printable ones stand for themselves."""
 
 
 class HubTokenizer:
@@ -87,6 +93,31 @@ class HubTokenizer:
     def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
         """Text of ids, spaces exactly as generated; control tokens left out unless asked for."""
         return str(self.hub.decode(list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False))
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes that each id stands for, blanks and all; a character may lie in several."""
+        added = self.hub.added_tokens_decoder
+        spelled = self.hub.convert_ids_to_tokens(list(ids))
+        return [
+            added[token].content.encode("utf-8", "replace") if token in added else self._piece(str(spelling or ""))
+            for token, spelling in zip(ids, spelled, strict=True)
+        ]
+
+    def _piece(self, spelling: str) -> bytes:
+        """The bytes of an entry of the vocabulary: spelled in letters for bytes, as `<0x0A>`, or with ▁ for a blank."""
+        if self._spells_bytes:
+            return b"".join(
+                bytes([BYTES[letter]]) if letter in BYTES else letter.encode("utf-8", "replace") for letter in spelling
+            )
+        if byte := SPELLED_BYTE.fullmatch(spelling):
+            return bytes([int(byte[1], 16)])
+        return spelling.replace("\u2581", " ").encode("utf-8", "replace")
+
+    @cached_property
+    def _spells_bytes(self) -> bool:
+        """Whether the vocabulary is spelled in GPT-2's letters for bytes."""
+        decoder = json.loads(self._backend.to_str())["decoder"] or {}
+        return any(part["type"] == "ByteLevel" for part in (decoder, *decoder.get("decoders", ())) if part)
 
     @property
     def _backend(self) -> Any:
