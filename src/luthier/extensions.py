@@ -71,6 +71,11 @@ def import_optional(module: str, extra: str, *, where: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise UserError(
-            f"this needs the package {module}, which is not installed: pip install 'luthier[{extra}]'.", where=where
-        ) from None
+        raise not_installed(module, extra, where=where) from None
+
+
+def not_installed(module: str, extra: str, *, where: str) -> UserError:
+    """The message that says how to install a package that only some settings or files need."""
+    return UserError(
+        f"this needs the package {module}, which is not installed: pip install 'luthier[{extra}]'.", where=where
+    )

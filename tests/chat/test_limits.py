@@ -1,9 +1,12 @@
 """A stranger's template runs under limits, and a tokenizer must know the end that it writes."""
 
+from pathlib import Path
+
 import pytest
 from tests.chat.conftest import Make, talk
 
-from luthier.chat import Message, sandbox
+from luthier.chat import Message, limited_process, sandbox
+from luthier.chat.limited_process import Limits, Outcome
 from luthier.errors import UserError
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -50,10 +53,43 @@ def test_the_sandbox_keeps_templates_from_python(make: Make) -> None:
 
 def test_a_trial_that_cannot_be_held_is_a_refusal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     ranged = TURNS + "{% for n in range(3) %}{% endfor %}"
-    monkeypatch.setattr(sandbox.sys, "executable", "false")
+    monkeypatch.setattr(limited_process.sys, "executable", "false")
     with pytest.raises(UserError, match="could not be tried: no reason given"):
         make(ranged + " ")
     monkeypatch.undo()
     monkeypatch.setattr(sandbox, "PATIENCE", 0.001)
     with pytest.raises(UserError, match=r"needs more than 0\.001 seconds for two short messages"):
         make(ranged + "  ")
+
+
+GREEDY = """
+def fill(text): return text * 10**10
+def write(text): return text * 2000
+def write_file(text):
+    with open(text, "wb") as file: file.write(bytes(5000))
+def spin(text):
+    while True: pass
+def fail(text): raise ValueError("no such thing")
+def double(text): return text * 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("double", Outcome("ßß")),
+        ("fill", Outcome(met="memory")),
+        ("write", Outcome(met="output")),
+        ("write_file", Outcome(met="output")),
+        ("spin", Outcome(met="processor")),
+        ("fail", Outcome(failure="ValueError: no such thing")),
+    ],
+)
+def test_a_call_ends_with_its_result_or_the_limit_that_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, outcome: Outcome
+) -> None:
+    (tmp_path / "greedy_functions.py").write_text(GREEDY)
+    monkeypatch.syspath_prepend(tmp_path)
+    argument = str(tmp_path / "file") if name == "write_file" else "ß"
+    limits = Limits(seconds=2, memory=1 << 30, output=2000, clock=60)
+    assert limited_process.call(f"greedy_functions:{name}", argument, limits) == outcome

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.data.documents.passages import split_text
 from luthier.errors import UserError
 from luthier.evaluate.prompts import passages
 from luthier.evaluate.prompts.retrieval import Index
@@ -18,20 +19,20 @@ LONG = " ".join(f"word{number}" for number in range(450))
 
 def test_paragraphs_are_packed_and_nothing_is_lost() -> None:
     paragraphs = [" ".join(f"p{number}w{word}" for word in range(90)) for number in range(5)]
-    pieces = list(passages.split_text("\n\n".join(paragraphs)))
+    pieces = list(split_text("\n\n".join(paragraphs)))
     assert [len(piece.split()) for piece in pieces] == [180, 180, 90]
     assert " ".join(pieces).split() == " ".join(paragraphs).split()
 
 
 def test_a_long_paragraph_is_cut_at_sentences_and_a_long_sentence_at_words() -> None:
     sentences = [f"{'a ' * 119}s{number}." for number in range(4)]
-    assert [len(piece.split()) for piece in passages.split_text(" ".join(sentences))] == [120] * 4
-    assert [len(piece.split()) for piece in passages.split_text(LONG)] == [200, 200, 50]
+    assert [len(piece.split()) for piece in split_text(" ".join(sentences))] == [120] * 4
+    assert [len(piece.split()) for piece in split_text(LONG)] == [200, 200, 50]
 
 
 def test_a_heading_stays_with_its_text() -> None:
     body = " ".join(["word"] * 195)
-    assert list(passages.split_text(f"{body}\n\n# Returns\n\n{body}")) == [body, f"# Returns\n\n{body}"]
+    assert list(split_text(f"{body}\n\n# Returns\n\n{body}")) == [body, f"# Returns\n\n{body}"]
 
 
 def test_a_folder_is_read_file_by_file_and_rows_one_by_one(tmp_path: Path) -> None:
@@ -39,16 +40,16 @@ def test_a_folder_is_read_file_by_file_and_rows_one_by_one(tmp_path: Path) -> No
     (tmp_path / "inner" / "b.md").write_text("Opening hours are nine to five.")
     (tmp_path / "rows.jsonl").write_text('{"text": "First."}\n\n{"title": "T", "body": "Second."}\n')
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    found = [(passage.location, passage.text) for passage in passages.read(tmp_path)]
+    found = [(passage.location, passage.text) for passage in passages.read(tmp_path)[0]]
     assert found == [
-        ("inner/b.md", "Opening hours are nine to five."),
+        ("inner/b.md:1", "Opening hours are nine to five."),
         ("rows.jsonl:1", "First."),
         ("rows.jsonl:3", "T\nSecond."),
     ]
 
 
 def test_passages_survive_the_disk(tmp_path: Path) -> None:
-    made = [passages.Passage("a.txt", "Zwölf Boxkämpfer\nund ein 字")]
+    made = [passages.Passage("a.txt:1", "Zwölf Boxkämpfer\nund ein 字"), passages.Passage("a.txt:9", "Ende.", "Titel")]
     passages.save(made, tmp_path / "p.jsonl")
     assert passages.load(tmp_path / "p.jsonl") == made and passages.load(tmp_path / "none.jsonl") == []
 
@@ -57,9 +58,11 @@ def test_passages_survive_the_disk(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("none.txt", None, "evaluate.documents: no such file or folder"),
-        ("a.pdf", b"%PDF", 'cannot read documents from "a.pdf"'),
-        ("a.txt", b" \n\n ", "the documents hold no text"),
-        ("a.txt", b"caf\xe9", "not in UTF-8"),
+        ("a.odt", b"PK", 'cannot read documents from "a.odt"'),
+        ("a.pdf", b"%PDF", "a.pdf: not a sound PDF"),
+        ("a.txt", b" \n\n ", "a.txt: the file is empty"),
+        ("a.jsonl", b"{}\n", "the documents hold no text"),
+        ("a.txt", b"caf\xe9", "is not UTF-8"),
         ("a.jsonl", b"{", "a.jsonl:1: not valid JSON"),
     ],
 )

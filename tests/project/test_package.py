@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 HEAVY = ("torch", "transformers", "peft", "scipy", "pyarrow")
 
-NAMED_OTHERWISE = {"spellchecker": "pyspellchecker", "yaml": "pyyaml"}
+NAMED_OTHERWISE = {"spellchecker": "pyspellchecker", "yaml": "pyyaml", "docx": "python_docx"}
 """Modules that have another name than the package that they come in."""
 
 BROUGHT_ALONG = {
@@ -24,8 +24,8 @@ BROUGHT_ALONG = {
 }  # fmt: skip
 """Modules that we import and that a dependency of ours always brings."""
 
-NEEDED_UNSEEN = {"accelerate", "bitsandbytes"}
-"""transformers needs them to read weights in 4 bits; we import none of them by a statement."""
+NEEDED_UNSEEN = {"accelerate", "bitsandbytes", "lxml_html_clean"}
+"""transformers needs the first two to read weights in 4 bits, trafilatura the third; we import none of them by a statement."""
 
 
 def loaded_after(code: str) -> set[str]:

@@ -5,9 +5,6 @@ ranges, recursion) is tried once on conversations of a few words.
 """
 
 import json
-import resource
-import subprocess
-import sys
 from contextlib import suppress
 from datetime import date
 from functools import lru_cache
@@ -15,12 +12,13 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 
+from luthier.chat import limited_process
+from luthier.chat.limited_process import Limits
 from luthier.chat.rendering import Renderer, TemplateRefusal, environment
 
 SECONDS, BYTES = 2, 1 << 30
 PATIENCE = 60  # seconds by the clock, for a machine that has much else to do
 GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "indent", "wordwrap"})
-TOO_LONG, TOO_LARGE = 3, 4
 CONVERSATIONS = (
     [{"role": "user", "content": "Hello."}],
     [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}],
@@ -39,18 +37,19 @@ def find_fault(source: str, named: tuple[tuple[str, str], ...], variables: str, 
     request = json.dumps(
         {"source": source, "named": dict(named), "variables": json.loads(variables), "today": str(today)}
     )
-    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"]
-    try:
-        ended = subprocess.run(command, input=request, text=True, capture_output=True, timeout=PATIENCE, check=False)
-    except subprocess.TimeoutExpired:
-        return f"needs more than {PATIENCE} seconds for two short messages"
-    if ended.returncode == TOO_LARGE:
-        return f"needs more than {BYTES >> 30} GiB of memory for two short messages"
-    if ended.returncode == TOO_LONG or ended.returncode < 0:  # killed at the limit
-        return f"needs more than {SECONDS} seconds of processor time for two short messages"
-    if ended.returncode:
-        return f"could not be tried: {(ended.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    return None
+    limits = Limits(SECONDS, BYTES, output=1 << 20, clock=PATIENCE)
+    outcome = limited_process.call(f"{__name__}:try_template", request, limits)
+    if outcome.failure is not None:
+        return f"could not be tried: {outcome.failure}"
+    if outcome.met is None:
+        return None
+    limits_met = {
+        "clock": f"more than {PATIENCE} seconds",
+        "processor": f"more than {SECONDS} seconds of processor time",
+        "memory": f"more than {BYTES >> 30} GiB of memory",
+        "output": "to write files",
+    }
+    return f"needs {limits_met[outcome.met]} for two short messages"
 
 
 def _may_grow(tree: nodes.Template) -> bool:
@@ -69,22 +68,12 @@ def _may_grow(tree: nodes.Template) -> bool:
     return bool(called & {macro.name for macro in macros} or names & {"range", "lipsum"} or words & GROWING or padded)
 
 
-def main() -> None:
-    """Render the trial conversations; the exit code says which limit was met."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    _limit()
-    try:
-        renderer = Renderer(
-            request["source"], request["named"], request["variables"], date.fromisoformat(request["today"])
-        )
-        for messages in CONVERSATIONS:
-            for add_generation_prompt in (False, True):
-                with suppress(TemplateRefusal):
-                    renderer.render(messages, add_generation_prompt=add_generation_prompt)
-    except MemoryError:
-        sys.exit(TOO_LARGE)
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+def try_template(request: str) -> str:
+    """Render the trial conversations in the limited process; returns nothing."""
+    wanted: dict[str, Any] = json.loads(request)
+    renderer = Renderer(wanted["source"], wanted["named"], wanted["variables"], date.fromisoformat(wanted["today"]))
+    for messages in CONVERSATIONS:
+        for add_generation_prompt in (False, True):
+            with suppress(TemplateRefusal):
+                renderer.render(messages, add_generation_prompt=add_generation_prompt)
+    return ""

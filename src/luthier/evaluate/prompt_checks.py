@@ -58,7 +58,7 @@ def _prompt_resources(
         shots=settings.shots or 1,
         max_prompt_tokens=context_tokens - TokenBudget(settings.max_new_tokens, settings.thinking_tokens or 0).tokens,
         instruction=settings.instruction,
-        passages=passages.read(settings.documents) if settings.documents is not None else (),
+        passages=passages.read(settings.documents)[0] if settings.documents is not None else (),
         passages_shown=settings.passages,
         optimised_instruction=settings.instruction or optimization.START,
     )

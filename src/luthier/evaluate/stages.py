@@ -68,7 +68,10 @@ def check_arms(recipe: Recipe, wanted: Mapping[str, Arm]) -> None:
 def copy_documents(run: Run, recipe: Recipe) -> None:
     """The run's own copy of the documents, as passages."""
     if recipe.evaluate.documents is not None:
-        passages.save(passages.read(recipe.evaluate.documents), run.folder / "data" / "passages.jsonl")
+        found, unread = passages.read(recipe.evaluate.documents)
+        passages.save(found, run.folder / "data" / "passages.jsonl")
+        for name, reason in unread.items():
+            run.record("warning", message=f"{name} is not looked up in: {reason}.")
 
 
 # The stages.

@@ -195,7 +195,7 @@ class Evaluate(Section):
     instruction: str | None = None
     """System message for the prompt arms; by default one that states the answer's form where the data shows it."""
     documents: Path | None = None
-    """Text to look answers up in, for the arm rag: .txt, .md or .jsonl, a file or a folder."""
+    """What to look answers up in, for the arm rag: .txt, .md, .html, .pdf, .docx or .jsonl, a file or a folder."""
     passages: Count = 4
     """Passages of about 200 words in a rag prompt."""
     reflection: str = "base"

@@ -10,9 +10,9 @@ from typing import Literal
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
+from luthier.data.documents.passages import Passage
 from luthier.errors import UserError, unknown
 from luthier.evaluate.prompts import demonstrations
-from luthier.evaluate.prompts.passages import Passage
 from luthier.evaluate.prompts.retrieval import Index
 from luthier.extensions import import_function, look_up
 from luthier.recipe import Endpoint
@@ -65,7 +65,7 @@ def retrieved(resources: PromptResources) -> Prompt:
 
 def rag(resources: PromptResources) -> Prompt:
     """The passages of the user's documents that are most like the question (BM25), the best one last, before it."""
-    index = Index([passage.text for passage in resources.passages])
+    index = Index([f"{passage.heading}\n{passage.text}" for passage in resources.passages])
 
     def prompt(item: Item) -> tuple[Message, ...]:
         numbers = index.most_like(item.conversation.question, resources.passages_shown)
@@ -161,7 +161,8 @@ def _with_passages(messages: tuple[Message, ...], passages: Sequence[Passage]) -
     """The messages with passages in front of the last question."""
     if not passages:
         return messages
-    shown = "\n\n".join(f"[{passage.location}]\n{passage.text}" for passage in passages)
+    heads = (" ".join(part for part in (passage.location, passage.heading) if part) for passage in passages)
+    shown = "\n\n".join(f"[{head}]\n{passage.text}" for head, passage in zip(heads, passages, strict=True))
     last = max(number for number, message in enumerate(messages) if message.role == "user")
     question = f"These passages may help:\n\n{shown}\n\n{messages[last].content}"
     return (*messages[:last], replace(messages[last], content=question), *messages[last + 1 :])

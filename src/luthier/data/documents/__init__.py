@@ -1,0 +1,6 @@
+"""Documents, from a file to passages and to questions with answers that stand in it.
+
+reading            which files, and each as blocks (`markdown`; `extract` in a limited process for PDF, DOCX, HTML)
+blocks             the one shape of what every kind of file holds
+passages           blocks in pieces of about 200 words, with page or line and heading
+"""
