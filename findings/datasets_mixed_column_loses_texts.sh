@@ -10,7 +10,7 @@
 # One number in another row is enough: without it all five come back as they were. `to_parquet` writes such a column, also as
 # the elements of lists, in the extension type arrow.json: readers that take its texts as they are find "yes" with quotes
 # around it, and 007 and 1.50 without, the first of which is no JSON. So Luthier reads arrow.json by its type, and keeps as
-# text what is no JSON (data/readers/parquet.py); of "null" nobody can tell any more what it was.
+# text what is no JSON (data/readers/columnar.py); of "null" nobody can tell any more what it was.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

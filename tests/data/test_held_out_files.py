@@ -77,3 +77,39 @@ def test_a_missing_test_file_is_named(write: Write) -> None:
     write("d.jsonl", pairs(1, 2, 3))
     write("tests.jsonl", pairs(8, 9))
     assert 'did you mean "tests.jsonl"?' in refusal(test_path=Path("test.jsonl"))
+
+
+def test_files_named_as_splits_are_held_out_and_it_is_said(write: Write) -> None:
+    rows = [f'{{"question": "Kiln {n}?", "answer": "{n}"}}\n' for n in range(10)]
+    write("d/train.jsonl", "".join(rows[:6]))
+    write("d/valid.jsonl", rows[6])
+    write("d/test.jsonl", "".join(rows[7:9]))
+    write("exam.jsonl", "".join(rows[8:10]))
+    data, held_out = held_out_files.load(Data(path=Path("d")))
+    assert (len(data.items), len(held_out.dev or []), len(held_out.test or [])) == (6, 1, 2)
+    assert data.sentence().endswith(
+        "; by their names d/train.jsonl is trained on, d/valid.jsonl is dev, d/test.jsonl is test"
+    )
+    assert data.files == ["d/train.jsonl", "d/valid.jsonl", "d/test.jsonl"]
+    assert data.files == held_out_files.files(Data(path=Path("d")))
+    assert data.ledger.read == 9
+    data, held_out = held_out_files.load(Data(path=Path("d"), test_path=Path("exam.jsonl")))
+    assert [item.location for item in held_out.test or []] == ["exam.jsonl:1", "exam.jsonl:2"]
+    assert data.ledger.ignored == ["d/test.jsonl (data.test_path is used)"]
+
+
+def test_a_held_out_file_in_the_folder_of_the_data_is_not_trained_on(write: Write) -> None:
+    rows = [f'{{"question": "Kiln {n}?", "answer": "{n}"}}\n' for n in range(8)]
+    write("d/faq.jsonl", "".join(rows[:6]))
+    write("d/exam.jsonl", "".join(rows[6:]))
+    data, held_out = held_out_files.load(Data(path=Path("d"), test_path=Path("d/exam.jsonl")))
+    assert (len(data.items), len(held_out.test or [])) == (6, 2)
+
+
+def test_the_test_split_of_a_folder_can_be_named_as_the_test(write: Write) -> None:
+    rows = [f'{{"question": "Kiln {n}?", "answer": "{n}"}}\n' for n in range(8)]
+    write("d/train.jsonl", "".join(rows[:2]))
+    write("d/test.jsonl", "".join(rows[2:4]))
+    write("faq.jsonl", "".join(rows[4:]))
+    _, held_out = held_out_files.load(Data(path=Path("faq.jsonl"), test_path=Path("d")))
+    assert [item.location for item in held_out.test or []] == ["d/test.jsonl:1", "d/test.jsonl:2"]

@@ -12,7 +12,7 @@ from luthier.chat import Conversation, Message
 from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
-from luthier.data.readers.files import find
+from luthier.data.readers.files import Files, find
 from luthier.data.readers.values import Record, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -75,21 +75,31 @@ class Dataset:
     choice: Choice
     sha256: str
     files: list[str]
+    """The files on the disk that were read."""
+    remarks: Sequence[str] = ()
+    """What is to be said of how they were read."""
+
+    def sentence(self) -> str:
+        """One line for the screen: how the rows were read, and what is to be said of the files."""
+        return "; ".join([self.choice.sentence(), *self.remarks])
 
 
 def load(data: Data) -> Dataset:
     """The data as the recipe describes it, in memory; raises a UserError where nothing of it can be used."""
     reading = open_data(data)
     items = list(reading.items())
-    return Dataset(items, reading.ledger, reading.choice, reading.sha256, reading.files)
+    return Dataset(items, reading.ledger, reading.choice, reading.sha256, reading.files, reading.found.remarks)
 
 
-def open_data(data: Data) -> "Reading":
-    """The data as the recipe describes it, to be read once; raises a UserError where it cannot be read or understood."""
+def open_data(data: Data, files: Files | None = None) -> "Reading":
+    """The data as the recipe describes it, to be read once; raises a UserError where it cannot be read or understood.
+
+    `files` are read in place of those at the recipe's path, if they were found otherwise.
+    """
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
-    where = str(data.path)
-    files = find(data.path)
+    files = files or find(data.path)
+    where = files.name
     rows = files.rows()
     first = list(islice(rows, FIRST_ROWS))
     if not first:
@@ -98,8 +108,7 @@ def open_data(data: Data) -> "Reading":
         )
     columns = list(dict.fromkeys(column for row in first for column in row.values))
     choice = recognise(columns, data)
-    names = [source.name for source in files.sources]
-    return Reading(choice, Ledger(ignored=[*files.ignored]), names, data, chain(first, rows))
+    return Reading(choice, Ledger(ignored=[*files.ignored]), files, data, chain(first, rows))
 
 
 @dataclass
@@ -108,7 +117,7 @@ class Reading:
 
     choice: Choice
     ledger: Ledger
-    files: list[str]
+    found: Files
     data: Data
     rows: Iterator[Record]
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
@@ -121,7 +130,12 @@ class Reading:
             yield item
         if not number:
             words = f"no usable row: {self.ledger.summary()}. The rows were {self.choice.sentence()}."
-            raise UserError(words, where=str(self.data.path))
+            raise UserError(words, where=self.found.name)
+
+    @property
+    def files(self) -> list[str]:
+        """The files on the disk that are read."""
+        return self.found.paths
 
     @property
     def sha256(self) -> str:

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Ledger, Reading
-from luthier.data.readers.files import find
+from luthier.data.readers.files import Files, find
+from luthier.data.readers.sources import Source
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -17,7 +18,7 @@ FEWEST = {"test": 2, "dev": 1}
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The items of `data.test_path` and `data.dev_path`; None where there is no such file."""
+    """The items of test and dev that have files of their own, by the recipe or by their names; None where there are none."""
 
     test: Sequence[Item] | None = None
     dev: Sequence[Item] | None = None
@@ -39,15 +40,43 @@ def load(data: Data) -> tuple[Dataset, HeldOut]:
 
 def open_data(data: Data) -> dict[str, Reading]:
     """The data, and beside it "test" and "dev" where they have files of their own, to be read in this order."""
-    readings = {"data": datasets.open_data(data)}
-    for name, path in _paths(data).items():
+    if data.path is None:
+        return {"data": datasets.open_data(data)}
+    found, held_out = _find(data)
+    return {name: datasets.open_data(data, files) for name, files in {"data": found, **held_out}.items()}
+
+
+def _find(data: Data) -> tuple[Files, dict[str, Files]]:
+    """The files to train on, and those held out: named by the recipe, else by their own names."""
+    assert data.path is not None
+    found = find(data.path)
+    named = _paths(data)
+    for name, path in named.items():
         for other in (data.path, data.test_path if name == "dev" else None):
             if other is not None and other.resolve() == path.resolve():
                 raise UserError(
                     f"{path} is named twice; what is held out must be another file.", where=f"data.{name}_path"
                 )
-        readings[name] = datasets.open_data(data.model_copy(update={"path": path}))
-    return readings
+    held_out = {name: _split(find(path), name) for name, path in named.items()}
+    unused = [
+        f"{source.name} (data.{name}_path is used)"
+        for name, files in found.held_out.items()
+        for source in files.sources
+        if name in held_out and str(source.path) not in held_out[name].paths
+    ]
+    apart = {_identity(source) for files in held_out.values() for source in files.sources}
+    sources = [source for source in found.sources if _identity(source) not in apart]
+    held_out |= {name: files for name, files in found.held_out.items() if name not in held_out}
+    return replace(found, sources=sources or found.sources, ignored=[*found.ignored, *unused]), held_out
+
+
+def _split(files: Files, name: str) -> Files:
+    """Of files that their names divide, those of this split."""
+    return files.held_out.get(name, files)
+
+
+def _identity(source: Source) -> tuple[Path, str | None, str | None]:
+    return source.path.resolve(), source.member, source.part
 
 
 def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequence[Item]]) -> None:
@@ -59,7 +88,7 @@ def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequen
         raise UserError(
             f"only {len(own)} usable row: {reading.ledger.summary()}. A comparison needs at least 2 test questions; "
             "100 see large differences, 300 see middling ones.",
-            where=str(reading.data.path),
+            where=reading.found.name,
         )
     kinds = {
         True: "documents (a text, nothing is asked)",
@@ -68,9 +97,9 @@ def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequen
     training, held_out = (each[0].conversation.is_document for each in (items["data"], own))
     if training != held_out:
         raise UserError(
-            f"it has {kinds[held_out]}, but {readings['data'].data.path} has {kinds[training]}. Give both files the same "
+            f"it has {kinds[held_out]}, but {readings['data'].found.name} has {kinds[training]}. Give both files the same "
             "columns.",
-            where=str(reading.data.path),
+            where=reading.found.name,
         )
 
 
@@ -78,18 +107,21 @@ def joined(readings: Mapping[str, Reading], items: Sequence[Item]) -> Dataset:
     """The items of the data with an account of what was read for them and for what is held out."""
     main, *parts = readings.values()
     if not parts:
-        return Dataset(items, main.ledger, main.choice, main.sha256, main.files)
+        return Dataset(items, main.ledger, main.choice, main.sha256, main.files, main.found.remarks)
     for part in parts:
         _join(main.ledger, part.ledger)
     digest = hashlib.sha256("\n".join(each.sha256 for each in readings.values()).encode()).hexdigest()
-    files = [name for each in readings.values() for name in each.files]
-    return Dataset(items, main.ledger, main.choice, digest, files)
+    files = list(dict.fromkeys(name for each in readings.values() for name in each.files))
+    remarks = list(dict.fromkeys(remark for each in readings.values() for remark in each.found.remarks))
+    return Dataset(items, main.ledger, main.choice, digest, files, remarks)
 
 
 def files(data: Data) -> list[str]:
     """The names of all files that are read for this data, in the order in which `load` reads them."""
-    paths = [path for path in (data.path, *_paths(data).values()) if path is not None]
-    return [source.name for path in paths for source in find(path).sources]
+    if data.path is None:
+        return []
+    found, held_out = _find(data)
+    return list(dict.fromkeys(path for each in (found, *held_out.values()) for path in each.paths))
 
 
 def _paths(data: Data) -> dict[str, Path]:

@@ -209,7 +209,7 @@ def write(current: Run, preparation: Preparation) -> None:
         format=data.choice.format,
         columns=data.choice.columns,
         alternatives=data.choice.alternatives,
-        sentence=data.choice.sentence(),
+        sentence=data.sentence(),
         read=data.ledger.read,
         kept=data.ledger.kept,
         dropped=data.ledger.dropped,

@@ -16,7 +16,8 @@ from luthier.errors import MachineError, UserError
 
 Write = Callable[[str, str | bytes], Path]
 KNOWN = (
-    ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .md, .yaml, .yml or .parquet, each also packed as .gz, .zst, .xz or .bz2"
+    ".jsonl, .json, .csv, .tsv, .txt, .md, .yaml, .parquet, .arrow, .xlsx, .ods or .sqlite, each also packed "
+    "(.gz, .zst, .xz, .bz2, .zip, .tar)"
 )
 LINE = '{"question": "q", "answer": "a"}\n'
 
@@ -179,8 +180,10 @@ def test_a_folder_without_data_is_refused(write: Write) -> None:
     assert message(Path("empty")) == f"empty: the folder is empty. Expected files: {KNOWN}."
     write("d/notes.log", "x")
     write("d/inner/x.jsonl", LINE)
+    write("d/inner2/x.jsonl", LINE)
     assert message(Path("d")) == (
-        f"d: no file to read in this folder, found inner, notes.log. Expected {KNOWN}; inner folders are not searched."
+        f"d: no file to read in this folder, found inner, inner2, notes.log. Expected {KNOWN}; of inner folders only "
+        "those are searched that are named as splits, data, or alone."
     )
 
 

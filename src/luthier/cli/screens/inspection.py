@@ -60,7 +60,7 @@ def show_inspection(found: Inspection) -> None:
 
 def _facts(found: Inspection) -> Iterator[Text]:
     account = found.dataset.ledger
-    yield _line("Data", f"{', '.join(found.dataset.files)}: {found.dataset.choice.sentence()}")
+    yield _line("Data", f"{', '.join(found.dataset.files)}: {found.dataset.sentence()}")
     yield _line("Rows", f"{account.read:,} read = {account.kept:,} kept + {account.read - account.kept:,} dropped")
     for reason, locations in account.dropped.items():
         yield _line("", f"{len(locations):,} {reason}: {_some(locations)}")

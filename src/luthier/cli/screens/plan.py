@@ -35,7 +35,7 @@ def data_lines(preparation: Preparation) -> list[str]:
     account = ledger_lines(
         read=ledger.read, kept=ledger.kept, dropped=ledger.dropped, notes=ledger.notes, ignored=ledger.ignored
     )
-    return [preparation.dataset.choice.sentence(), *account]
+    return [preparation.dataset.sentence(), *account]
 
 
 def _model(found: Estimate) -> list[str]:

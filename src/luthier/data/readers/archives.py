@@ -14,19 +14,22 @@ from typing import BinaryIO, cast
 from luthier.data.readers import packing
 from luthier.errors import UserError
 
-MOST_MEMBERS = 100_000
-TARS = (".tar", ".tgz", ".tbz2", ".txz")
-ARCHIVES = (".zip", *TARS)
+MOST_MEMBERS = 1_000
+PACKED_TARS = ([".tgz"], [".tbz2"], [".txz"])
 FAULTS = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError)
 
 
-def is_archive(name: str, head: bytes) -> bool:
+def is_archive(path: Path) -> bool:
     """Whether the file is a collection of files, by its content; spreadsheets and the like are zip files of another use."""
-    endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(512)
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return endings[-1:] == [".zip"]
-    packed_tar = endings[-1:] in ([".tgz"], [".tbz2"], [".txz"]) or endings[:1] == [".tar"]
-    return head[257:262] == b"ustar" or (packed_tar and any(head.startswith(magic) for magic in packing.MAGIC))
+    is_packed = any(head.startswith(magic) for magic in packing.MAGIC)
+    return head[257:262] == b"ustar" or (is_packed and (endings[-1:] in PACKED_TARS or endings[:1] == [".tar"]))
 
 
 def members(path: Path, name: str) -> list[str]:

@@ -3,10 +3,10 @@
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from luthier.data.readers.kinds import BESIDE_ROWS, KNOWN, METADATA, NotData
+from luthier.data.readers import archives, folders, split_names
 from luthier.data.readers.sources import Source, trouble
 from luthier.data.readers.tables import READERS, columns
 from luthier.data.readers.values import Record, shown
@@ -15,10 +15,16 @@ from luthier.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Files:
-    """What a path leads to: the files to read, in order, and the names in the folder that are not data."""
+    """What a path leads to: the files to read, in order, and the names in the folder that are not data.
 
+    `held_out` are files that are dev or test by their names, and `sentence` says so; they are no part of the rows.
+    """
+
+    name: str
     sources: list[Source]
-    ignored: list[str]
+    ignored: list[str] = field(default_factory=list)
+    held_out: dict[str, "Files"] = field(default_factory=dict)
+    sentence: str | None = None
 
     def rows(self) -> Iterator[Record]:
         """The rows of one file after the other, streaming where the format allows (not .json, .yaml and texts)."""
@@ -35,13 +41,19 @@ class Files:
     @property
     def remarks(self) -> list[str]:
         """What is to be said of how the files were read; complete when the rows have been."""
-        return [remark for source in self.sources for remark in source.remarks]
+        said = [self.sentence] if self.sentence else []
+        return said + [remark for source in self.sources for remark in source.remarks]
+
+    @property
+    def paths(self) -> list[str]:
+        """The files on the disk, each once, without those held out."""
+        return list(dict.fromkeys(str(source.path) for source in self.sources))
 
 
 def find(path: Path) -> Files:
-    """The file, or the folder's files by name, hidden ones left out; a UserError where there is nothing to read.
+    """The file, or the files of a folder or an archive by name; a UserError where there is nothing to read.
 
-    Behind a #, a path names a part of its file: the list in a JSON object, for example.
+    Behind a #, a path names a part of its file: a table, a sheet, or the list in a JSON object.
     """
     with trouble(str(path)):
         try:
@@ -50,38 +62,23 @@ def find(path: Path) -> Files:
             whole, _, part = str(path).rpartition("#")
             if not whole or not os.path.isfile(whole):
                 raise _missing(path) from None
-            return Files([Source.of(Path(whole), str(path), part=part)], [])
-        if not is_folder:
-            return Files([Source.of(path, str(path))], [])
-        inside = sorted(name for name in os.listdir(path) if not name.startswith("."))
-        sources, ignored = [], []
-        for name in inside:
-            try:
-                source = None if _is_folder(path / name) else Source.of(path / name, str(path / name))
-            except (NotData, FileNotFoundError):
-                source = None
-            sources += [source] if source else []
-            ignored += [] if source else [str(path / name)]
-    if not inside:
-        raise UserError(f"the folder is empty. Expected files: {KNOWN}.", where=str(path))
-    if not sources:
-        raise UserError(
-            f"no file to read in this folder, found {shown(inside)}. Expected {KNOWN}; inner folders are not searched.",
-            where=str(path),
-        )
-    return _rows_first(sources, ignored)
+            return Files(str(path), [Source.of(Path(whole), str(path), part=part)])
+        if is_folder:
+            return _divided(folders.search(folders.on_disk(path)), str(path))
+        if archives.is_archive(path):
+            return _divided(folders.search(folders.in_archive(path, str(path))), str(path))
+        return Files(str(path), [Source.of(path, str(path))])
 
 
-def _rows_first(sources: list[Source], ignored: list[str]) -> Files:
-    """The files of rows alone, where there are any: a text or a YAML file beside them is a note or a setting."""
-    rows = [source for source in sources if source.kind not in BESIDE_ROWS and Path(source.name).name not in METADATA]
-    if not rows:
-        return Files(sources, ignored)
-    return Files(rows, sorted([*ignored, *(source.name for source in sources if source not in rows)]))
+def _divided(found: folders.Found, where: str) -> Files:
+    parts = split_names.divide(found.sources, where)
+    held_out = {split: Files(sources[0].name, sources) for split, sources in parts.held_out.items()}
+    ignored = [*found.ignored, *(f"{source.name} (its name tells no split)" for source in parts.left)]
+    return Files(where, parts.train, ignored, held_out, parts.sentence)
 
 
 def read_rows(path: Path) -> Iterator[Record]:
-    """The rows of a file, or of a folder's files by name."""
+    """The rows of a file, or of a folder's files by name; those held out by their names are not among them."""
     return find(path).rows()
 
 

@@ -10,20 +10,19 @@ from luthier.data.readers.values import JSONFault, decode_only
 from luthier.errors import UserError, nearest
 
 ENDINGS = {
-    ".jsonl": "json", ".ndjson": "json", ".json": "json",
-    ".csv": "csv", ".tsv": "csv",
-    ".txt": "text", ".md": "text",
-    ".yaml": "yaml", ".yml": "yaml",
-    ".parquet": "parquet",
+    ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".txt": "text", ".md": "text", ".yaml": "yaml",
+    ".parquet": "parquet", ".arrow": "arrow", ".xlsx": "spreadsheet", ".ods": "spreadsheet", ".sqlite": "sqlite",
 }  # fmt: skip
-"""The endings that are told to users, and the kind that a file is taken for by each."""
+"""The endings that messages name, and the kind that a file is taken for by each."""
 OTHER_ENDINGS = {
-    ".jsonlines": "json", ".tab": "csv", ".psv": "csv", ".text": "text", ".markdown": "text",
-    ".pq": "parquet",
+    ".ndjson": "json", ".jsonlines": "json", ".tab": "csv", ".psv": "csv", ".text": "text", ".markdown": "text",
+    ".yml": "yaml", ".pq": "parquet", ".feather": "arrow", ".ipc": "arrow", ".xls": "spreadsheet", ".xlsm": "spreadsheet",
+    ".xlsb": "spreadsheet", ".db": "sqlite", ".db3": "sqlite", ".sqlite3": "sqlite",
 }  # fmt: skip
-ROWS = tuple(ending for ending, kind in ENDINGS.items() if kind not in ("text", "yaml"))
+ALL_ENDINGS = ENDINGS | OTHER_ENDINGS
+ROWS = tuple(ending for ending, kind in ALL_ENDINGS.items() if kind not in ("text", "yaml"))
 """Endings of files that hold rows for certain."""
-KNOWN = f"{', '.join(list(ENDINGS)[:-1])} or {list(ENDINGS)[-1]}, each also packed as .gz, .zst, .xz or .bz2"
+KNOWN = f"{', '.join(list(ENDINGS)[:-1])} or {list(ENDINGS)[-1]}, each also packed (.gz, .zst, .xz, .bz2, .zip, .tar)"
 BESIDE_ROWS = ("text", "yaml")
 """Kinds that beside files of rows are a note about them, such as README.md."""
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -96,7 +95,7 @@ class NotData(UserError):
 
 def identify(name: str, ending: str, head: bytes) -> str:
     """The kind of a file: by its first unpacked bytes, or the name's ending (lower case); a UserError where it is not read."""
-    promised = (ENDINGS | OTHER_ENDINGS).get(ending)
+    promised = ALL_ENDINGS.get(ending)
     if binary := _binary(ending, head):
         return binary
     _refuse_others(name, promised, head)
@@ -119,7 +118,15 @@ def _binary(ending: str, head: bytes) -> str | None:
         return "sqlite"
     if head.startswith(b"PK\x03\x04") and (b"xl/" in head or b"opendocument.spreadsheet" in head[:200]):
         return "spreadsheet"
-    if head.startswith(b"\xd0\xcf\x11\xe0") and (ENDINGS | OTHER_ENDINGS).get(ending) == "spreadsheet":
+    if head.startswith(b"\xd0\xcf\x11\xe0") and ALL_ENDINGS.get(ending) == "spreadsheet":
+        return "spreadsheet"
+    if head.startswith(b"ARROW1") or (head.startswith(b"\xff\xff\xff\xff") and b"\0" in head[4:16]):
+        return "arrow"
+    if head.startswith(b"SQLite format 3\0"):
+        return "sqlite"
+    if head.startswith(b"PK\x03\x04") and (b"xl/" in head or b"opendocument.spreadsheet" in head[:200]):
+        return "spreadsheet"
+    if head.startswith(b"\xd0\xcf\x11\xe0") and ALL_ENDINGS.get(ending) == "spreadsheet":
         return "spreadsheet"
     return None
 
@@ -189,7 +196,7 @@ def _unknown(name: str, ending: str) -> UserError:
             f'a packed file of a kind that is not unpacked here, "{ending}". Expected {KNOWN}. Unpack it first.',
             where=name,
         )
-    guess = nearest(ending, ENDINGS)
+    guess = nearest(ending, ALL_ENDINGS)
     found = f'unknown kind of file "{ending}"' if ending else "a file whose name has no ending that says its kind"
     hint = f', did you mean "{guess}"?' if guess else "."
     return NotData(

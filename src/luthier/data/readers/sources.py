@@ -87,11 +87,15 @@ class Source:
                 else:
                     with packing.unpacked(file, self.codec, self.name, size) as stream:
                         yield stream
-            if whole and _identity(os.stat(self.path)) != _identity(before):
-                raise UserError(
-                    "the file changed while it was being read. Wait until it is written, then try again.",
-                    where=self.name,
-                )
+            if whole:
+                self.expect_unchanged(before)
+
+    def expect_unchanged(self, before: os.stat_result) -> None:
+        """Raises a UserError where the file is no longer what it was when it was opened."""
+        if _identity(os.stat(self.path)) != _identity(before):
+            raise UserError(
+                "the file changed while it was being read. Wait until it is written, then try again.", where=self.name
+            )
 
     @contextlib.contextmanager
     def _raw(self) -> Iterator[tuple[BinaryIO, int]]:
@@ -212,7 +216,9 @@ def trouble(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError("no such file. A link whose target is gone, or a file removed just now?", where=name) from None
+        raise kinds.NotData(
+            "no such file. A link whose target is gone, or a file removed just now?", where=name
+        ) from None
     except PermissionError:
         raise MachineError(
             "reading is not allowed. Change the permissions (chmod u+r, for a folder u+rx) or ask its owner.",

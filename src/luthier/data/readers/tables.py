@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from luthier.data.readers import csv_files, json_files, parquet
+from luthier.data.readers import columnar, csv_files, databases, json_files, spreadsheets
 from luthier.data.readers.documents import read_text
 from luthier.data.readers.sources import Source
 from luthier.data.readers.values import Record
@@ -14,11 +14,17 @@ READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
     "csv": csv_files.read_csv,
     "text": read_text,
     "yaml": read_yaml,
-    "parquet": parquet.read_parquet,
+    "parquet": columnar.read_columnar,
+    "arrow": columnar.read_columnar,
+    "spreadsheet": spreadsheets.read_spreadsheet,
+    "sqlite": databases.read_sqlite,
 }
 HEADS: dict[str, Callable[[Source], list[str]]] = {
     "csv": csv_files.columns,
-    "parquet": parquet.columns,
+    "parquet": columnar.columns,
+    "arrow": columnar.columns,
+    "spreadsheet": spreadsheets.columns,
+    "sqlite": databases.columns,
 }
 """Kinds whose columns need no reading of the rows."""
 

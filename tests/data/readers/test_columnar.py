@@ -1,4 +1,4 @@
-"""Parquet: the only tables with types, which become the text that one expects to see."""
+"""Parquet and Arrow: the only tables with types, which become the text that one expects to see."""
 
 import datetime
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from luthier.data import Value, read_rows
+from luthier.data.readers import columnar
+from luthier.data.readers.files import find
 from luthier.data.readers.values import as_text
 from luthier.errors import UserError
 
@@ -106,9 +108,42 @@ def test_a_damaged_file_is_refused(write: Write) -> None:
     )
 
 
-def test_two_columns_of_one_name_are_refused(write: Write) -> None:
+def test_of_two_columns_of_one_name_neither_can_be_used(write: Write) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["q", "q"]), sink)
+    columns = [pa.array(["1"]), pa.array(["2"]), pa.array(["3"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["q", "a", "q"]), sink)
+    (row,) = read_rows(write("x.parquet", sink.getvalue().to_pybytes()))
+    assert row.values["a"] == "2"
     with pytest.raises(UserError) as caught:
+        as_text(row.values["q"])
+    assert str(caught.value) == 'x.parquet: the columns 1 and 3 are both named "q"; rename one of them.'
+
+
+@pytest.mark.parametrize("name", ["x.arrow", "x.feather", "x.data"])
+def test_arrow_files_and_streams_are_read_with_the_same_values(write: Write, name: str) -> None:
+    table = pa.table({"q": ["a", "b"], "n": pa.array([0.1, None], pa.float32()), "l": [["x"], []]})
+    file, stream = pa.BufferOutputStream(), pa.BufferOutputStream()
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    for sink in (file, stream):
+        path = write(name, sink.getvalue().to_pybytes())
+        rows = list(read_rows(path))
+        assert [row.location for row in rows] == [f"{name}:row 1", f"{name}:row 2"]
+        assert [row.values for row in rows] == [{"q": "a", "n": "0.1", "l": ["x"]}, {"q": "b", "n": None, "l": []}]
+        assert find(path).columns() == ["q", "n", "l"]
+        with pytest.raises(UserError, match="not a sound Arrow file"):
+            list(read_rows(write(name, path.read_bytes()[: path.stat().st_size // 2])))
+
+
+def test_a_parquet_file_that_claims_more_than_it_can_hold_is_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columnar, "TRUSTED", 1000)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"q": ["a" * 5_000_000]}), sink, compression="zstd")
+    with pytest.raises(
+        UserError, match=r"x\.parquet: its [\d,]+ bytes say that they hold 5,000,0[\d,]+, which no data do"
+    ):
         list(read_rows(write("x.parquet", sink.getvalue().to_pybytes())))
-    assert str(caught.value) == 'x.parquet: two columns are named "q"; rename one of them.'
