@@ -52,7 +52,7 @@ class Inspection:
             "columns": choice.columns,
             "alternatives": list(choice.alternatives),
             "unused": list(choice.unused),
-            "sentence": choice.sentence(),
+            "sentence": self.dataset.sentence(),
             "files": self.dataset.files,
             "ignored": account.ignored,
             "read": account.read,

@@ -208,3 +208,15 @@ def test_many_rows_are_not_held_in_memory(write: Write, monkeypatch: pytest.Monk
 def test_a_row_of_blank_cells_is_a_row_and_above_the_header_it_is_none(write: Write) -> None:
     rows, _ = read(write("x.csv", ",\nquestion,answer\nHot?,No.\n,\n"))
     assert rows == [{"question": "Hot?", "answer": "No."}, {"question": "", "answer": ""}]
+
+
+def test_words_above_dates_are_a_header_whatever_they_end_with(write: Write) -> None:
+    days = "".join(f"2024-01-0{n} 10:00:00,Where is pot {n}?\n" for n in range(1, 4))
+    rows, remarks = read(write("x.csv", "Timestamp,What is your question?\n" + days))
+    assert (list(rows[0]), len(rows), remarks) == (["Timestamp", "What is your question?"], 3, [])
+
+
+def test_a_header_that_stands_there_again_is_no_row(write: Write) -> None:
+    rows, remarks = read(write("x.csv", "question,answer\nHot?,No.\nquestion,answer\nWet?,Yes.\n"))
+    assert [row["question"] for row in rows] == ["Hot?", "Wet?"]
+    assert remarks == ["x.csv:3: the header stands here again, and is no row"]

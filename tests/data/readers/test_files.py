@@ -303,7 +303,7 @@ def test_a_pipe_and_a_device_are_refused_before_they_are_opened(write: Write) ->
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
 def test_a_file_that_changes_while_it_is_read_is_refused(write: Write, name: str) -> None:
-    path = write(name, 3000 * (LINE if name == "x.jsonl" else "q,a\n"))
+    path = write(name, 3000 * LINE if name == "x.jsonl" else "q,a\n" + 3000 * "1,2\n")
     rows = read_rows(path)
     next(rows)
     with path.open("a") as file:

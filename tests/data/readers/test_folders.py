@@ -202,7 +202,7 @@ def test_members_of_an_archive_may_be_packed(write: Write) -> None:
     assert [row.location for row in read_rows(path)] == ["x.zip/b.csv.gz:2", "x.zip/c.json:1"]
 
 
-@pytest.mark.parametrize("name", ["../../rows.jsonl", "/tmp/rows.jsonl"])
+@pytest.mark.parametrize("name", ["../../rows.jsonl", "/rows.jsonl"])
 def test_a_members_name_reaches_nothing(write: Write, name: str) -> None:
     path = write("x.zip", packed({name: line(1)}, ".zip"))
     assert [row.values["question"] for row in read_rows(path)] == ["q1"]

@@ -143,3 +143,18 @@ def test_the_columns_are_those_of_all_rows_in_their_order(write: Write) -> None:
     assert find(write("x.jsonl", lines)).columns() == ["b", "a"]
     assert find(write("x.csv", "q,,a\n1,2,3\n")).columns() == ["q", "a"]
     assert find(write("y.jsonl", '{"b": 1}\nbroken\n{"a": 1}\n')).columns() == ["b"]
+
+
+def test_a_list_in_an_inner_object_is_found(write: Write) -> None:
+    inner = {"meta": {"by": "Ann"}, "data": {"rows": ROWS, "none": []}}
+    assert values(write("x.json", json.dumps(inner, indent=1))) == ROWS
+    inner["old"] = {"rows": ROWS[:1]}
+    assert message(write("y.json", json.dumps(inner, indent=1))).endswith(
+        "Name the list that holds the rows: y.json#data.rows."
+    )
+    assert [row.location for row in read_rows(Path("y.json#old.rows"))] == ["y.json#old.rows:row 1"]
+
+
+def test_a_comma_too_many_and_control_characters_are_shown(write: Write) -> None:
+    assert message(write("x.json", '[\n{"a": 1},\n]')).endswith("Remove the comma before it.")
+    assert "found \\x00b" in message(write("x.jsonl", b'{"a": "\0b"}\n{"a": "c"}\n'))

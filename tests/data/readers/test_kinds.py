@@ -64,3 +64,12 @@ def test_in_a_folder_what_promises_no_data_is_left_out_and_what_does_is_refused(
 def test_a_text_of_lines_with_tabs_is_a_table_and_other_texts_are_documents(write: Write) -> None:
     assert len(list(read_rows(write("x.txt", "q\ta\nb\tc\nd\te\n")))) == 2
     assert len(list(read_rows(write("y.txt", "q\ta\nb\tc\nd\n")))) == 1
+    for separator in ",;|":
+        assert len(list(read_rows(write("z.txt", f"q{separator}a\nb{separator}c\nd{separator}e\n")))) == 2
+    assert len(list(read_rows(write("w.txt", "Hot, dry.\nWet, cold.\nSo, so.\n")))) == 1
+
+
+def test_a_page_by_its_name_gets_the_way_to_a_text(write: Write) -> None:
+    assert message(write("x.html", "Slip")) == (
+        'x.html: a document of a kind that is not read, ".html". Make text of it: pandoc FILE -t plain -o FILE.txt.'
+    )

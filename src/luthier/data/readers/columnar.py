@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from luthier.data.readers.packing import HIGHEST_RATIO, TRUSTED
@@ -115,7 +114,7 @@ def _expect_measure(metadata: pq.FileMetaData, size: int, source: Source) -> Non
 
 def _named_twice(names: list[str], source: Source) -> dict[str, Value]:
     """The columns whose name another one has too, which nothing can use."""
-    found = {}
+    found: dict[str, Value] = {}
     for name in dict.fromkeys(each for each in names if names.count(each) > 1):
         positions = " and ".join(str(number) for number, other in enumerate(names, start=1) if other == name)
         reason = f'the columns {positions} are both named "{name}"; rename one of them.'

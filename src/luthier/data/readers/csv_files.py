@@ -30,9 +30,13 @@ QUOTED = 'A cell with quotes, separators or line ends is written "like ""this"""
 def read_csv(source: Source) -> Iterator[Record]:
     """A row per record; columns without a name are not read, nor are blank cells behind the last column."""
     dialect, head, rows = _start(source)
+    names, width = head.names, head.width
     for line, cells in rows:
-        if not head.width <= len(cells) or filled(cells) > len(head.names):
+        if len(cells) != len(names) and (len(cells) < width or filled(cells) > len(names)):
             _refuse_width(source, dialect, head, (line, cells), rows)
+        if cells == names and head.line is not None:
+            source.remark(f"{source.name}:{line}: the header stands here again, and is no row")
+            continue
         yield Record(f"{source.name}:{line}", head.values(cells, source.name))
 
 

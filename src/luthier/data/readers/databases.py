@@ -50,8 +50,8 @@ def _opened(source: Source) -> Iterator[tuple[sqlite3.Connection, str]]:
 def _table(database: sqlite3.Connection, source: Source) -> str:
     """The table that was named, or the only one."""
     found = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name")
-    names = [name.decode("utf-8", errors="replace") for (name,) in found]
-    tables = [name for name in names if not name.startswith("sqlite_")]
+    names = [bytes(name).decode("utf-8", errors="replace") for (name,) in found]
+    tables: list[str] = [name for name in names if not name.startswith("sqlite_")]
     if source.part is not None:
         if source.part not in tables:
             raise UserError(f'no table "{source.part}" in it. There are {shown(tables)}.', where=source.name)

@@ -42,7 +42,8 @@ class Found:
 
 
 def on_disk(path: Path) -> Folder:
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     for name in sorted(name for name in os.listdir(path) if not name.startswith(".")):
         try:
             (folders if stat.S_ISDIR(os.stat(path / name).st_mode) else files).append(name)

@@ -6,6 +6,7 @@ Used for tables that are cells without types: CSV and spreadsheets. What is foun
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from luthier.data.readers.values import Unusable, Value
 
@@ -14,7 +15,7 @@ LONGEST_NAME = 120  # characters
 _SENTENCE = re.compile(r".*[.?!…。？！][\"'”»)]?\s*$", re.DOTALL)  # noqa: RUF001
 _NUMBER = re.compile(r"\s*[-+]?\d[\d.,:/ \-]*%?\s*$")
 
-Row = tuple[int, Sequence[str]]
+Row = tuple[int, list[str]]
 """A row's number in the file, and its cells."""
 
 
@@ -33,6 +34,11 @@ class Head:
         """The names of the columns that are read."""
         return list(dict.fromkeys(name for name in self.names if name.strip()))
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every column has a name of its own."""
+        return all(name.strip() for name in self.names) and len(set(self.names)) == len(self.names)
+
     @property
     def width(self) -> int:
         """The cells that a row needs: up to the last column with a name."""
@@ -40,6 +46,8 @@ class Head:
 
     def values(self, cells: Sequence[str], name: str) -> dict[str, Value]:
         """A row's values by column; a column whose name stands twice is none that can be used."""
+        if self.is_plain:
+            return dict(zip(self.names, cells, strict=False))
         found: dict[str, Value] = {}
         for column, cell in zip(self.names, cells, strict=False):
             if column in found:
@@ -118,6 +126,11 @@ def _is_header(rows: Sequence[Sequence[str]]) -> bool:
         return True  # as pandas names columns that have no names
     if any(len(cell) > LONGEST_NAME for cell in first):
         return False
+    if any(
+        _is_name_of_numbers(cell, [row[position] for row in rest if position < len(row)])
+        for position, cell in enumerate(first)
+    ):
+        return True
     sentences = all(_SENTENCE.match(cell) for cell in first if cell.strip())
     for position, cell in enumerate(first):
         below = [row[position] for row in rest if position < len(row) and row[position].strip() and row != first]
@@ -130,3 +143,10 @@ def _is_header(rows: Sequence[Sequence[str]]) -> bool:
         if below.count(cell) > 1:
             return False
     return True
+
+
+def _is_name_of_numbers(cell: str, below: Sequence[str]) -> bool:
+    """Whether words stand above numbers, dates or the like."""
+    full = [other for other in below if other.strip()]
+    numbers = sum(bool(_NUMBER.match(other)) for other in full)
+    return bool(cell.strip()) and not _NUMBER.match(cell) and numbers > 1 and 5 * numbers >= 4 * len(full)

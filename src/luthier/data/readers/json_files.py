@@ -4,12 +4,12 @@ Lines are read one at a time. A list or an object is read as a whole.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NoReturn
 
 from luthier.data.readers.sources import Source
-from luthier.data.readers.values import SHOWN, JSONFault, Record, Value, blank, decode, decode_only, kind, shown
+from luthier.data.readers.values import SHOWN, JSONFault, Number, Record, Value, blank, decode, decode_only, kind, shown
 from luthier.errors import UserError
 
 EXAMPLE = '{"question": "…", "answer": "…"}'
@@ -155,9 +155,12 @@ def _document(source: Source) -> Iterator[Record]:
         location = source.name
         if fault.position is not None:
             location += f":{text.count(chr(10), 0, fault.position) + 1}"
+        before = text[: fault.position].rstrip() if fault.position is not None else ""
+        comma = before.endswith(",") and text[len(before) :].lstrip()[:1] in ("]", "}")
         raise UserError(
             f"not valid JSON{_column(text, fault)}: {fault}{_around(text, fault)}. Expected a list of objects "
-            f"such as [{EXAMPLE}], or an object on each line. Put this right.",
+            f"such as [{EXAMPLE}], or an object on each line. "
+            + ("Remove the comma before it." if comma else "Put this right."),
             where=location,
         ) from None
 
@@ -220,32 +223,57 @@ def _elements(text: str, start: int, *, alone: bool) -> Iterator[tuple[int, Valu
 
 def _object(source: Source, text: str, start: int, value: dict[str, Value]) -> Iterator[Record]:
     """The rows of one object: those of the only list in it, or of a table as pandas writes them."""
-    lists = [name for name, held in value.items() if isinstance(held, list)]
+    lists = _lists(value)
     if source.part is not None:
         if source.part not in lists:
-            raise UserError(f'no list "{source.part}" in it. There are the lists {shown(lists)}.', where=source.name)
-        lists = [source.part]
+            raise UserError(
+                f'no list "{source.part}" in it. There are the lists {shown(list(lists))}.', where=source.name
+            )
+        lists = {source.part: lists[source.part]}
+    elif (rows := table(value)) is not None:
+        yield from _numbered(source, rows)
+        return
     else:
-        rows = table(value)
-        if rows is not None:
-            for number, row in enumerate(rows, start=1):
-                yield Record(f"{source.name}:row {number}", row)
-            return
-        of_objects = [name for name in lists if any(isinstance(item, dict) for item in value[name] or ())]  # type: ignore[union-attr]
-        lists = of_objects or lists
+        here = {name: held for name, held in lists.items() if name in value}
+        of_objects = [{n: held for n, held in some.items() if isinstance(held[0], dict)} for some in (here, lists)]
+        lists = of_objects[0] or of_objects[1] or here or lists
     if len(lists) != 1:
-        found = f"the lists {shown(lists)}" if lists else f"no list (keys: {shown(list(value))})"
-        way = (
-            f"Name the list that holds the rows: {source.path}#{lists[0]}."
-            if lists
-            else "Keep the list that holds the rows."
-        )
+        found = f"the lists {shown(list(lists))}" if lists else f"no list (keys: {shown(list(value))})"
+        way = "Keep the list that holds the rows."
+        if lists:
+            way = f"Name the list that holds the rows: {source.path}#{next(iter(lists))}."
         raise UserError(
             f"found an object with {found}; expected a list of objects such as [{EXAMPLE}], or an object with one such "
             f"list in it. {way}",
             where=source.name,
         )
-    yield from _listed(source, text, _offset(text, start, lists[0]), alone=False)
+    ((name, held),) = lists.items()
+    if name in value:
+        yield from _listed(source, text, _offset(text, start, name), alone=False)
+    else:
+        yield from _numbered(source, held)
+
+
+def _lists(value: dict[str, Value], within: str = "", depth: int = 3) -> dict[str, list[Value]]:
+    """The lists with something in them, also those of objects within, by the keys that lead there: `data.rows`."""
+    found: dict[str, list[Value]] = {}
+    for key, held in value.items():
+        if isinstance(held, list) and held:
+            found[within + key] = held
+        elif isinstance(held, dict) and depth:
+            found |= _lists(held, f"{within}{key}.", depth - 1)
+    return found
+
+
+def _numbered(source: Source, rows: Sequence[Value]) -> Iterator[Record]:
+    """Rows that have no line of their own, by their numbers from 1."""
+    for number, row in enumerate(rows, start=1):
+        location = f"{source.name}:row {number}"
+        if isinstance(row, str) and not isinstance(row, Number):
+            row = {"text": row}
+        if not isinstance(row, dict):
+            raise UserError(f"found {kind(row)}, expected an object such as {EXAMPLE}.", where=location)
+        yield Record(location, row)
 
 
 def _offset(text: str, start: int, wanted: str) -> int:
@@ -262,7 +290,7 @@ def _offset(text: str, start: int, wanted: str) -> int:
 # Tables as pandas' to_json and others write them
 
 
-def table(value: dict[str, Value]) -> list[dict[str, Value]] | None:
+def table(value: dict[str, Value]) -> Sequence[dict[str, Value]] | None:
     """The rows of an object that is a table: by columns, by rows (index), split, or a list for each column; else None."""
     names, held = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(held, list) and value.keys() <= {"columns", "index", "data"}:
@@ -284,6 +312,8 @@ def table(value: dict[str, Value]) -> list[dict[str, Value]] | None:
     if not all(isinstance(row, dict) and row for row in cells):
         return None
     inner = [row for row in cells if isinstance(row, dict)]
+    if len(inner) > 1 and not set(inner[0]).intersection(*inner[1:]):
+        return None  # objects that have nothing in common are no rows
     if _is_numbered(inner[0]) and all(row.keys() == inner[0].keys() for row in inner):
         return [{name: column[key] for name, column in zip(value, inner, strict=True)} for key in inner[0]]
     return inner
@@ -319,4 +349,5 @@ def _around(text: str, fault: JSONFault) -> str:
     rest = text[fault.position :].split("\n", 1)[0].rstrip()
     if not rest:
         return ", where the line ends"
+    rest = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in rest[: SHOWN + 1])
     return f", found {rest[:SHOWN]}" + ("…" if len(rest) > SHOWN else "")

@@ -86,6 +86,7 @@ PICKLE = re.compile(rb"\x80[\x02-\x05]")
 SAFETENSORS = re.compile(rb".{5}\0\0\0\{\"", re.DOTALL)
 PAGE = re.compile(rb"\s*(<!--.{0,2000}?-->\s*)?<(!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 XML = re.compile(rb"\s*<\?xml\b")
+PAGES = (".html", ".htm", ".epub", ".tex", ".org")
 NOT_UNPACKED = (".7z", ".br", ".lz4", ".lzma", ".rar", ".sz", ".z")
 
 
@@ -186,8 +187,13 @@ def _looks_like_table(head: bytes) -> bool:
     ):
         return True
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
-    tabs = {line.count("\t") for line in (lines[:-1] if len(head) >= 1 << 16 else lines)}
-    return len(lines) > 1 and len(tabs) == 1 and tabs != {0}
+    lines = lines[:-1] if len(head) >= 1 << 16 else lines
+    if len(lines) > 1 and len({line.count("\t") for line in lines} - {0}) == 1 and all("\t" in line for line in lines):
+        return True
+    # In prose a blank stands behind these.
+    return len(lines) > 2 and any(
+        len({line.count(sign) for line in lines}) == 1 and sign in lines[0] and f"{sign} " not in text for sign in ",;|"
+    )
 
 
 def _unknown(name: str, ending: str) -> UserError:
@@ -196,7 +202,9 @@ def _unknown(name: str, ending: str) -> UserError:
             f'a packed file of a kind that is not unpacked here, "{ending}". Expected {KNOWN}. Unpack it first.',
             where=name,
         )
-    guess = nearest(ending, ALL_ENDINGS)
+    if ending in PAGES:
+        return NotData(f'a document of a kind that is not read, "{ending}". {DOCUMENT}', where=name)
+    guess = nearest(ending, ENDINGS)
     found = f'unknown kind of file "{ending}"' if ending else "a file whose name has no ending that says its kind"
     hint = f', did you mean "{guess}"?' if guess else "."
     return NotData(
