@@ -61,6 +61,34 @@ def test_thoughts_beside_a_call_are_kept() -> None:
     assert message == Message("assistant", "", reasoning="Hm.", tool_calls=(ToolCall("lamp", "{}"),))
 
 
+def test_anthropic_s_parts_are_calls_and_results() -> None:
+    words = {"type": "text", "text": "At once."}
+    use = {"type": "tool_use", "id": "c1", "name": "lamp", "input": {"on": True}}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "ok"}]}
+    thanks = {"type": "text", "text": "Thanks."}
+    rows = [openai("user", "Light, please"), {"role": "assistant", "content": [words, use]}]
+    rows += [{"role": "user", "content": [result, thanks]}, openai("assistant", "It is on.")]
+    assert build({"messages": rows}).messages == (
+        ASKED,
+        Message("assistant", "At once.", tool_calls=(ToolCall("lamp", '{"on": true}', "c1"),)),
+        Message("tool", "ok", tool_call_id="c1"),
+        Message("user", "Thanks."),
+        DONE[1],
+    )
+
+
+def test_definitions_and_calls_in_texts_stay_texts_and_are_not_given_twice(write: Write) -> None:
+    call = '<tool_call>{"name": "lamp", "arguments": {"on": true}}</tool_call>'
+    turns = [openai("user", "Light"), openai("assistant", call), openai("tool", "ok"), openai("assistant", "Done")]
+    rows = [[openai("system", f"<tools>{OFFERED}</tools>"), *turns], [openai("system", "Be kind."), *turns]]
+    write("x.jsonl", "".join(json.dumps({"messages": each, "tools": [LAMP]}) + "\n" for each in rows))
+    first, second = load(Data(path=Path("x.jsonl"))).items
+    assert first.conversation.tools == () and second.conversation.tools == (OFFERED,)
+    assert first.conversation.messages[2].content == call
+    roles = Template("{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}", Letters(), "letters")
+    assert roles.takes_tools_of(first.conversation) and not roles.takes_tools_of(second.conversation)
+
+
 def test_openai_s_older_functions_are_the_same() -> None:
     call = {"name": "lamp", "arguments": '{"on": true}'}
     rows = [openai("user", "Light, please"), openai("assistant", None, function_call=call)]

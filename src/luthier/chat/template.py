@@ -139,8 +139,8 @@ class Template:
         return replace(answer, tool_calls=read).text if same else answer.text
 
     def takes_tools_of(self, conversation: Conversation) -> bool:
-        """Whether the template shows the functions that are offered, called or answer in a conversation."""
-        called = any(message.tool_calls or message.role == "tool" for message in conversation.messages)
+        """Whether the template shows the functions that are offered and called in a conversation."""
+        called = any(message.tool_calls for message in conversation.messages)
         return (not conversation.tools or self._behaviour.shows_tools) and (not called or self._behaviour.shows_calls)
 
     @property

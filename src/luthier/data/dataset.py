@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from luthier.chat import Conversation, Message
+from luthier.data import tool_messages
 from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, missing_column, reader, recognise
 from luthier.data.messages import Unfit
@@ -164,7 +165,7 @@ NOTHING = Conversation(())
 def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Understood:
     try:
         written = read(row)
-        conversation = up_to_last_in_loss(written)
+        conversation = tool_messages.without_repeated_definitions(up_to_last_in_loss(written))
         reason = fault(conversation)
     except Unfit as unfit:
         return _Understood(row, NOTHING, str(unfit))

@@ -39,7 +39,7 @@ def chat(value: Value) -> Conversation:
     if not isinstance(value, list):
         raise Unfit("messages are not a list")
     messages: list[Message] = []
-    for item in value:
+    for item in (each for written in value for each in tool_messages.as_openai(written)):
         message = _message(item)
         if _is_call_turn(item) and messages and messages[-1].role == "assistant":
             before = messages.pop()  # its words, or other calls at the same time

@@ -4,8 +4,10 @@ What cannot be understood raises ValueError with the reason that the ledger show
 a call, would teach something else than its author meant.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from luthier.chat import Conversation, Message, ToolCall
 from luthier.data.readers.values import JSONFault, Value, as_json, as_text, decode, decode_only
@@ -35,6 +37,16 @@ def definitions(value: Value) -> tuple[str, ...]:
     return tuple(_definition(each) for each in value)
 
 
+def without_repeated_definitions(conversation: Conversation) -> Conversation:
+    """The conversation without definitions that its system message already has, where its calls are texts too."""
+    called = any(message.tool_calls for message in conversation.messages)
+    system = "\n".join(message.content for message in conversation.messages if message.role == "system")
+    if called or not conversation.tools or not system:
+        return conversation
+    names = [json.dumps(json.loads(tool)["function"]["name"]) for tool in conversation.tools]
+    return replace(conversation, tools=()) if all(name in system for name in names) else conversation
+
+
 def _definition(value: Value) -> str:
     if isinstance(value, str):
         value = _decoded(value, "tools that are no JSON")
@@ -51,6 +63,31 @@ def _without_nulls(value: Value) -> Value:
     if isinstance(value, dict):
         return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
     return value
+
+
+def as_openai(message: Value) -> list[Value]:
+    """A message whose content has parts that are calls (`tool_use`) or results, as Anthropic writes them, as OpenAI does."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(content, list):
+        return [message]
+    parts = [part for part in content if isinstance(part, dict)]
+    made: list[Value] = [
+        {"id": part.get("id"), "function": {"name": part.get("name"), "arguments": part.get("input")}}
+        for part in parts
+        if part.get("type") == "tool_use"
+    ]
+    results: list[Value] = [
+        {"role": "tool", "content": part.get("content"), "tool_call_id": part.get("tool_use_id")}
+        for part in parts
+        if part.get("type") == "tool_result"
+    ]
+    if not made and not results:
+        return [message]
+    rest = [
+        part for part in content if not isinstance(part, dict) or part.get("type") not in ("tool_use", "tool_result")
+    ]
+    own: Value = {**message, "content": rest} | ({"tool_calls": made} if made else {})
+    return [*results, *([own] if made or rest else [])]
 
 
 def calls(message: Mapping[str, Value]) -> tuple[ToolCall, ...]:
