@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.data.formats import reader, recognise
+from luthier.data.formats import Table, reader, recognise
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis, metrics
 from luthier.evaluate.judge import sources
@@ -57,7 +57,7 @@ def test_a_dotted_name_that_reaches_no_function_says_why(own: str, name: str, wh
 def test_every_setting_says_the_same_of_a_function_that_is_not_there() -> None:
     name = "no_such_module:f"
     settings = {
-        "data.format": lambda: reader(recognise(["q"], Data(format=name))),
+        "data.format": lambda: reader(recognise(Table.named(["q"]), Data(format=name))),
         "train.method": lambda: methods.resolve(name),
         "train.objective": lambda: objectives.resolve(name),
         "train.optimizer": lambda: optimizer.resolve(name),

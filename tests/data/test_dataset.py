@@ -207,10 +207,10 @@ def test_columns_are_looked_for_in_the_first_rows_not_only_in_the_first(write: W
     assert [item.conversation.question for item in read(write, content).items] == ["i", "i\n\nx"]
 
 
-def test_a_required_column_missing_in_a_late_row_is_a_mistake(write: Write) -> None:
+def test_a_row_that_lacks_a_column_is_dropped_and_the_others_are_kept(write: Write) -> None:
     lines = [("q" + str(n), "a") for n in range(150)]
-    with pytest.raises(UserError, match=r'^x.jsonl:151: the column "answer" is missing; this row has question\.'):
-        read(write, pairs(*lines) + '{"question": "q"}\n')
+    data = read(write, pairs(*lines) + '{"question": "q"}\n')
+    assert data.ledger.dropped == {'no column "answer"': ["x.jsonl:151"]} and data.ledger.kept == 150
 
 
 # Messages

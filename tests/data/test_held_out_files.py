@@ -113,3 +113,11 @@ def test_the_test_split_of_a_folder_can_be_named_as_the_test(write: Write) -> No
     write("faq.jsonl", "".join(rows[4:]))
     _, held_out = held_out_files.load(Data(path=Path("faq.jsonl"), test_path=Path("d")))
     assert [item.location for item in held_out.test or []] == ["d/test.jsonl:1", "d/test.jsonl:2"]
+
+
+def test_few_rows_are_read_like_the_data(write: Write) -> None:
+    rows = "".join(f"{'ham' if n % 2 else 'spam'},Message number {n} of the day\n" for n in range(20))
+    write("d.csv", "v1,v2\n" + rows)
+    write("t.csv", "v1,v2\nham,See you at the pier\nspam,Win a boat now\n")
+    _, held_out = held_out_files.load(Data(path=Path("d.csv"), test_path=Path("t.csv")))
+    assert [item.conversation.answer for item in held_out.test or ()] == ["ham", "spam"]

@@ -7,7 +7,7 @@ import pytest
 from luthier import recipe as recipes
 from luthier.chat import Conversation
 from luthier.data import Record, Unfit, Value, questions
-from luthier.data.formats import reader, recognise
+from luthier.data.formats import Table, reader, recognise
 from luthier.data.prompt_templates import PROMPT_TEMPLATES, PromptTemplate
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -15,7 +15,8 @@ from luthier.recipe import Data
 
 def build(values: dict[str, Value], format: str, **columns: str) -> Conversation:
     data = Data(path=Path("x.jsonl"), format=format, columns=columns)
-    return reader(recognise(list(values), data))(Record("x.jsonl:1", values))
+    record = Record("x.jsonl:1", values)
+    return reader(recognise(Table.of([record]), data))(record)
 
 
 # Texts
@@ -86,32 +87,34 @@ def test_a_row_that_fills_nothing_is_left_out(format: str, values: dict[str, Val
 
 
 def test_these_formats_are_never_guessed() -> None:
-    choice = recognise(["question", "answer"], Data(path=Path("x.jsonl")))
+    choice = recognise(Table.named(["question", "answer"]), Data(path=Path("x.jsonl")))
     assert (choice.format, choice.alternatives) == ("question-answer", ())
 
 
 def test_the_choice_of_a_template_is_a_sentence() -> None:
-    choice = recognise(["Frage", "id"], Data(path=Path("x"), format="Q:\n{question}", columns={"question": "Frage"}))
+    choice = recognise(
+        Table.named(["Frage", "id"]), Data(path=Path("x"), format="Q:\n{question}", columns={"question": "Frage"})
+    )
     assert choice.sentence() == 'read with the template "Q:\\n{question}" (columns Frage as question; not used: id)'
 
 
 def test_a_template_whose_columns_are_not_there_says_how_to_name_them() -> None:
     with pytest.raises(UserError) as caught:
-        recognise(["Frage"], Data(path=Path("x.jsonl"), format="Q: {question}"))
+        recognise(Table.named(["Frage"], path="x.jsonl"), Data(path=Path("x.jsonl"), format="Q: {question}"))
     assert str(caught.value) == (
         'x.jsonl: found the columns Frage; the template "Q: {question}" needs question. '
-        "Name yours: data.columns.question=Frage"
+        "Name yours: data.columns.question=COLUMN"
     )
 
 
 def test_questions_are_asked_in_the_template_that_was_trained(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text('{"question": "Where?"}\n', encoding="utf-8")
-    [[asked]] = questions.read(file, Data(format="question-answer-prompt"))
-    assert asked.content == "### Question:\nWhere?\n\n### Answer:"
+    [asked] = questions.read(file, Data(format="question-answer-prompt"))
+    assert asked.question == "### Question:\nWhere?\n\n### Answer:"
     own = Data(format="Q: {q}", columns={"q": "question", "answer": "reply"})
-    [[asked]] = questions.read(file, own)
-    assert asked.content == "Q: Where?"
+    [asked] = questions.read(file, own)
+    assert asked.question == "Q: Where?"
 
 
 # Files

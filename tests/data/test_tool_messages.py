@@ -9,7 +9,7 @@ from luthier.chat import Conversation, Encoded, Message, Template, ToolCall
 from luthier.data import Record, Value
 from luthier.data.dataset import Ledger, load
 from luthier.data.encoding import NO_TOOLS, encode_all, pieces, why_none
-from luthier.data.formats import reader, recognise
+from luthier.data.formats import Table, reader, recognise
 from luthier.data.readers.values import decode_only
 from luthier.data.tool_messages import definitions
 from luthier.recipe import Data
@@ -34,7 +34,8 @@ def build(values: object) -> Conversation:
     """A row of JSON, by the format that its columns make."""
     row = decode_only(json.dumps(values))
     assert isinstance(row, dict)
-    return reader(recognise(list(row), Data(path=Path("x.jsonl"))))(Record("x.jsonl:1", row))
+    record = Record("x.jsonl:1", row)
+    return reader(recognise(Table.of([record]), Data(path=Path("x.jsonl"))))(record)
 
 
 def openai(role: str, content: str | None, **more: object) -> dict[str, object]:

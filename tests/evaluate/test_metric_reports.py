@@ -9,6 +9,31 @@ import pytest
 from luthier.errors import UserError
 from luthier.evaluate import metrics
 from luthier.evaluate.metrics import labels, likelihood, objects
+from luthier.evaluate.prompts import instruction
+
+
+def test_choices_are_counted_by_their_letters() -> None:
+    wanted = ["A. At noon.", "B. Never.", "B. By train.", "A. On foot."]
+    found = labels.report(["a", "Never.", "A. By ship.", "On a bike"], wanted)
+    assert found["accuracy"] == 2 / 4 and found["other"] == 1
+    assert found["confusion"]["labels"] == ["A", "B"]
+    assert found["confusion"]["counts"] == [[1, 0, 1], [1, 1, 0]]
+
+
+def test_choices_with_their_letters_are_scored_by_accuracy_and_prompts_are_told() -> None:
+    answers = [f"{'ABC'[n % 3]}. Pier number {n}" for n in range(30)]
+    assert metrics.choose_metric(answers).name == "accuracy"
+    assert str(instruction.from_answers(answers)).startswith("Answer with the letter and the text of the right choice")
+    assert (
+        instruction.from_answers(["good", "bad"] * 9) == "Answer with exactly one of these and nothing else: bad, good."
+    )
+
+
+def test_answers_that_the_data_calls_labels_are_labels_however_many() -> None:
+    answers = [f"intent {n % 20}" for n in range(60)]
+    assert metrics.choose_metric(answers).name == "token_f1"
+    assert metrics.choose_metric(answers, are_labels=True).name == "accuracy"
+    assert str(instruction.from_answers(answers, are_labels=True)).startswith("Answer with exactly one of these")
 
 
 def test_labels_by_hand() -> None:

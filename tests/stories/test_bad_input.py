@@ -57,7 +57,7 @@ def test_broken_json(run) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_unknown_columns(run) -> None:  # type: ignore[no-untyped-def]
-    refused(run('{"frage": "Warum?", "antwort": "Darum."}\n' * 5), 2, "frage", "antwort", "data.columns.")
+    refused(run('{"links": "Haus", "rechts": "huis"}\n' * 5), 2, "links", "rechts", "data.columns.")
 
 
 def test_a_column_named_in_the_recipe_that_is_not_there(run) -> None:  # type: ignore[no-untyped-def]

@@ -232,6 +232,16 @@ def test_a_recipe_is_printed_with_reasons_and_can_be_run(
     assert luthier("run", "--recipe", tmp_path / "recipe.toml", "--run", tmp_path / "r").code == 0
 
 
+def test_how_data_is_read_is_shown_before_what_is_wrong_with_it(
+    luthier: Command, quick: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "few.csv").write_text("Frage,Antwort\nWann?,Um sieben.\nWo?,In Bari.\nWer?,Anna.\n")
+    for command in ("recipe", "plan"):
+        screen = luthier(command, tmp_path / "few.csv", *quick)
+        assert screen.code == 2 and "found 1 test question" in screen.err
+        assert "# read as question-answer (columns Frage as question, Antwort as answer)" in screen.err
+
+
 def test_a_changed_template_is_refused(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
     luthier("run", data, *quick, "--run", tmp_path / "r")
     template = tmp_path / "r" / "model" / "chat_template.jinja"

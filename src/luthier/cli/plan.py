@@ -1,12 +1,17 @@
 """Commands that show what a run would do: its recipe, and what it needs. Nothing is changed."""
 
+import contextlib
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luthier.cli.arguments import RecipeFile, Words, load_recipe
-from luthier.errors import MachineError
+from luthier.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from luthier.recipe import Recipe
 
 
 def recipe(
@@ -24,8 +29,9 @@ def recipe(
     from luthier import pipeline
     from luthier.cli.screens.plan import data_lines
 
-    prepared = pipeline.prepare(asked)
-    for line in data_lines(prepared):
+    with _shows_reading(asked):
+        prepared = pipeline.prepare(asked)
+    for line in data_lines(prepared.dataset):
         print(f"# {line}", file=sys.stderr)
     print(recipes.render(prepared.recipe, prepared.reasons), end="")
 
@@ -43,10 +49,27 @@ def plan(
     from luthier.pipeline import estimate
 
     asked = load_recipe(words, recipe)
-    found = estimate.training(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
+    with _shows_reading(asked):
+        found = estimate.training(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
     show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)
+
+
+@contextlib.contextmanager
+def _shows_reading(asked: "Recipe") -> Iterator[None]:
+    """Where the body fails, how the data is read is shown before the message: it may be what is wrong."""
+    from luthier.cli.screens.plan import data_lines
+    from luthier.data import load
+
+    try:
+        yield
+    except UserError:
+        if asked.data.path is not None:
+            with contextlib.suppress(UserError):
+                for line in data_lines(load(asked.data)):
+                    print(f"# {line}", file=sys.stderr)
+        raise
 
 
 def register(app: typer.Typer) -> None:

@@ -2,7 +2,7 @@
 
 readers                files → records, each with its location (file:line); `READERS`
 documents              PDF, DOCX, HTML, Markdown and text → blocks and passages
-formats, messages      a record → a conversation; the table `FORMATS`: add a format there; `tool_messages`: functions
+formats, messages      what columns mean, a record → a conversation; `FORMATS`: add a format there; `tool_messages`: functions
 prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row
 first_seen             which texts came before: digests in sorted arrays

@@ -5,21 +5,19 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from luthier.chat import Conversation, Message
 from luthier.data import tool_messages
 from luthier.data.first_seen import FirstSeen, Locations
-from luthier.data.formats import Choice, missing_column, reader, recognise
+from luthier.data.formats import Choice, control_tokens, missing_column, reader, understand
 from luthier.data.messages import Unfit
 from luthier.data.readers.files import Files, find
 from luthier.data.readers.values import Record, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
 
-FIRST_ROWS = 100
-"""Rows whose columns decide the format; later rows may lack optional columns, not required ones."""
 LOCATIONS_SHOWN = 3
 DIGEST_BYTES = 16
 BLOCK = 512
@@ -57,6 +55,11 @@ class Ledger:
         """Count a row out, under a reason and with its location."""
         self.dropped.setdefault(reason, []).append(location)
 
+    def leave_out(self, reason: str, location: str) -> None:
+        """The same for what an export holds beside its rows: it counts as read."""
+        self.read += 1
+        self.drop(reason, location)
+
     def note(self, remark: str, location: str) -> None:
         """Remember a location under a remark."""
         self.notes.setdefault(remark, []).append(location)
@@ -92,24 +95,22 @@ def load(data: Data) -> Dataset:
     return Dataset(items, reading.ledger, reading.choice, reading.sha256, reading.files, reading.found.remarks)
 
 
-def open_data(data: Data, files: Files | None = None) -> "Reading":
+def open_data(data: Data, files: Files | None = None, *, like: Choice | None = None) -> "Reading":
     """The data as the recipe describes it, to be read once; raises a UserError where it cannot be read or understood.
 
-    `files` are read in place of those at the recipe's path, if they were found otherwise.
+    `files` are read in place of those at the recipe's path, if they were found otherwise. With `like`, rows with the same
+    columns are read like those of other files.
     """
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
     files = files or find(data.path)
-    where = files.name
-    rows = files.rows()
-    first = list(islice(rows, FIRST_ROWS))
-    if not first:
+    understood = understand(files.rows, data, path=files.name, like=like)
+    if understood is None:
         raise UserError(
-            "no rows in it. Expected at least three: one each to train, to choose and to test.", where=where
+            "no rows in it. Expected at least three: one each to train, to choose and to test.", where=files.name
         )
-    columns = list(dict.fromkeys(column for row in first for column in row.values))
-    choice = recognise(columns, data)
-    return Reading(choice, Ledger(ignored=[*files.ignored]), files, data, chain(first, rows))
+    ledger = Ledger(ignored=[*files.ignored])
+    return Reading(understood.choice, ledger, files, data, understood.rows(ledger.leave_out))
 
 
 @dataclass
@@ -165,7 +166,8 @@ NOTHING = Conversation(())
 def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Understood:
     try:
         written = read(row)
-        conversation = tool_messages.without_repeated_definitions(up_to_last_in_loss(written))
+        conversation = up_to_last_in_loss(ending_with_answer(written))
+        conversation = tool_messages.without_repeated_definitions(conversation)
         reason = fault(conversation)
     except Unfit as unfit:
         return _Understood(row, NOTHING, str(unfit))
@@ -179,6 +181,7 @@ def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Underst
 def _items(reading: Reading) -> Iterator[Item]:
     """The items that the rows make; each row is counted in the ledger."""
     ledger, data, read = reading.ledger, reading.data, reader(reading.choice)
+    column = data.group or reading.choice.group
     seen, asked = FirstSeen(), FirstSeen()  # digests of normalised conversations, and of normalised prompts
     locations = Locations(reading.files)  # of the rows by which those are known
     groups = bytearray()  # where the data names groups, a digest for each such row
@@ -189,7 +192,7 @@ def _items(reading: Reading) -> Iterator[Item]:
         numbers = range(len(locations), len(locations) + len(fit))
         for each in fit:
             locations.append(each.row.location)
-            groups += bytes(DIGEST_BYTES) if data.group is not None else b""
+            groups += bytes(DIGEST_BYTES) if column is not None else b""
         twins = seen.look_up([each.whole for each in fit], numbers)
         new = [at for at, (number, twin) in enumerate(zip(numbers, twins, strict=True)) if number == twin]
         earlier = asked.look_up([_digest(fit[at].prompt) for at in new], [numbers[at] for at in new])
@@ -206,17 +209,33 @@ def _items(reading: Reading) -> Iterator[Item]:
                 continue
             if understood.cut:
                 ledger.note("cut behind its last answer that is learnt", row.location)
-            group = _group(row, data.group, understood.prompt, ledger)
-            if data.group is not None:
+            group = _group(row, column, understood.prompt, ledger)
+            if column is not None:
                 groups[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] = _digest(group)
             first = same_question[number]
-            if first != number and not conversation.is_document and conversation.label is None:
+            if first != number and _asks_for_one_answer(conversation):
                 what = "answer" if conversation.rejected is None else "pair of answers"
                 ledger.note(f"same question, different {what}", f"{row.location} (as {locations[first]})")
             if _part(groups, first) != _part(groups, number):
                 ledger.note("same question in two groups", f"{row.location} (as {locations[first]})")
+            if remark := control_tokens(conversation):
+                ledger.note(remark, row.location)
             conversation = with_system(conversation, data.system)
             yield Item(conversation_id(conversation), row.location, group, conversation)
+
+
+def _asks_for_one_answer(conversation: Conversation) -> bool:
+    """Whether another answer to the question is worth a remark."""
+    return not (conversation.is_document or conversation.references) and conversation.label is None
+
+
+def ending_with_answer(conversation: Conversation) -> Conversation:
+    """A chat without the questions at its end, to which nobody answered."""
+    messages = conversation.messages
+    last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    if last < 0 or last == len(messages) - 1 or any(message.role != "user" for message in messages[last + 1 :]):
+        return conversation
+    return replace(conversation, messages=messages[: last + 1])
 
 
 def up_to_last_in_loss(conversation: Conversation) -> Conversation:

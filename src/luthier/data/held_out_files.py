@@ -43,7 +43,9 @@ def open_data(data: Data) -> dict[str, Reading]:
     if data.path is None:
         return {"data": datasets.open_data(data)}
     found, held_out = _find(data)
-    return {name: datasets.open_data(data, files) for name, files in {"data": found, **held_out}.items()}
+    main = datasets.open_data(data, found)
+    parts = {name: datasets.open_data(data, files, like=main.choice) for name, files in held_out.items()}
+    return {"data": main, **parts}
 
 
 def _find(data: Data) -> tuple[Files, dict[str, Files]]:

@@ -123,6 +123,8 @@ def _content(value: Value) -> str:
         return as_text(value)
     texts = []
     for part in value:
+        if isinstance(part, dict) and "image" in as_text(part.get("type")):
+            raise Unfit("it needs a picture")
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise Unfit("a content part that is not text")
         texts.append(as_text(part["text"]))

@@ -3,25 +3,29 @@
 from pathlib import Path
 
 from luthier.chat import Conversation
-from luthier.data.formats import Choice, format_of, is_own, reader, recognise
+from luthier.data.formats import FORMATS, Choice, Table, bind, choice_of, format_of, is_own, reader, shape_of
 from luthier.data.messages import Unfit
 from luthier.data.prompt_templates import ANSWER, is_template
-from luthier.data.readers.files import read_rows
-from luthier.data.readers.values import Record, as_text
+from luthier.data.readers import Record, read_rows
+from luthier.data.readers.values import as_text
 from luthier.errors import UserError
 from luthier.recipe import Data
 
 ANSWERS = {
-    "messages": None,
-    "conversations": None,
+    "choices": "answer",
+    "choice-columns": "answer",
     "question-answer": "answer",
     "instruction": "output",
     "prompt-completion": "completion",
     "input-output": "output",
+    "classification": "label",
     "question-answer-prompt": "answer",
     "alpaca-prompt": "output",
 }
 """Formats that ask something → the column that holds the answer."""
+FILLERS = {"choices": "A", "choice-columns": "A"}
+"""What stands for an answer that is missing, where it cannot be any text."""
+PREFERENCES = ("preference", "unpaired-preference")
 
 
 def read(path: Path, like: Data | None = None) -> list[Conversation]:
@@ -32,12 +36,15 @@ def read(path: Path, like: Data | None = None) -> list[Conversation]:
     rows = list(read_rows(path))
     if not rows:
         raise UserError("no rows in it; expected one question a row.", where=str(path))
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    choice, answer = _choose(columns, like or Data(), path)
+    shape = shape_of(Table.of(rows))
+    if shape is not None:
+        rows = list(shape.rows(rows, lambda reason, location: None)) or rows
+    choice, answer = _choose(Table.of(rows, path=str(path)), like or Data())
     understand = reader(choice)
+    filler = FILLERS.get(choice.format, "…")
     asked = []
     for row in rows:
-        filled = {**row.values, answer: row.values.get(answer) or "…"} if answer else row.values
+        filled = {**row.values, answer: row.values.get(answer) or filler} if answer else row.values
         try:
             conversation = understand(Record(row.location, filled))
         except Unfit as unfit:
@@ -59,27 +66,36 @@ def named(path: Path, column: str) -> list[tuple[str, str]]:
     return [(as_text(row.values.get(column)).strip(), row.location) for row in rows]
 
 
-def _choose(columns: list[str], like: Data, path: Path) -> tuple[Choice, str | None]:
+def _choose(table: Table, like: Data) -> tuple[Choice, str | None]:
     """The format whose question is in these columns, and its answer's column."""
     if like.format and is_own(like.format):
         return Choice(like.format, {}), None
-    if like.format == "preference":  # a prompt is an instruction, with its input below it
-        like = Data(format="instruction", columns={"instruction": like.columns.get("prompt", "prompt")})
+    columns = dict(like.columns)
+    format = like.format
+    if format in PREFERENCES:  # its prompt is a question, with its input below it
+        format, columns["question"] = "question-answer", columns.pop("prompt", "prompt")
     asks = dict(ANSWERS)
-    if like.format and is_template(like.format) and ANSWER in like.columns:
-        asks[like.format] = ANSWER
-    first = [like.format] if like.format in asks else []
-    for name in [*first, *ANSWERS]:
-        named = like.columns if name == like.format else {}
-        word = asks[name]
-        answer = named.get(word, word) if word else None
-        known = {key: value for key, value in named.items() if key in format_of(name, named).required}
-        try:
-            found = recognise([*columns, answer] if answer else columns, Data(format=name, columns=known))
-        except UserError:
+    if format and is_template(format) and ANSWER in columns:
+        asks[format] = ANSWER
+    first = [(format, columns)] if format in asks else []
+    chats = [column.name for column in table.columns.values() if column.spoken]
+    if chats and not first:
+        return choice_of("messages", table, bind(FORMATS["messages"], table, {"messages": chats[0]}) or {}), None
+    nothing_named: dict[str, str] = {}
+    by_columns = [name for name in ANSWERS if not FORMATS[name].by_name_only]
+    for name, known in [*first, *((name, nothing_named) for name in by_columns)]:
+        assert name is not None
+        word, entry = asks[name], format_of(name, known)
+        answer = known.get(word, word)
+        wanted = {**{key: value for key, value in known.items() if key in entry.columns}, word: answer}
+        whole = table if answer in table.columns else table.with_column(answer)
+        usable = {key: value for key, value in wanted.items() if value in whole.columns}
+        if any(key in entry.required for key in wanted.keys() - usable.keys()):
             continue
-        return found, answer
+        found = bind(entry, whole, usable)
+        if found is not None:
+            return choice_of(name, whole, found), answer
     raise UserError(
-        f"no column of questions among {', '.join(columns)}; expected question, instruction, prompt, input or messages.",
-        where=str(path),
+        f"no column of questions among {', '.join(table.columns)}; expected question, instruction, prompt, input or messages.",
+        where=table.path,
     )

@@ -62,6 +62,8 @@ class Facts:
     day: date | None = None
     """The day that the chat template writes, if it writes one."""
     documents: bool = False
+    labels: bool = False
+    """Whether the data says that its answers are labels."""
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
     disliked: bool = False
@@ -183,8 +185,9 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     beyond = {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
     settings = SettingsWithReasons(recipes.replace(recipe, beyond))
 
-    settings.set("data.format", dataset.choice.format, "recognised from the columns")
-    settings.set("data.columns", dataset.choice.columns, "recognised from the columns")
+    if not dataset.choice.others:  # rows of several formats are recognised again
+        settings.set("data.format", dataset.choice.format, "recognised from the columns")
+        settings.set("data.columns", dataset.choice.columns, "recognised from the columns")
     for key, (value, reason) in possible.items():
         settings.set(key, value, reason)
     if facts.day:
@@ -216,10 +219,10 @@ def _resolve_evaluation(settings: SettingsWithReasons, facts: Facts, splits: Spl
     if documents:
         settings.set("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
     else:
-        chosen = metrics.choose_metric(references, where=str(asked.data.path))
+        chosen = metrics.choose_metric(references, are_labels=facts.labels, where=str(asked.data.path))
         settings.set("evaluate.metric", chosen.name, chosen.reason)
     _resolve_prompts(settings, facts, splits)
-    words = None if documents else instruction.from_answers(references)
+    words = None if documents else instruction.from_answers(references, are_labels=facts.labels)
     if words:
         settings.set("evaluate.instruction", words, "the form that the training answers share")
     case = guards.GuardInputs(splits.test, splits.train, asked.evaluate, asked.data.system, asked.train.seed)

@@ -97,6 +97,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
+        labels=data.choice.format == "classification",
         disliked=labels.NOT_TRAINED_ON in data.ledger.dropped,
     )
     questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))

@@ -4,8 +4,8 @@ from rich.table import Table
 
 from luthier.cli.screens.ledger import ledger_lines
 from luthier.cli.screens.terminal import console, duration, print_whole
+from luthier.data import Dataset
 from luthier.pipeline.estimate import Estimate
-from luthier.pipeline.preparation import Preparation
 from luthier.runs.durable import format_bytes
 
 SHOWN = (
@@ -29,13 +29,13 @@ def show_plan(found: Estimate, *, probe: bool) -> None:
     print_whole(out, _ways(found))
 
 
-def data_lines(preparation: Preparation) -> list[str]:
+def data_lines(dataset: Dataset) -> list[str]:
     """How the data is read, and what became of every row."""
-    ledger = preparation.dataset.ledger
+    ledger = dataset.ledger
     account = ledger_lines(
         read=ledger.read, kept=ledger.kept, dropped=ledger.dropped, notes=ledger.notes, ignored=ledger.ignored
     )
-    return [preparation.dataset.sentence(), *account]
+    return [dataset.sentence(), *account]
 
 
 def _model(found: Estimate) -> list[str]:
@@ -63,7 +63,7 @@ def _plan(found: Estimate) -> list[str]:
         return ["Data     none: rows of 128 tokens are assumed"]
     reasons, rows = found.preparation.reasons, found.preparation.rows["train"]
     tokens = sum(row.tokens for _, row in rows)
-    first, *others = data_lines(found.preparation)
+    first, *others = data_lines(found.preparation.dataset)
     lines = [f"Data     {first}", *(f"         {line}" for line in others)]
     lines.append(f"         {len(rows):,} training rows, {tokens:,} tokens")
     for head, name in zip(["Plan", *[""] * len(SHOWN)], SHOWN, strict=False):

@@ -13,6 +13,9 @@ from luthier.evaluate.metrics.tool_calls import are_calls
 CLASSES_AT_MOST = 10
 """With at most so many different whole numbers they are classes (stars from 1 to 5, 0 and 1); with more, amounts."""
 
+LABELS_AT_MOST = 20
+"""Short answers of which there are not more, each five times on average, are labels."""
+
 SECONDARY = {
     "exact_match": ("accuracy", "normalised_match"),
     "accuracy": ("exact_match", "normalised_match"),
@@ -37,11 +40,12 @@ class MetricChoice:
         return SECONDARY.get(self.name, ())
 
 
-def choose_metric(references: Sequence[str], *, where: str | None = None) -> MetricChoice:
+def choose_metric(references: Sequence[str], *, are_labels: bool = False, where: str | None = None) -> MetricChoice:
     """The metric that fits these reference answers, with the reason.
 
     Calls where some of them call functions, fields for JSON objects, accuracy for labels and for single letters or signs,
     numbers for numbers, token F1 for other text. Letters that are labels in both cases (m and M) are compared exactly.
+    Where the data says that they `are_labels`, there may be many.
     """
     if not references:
         raise UserError(
@@ -59,11 +63,14 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
         share = "every reference answer is" if objects == 1 else f"{objects:.0%} of the reference answers are"
         return MetricChoice("field_accuracy", f"{share} a JSON object")
     short = all(len(reference.split()) <= 4 and len(reference.strip()) <= 40 for reference in references)
-    alike = _alike(references) if short else []
+    alike = _alike(references) if short or are_labels else []
     kinds = {
-        normalization.text(reference) if alike else labels.label_of(reference) for reference in references if short
+        normalization.text(reference) if alike else labels.label_of(reference)
+        for reference in references
+        if short or are_labels
     }
-    closed = short and len(kinds) <= 20 and len(references) >= 5 * len(kinds)
+    closed = short and len(kinds) <= LABELS_AT_MOST and len(references) >= 5 * len(kinds)
+    closed = closed or (are_labels and len(kinds) < len(references))
     if closed and len(kinds) == 1:
         message = labels.one_class(references[0].strip(), len(references))
         raise UserError(f"{message}. Add rows with other answers.", where=where)
@@ -72,6 +79,8 @@ def choose_metric(references: Sequence[str], *, where: str | None = None) -> Met
         return MetricChoice("number", "the reference answers are numbers")
     if closed:
         reason = f"the {len(references)} reference answers use {len(kinds)} short labels"
+    elif labels.are_choices(references):
+        reason = "every reference answer is a choice with its letter"
     elif short and all(len(normalization.text(reference)) == 1 for reference in references):
         reason = "every reference answer is a single character"
     else:

@@ -1,5 +1,6 @@
 """Labels: whether each answer is right, and precision, recall, F1 and confusion over all answers."""
 
+import re
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from luthier.errors import UserError
 
 OTHER = "other answers"
 _NO_LABEL = "\0"
+_CHOICE = re.compile(r"([A-Z])\. \S")
+_NAMED = re.compile(r"\(?([A-Za-z])(?:[.):](?=\s|$)|\)?$)")
 _ENDINGS = string.whitespace + ".,;:!?…。"  # not every mark: "C#" and "C++" are labels of their own
 
 
@@ -20,6 +23,32 @@ def accuracy(answer: str, reference: str) -> float:
     it either.
     """
     return float(label_of(answer) == label_of(reference))
+
+
+def letter_of(reference: str) -> str | None:
+    """The letter of a right choice that is written with its text, `B. At noon.`; None for any other answer."""
+    found = _CHOICE.match(reference.strip())
+    return found[1] if found else None
+
+
+def are_choices(references: Sequence[str]) -> bool:
+    """Whether all references are choices with their letters, of which at least two occur."""
+    letters = set()
+    for reference in references:
+        letter = letter_of(reference)
+        if letter is None:
+            return False
+        letters.add(letter)
+    return len(letters) > 1
+
+
+def _chosen(answer: str, reference: str) -> str:
+    """The letter that an answer chooses: the right one for its letter, its text or both, another for what begins with it."""
+    right, label = str(letter_of(reference)), label_of(answer)
+    if label in (label_of(reference), label_of(right), label_of(reference.strip()[2:])):
+        return right
+    found = _NAMED.match(answer.strip())
+    return found[1].upper() if found and found[1].upper() != right else _NO_LABEL
 
 
 def label_of(text: str) -> str:
@@ -33,10 +62,13 @@ def report(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
 
     The classes are the labels that occur among the references. An answer that is none of them is counted in the last
     column and is wrong. Macro-F1 is the plain mean of the classes' F1; a class that is never right has F1 0. With a
-    single class, naming it is always right; no number shows that, so a note says it.
+    single class, naming it is always right; no number shows that, so a note says it. Of choices, the letters are the classes.
     """
     if not references:
         raise UserError("no answers to count labels in; the arm has answered nothing.")
+    if are_choices(references):
+        answers = [_chosen(answer, reference) for answer, reference in zip(answers, references, strict=True)]
+        references = [str(letter_of(reference)) for reference in references]
     spelled: dict[str, str] = {}
     for reference in references:
         spelled.setdefault(label_of(reference), reference.strip())

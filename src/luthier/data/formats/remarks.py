@@ -1,0 +1,19 @@
+"""Remarks on rows that are kept, for the ledger."""
+
+import re
+
+from luthier.chat import Conversation
+
+_CONTROL = re.compile(
+    r"\[/?INST\]|<</?SYS>>|<\|(?:im_start|im_end|user|assistant|system|end|eot_id|start_header_id|end_header_id|endoftext|"
+    r"begin_of_text|im_sep|END_OF_TURN_TOKEN|START_OF_TURN_TOKEN)\|>|</?(?:start_of_turn|end_of_turn)>|^<s>|</s>$|<(?:bos|eos)>"
+)
+
+
+def control_tokens(conversation: Conversation) -> str | None:
+    """What is to be noted of texts that spell the control tokens of a chat template: they stay text."""
+    for message in conversation.messages:
+        found = _CONTROL.search(message.content.strip())
+        if found:
+            return f'spells "{found[0]}", a control token of chat templates, which is learnt as text'
+    return None
