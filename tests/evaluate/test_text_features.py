@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from luthier.data import refusals, words
 from luthier.errors import UserError
 from luthier.evaluate import text_features
 
@@ -36,25 +37,23 @@ ANSWERING = [
 
 @pytest.mark.parametrize("answer", REFUSING)
 def test_a_refusal_is_recognised(answer: str) -> None:
-    assert text_features.is_refusal(answer)
+    assert refusals.is_refusal(answer)
 
 
 @pytest.mark.parametrize("answer", ANSWERING)
 def test_an_answer_is_no_refusal(answer: str) -> None:
-    assert not text_features.is_refusal(answer)
+    assert not refusals.is_refusal(answer)
 
 
 def test_an_apology_before_a_long_answer_is_no_refusal() -> None:
-    assert not text_features.is_refusal("I'm sorry to hear that. " + "First open the lid and take out the paper. " * 10)
+    assert not refusals.is_refusal("I'm sorry to hear that. " + "First open the lid and take out the paper. " * 10)
 
 
 def test_a_users_own_words_count_as_refusal() -> None:
-    own = text_features.refusal_pattern("dazu kann ich nichts sagen")
-    assert text_features.is_refusal("Dazu kann ich nichts sagen.", own) and not text_features.is_refusal(
-        "Das ist blau.", own
-    )
-    with pytest.raises(UserError, match=r'evaluate\.refusal: not a regular expression: .*found "\(no"'):
-        text_features.refusal_pattern("(no")
+    own = refusals.refusal_pattern("dazu kann ich nichts sagen")
+    assert refusals.is_refusal("Dazu kann ich nichts sagen.", own) and not refusals.is_refusal("Das ist blau.", own)
+    with pytest.raises(UserError, match=r'evaluate\.errors\.refusal: not a regular expression: .*found "\(no"'):
+        refusals.refusal_pattern("(no")
 
 
 def test_words_leave_case_and_punctuation_out() -> None:
@@ -127,9 +126,9 @@ def test_quantiles_are_values_that_occur() -> None:
 def test_every_rule_is_needed_by_some_sentence() -> None:
     used = {
         name
-        for name, pattern in text_features.REFUSALS.items()
+        for name, pattern in refusals.REFUSALS.items()
         for text in REFUSING
-        if pattern.search(text_features.one_spelling(text))
+        if pattern.search(words.one_spelling(text))
     }
-    assert used == set(text_features.REFUSALS)
-    assert all(isinstance(pattern, re.Pattern) for pattern in text_features.REFUSALS.values())
+    assert used == set(refusals.REFUSALS)
+    assert all(isinstance(pattern, re.Pattern) for pattern in refusals.REFUSALS.values())

@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "luthier"
 
 DOCUMENTED = {
-    "docx.table", "gepa.core.adapter", "huggingface_hub.errors", "jinja2.exceptions", "jinja2.ext", "jinja2.parser",
-    "jinja2.sandbox", "lm_eval.api.model", "lm_eval.evaluator", "numpy.typing", "pyarrow.parquet", "pypdf.errors",
-    "rapidfuzz.distance", "rich.console", "rich.markup", "rich.measure", "rich.progress", "rich.table", "rich.text",
-    "sacrebleu.metrics.chrf", "safetensors.torch", "scipy.optimize", "scipy.stats", "torch.nn.attention.bias",
-    "torch.nn.functional", "trafilatura.settings", "transformers.utils",
+    "docx.table", "ftfy.badness", "gepa.core.adapter", "huggingface_hub.errors", "jinja2.exceptions", "jinja2.ext",
+    "jinja2.parser", "jinja2.sandbox", "lm_eval.api.model", "lm_eval.evaluator", "numpy.typing", "py3langid.langid",
+    "pyarrow.parquet", "pypdf.errors", "rapidfuzz.distance", "rich.console", "rich.markup", "rich.measure",
+    "rich.progress", "rich.table", "rich.text", "sacrebleu.metrics.chrf", "safetensors.torch", "scipy.optimize",
+    "scipy.stats", "torch.nn.attention.bias", "torch.nn.functional", "trafilatura.settings", "transformers.utils",
 }  # fmt: skip
 """Modules inside other packages that their documentation sends everybody to."""
 OF_TUPLES = {"_asdict", "_fields", "_replace"}

@@ -116,7 +116,10 @@ def test_guards_watch_documents_as_well(luthier: Command, quick: list[str], tmp_
     ("word", "message"),
     [
         ("evaluate.guards=forgeting", 'evaluate.guards: unknown guard "forgeting", did you mean "forgetting"?'),
-        ("evaluate.refusal=(no", "evaluate.refusal: not a regular expression: missing ), unterminated subpattern"),
+        (
+            "evaluate.errors.refusal=(no",
+            "evaluate.errors.refusal: not a regular expression: missing ), unterminated subpattern",
+        ),
         ("evaluate.facts=none.csv", "none.csv"),
         ("evaluate.errors.shouting=[A-Z", "evaluate.errors.shouting: not a regular expression"),
     ],

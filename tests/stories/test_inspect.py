@@ -47,7 +47,7 @@ def test_rows_too_few_to_split_are_an_error_that_a_run_would_stop_at(luthier: Co
     screen = luthier("inspect", rows(tmp_path / "x.jsonl", ("Why?", "Because.")))
     assert screen.code == 1
     assert "error     no-splits: found 1 usable row in 1 group, expected at least 3 groups" in screen.out
-    assert screen.err == "luthier: found no-splits. Put the rows right first.\n"
+    assert screen.err == "luthier: found no-splits. Put the rows right.\n"
 
 
 def test_strict_stops_at_warnings_too(luthier: Command, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The data before anything is trained: how it is read, what is in it, what is wrong with it; and any row as tokens."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from luthier.cli.arguments import RecipeFile, Words, load_recipe
 from luthier.errors import UserError
 
 if TYPE_CHECKING:
+    from luthier.data.checks import Finding
     from luthier.data.token_view import RowsView
 
 
@@ -39,31 +41,45 @@ def inspect(
         str | None, typer.Option("--beside", metavar="MODEL", help="With --row: the same under this model's template.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="With --row: write it as a page instead.")
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with every finding and its rows too; with --row the rows."
+        ),
     ] = None,
 ) -> None:
     """Show how data is read and what is wrong with it; exit code 1 if a run would stop at it."""
     if rows:
         return _show_rows(_view_of(words, recipe, rows, beside), ids=ids, as_json=as_json, page=page)
-    for option, value in (("--ids", ids), ("--beside", beside), ("--html", page)):
+    for option, value in (("--ids", ids), ("--beside", beside)):
         if value:
             raise UserError("has an effect with --row only: luthier inspect DATA --row 118.", where=option)
     if words and len(words) == 1 and _is_run(words[0]):
         raise UserError("this is a run; --row shows its rows: luthier inspect RUN --row 118.", where=words[0])
     from luthier.cli.screens.inspection import Watch, show_inspection
-    from luthier.data.checks.findings import grave
     from luthier.pipeline import inspection
+    from luthier.report.inspection import write
 
     asked = load_recipe(words, recipe)
     with Watch() as watch:
         found = inspection.inspect(asked, progress=watch)
+    if page is not None:
+        write(page, found.to_json())
     if as_json:
         print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
     else:
-        show_inspection(found)
-    if stops := grave(found.findings, strict=strict):
-        kinds = ", ".join(dict.fromkeys(finding.kind for finding in stops))
-        raise Stopped(f"found {kinds}. Put the rows right first.")
+        show_inspection(found, page)
+    expect_sound(found.findings, strict=strict)
+
+
+def expect_sound(findings: "Sequence[Finding]", *, strict: bool) -> None:
+    """Raises where findings stop a run: errors, with `strict` warnings too."""
+    from luthier.data.checks.findings import grave
+
+    if stops := grave(findings, strict=strict):
+        kinds = list(dict.fromkeys(finding.kind for finding in stops))
+        accept = next((kind for kind in kinds if kind != "no-splits"), None)
+        advice = f", or accept what is meant, such as data.findings.{accept}=accept" if accept else ""
+        raise Stopped(f"found {', '.join(kinds)}. Put the rows right{advice}.")
 
 
 def _is_run(word: str) -> bool:

@@ -34,10 +34,16 @@ def run(
     folder: Annotated[
         Path | None, typer.Option("--run", help="The run's folder; an unfinished run in it is continued.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="First look at the data as `luthier inspect` does; stop at warnings.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
-    _run(load_recipe(words, recipe), folder, quiet=quiet)
+    asked = load_recipe(words, recipe)
+    if strict:
+        _expect_sound(asked)
+    _run(asked, folder, quiet=quiet)
 
 
 def resume(
@@ -89,6 +95,18 @@ def evaluate(
     show_result(verdict, run)
     if require and verdict["verdict"] != require.value.upper():
         raise RequirementNotMet(f"required {require.value.upper()}, found {verdict['verdict']}.")
+
+
+def _expect_sound(asked: "Recipe") -> None:
+    """Stops at errors and warnings of `luthier inspect`, and shows them."""
+    from luthier.cli.inspect import expect_sound
+    from luthier.cli.screens.inspection import Watch, show_stops
+    from luthier.pipeline import inspection
+
+    with Watch() as watch:
+        found = inspection.inspect(asked, progress=watch).findings
+    show_stops(found)
+    expect_sound(found, strict=True)
 
 
 def _run(asked: "Recipe", folder: Path | None, *, quiet: bool) -> None:

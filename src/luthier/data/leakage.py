@@ -7,6 +7,7 @@ grow with the training data. Every number is exact; nothing is sampled or hashed
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from luthier.data.dataset import Item
@@ -95,6 +96,11 @@ def compare(held_out: Iterable[Item], training: Iterable[Item]) -> Overlap:
     return Overlap(findings, len(rows))
 
 
+def relatives(held_out: Iterable[Item], training: Iterable[Item]) -> set[str]:
+    """The locations of all training rows that a held-out row resembles."""
+    return {other.item.location for *_, other in _matches(list(_rows(held_out)), _rows(training))}
+
+
 @dataclass(frozen=True)
 class _Row:
     """An item as it is compared: what is asked without system messages, in one form and as words."""
@@ -104,7 +110,11 @@ class _Row:
     key: str
     words: tuple[str, ...]
     answer: str
-    telling: bool
+
+    @cached_property
+    def telling(self) -> bool:
+        """Whether the answer says so much that an equal one is no chance."""
+        return len(pieces(self.answer)) >= TELLING_ANSWER
 
 
 def _rows(items: Iterable[Item]) -> Iterator[_Row]:
@@ -123,8 +133,7 @@ def _row(item: Item) -> _Row:
     messages = conversation.messages if conversation.is_document else conversation.prompt
     text = "\n".join(message.text for message in messages if message.role != "system")
     key, answer = normalise(text).casefold(), normalise(conversation.answer).casefold()
-    telling = len(pieces(answer)) >= TELLING_ANSWER
-    return _Row(item, text, key, tuple(pieces(key)), answer, telling)
+    return _Row(item, text, key, tuple(pieces(key)), answer)
 
 
 def _matches(rows: Sequence[_Row], training: Iterable[_Row]) -> Iterator[tuple[int, Kind, float, _Row]]:

@@ -72,6 +72,7 @@ _GROUPED = re.compile(r"\d{1,3}(?:[.,]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}")
 _ARABIC = str.maketrans("\u066b\u066c", ".,")
 _TAG = re.compile(r"<(/?[^\W\d][^<>\n]*)>")
 _CONTENT = r"\1"
+_SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 
 
@@ -83,6 +84,16 @@ def normalised(text: str) -> str:
     # Chinese and Japanese type Latin in two widths.
     narrow = _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), composed)
     return unicodedata.normalize("NFC", narrow.casefold())
+
+
+def one_spelling(text: str) -> str:
+    """The text in Unicode's NFKC form with straight apostrophes, so that a rule needs one spelling."""
+    return unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+
+
+def sentences(text: str) -> list[str]:
+    """The text cut behind closing marks and at line ends; blanks around a sentence are left out."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
 def words(text: str, *, apostrophes: bool = False) -> list[str]:

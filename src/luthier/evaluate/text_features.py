@@ -1,58 +1,20 @@
-"""What rules can read off an answer: its words, what it repeats, whether it refuses, which names and numbers it states.
+"""What rules can read off an answer: its words, what it repeats, which names and numbers it states.
 
 Rules, not models: each can be read, tested and argued about, and gives the same result tomorrow. They see characters and
-know nothing of meaning; `REFUSALS` is for English.
+know nothing of meaning. `luthier.data.refusals` tells whether an answer refuses.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from luthier.data import words as word_rules
-from luthier.errors import UserError
-
-_SENTENCE_END = re.compile("(?<=[.!?\u2026\u3002\uff01\uff1f])[\"'\u201d\u2019)\\]]*\\s+|\\n+")
-
-REFUSALS: dict[str, re.Pattern[str]] = {
-    name: re.compile(pattern, re.IGNORECASE)
-    for name, pattern in {
-        "does not know": r"\bi (?:(?:really |simply |honestly )?(?:do not|don't) (?:know|have (?:any |enough |that |the |"
-        r"personal |real-time |access to )*(?:information|knowledge|data|details|opinions?|feelings|beliefs|preferences|"
-        r"experiences?))|have no (?:information|knowledge|idea|data|opinion))\b",
-        "is not sure": r"^\W*(?:sorry,? |unfortunately,? )?i(?: am|'m) (?:not sure|not certain|unsure|not familiar)\b",
-        "may not or cannot say": r"\bi(?: am|'m)? (?:cannot|can not|can't|could not|couldn't|unable to|not able to|not allowed"
-        r" to|won't|will not) (?:answer|help (?:you )?with (?:that|this)|assist|provide|reveal|share|disclose|discuss|comment|"
-        r"tell you|say|give (?:you )?(?:that|this|any))\b",
-        "apologises": r"^\W*(?:i(?: am|'m) )?(?:very |so )?(?:sorry\b|(?:i )?apologi[sz]e\b|my apologies\b)",
-        "keeps to its subject": r"\b(?:let's|let us|please) (?:keep|stick|stay|focus|return|get back)\b[^.!?]*\b(?:relevant|"
-        r"related|topic|subject|discussion|conversation|focused|to)\b",
-        "speaks of one subject only": r"\b(?:i|we|this (?:\w+ )?(?:documentation|assistant|bot|service)|it) (?:can |will |am "
-        r"able to |is |am |are )*(?:only |solely |just )(?:be able to |able to )?(?:answers?|talks?|discuss(?:es)?|helps?|"
-        r"responds?|covers?|about)\b",
-        "calls it out of its field": r"\b(?:(?:outside|beyond|out of|not (?:with)?in|not part of) (?:of )?(?:my|our|the|this)"
-        r" (?:\w+ )?(?:scope|knowledge|expertise|area|field|documentation|topic|domain)|off[- ]topic|out of scope)\b",
-        "wishes it could": r"^\W*i wish\b",
-    }.items()
-}
-"""What a refusal sounds like, by what it says. `is_refusal` looks in the first two sentences of an answer only."""
-
-REFUSAL_WORDS_AT_MOST = 60  # a longer answer that begins with an apology goes on to answer
-
-
-def one_spelling(text: str) -> str:
-    """The text in Unicode's NFKC form with straight apostrophes, so that a rule needs one spelling."""
-    return unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+from luthier.data.words import one_spelling, sentences
 
 
 def words(text: str) -> list[str]:
     """The words and numbers in lower case, punctuation left out; "don't" is one."""
     return word_rules.words(one_spelling(text), apostrophes=True)
-
-
-def sentences(text: str) -> list[str]:
-    """The text cut behind closing marks and at line ends; blanks around a sentence are left out."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
 def normalised(text: str) -> str:
@@ -61,29 +23,6 @@ def normalised(text: str) -> str:
     Signs that mean something count (-5, C++, an emoji), and so does all of a text that is nothing but punctuation.
     """
     return " ".join(word_rules.tokens(text)) or word_rules.normalised(text).strip()
-
-
-def is_refusal(answer: str, user_pattern: re.Pattern[str] | None = None) -> bool:
-    """Whether the answer declines to answer, by `REFUSALS` or by the user's own pattern.
-
-    That one is searched for in the whole answer.
-    """
-    if user_pattern is not None and user_pattern.search(answer):
-        return True
-    if len(words(answer)) > REFUSAL_WORDS_AT_MOST:
-        return False
-    beginning = one_spelling(" ".join(sentences(answer)[:2]))
-    return any(pattern.search(beginning) for pattern in REFUSALS.values())
-
-
-def refusal_pattern(text: str | None, *, where: str = "evaluate.refusal") -> re.Pattern[str] | None:
-    """A user's regular expression, upper and lower case alike; None stays None."""
-    if text is None:
-        return None
-    try:
-        return re.compile(text, re.IGNORECASE)
-    except re.error as error:
-        raise UserError(f'not a regular expression: {error}; found "{text}".', where=where) from None
 
 
 def repeated_share(text: str, *, width: int = 4) -> float:

@@ -5,24 +5,28 @@ make are compared. No model is loaded; where one is named, its tokenizer counts 
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from luthier.chat import Conversation, Message
-from luthier.data import checks, held_out_files
-from luthier.data.checks import leaks, ledger, lengths
-from luthier.data.checks.findings import Finding
+from luthier.chat import Conversation, Message, Template
+from luthier.data import checks, encoding, held_out_files, labels
+from luthier.data.checks import actions, leaks, ledger, lengths, personal
+from luthier.data.checks.findings import Finding, plural
 from luthier.data.checks.rows import Row, Scope
-from luthier.data.dataset import Dataset
+from luthier.data.dataset import Dataset, Item, Ledger
 from luthier.data.held_out_files import HeldOut
+from luthier.data.refusals import refusal_pattern
 from luthier.data.splits import Splits, split
 from luthier.errors import UserError
+from luthier.model.reference import ModelReference
+from luthier.pipeline import defaults
 from luthier.recipe import Recipe
 
 FIRST = 3
 """Rows that are shown as they are read."""
+AT_ONCE = 500
+"""Rows that are tokenized together."""
 
 Progress = Callable[[str, int, int], None]
 """Is told what is done, of how many rows how many are done."""
@@ -41,8 +45,17 @@ class Inspection:
     """What lengths are counted in: tokens, or words where no model was named."""
     sizes: dict[str, lengths.Lengths]
     """Lengths of whole rows, of what is asked and of answers."""
-    seconds: float
-    first: list[dict[str, Any]] = field(default_factory=list)
+    model: str | None = None
+
+    @property
+    def first(self) -> list[dict[str, Any]]:
+        """The first rows as they are read, personal data and secrets masked."""
+        return [as_messages(item.conversation) for item in self.dataset.items[:FIRST]]
+
+    @property
+    def groups(self) -> int:
+        """Groups of rows, none of which is parted."""
+        return len({item.group for item in self.dataset.items})
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for programs."""
@@ -61,47 +74,96 @@ class Inspection:
             "notes": account.notes,
             "task": self.shape.task,
             "labels": self.shape.balance,
+            "model": self.model,
             "lengths": {"unit": self.unit} | {name: size.to_json() for name, size in self.sizes.items()},
-            "groups": len({item.group for item in self.dataset.items}),
-            "splits": {name: len(getattr(self.splits, name)) for name in ("train", "dev", "test")}
-            if self.splits
-            else None,
+            "groups": self.groups,
+            "splits": self.splits and {name: len(getattr(self.splits, name)) for name in ("train", "dev", "test")},
             "findings": [finding.to_json() for finding in self.findings],
             "first": self.first,
         }
 
 
-def inspect(asked: Recipe, *, progress: Progress | None = None) -> Inspection:
+def inspect(asked: Recipe, *, progress: Progress = lambda what, done, of: None) -> Inspection:
     """Look at the data of a recipe; raises a UserError where it cannot be read."""
-    begun = time.monotonic()
+    settings = asked.data.findings
+    actions.check_words(settings)
+    named = "model" in asked.model_fields_set
+    template, context = _template(asked) if named else (None, 0)
+    progress("reading", 0, 0)
     data, held_out = held_out_files.load(asked.data)
+    data, held_out = labels.select(data, held_out, unpaired=asked.train.objective in labels.UNPAIRED)
+    scope = Scope(
+        control_tokens=frozenset(template.tokenizer.control) if template else frozenset(),
+        refusal=refusal_pattern(asked.evaluate.errors.get("refusal")),
+    )
     shape = lengths.Shape()
-    total = len(data.items) + len(held_out.items)
+    found = checks.examine(_rows(data, held_out, shape, progress), scope)
+    found += ledger.dropped(data.ledger)
+    found += lengths.enough(shape.rows)
+    found += lengths.label_balance(shape)
+    unit, sizes = "words", shape.sizes()
+    if template:
+        limit, _ = defaults.longest_row(asked, context)
+        unit, sizes = "tokens", _tokens(data, template, limit, found, progress)
+    progress("comparing splits", 0, 0)
+    data = actions.apply(data, settings, scope, stop=False)
+    parts, more = _splits(asked, data, held_out)
+    found = actions.marked(checks.in_order([*found, *more]), settings)
+    return Inspection(data, held_out, parts, found, shape, unit, sizes, asked.model if named else None)
 
-    def rows() -> Iterator[Row]:
-        own = ((item, False) for item in data.items)
-        theirs = ((item, True) for item in held_out.items)
-        for number, (item, is_held_out) in enumerate((*own, *theirs)):
-            if progress and number % 100 == 0:
+
+def _template(asked: Recipe) -> tuple[Template, int]:
+    """The chat template of the model that was named, and its context."""
+    model = ModelReference.of(asked.model, weights=False)
+    return model.template(variables=asked.chat.variables, today=asked.chat.date), model.context
+
+
+def _rows(data: Dataset, held_out: HeldOut, shape: lengths.Shape, progress: Progress) -> Iterator[Row]:
+    """The rows one at a time, the user's own test and dev rows behind the others; each is measured on its way."""
+    total, number = len(data.items) + len(held_out.items), 0
+    for items, is_held_out in ((data.items, False), (held_out.items, True)):
+        for item in items:
+            if number % 100 == 0:
                 progress("checking", number, total)
+            number += 1
             row = Row(item, is_held_out)
             shape.see(row)
             yield row
+    progress("comparing rows", 0, 0)
 
-    found = checks.examine(rows(), Scope())
-    found += ledger.dropped(data.ledger)
-    found += lengths.enough(len(data.items))
-    parts, more = _splits(asked, data, held_out)
-    found += more
-    sizes = {
-        "row": lengths.Lengths.of([one + two for one, two in zip(shape.asked, shape.answers, strict=True)]),
-        "question": lengths.Lengths.of(shape.asked),
-        "answer": lengths.Lengths.of(shape.answers),
-    }
-    return Inspection(
-        data, held_out, parts, checks.in_order(found), shape, "words", sizes, time.monotonic() - begun,
-        [as_messages(item.conversation) for item in data.items[:FIRST]],
-    )  # fmt: skip
+
+def _tokens(
+    data: Dataset, template: Template, limit: int, found: list[Finding], progress: Progress
+) -> dict[str, lengths.Lengths]:
+    """Lengths in tokens; rows that a run would leave out because they do not fit become a finding."""
+    account = Ledger()
+    rows: list[int] = []
+    answers: list[int] = []
+    for number, items in enumerate(_chunks(data.items)):
+        progress("tokenizing", number * AT_ONCE, len(data.items))
+        for encoded in encoding.encode_all(items, template, limit, account, pairs=set()).values():
+            rows += [len(row.ids) for row in encoded]
+            answers += [row.loss_tokens for row in encoded]
+    for reason in (encoding.TOO_LONG, encoding.REFUSED):
+        entries = account.dropped.get(reason, [])
+        if entries:
+            kind = "too-long" if reason == encoding.TOO_LONG else "unusable"
+            advice = (
+                "A run leaves them out. Shorten them, or use a model with a longer context."
+                if kind == "too-long"
+                else ""
+            )
+            spots = tuple(ledger.spot(entry, reason) for entry in entries)
+            sentence = (
+                f"{plural(len(spots), 'row')} {'is' if len(spots) == 1 else 'are'} {reason} ({limit:,} tokens fit)"
+            )
+            found.append(Finding(kind, "warning", sentence, advice, spots))
+    asked = [row - answer for row, answer in zip(rows, answers, strict=True)]
+    return {name: lengths.Lengths.of(each) for name, each in (("row", rows), ("question", asked), ("answer", answers))}
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE))
 
 
 def _splits(asked: Recipe, data: Dataset, held_out: HeldOut) -> tuple[Splits | None, list[Finding]]:
@@ -113,27 +175,33 @@ def _splits(asked: Recipe, data: Dataset, held_out: HeldOut) -> tuple[Splits | N
             dev=held_out.dev, share=settings.train_share,
         )  # fmt: skip
     except UserError as error:
-        return None, [Finding("no-splits", "error", error.message.partition(". ")[0], error.message.partition(". ")[2])]
+        sentence, _, advice = error.message.partition(". ")
+        return None, [Finding("no-splits", "error", sentence, advice)]
+    parts = actions.without_relatives(parts, settings.findings)
     own = frozenset(name for name in ("test", "dev") if getattr(held_out, name) is not None)
     return parts, list(leaks.leaks(leaks.overlaps(parts), own))
 
 
 def as_messages(conversation: Conversation) -> dict[str, Any]:
-    """A row as people and programs know it: a list of messages, and what else there is of it."""
+    """A row as people and programs know it, personal data and secrets masked: a list of messages, and what else there is."""
     messages = [_as_message(message) for message in conversation.messages]
-    more: dict[str, Any] = {} if conversation.rejected is None else {"rejected": conversation.rejected}
-    more |= {"tools": [json.loads(tool) for tool in conversation.tools]} if conversation.tools else {}
-    more |= {"references": list(conversation.references)} if conversation.references else {}
+    more: dict[str, Any] = (
+        {} if conversation.rejected is None else {"rejected": personal.without(conversation.rejected)}
+    )
+    more |= {"tools": [json.loads(personal.without(tool)) for tool in conversation.tools]} if conversation.tools else {}
+    more |= (
+        {"references": [personal.without(text) for text in conversation.references]} if conversation.references else {}
+    )
     return {"messages": messages} | more
 
 
 def _as_message(message: Message) -> dict[str, Any]:
     calls = [
-        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        {"type": "function", "function": {"name": call.name, "arguments": personal.without(call.arguments)}}
         for call in message.tool_calls
     ]
     return (
-        {"role": message.role, "content": message.content}
+        {"role": message.role, "content": personal.without(message.content)}
         | ({"tool_calls": calls} if calls else {})
         | ({} if message.in_loss else {"weight": 0})
     )

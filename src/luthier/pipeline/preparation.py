@@ -11,8 +11,11 @@ from datetime import date
 from luthier import recipe as recipes
 from luthier.chat import Encoded, Template
 from luthier.data import encoding, held_out_files, labels, prefixes, prepared
+from luthier.data.checks import actions
+from luthier.data.checks.rows import Scope
 from luthier.data.dataset import Dataset, Item, has_pairs
 from luthier.data.held_out_files import HeldOut
+from luthier.data.refusals import refusal_pattern
 from luthier.data.splits import Splits, split, split_labelled
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
@@ -61,7 +64,11 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     model = ModelReference.of(asked.model)
 
     # What the rows become under this model's template
+    actions.check_words(asked.data.findings)
     data, held_out = held_out_files.load(asked.data)
+    data = actions.apply(
+        data, asked.data.findings, Scope(refusal=refusal_pattern(asked.evaluate.errors.get("refusal")))
+    )
     check.check_rows(asked.train, data, held_out.dev)
     unpaired = asked.train.objective in labels.UNPAIRED
     data, held_out = labels.select(data, held_out, unpaired=unpaired)
@@ -190,7 +197,7 @@ def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str
         for item in items:
             if item.conversation.label is False and item.group in asked_groups:
                 data.ledger.drop(labels.NOT_ASKED, item.location)
-    return found
+    return actions.without_relatives(found, asked.data.findings)
 
 
 def _rows(items: Sequence[Item], encoded: Mapping[str, list[Encoded]], *, last: bool) -> list[tuple[Item, Encoded]]:

@@ -14,7 +14,7 @@ from luthier.errors import UserError, together, unknown
 from luthier.recipe import toml
 from luthier.recipe.sections import Recipe, Section
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"evaluate.refusal": "evaluate.errors.refusal"}
 """Settings that have another name now, old → new: a recipe with the old one is refused with the new one."""
 
 TEMPLATE_FILE = ".txt"
@@ -165,7 +165,7 @@ def read_value(key: str, text: str) -> object:
 
 def _kinds(key: str) -> tuple[Any, ...]:
     """The types that a dotted key accepts; empty for a key that does not exist, or that takes any."""
-    if key.startswith(("data.columns.", "evaluate.endpoints.", "evaluate.errors.")):
+    if key.startswith(("data.columns.", "data.findings.", "evaluate.endpoints.", "evaluate.errors.")):
         return (str,)
     section: type[Section] = Recipe
     *path, last = key.split(".")

@@ -91,6 +91,8 @@ class Data(Section):
     """Items held out for the verdict; by default 10 % of the rows, at most 300, or all rows of `test_path`."""
     dev_items: Count | None = None
     """Items held out for dev checks and choices; by default 10 % of the rows, at most 200, or all rows of `dev_path`."""
+    findings: dict[str, Literal["accept", "drop", "group"]] = Field(default_factory=dict)
+    """What `luthier inspect` finds, by its kind: accept it, drop its rows, or (near-duplicate) group them in one split."""
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training rows that is trained on; a smaller share is always part of a larger one."""
 
@@ -212,12 +214,10 @@ class Evaluate(Section):
     """What is watched besides the score: `forgetting`, `hallucination`, `consistency`, `format`, `knowledge`; [] is nothing."""
     out_of_scope: Path | None = None
     """File of questions that the model should refuse, asked beside ours by the guard `hallucination`."""
-    refusal: str | None = None
-    """Regular expression for refusals in your own words, besides the rules for English."""
     facts: Path | None = None
     """File of facts in wordings that are not trained (question, answer, old_answer, neighbour), for the guard `knowledge`."""
     errors: dict[str, str] = Field(default_factory=dict)
-    """Error categories of your own: a name, and a regular expression or "package.module:function"."""
+    """Error categories of your own: a name, and a regular expression or "module:function"; `refusal` adds to ours."""
 
 
 class Recipe(Section):

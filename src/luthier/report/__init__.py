@@ -5,6 +5,7 @@ text.py, arms_table.py, training_text.py, caveats.py         values → sentence
 charts.py                                                    values → drawings
 page.py                                                      all of it → the three files
 sweep.py, sweep_chart.py                                     a sweep's folder → its page and chart
+inspection.py                                                an inspection of data → its page
 """
 
 from luthier.report.page import write

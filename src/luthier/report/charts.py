@@ -222,6 +222,23 @@ def shares(name: str, title: str, parts: Sequence[Share]) -> Markup:
     return _drawing(name, title, description, 22, [hatch, *drawn])
 
 
+def histogram(name: str, title: str, bins: Sequence[tuple[int, int]]) -> Markup:
+    """Bars of equal width, each with the values up to its edge; what is not zero is seen. The last one has all the rest."""
+    height, width = 96, 100 / (len(bins) or 1)
+    top = max((count for _, count in bins), default=0) or 1
+    parts = ['<line class="base-line" x1="0" x2="100%" y1="96" y2="96"/>']
+    for number, (_, count) in enumerate(bins):
+        bar = max(1.5, height * count / top) if count else 0.0
+        parts.append(
+            f'<rect x="{(number + 0.1) * width:.2f}%" width="{0.8 * width:.2f}%" y="{height - bar:.1f}" height="{bar:.1f}"/>'
+        )
+    if bins:
+        parts.append(_words("0", height + 16, "0", anchor="start"))
+        parts.append(_words("100%", height + 16, f"{bins[-1][0]:,} and more", anchor="end"))
+    description = ", ".join(f"up to {edge:,}: {count:,}" for edge, count in bins if count)
+    return _drawing(name, title, description, height + 22, parts)
+
+
 def _round_step(step: float) -> float:
     """The next of 1, 2, 2.5, 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(step)) if step > 0 else 1.0

@@ -280,8 +280,8 @@ def test_a_program_that_reads_labels_is_not_asked_about_mars() -> None:
 def test_unknown_guards_and_bad_patterns_are_mistakes() -> None:
     with pytest.raises(UserError, match=r'evaluate\.guards: unknown guard "forgeting", did you mean "forgetting"\?'):
         guards.check_settings(Evaluate(guards=("forgeting",)))
-    with pytest.raises(UserError, match=r"evaluate\.refusal: not a regular expression"):
-        guards.check_settings(Evaluate(refusal="["))
+    with pytest.raises(UserError, match=r"evaluate\.errors\.refusal: not a regular expression"):
+        guards.check_settings(Evaluate(errors={"refusal": "["}))
 
 
 def test_a_users_facts_and_questions_are_read_and_kept(tmp_path: Path) -> None:

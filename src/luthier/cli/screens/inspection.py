@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.text import Text
@@ -13,7 +14,9 @@ from luthier.pipeline.inspection import Inspection
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 BLOCKS = " ▁▂▃▄▅▆▇█"
+DONE = {"accept": "accepted", "drop": "dropped", "group": "grouped"}
 SPOTS_SHOWN = 3
+LABELS_SHOWN = 8
 QUIET_SECONDS = 1.0
 """Nothing is shown of work that is done sooner."""
 
@@ -51,11 +54,21 @@ class Watch:
             self.err.file.flush()
 
 
-def show_inspection(found: Inspection) -> None:
-    """The data in a few lines, then every finding, the gravest first."""
+def show_inspection(found: Inspection, page: Path | None = None) -> None:
+    """The data in a few lines, then every finding, the gravest first, and where the page is."""
     out = console()
     for line in (*_facts(found), Text(), *_findings(found.findings)):
         out.print(line)
+    if page is not None:
+        out.print(Text(f"\nPage      {page}"))
+
+
+def show_stops(findings: Sequence[Finding]) -> None:
+    """The findings that are no mere notes, on stderr."""
+    err = console(stderr=True)
+    graver = [finding for finding in findings if finding.severity != "note" and not finding.accepted]
+    for line in _findings(graver) if graver else ():
+        err.print(line)
 
 
 def _facts(found: Inspection) -> Iterator[Text]:
@@ -65,11 +78,15 @@ def _facts(found: Inspection) -> Iterator[Text]:
     for reason, locations in account.dropped.items():
         yield _line("", f"{len(locations):,} {reason}: {_some(locations)}")
     yield _line("Task", f"{found.shape.task}: {TASKS[found.shape.task]}")
+    if balance := found.shape.balance:
+        listed = ", ".join(f"{label} {number:,}" for label, number in list(balance.items())[:LABELS_SHOWN])
+        yield _line(
+            "Labels", listed + (f" and {len(balance) - LABELS_SHOWN} more" if len(balance) > LABELS_SHOWN else "")
+        )
     for name, size in found.sizes.items():
         if name == "row" or found.shape.task != "document":
             yield _line(f"{name.capitalize()}s" if name == "row" else "", _length(name, size, found.unit))
-    groups = len({item.group for item in found.dataset.items})
-    yield _line("Groups", f"{count(groups, 'group')}, none of which is in two splits")
+    yield _line("Groups", f"{count(found.groups, 'group')}, none of which is in two splits")
     if found.splits is not None:
         sizes = ", ".join(f"{name} {len(getattr(found.splits, name)):,}" for name in ("train", "dev", "test"))
         yield _line("Splits", f"a run would make: {sizes}")
@@ -95,7 +112,7 @@ def _findings(findings: Sequence[Finding]) -> Iterator[Text]:
     if not findings:
         yield Text("Nothing found that a run should not have.", "green")
     for finding in findings:
-        word = "accepted" if finding.accepted else finding.severity
+        word = DONE.get(finding.action or "", finding.severity)
         yield Text.assemble(
             (f"{word:<9} ", "dim" if finding.accepted else STYLES[finding.severity]), (finding.kind, "bold"),
             f": {finding.sentence}",

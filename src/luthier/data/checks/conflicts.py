@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from luthier.data.checks.findings import Finding, Spot, plural
-from luthier.data.checks.rows import Check, Row, Scope
+from luthier.data.checks.rows import Row, Scope
 from luthier.data.dataset import normalised_prompt
 from luthier.data.readers.values import normalise
 
@@ -21,7 +21,12 @@ class Conflicts:
 
     def see(self, row: Row) -> None:
         conversation = row.item.conversation
-        if conversation.is_document or conversation.rejected is not None or row.held_out:
+        if (
+            conversation.is_document
+            or conversation.rejected is not None
+            or conversation.label is not None
+            or row.held_out
+        ):
             return
         question = normalised_prompt(conversation)
         answer = normalise(conversation.answer).casefold()
@@ -44,11 +49,7 @@ class Conflicts:
         )
         yield Finding(
             "conflict", "note" if many else "warning", sentence,
-            "A model cannot learn both. Keep the right answer, or add to the question what tells them apart.",
+            "A model cannot learn both. Keep the right answer, or add to the question what tells them apart; "
+            "data.findings.conflict=drop takes these rows out.",
             spots,
         )  # fmt: skip
-
-
-def conflicts(scope: Scope) -> Check:
-    """The check."""
-    return Conflicts(scope)

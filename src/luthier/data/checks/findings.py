@@ -26,15 +26,20 @@ class Finding:
     sentence: str
     advice: str = ""
     spots: tuple[Spot, ...] = ()
-    accepted: bool = False
-    """Whether the recipe says that it is meant to be so: it is shown, and stops nothing."""
+    action: str | None = None
+    """What the recipe says about its kind: accept, drop or group. Then it is shown, and stops nothing."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the recipe says what to do about it."""
+        return self.action is not None
 
     def to_json(self) -> dict[str, Any]:
         """For programs, which call a location a place."""
         return {
             "kind": self.kind,
             "severity": self.severity,
-            "accepted": self.accepted,
+            "action": self.action,
             "sentence": self.sentence,
             "advice": self.advice,
             "places": [spot.location for spot in self.spots],

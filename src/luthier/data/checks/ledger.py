@@ -16,9 +16,9 @@ def dropped(ledger: Ledger) -> Iterator[Finding]:
         blank = reason.startswith(("empty", "no messages"))
         sorts["blank" if blank else "duplicate" if reason == "exact duplicate" else "unusable"][reason] = locations
     words = {
-        "blank": ("have an empty question or answer and are left out", "Fill them in, or take them out of the file."),
-        "duplicate": ("repeat an earlier row word for word and are left out", "Nothing is lost; a later copy goes."),
-        "unusable": ("cannot be used and are left out", "Each row's reason stands beside it."),
+        "blank": ("with an empty question or answer, left out", "Fill them in, or take them out of the file."),
+        "duplicate": ("repeating an earlier one word for word, left out", "Nothing is lost; a later copy goes."),
+        "unusable": ("that cannot be used, left out", "Each row's reason stands beside it."),
     }
     for kind, reasons in sorts.items():
         if reasons:
@@ -27,13 +27,13 @@ def dropped(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _finding(kind: str, reasons: Mapping[str, Sequence[str]], read: int, what: str, advice: str) -> Finding:
-    spots = tuple(_spot(each, reason) for reason, locations in reasons.items() for each in locations)
+    spots = tuple(spot(each, reason) for reason, locations in reasons.items() for each in locations)
     severity: Severity = "warning" if len(spots) > MANY * read and kind == "unusable" else "note"
     sentence = f"{plural(len(spots), 'row')} ({share(len(spots), read)}) {what}"
     return Finding(kind, severity, sentence, advice, spots)
 
 
-def _spot(entry: str, reason: str) -> Spot:
+def spot(entry: str, reason: str) -> Spot:
     """A ledger's entry as location and detail: `x.jsonl:5 (same as x.jsonl:3)`."""
     location, bracket, rest = entry.partition(" (")
     return Spot(location, rest.removesuffix(")") if bracket else reason)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from luthier.data.checks.findings import Finding, Severity, plural
+from luthier.data.checks.findings import Finding, Severity, plural, share
 from luthier.data.checks.rows import Row
 
 ENOUGH = 1_000
@@ -15,6 +15,8 @@ COPIED = 0.8
 """Share of an answer's words that stand in the question, from which on it is taken from there."""
 LABEL_WORDS = 4
 LONGEST_LABELS = 50
+MOST_OF_A_LABEL = 0.9
+FEW_OF_A_LABEL = 10
 
 Task = Literal["document", "classification", "extraction", "expansion"]
 TASKS: dict[Task, str] = {
@@ -94,6 +96,12 @@ class Shape:
         if words > LABEL_WORDS or len(self.labels) > LONGEST_LABELS:
             self.labels = None
 
+    def sizes(self) -> dict[str, Lengths]:
+        """Lengths in words of whole rows, of what is asked and of answers."""
+        rows = [asked + answer for asked, answer in zip(self.asked, self.answers, strict=True)]
+        named = {"row": rows, "question": self.asked, "answer": self.answers}
+        return {name: Lengths.of(lengths) for name, lengths in named.items()}
+
     @property
     def task(self) -> Task:
         """What most rows ask for."""
@@ -122,3 +130,23 @@ def enough(rows: int) -> Iterator[Finding]:
         "few-rows", severity, f"{plural(rows, 'usable row')}; about {ENOUGH:,} are a good first amount",
         "A narrow task may do with fewer. `luthier sweep` shows whether more data would help.",
     )  # fmt: skip
+
+
+def label_balance(shape: Shape) -> Iterator[Finding]:
+    """Whether one label has nearly all rows, or some have next to none."""
+    labels = shape.balance
+    if not labels:
+        return
+    (most, count), *_ = labels.items()
+    rare = [label for label, rows in labels.items() if rows < FEW_OF_A_LABEL]
+    if count >= MOST_OF_A_LABEL * shape.rows:
+        yield Finding(
+            "label-balance", "warning", f"{share(count, shape.rows)} of the rows have the label “{most}”",
+            "A model that always says so is nearly right. Give more rows of the others, and look at macro F1.",
+        )  # fmt: skip
+    elif rare:
+        listed = ", ".join(f"“{label}” {labels[label]}" for label in rare[:5])
+        yield Finding(
+            "label-balance", "note", f"{plural(len(rare), 'label')} with fewer than {FEW_OF_A_LABEL} rows: {listed}",
+            "Test and training rows both need some of each.",
+        )  # fmt: skip

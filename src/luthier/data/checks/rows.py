@@ -1,5 +1,6 @@
 """A row as the checks look at it: its texts, its question and its answer, each cut into words once."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,8 @@ class Scope:
 
     control_tokens: frozenset[str] = frozenset()
     """How the model's own control tokens are spelled; empty where no model was named."""
+    refusal: re.Pattern[str] | None = None
+    """The user's own pattern for refusals."""
 
 
 class Check(Protocol):

@@ -35,7 +35,7 @@ def analyse(
     train: Sequence[Item], answers: Sequence[AnswerRecord], settings: Evaluate, *, base_arm: str = "zero-shot"
 ) -> dict[str, Any]:
     """The content of errors.json; `fine_tuned` counts are None as long as the tuned model has not answered."""
-    profile = TrainingProfile.of(train, refusal=settings.refusal)
+    profile = TrainingProfile.of(train, refusal=settings.errors.get("refusal"))
     arms = {"base": base_arm, "fine_tuned": TUNED}
     records = {side: [record for record in answers if record["arm"] == arm] for side, arm in arms.items()}
     nearest = _nearest(train)

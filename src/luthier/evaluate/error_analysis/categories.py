@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from luthier.data import refusals
 from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate import metrics, text_features
@@ -41,7 +42,7 @@ class TrainingProfile:
         texts = [text for item in train for text in (item.conversation.question, item.conversation.answer)]
         spelling = Spelling.of(texts) if format == "text" else None
         labels = tuple(dict.fromkeys(answers)) if format == "label" else ()
-        return cls(train, format, labels, spelling, text_features.refusal_pattern(refusal))
+        return cls(train, format, labels, spelling, refusals.refusal_pattern(refusal))
 
     @property
     def answers(self) -> list[str]:
@@ -105,7 +106,7 @@ def repetitive(record: AnswerRecord, profile: TrainingProfile) -> str | None:
 def refusal(record: AnswerRecord, profile: TrainingProfile) -> str | None:
     """Refuses to answer, where the reference answers."""
     refuses, should_refuse = (
-        text_features.is_refusal(text, profile.refusal) for text in (record["answer"], matched_reference(record))
+        refusals.is_refusal(text, profile.refusal) for text in (record["answer"], matched_reference(record))
     )
     return "refuses, the reference answers" if refuses and not should_refuse else None
 
@@ -203,14 +204,12 @@ def advise_repetition(profile: TrainingProfile, occurrences: Occurrences) -> str
 
 def advise_refusal(profile: TrainingProfile, occurrences: Occurrences) -> str:
     """Look for refusals among the training rows most like the refused questions."""
-    refuse = [
-        item.location for item in profile.train if text_features.is_refusal(item.conversation.answer, profile.refusal)
-    ]
+    refuse = [item.location for item in profile.train if refusals.is_refusal(item.conversation.answer, profile.refusal)]
     near = [
         item.location
         for rows in occurrences.nearest
         for item in rows
-        if text_features.is_refusal(item.conversation.answer, profile.refusal)
+        if refusals.is_refusal(item.conversation.answer, profile.refusal)
     ]
     if near:
         return (
@@ -263,9 +262,15 @@ CATEGORIES: dict[str, Category] = {
 """Error categories by name, in the order of errors.json."""
 
 
+OWN_REFUSALS = "refusal"
+
+
 def user_categories(named: Mapping[str, str]) -> dict[str, Category]:
-    """The user's categories: "module:function" as (answer, reference) → whether it is one, anything else as a regex."""
-    return {name: _user_category(name, text) for name, text in named.items()}
+    """The user's categories: "module:function" as (answer, reference) → whether it is one, anything else as a regex.
+
+    One that is called refusal adds words of the user's own to the category of that name, and makes none.
+    """
+    return {name: _user_category(name, text) for name, text in named.items() if name != OWN_REFUSALS}
 
 
 def _user_category(name: str, text: str) -> Category:

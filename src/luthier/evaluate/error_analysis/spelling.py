@@ -13,7 +13,7 @@ from functools import cache
 
 from spellchecker import SpellChecker
 
-from luthier.data.words import MARKS
+from luthier.data.words import MARKS, one_spelling
 from luthier.evaluate import text_features
 
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ru", "lv", "eu", "ar", "fa")
@@ -77,7 +77,7 @@ class Spelling:
 def _candidates(text: str) -> list[str]:
     """Words in lower case, or with a capital at the beginning of a line; not names, code or addresses."""
     found: list[str] = []
-    for line in _CODE.sub(" ", text_features.one_spelling(text)).splitlines():
+    for line in _CODE.sub(" ", one_spelling(text)).splitlines():
         for number, match in enumerate(_LETTERS.finditer(line)):
             for part in match.group().removesuffix("'s").split("-"):
                 small = part.islower() or (number == 0 and part[1:].islower())

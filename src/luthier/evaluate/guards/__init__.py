@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from luthier.data.refusals import refusal_pattern
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards import consistency, forgetting, format, hallucination, knowledge
 from luthier.evaluate.guards.answers_file import GuardAnswersFile, answered, messages_for, unanswered
@@ -31,7 +32,6 @@ from luthier.evaluate.guards.inputs import (
     read_user_material,
 )
 from luthier.evaluate.guards.pairs import base_arm
-from luthier.evaluate.text_features import refusal_pattern
 from luthier.extensions import look_up
 from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
@@ -73,7 +73,7 @@ def check_settings(settings: Evaluate) -> UserMaterial:
     """The user's own material; raises a UserError for an unknown guard, a bad pattern or a file that cannot be used."""
     for name in settings.guards or ():
         look_up("guard", name, GUARDS, where="evaluate.guards")
-    refusal_pattern(settings.refusal)
+    refusal_pattern(settings.errors.get("refusal"))
     return read_user_material(settings)
 
 

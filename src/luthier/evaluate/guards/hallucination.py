@@ -1,12 +1,13 @@
 """Hallucination: does the model refuse what it cannot know, answer what it should, and make nothing up?
 
-`evaluate/text_features.py` and the user's own pattern recognise refusals. Names and numbers in an answer are looked up as
+`data/refusals.py` and the user's own pattern recognise refusals. Names and numbers in an answer are looked up as
 strings in the reference and the prompt: a cheap measure, and the same for both models.
 """
 
 from collections.abc import Sequence
 from functools import cache
 
+from luthier.data import refusals
 from luthier.evaluate import text_features
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.guards.check_result import CheckResult, compare, describe
@@ -57,16 +58,15 @@ def assess(inputs: GuardInputs, records: Sequence[AnswerRecord], answers: Sequen
 
 
 def _out_of_scope(inputs: GuardInputs, records: Sequence[AnswerRecord]) -> CheckResult:
-    own_refusal = text_features.refusal_pattern(inputs.settings.refusal)
+    own_refusal = refusals.refusal_pattern(inputs.settings.errors.get("refusal"))
     base, tuned = (records_by_item(records, arm) for arm in (BASE, TUNED))
     before, after = (
-        [float(text_features.is_refusal(by_item[item]["answer"], own_refusal)) for item in base]
-        for by_item in (base, tuned)
+        [float(refusals.is_refusal(by_item[item]["answer"], own_refusal)) for item in base] for by_item in (base, tuned)
     )
     found = compare(
         before, after, margin=REFUSED_MARGIN, higher_is_better=True, alpha=inputs.settings.alpha, seed=inputs.seed
     )
-    taught = sum(text_features.is_refusal(item.conversation.answer, own_refusal) for item in inputs.train)
+    taught = sum(refusals.is_refusal(item.conversation.answer, own_refusal) for item in inputs.train)
     n, sentence = found.n, f"Out of scope: {sum(after):.0f} of {found.n} questions refused, {sum(before):.0f} before, "
     sentence += f"{describe(found, 'points', 100 * REFUSED_MARGIN, scale=100)}. "
     sentence += (
@@ -92,8 +92,8 @@ def _out_of_scope(inputs: GuardInputs, records: Sequence[AnswerRecord]) -> Check
 
 def _over_refusal(inputs: GuardInputs, pairs: Sequence[AnswerPair]) -> CheckResult:
     """On the test questions that should be answered: those whose reference is not a refusal itself."""
-    own_refusal = text_features.refusal_pattern(inputs.settings.refusal)
-    answerable = [pair for pair in pairs if not text_features.is_refusal(pair.reference, own_refusal)]
+    own_refusal = refusals.refusal_pattern(inputs.settings.errors.get("refusal"))
+    answerable = [pair for pair in pairs if not refusals.is_refusal(pair.reference, own_refusal)]
     if not answerable:
         why = (
             "the reference of every test question is a refusal itself"
@@ -105,8 +105,8 @@ def _over_refusal(inputs: GuardInputs, pairs: Sequence[AnswerPair]) -> CheckResu
             margin=100 * OVER_REFUSAL_MARGIN, unit="points", base=None, fine_tuned=None, difference=None, interval=(),
             n=0, sentence=f"Over-refusal: not measured, since {why}.",
         )  # fmt: skip
-    before = [float(text_features.is_refusal(pair.base, own_refusal)) for pair in answerable]
-    after = [float(text_features.is_refusal(pair.tuned, own_refusal)) for pair in answerable]
+    before = [float(refusals.is_refusal(pair.base, own_refusal)) for pair in answerable]
+    after = [float(refusals.is_refusal(pair.tuned, own_refusal)) for pair in answerable]
     found = compare(
         before, after, margin=OVER_REFUSAL_MARGIN, higher_is_better=False, alpha=inputs.settings.alpha, seed=inputs.seed,
         groups=[pair.group for pair in answerable],
