@@ -104,7 +104,12 @@ def open_data(data: Data, files: Files | None = None, *, like: Choice | None = N
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
     files = files or find(data.path)
-    understood = understand(files.rows, data, path=files.name, like=like)
+    try:
+        understood = understand(files.rows, data, path=files.name, like=like)
+    except UserError as error:
+        if error.where != files.name or not files.remarks:
+            raise
+        raise UserError(f"{error.message} Of the files: {'; '.join(files.remarks)}.", where=error.where) from None
     if understood is None:
         raise UserError(
             "no rows in it. Expected at least three: one each to train, to choose and to test.", where=files.name

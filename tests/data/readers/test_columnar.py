@@ -147,3 +147,19 @@ def test_a_parquet_file_that_claims_more_than_it_can_hold_is_refused(
         UserError, match=r"x\.parquet: its [\d,]+ bytes say that they hold 5,000,0[\d,]+, which no data do"
     ):
         list(read_rows(write("x.parquet", sink.getvalue().to_pybytes())))
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_what_no_python_value_can_be_and_what_is_no_text_are_named(write: Write, name: str) -> None:
+    days = pa.array([2**31 - 1], pa.date32())
+    texts = pa.array([b"\xff"], pa.binary()).view(pa.string())
+    for column in (days, texts):
+        sink = pa.BufferOutputStream()
+        table = pa.table({"c": column})
+        if name == "x.parquet":
+            pq.write_table(table, sink)
+        else:
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+        with pytest.raises(UserError, match=r"x\.\w+: not a sound (Arrow|Parquet) file"):
+            list(read_rows(write(name, sink.getvalue().to_pybytes())))

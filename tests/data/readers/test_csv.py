@@ -119,6 +119,8 @@ def test_what_anki_writes_on_top_is_obeyed(write: Write) -> None:
     rows, remarks = read(write("x.txt", "#separator:tab\n#html:true\n" + cards))
     assert (rows[0], len(rows)) == ({"1": "Slip?", "2": "Wet"}, 3)
     assert remarks == ["x.txt has no header, so the columns are named 1 to 2"]
+    html = "#separator:tab\n#html:true\nSlip?\tWet<br>and grey\nBisque?\tDry\n"
+    assert read(write("z.txt", html))[1][1:] == ["z.txt: its cells hold HTML, which is text here"]
     named = "#separator:Semicolon\n#columns:Front;Back\n" + cards.replace("\t", ";")
     assert read(write("y.txt", named))[0][1] == {"Front": "Bisque?", "Back": "Dry"}
 
@@ -220,3 +222,10 @@ def test_a_header_that_stands_there_again_is_no_row(write: Write) -> None:
     rows, remarks = read(write("x.csv", "question,answer\nHot?,No.\nquestion,answer\nWet?,Yes.\n"))
     assert [row["question"] for row in rows] == ["Hot?", "Wet?"]
     assert remarks == ["x.csv:3: the header stands here again, and is no row"]
+
+
+def test_columns_that_say_nothing_are_told_with_how_the_file_was_read(write: Write) -> None:
+    path = write("x.csv", "12,17\n13,18\n14,19\n15,20\n")
+    with pytest.raises(UserError) as caught:
+        load(Data(path=path))
+    assert str(caught.value).endswith(" Of the files: x.csv has no header, so the columns are named 1 to 2.")

@@ -16,7 +16,8 @@ from luthier.data.readers.values import JSONFault, Number, Record, Unusable, Val
 from luthier.errors import UserError
 
 ROWS_AT_ONCE = 1024
-_FAULTS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, OSError)
+_FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What pyarrow raises for a file that is damaged or says what no Python value can be, such as a day in the year 60000."""
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -87,6 +88,7 @@ def _arrow(file: BinaryIO) -> tuple[pa.Schema, Batches]:
 
 def _by_the_thousand(batches: Batches) -> Batches:
     for batch in batches:
+        batch.validate(full=True)  # else a damaged length reads what is not the file's
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             yield batch.slice(start, ROWS_AT_ONCE)
 

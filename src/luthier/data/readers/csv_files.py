@@ -65,6 +65,8 @@ def _start(source: Source) -> tuple[Dialect, Head, Iterator[Row]]:
     head = Head([*dialect.names], 0, None) if dialect.names else headers.find(first, has_header=dialect.has_header)
     if head.remark:
         source.remark(f"{source.name} has {head.remark}" if head.line is None else f"{source.name}: {head.remark}")
+    if dialect.has_html and any(sign in cell for _, cells in first for cell in cells for sign in "<&"):
+        source.remark(f"{source.name}: its cells hold HTML, which is text here")
     return dialect, head, chain(first[head.rows :], rows)
 
 

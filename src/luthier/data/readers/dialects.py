@@ -7,7 +7,7 @@ takes seconds for a megabyte.
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier.data.readers.headers import count_titles, filled, fits, usual_width
 
@@ -29,6 +29,8 @@ class Dialect:
     """Whether blanks behind a separator are no part of the cell: `"a", "b"`."""
     width: int = 1
     """The number of cells that most rows have."""
+    has_html: bool = False
+    """Whether the file says that its cells hold HTML."""
     quoted: bool = False
     """Whether quotes stand around the first cell, as around every cell of some files."""
 
@@ -46,7 +48,8 @@ def detect(lines: Sequence[str], endings: Sequence[str]) -> Dialect:
         rest, word = lines[len(spoken) :], spoken.get("separator", "").strip().lower()
         separator = ANKI_SEPARATORS.get(word) or (word if len(word) == 1 else _separator(rest, endings))
         names = tuple(spoken["columns"].split(separator)) if "columns" in spoken else None
-        return _measured(rest, separator, first=len(spoken), names=names, has_header=False)
+        found_dialect = _measured(rest, separator, first=len(spoken), names=names, has_header=False)
+        return replace(found_dialect, has_html=spoken.get("html", "").strip().lower() == "true")
     return _measured(lines, _separator(lines, endings))
 
 
@@ -79,7 +82,7 @@ def _measured(
     blanks = any(cell.startswith(' "') for cells in plain for cell in cells)
     rows = _parted(lines, separator, skip_blanks=True) if blanks else plain
     quoted = bool(lines) and lines[0].startswith('"')
-    return Dialect(separator, first, names, has_header, blanks, usual_width(rows), quoted)
+    return Dialect(separator, first, names, has_header, blanks, usual_width(rows), quoted=quoted)
 
 
 def _parted(lines: Sequence[str], separator: str, *, skip_blanks: bool = False) -> list[list[str]]:
