@@ -45,7 +45,7 @@ def test_a_runs_own_rows_are_shown_as_it_trains_on_them(
     assert row == before["rows"][0], "the row of the data, as a run will train on it"
     held_out = Prepared(run / "data" / "test.arrow").location(0)
     screen = luthier("inspect", run, "--row", held_out)
-    assert "note: in test: its question is asked for the verdict, and nothing is learnt from it\n" in screen.out
+    assert "note: in test: opened for the verdict, and nothing is learnt from it\n" in screen.out
 
 
 def test_another_template_stands_beside(
@@ -70,7 +70,16 @@ def test_another_template_stands_beside(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["DATA", "--row", "999"], "luthier: 999: there is no such row; a row is named by its line, such as DATA:"),
+        (
+            ["DATA", "--row", "999"],
+            "luthier: 999: no row of train, dev or test begins here. The one before begins at DATA:60.",
+        ),
+        (
+            ["DATA", "--row", "x.jsonl:1", "data.train_share=0.5"],
+            "luthier: x.jsonl:1: no row of train, dev or test begins here; data.train_share=0.5 leaves some out of train. "
+            "A row is named by its line, such as DATA:",
+        ),
+        (["DATA", "--row", "1", "--beside", "nowhere"], 'luthier: --beside nowhere: unknown model "nowhere".'),
         (["DATA", "--row", "61"], "luthier: 61: this row is dropped: empty answer."),
         (["DATA", "--ids"], "luthier: --ids: has an effect with --row only: luthier inspect DATA --row 118."),
     ],

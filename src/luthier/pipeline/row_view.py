@@ -26,7 +26,7 @@ from luthier.train import batch_view
 
 NOT_TRAINED = {
     "dev": "in dev: a loss is computed on it to choose by, and nothing is learnt from it",
-    "test": "in test: its question is asked for the verdict, and nothing is learnt from it",
+    "test": "in test: opened for the verdict, and nothing is learnt from it",
 }
 UNREACHED = "in train, but the training ends before it comes to this row (train.max_steps)"
 ONE_BY_ONE = "this model mixes rows that share a batch, so each row gets a batch of its own"
@@ -100,7 +100,7 @@ def _reference_of(folder: Path, name: str) -> ModelReference:
 
 def _view(splits: _Splits, recipe: Recipe, template: Template, wanted: Sequence[str], beside: str | None) -> RowsView:
     chosen = {split: _find(rows, wanted) for split, rows in splits.rows.items()}
-    _expect_found(splits, chosen, wanted)
+    _expect_found(splits, chosen, wanted, recipe.data.train_share)
     rows = [*_trained_rows(splits, chosen["train"], template)]
     for split in ("dev", "test"):
         rows += _other_rows(splits.rows[split], split, chosen[split], template)
@@ -121,8 +121,10 @@ def _find(rows: Prepared, wanted: Sequence[str]) -> list[int]:
     return [number for number in range(len(rows)) if any(matches(rows.location(number), each) for each in wanted)]
 
 
-def _expect_found(splits: _Splits, chosen: dict[str, list[int]], wanted: Sequence[str]) -> None:
-    """Refuses rows that are in no split, with the ledger's reason where it has one."""
+def _expect_found(
+    splits: _Splits, chosen: Mapping[str, Sequence[int]], wanted: Sequence[str], train_share: float
+) -> None:
+    """Refuses rows that are in no split, with the ledger's reason where it has one, else with the row before."""
     found = [splits.rows[split].location(number) for split, numbers in chosen.items() for number in numbers]
     for each in wanted:
         if any(matches(location, each) for location in found):
@@ -130,8 +132,23 @@ def _expect_found(splits: _Splits, chosen: dict[str, list[int]], wanted: Sequenc
         for reason, locations in splits.dropped.items():
             if any(matches(location.partition(" (")[0], each) for location in locations):
                 raise UserError(f"this row is dropped: {reason}.", where=each)
-        example = next((rows.location(0) for rows in splits.rows.values() if len(rows)), "tickets.jsonl:118")
-        raise UserError(f"there is no such row; a row is named by its line, such as {example}.", where=each)
+        everywhere = [rows.location(number) for rows in splits.rows.values() for number in range(len(rows))]
+        share = f"; data.train_share={train_share:g} leaves some out of train" if train_share < 1 else ""
+        raise UserError(f"no row of train, dev or test begins here{share}. {_near(each, everywhere)}", where=each)
+
+
+def _near(wanted: str, locations: Sequence[str]) -> str:
+    """The last row that begins before a line, in which a record of several lines may go on; else how rows are named."""
+    file, _, line = wanted.rpartition(":")
+    before = [
+        (int(found[1]), location)
+        for location in locations
+        if (found := _LINE.search(location)) and location[: found.start()].endswith(file) and line.isdecimal()
+        if int(found[1]) < int(line)
+    ]
+    if before:
+        return f"The one before begins at {max(before)[1]}."
+    return f"A row is named by its line, such as {locations[0]}."
 
 
 def _trained_rows(splits: _Splits, numbers: Sequence[int], template: Template) -> Iterator[ViewedRow]:
@@ -189,7 +206,10 @@ def _parts(rows: Prepared, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
 
 def _beside(splits: _Splits, chosen: dict[str, list[int]], model: str, recipe: Recipe) -> RowsView:
     """The same conversations in another model's template."""
-    template = ModelReference.of(model, weights=False).template(today=recipe.chat.date)
+    try:
+        template = ModelReference.of(model, weights=False).template(today=recipe.chat.date)
+    except UserError as error:
+        raise type(error)(error.message, where=f"--beside {model}") from None
     viewed: list[ViewedRow] = []
     for split in SPLITS:
         rows = splits.rows[split]

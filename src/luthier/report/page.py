@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from luthier.data.formats.formats import named
 from luthier.report import charts
 from luthier.report.arms_table import ArmsTable
 from luthier.report.evaluation_details import leakage_sentence
@@ -189,6 +190,7 @@ def _environment(*, autoescape: bool) -> Environment:
         "code": code,
         "table": table,
         "times": lambda count: "once" if count == 1 else f"{count:,} times",
+        "format_name": named,
         "leakage": leakage_sentence,
         "moment": moment,
         "p_value": p_value,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.data.formats.formats import named
 from luthier.report import training_text
 from luthier.report.arms_table import ArmsTable, arms_table, cost
 from luthier.report.caveats import Caveat, caveats
@@ -101,7 +102,9 @@ def facts(run: RunContents) -> Iterator[Fact]:
     if data:
         names = ", ".join(Path(name).name for name in data.files[:2]) or "data"
         more = f" and {len(data.files) - 2} more files" if len(data.files) > 2 else ""
-        yield Fact("Data", f"{names}{more}", f"{data.kept:,} of {plural(data.read, 'row')} kept, read as {data.format}")
+        yield Fact(
+            "Data", f"{names}{more}", f"{data.kept:,} of {plural(data.read, 'row')} kept, read as {named(data.format)}"
+        )
     if model:
         yield Fact("Base model", model.name, _method(model))
     if verdict:

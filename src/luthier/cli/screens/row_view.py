@@ -38,22 +38,24 @@ class _Cell:
 def show_rows(found: RowsView, *, ids: bool = False) -> None:
     """Each row with where it is trained on, and its tokens; then the same rows under another template."""
     out = console()
-    marks = out.no_color or not out.is_terminal
-    width = min(out.width, WIDEST_PIPE) if not out.is_terminal else out.width
     for view in found.views:
         if found.beside:
             out.print(Text.assemble((f"{view.model}", "bold"), f"  {view.template}\n"))
         for row in view.rows:
-            _show_row(out, row, ids=ids, marks=marks, width=width)
-    out.print(_legend(found, marks=marks))
+            for line in (*_head(row), Text(), *token_lines(row.tokens, out, ids=ids), Text()):
+                out.print(line, crop=False)
+    out.print(_legend(found, marks=without_colours(out)))
 
 
-def _show_row(out: Console, row: ViewedRow, *, ids: bool, marks: bool, width: int) -> None:
-    for line in (*_head(row), Text()):
-        out.print(line)
-    for text in lines([_cell(token, ids=ids) for token in row.tokens], width=width, ids=ids, marks=marks):
-        out.print(text, no_wrap=True, crop=False)
-    out.print()
+def without_colours(out: Console) -> bool:
+    """Whether marks have to say what colours would."""
+    return out.no_color or not out.is_terminal
+
+
+def token_lines(tokens: Sequence[ViewedToken], out: Console, *, ids: bool = False) -> Iterator[Text]:
+    """A row's tokens side by side, as wide as the terminal, with marks or ids below them."""
+    width = out.width if out.is_terminal else WIDEST_PIPE
+    return _lines([_cell(token, ids=ids) for token in tokens], width=width, ids=ids, marks=without_colours(out))
 
 
 def _head(row: ViewedRow) -> Iterator[Text]:
@@ -83,7 +85,7 @@ def _cell(token: ViewedToken, *, ids: bool) -> _Cell:
     return _Cell(shortened(token.text), str(token.id) if ids else "", mark, style, token.text.endswith("↵"))
 
 
-def lines(cells: Sequence[_Cell], *, width: int, ids: bool, marks: bool) -> Iterator[Text]:
+def _lines(cells: Sequence[_Cell], *, width: int, ids: bool, marks: bool) -> Iterator[Text]:
     """Cells side by side, cut to the width and at line ends: their texts, below them marks where asked for, and ids."""
     for row in _rows(cells, width):
         text, below, numbers = Text(), Text(), Text(style="dim")

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from rich.console import Console
 from rich.text import Text
 
 from luthier.chat import Encoded, Template
 from luthier.chat.conformance import Conformance
+from luthier.cli.screens.row_view import STYLES, token_lines, without_colours
 from luthier.cli.screens.terminal import console
-
-STYLES = {"context": "dim", "loss": "green", "end": "bold reverse green"}
+from luthier.data.token_view import roles_of, view_tokens
 
 
 def show_template(result: Conformance, template: Template, rows: Sequence[Encoded]) -> None:
@@ -19,8 +20,8 @@ def show_template(result: Conformance, template: Template, rows: Sequence[Encode
         out.print(line)
     for row in rows:
         out.print()
-        for line in _row_lines(template, row, marks=out.no_color or not out.is_terminal):
-            out.print(line)
+        for line in _row_lines(template, row, out):
+            out.print(line, crop=False)
 
 
 def _report_lines(result: Conformance) -> list[Text]:
@@ -37,29 +38,19 @@ def _report_lines(result: Conformance) -> list[Text]:
     return lines
 
 
-def _kinds(template: Template, row: Encoded) -> list[str]:
-    """What each token of a row is: context, a loss token, or a loss token that ends an answer."""
-    return [
-        "context" if not in_loss else "end" if token in template.stop_ids else "loss"
-        for token, in_loss in zip(row.ids, row.loss_mask, strict=True)
-    ]
-
-
-def _row_lines(template: Template, row: Encoded, *, marks: bool) -> Iterator[Text]:
-    """A row as text and as tokens, loss tokens coloured; with `marks`, the text has « and » around them instead."""
-    kinds = _kinds(template, row)
+def _row_lines(template: Template, row: Encoded, out: Console) -> Iterator[Text]:
+    """A row as text and as tokens, loss tokens coloured; without colours, the text has « and » around them instead."""
+    tokens = view_tokens(row.ids, row.loss_mask, template)
     loss_tokens = sum(row.loss_mask)
     what = f"tokens, {loss_tokens} of them loss tokens" if loss_tokens else "tokens that ask for an answer"
-    yield Text(f"{len(kinds)} {what}")
-    text, tokens = Text(), Text("| ")
-    for kind, group in groupby(zip(kinds, row.ids, strict=True), key=lambda pair: pair[0]):
-        ids = [token for _, token in group]
-        text.append(template.tokenizer.decode(ids, control=True), STYLES[kind])
-        for token in ids:
-            tokens.append(repr(template.tokenizer.decode([token], control=True))[1:-1], STYLES[kind]).append(" | ")
-    if marks:
+    yield Text(f"{len(tokens)} {what}")
+    if without_colours(out):
         text = Text(_marked(template, row))
-    yield from (text, Text(), tokens)
+    else:
+        text = Text()
+        for role, group in groupby(zip(tokens, row.ids, strict=True), key=lambda pair: pair[0].role):
+            text.append(template.tokenizer.decode([id for _, id in group], control=True), STYLES[role] or "dim")
+    yield from (text, Text(), *token_lines(tokens, out))
 
 
 def _marked(template: Template, row: Encoded) -> str:
@@ -76,7 +67,7 @@ def row_json(template: Template, row: Encoded) -> dict[str, object]:
     return {
         "text": _marked(template, row),
         "tokens": [
-            {"id": token, "text": template.tokenizer.decode([token], control=True), "kind": kind}
-            for token, kind in zip(row.ids, _kinds(template, row), strict=True)
+            {"id": token, "text": template.tokenizer.decode([token], control=True), "kind": role}
+            for token, role in zip(row.ids, roles_of(row.ids, row.loss_mask, template), strict=True)
         ],
     }
