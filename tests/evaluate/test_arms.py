@@ -1,5 +1,6 @@
 """What each arm sends."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from luthier.data.dataset import Item
 from luthier.errors import UserError
 from luthier.evaluate.prompts import arms, demonstrations
 from luthier.evaluate.prompts.arms import PromptResources
+from luthier.evaluate.prompts.demonstration_selection import TokenCosts
 from luthier.evaluate.prompts.passages import Passage
 from luthier.model.reference import ModelReference
 from luthier.recipe import Endpoint
@@ -127,3 +129,45 @@ def test_a_verdict_needs_both_sides() -> None:
 def test_all_arms_but_the_planned_two_are_secondary() -> None:
     names = ["zero-shot", "few-shot", "retrieved", "fine-tuned", "fine-tuned+few-shot"]
     assert arms.secondary(names, against="retrieved") == ["zero-shot", "few-shot", "fine-tuned+few-shot"]
+
+
+def test_functions_count_with_the_question_and_not_with_each_demonstration(template: Template) -> None:
+    with_tools = item("t", "Lamp?", "On.")
+    tool = '{"type": "function", "function": {"name": "lamp"}}'
+    offering = replace(with_tools, conversation=replace(with_tools.conversation, tools=(tool,)))
+    shows = Template(
+        f"{{% for tool in tools or [] %}}{{{{ tool | tojson }}}}{{% endfor %}}{template.source}",
+        template.tokenizer,
+        "t",
+    )
+    tokens = demonstrations.definition_tokens(shows, [offering, with_tools])
+    assert tokens == len(shows.tokenizer.encode(tool)[0]) / 2
+    assert demonstrations.definition_tokens(template, [with_tools]) == 0
+    costs = TokenCosts.of([100, 120], [20, 40], 9, 30)
+    assert (costs.demonstration, costs.question) == (80, 80)
+
+
+def test_every_arm_offers_the_functions_of_its_row(template: Template) -> None:
+    tool = '{"type": "function", "function": {"name": "lamp"}}'
+    asked = replace(ASKED, conversation=replace(ASKED.conversation, tools=(tool,)))
+    shows = Template(
+        f"{{% for tool in tools or [] %}}{{{{ tool | tojson }}}}{{% endfor %}}{template.source}",
+        template.tokenizer,
+        "t",
+    )
+    for arm in (arms.zero_shot, arms.retrieved, arms.question_only):
+        _, ids = arms.render("arm", arm(made(shows)), asked, shows)
+        assert shows.tokenizer.decode(ids, control=True).startswith(tool)
+    room = len(arms.render("arm", arms.zero_shot(made(shows)), asked, shows)[1])
+    assert len(arms.retrieved(made(shows, max_prompt_tokens=room))(asked)) == 2
+
+
+def test_passages_stand_before_the_question_and_results_behind_it(template: Template) -> None:
+    call = Message("assistant", "Let me look.")
+    asked = Conversation(
+        (Message("user", "Which lamp?"), call, Message("tool", "two", name="lamp"), Message("assistant", "a"))
+    )
+    resources = made(template, passages=(Passage("a.md:1", "The lamp is two."),), passages_shown=1, instruction=None)
+    messages = arms.rag(resources)(Item("r", "d.jsonl:1", "r", asked))
+    assert [message.role for message in messages] == ["user", "assistant", "tool"]
+    assert messages[0].content.endswith("The lamp is two.\n\nWhich lamp?") and messages[2].name == "lamp"

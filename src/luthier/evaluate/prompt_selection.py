@@ -7,7 +7,7 @@ from itertools import count
 from math import fsum
 from typing import Any
 
-from luthier.chat import Message
+from luthier.chat import Message, Template
 from luthier.data.dataset import Item
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Unavailable
@@ -96,7 +96,7 @@ def _select_demonstrations(context: Context, base: LanguageModel, *, keep_answer
     settings, items, train = context.recipe.evaluate, context.dev_items(), context.items("train")
     assert settings.shots_tried and settings.dev_budget, "a run's own recipe has every value"
     candidates, tokens = demonstration_selection.affordable_candidates(
-        settings.shots_tried, len(items), _token_costs(context), settings.dev_budget
+        settings.shots_tried, len(items), _token_costs(context, base.template), settings.dev_budget
     )
     resources = prompt_resources(context, base, PromptSelection())
     most = max(candidate.shots for candidate in candidates)
@@ -134,11 +134,12 @@ def _select_demonstrations(context: Context, base: LanguageModel, *, keep_answer
     return selected
 
 
-def _token_costs(context: Context) -> TokenCosts:
+def _token_costs(context: Context, template: Template) -> TokenCosts:
     """What asking costs, from the lengths of the training rows and of their answers."""
     rows = context.rows("train")
     answer_lengths = [int(rows[number].loss_mask.sum()) for number in range(len(rows))]
-    return TokenCosts.of(rows.lengths, answer_lengths, context.token_budget.tokens)
+    definitions = demonstrations.definition_tokens(template, context.items("train"))
+    return TokenCosts.of(rows.lengths, answer_lengths, context.token_budget.tokens, definitions)
 
 
 def _optimize_instruction(context: Context, base: LanguageModel) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Facts:
     documents: bool = False
     labels: bool = False
     """Whether the data says that its answers are labels."""
+    definition_tokens: float = 0.0
+    """How many tokens of a row define functions, on average."""
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
     disliked: bool = False
@@ -244,7 +246,9 @@ def _resolve_prompts(settings: SettingsWithReasons, facts: Facts, splits: Splits
         raise UserError(
             f"{sizes}: the model's context holds {facts.context:,}. Set it lower.", where="evaluate.thinking_tokens"
         )
-    costs = demonstration_selection.TokenCosts.of(facts.lengths, facts.answer_lengths, room.tokens)
+    costs = demonstration_selection.TokenCosts.of(
+        facts.lengths, facts.answer_lengths, room.tokens, facts.definition_tokens
+    )
     most = min(FEW_SHOT_TOKENS, facts.context / 2)
     shots = next((count for count in (8, 4, 2) if count * costs.demonstration <= most), 1)
     why = f"examples of about {costs.demonstration:.0f} tokens within {FEW_SHOT_TOKENS:,} tokens of prompt"

@@ -21,7 +21,7 @@ from luthier.errors import UserError
 from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
 from luthier.evaluate.context import metric_settings
 from luthier.evaluate.judge import sources
-from luthier.evaluate.prompts import passages
+from luthier.evaluate.prompts import demonstrations, passages
 from luthier.model import conformance, device, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.pipeline import defaults
@@ -104,6 +104,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         day=day if template.reads_date else None,
         documents=rows["train"][0][0].conversation.is_document,
         pairs=rows["train"][0][0].conversation.rejected is not None,
+        definition_tokens=demonstrations.definition_tokens(template, splits.train),
         labels=data.choice.format == "classification",
         disliked=labels.NOT_TRAINED_ON in data.ledger.dropped,
     )

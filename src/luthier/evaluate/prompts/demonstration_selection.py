@@ -44,10 +44,16 @@ class TokenCosts:
     answer: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], answer_lengths: Sequence[int], answer: int) -> "TokenCosts":
-        """Averages over training rows: their tokens, and how many of these are the answers' own."""
+    def of(
+        cls, lengths: Sequence[int], answer_lengths: Sequence[int], answer: int, definitions: float = 0.0
+    ) -> "TokenCosts":
+        """Averages over training rows: their tokens, and how many of these are the answers' own.
+
+        `definitions` are tokens that define functions, on average: a demonstration has none, the question brings its own.
+        """
         mean = sum(lengths) / len(lengths)
-        return cls(mean, max(1.0, mean - sum(answer_lengths) / len(answer_lengths)), answer)
+        question = max(1.0, mean - sum(answer_lengths) / len(answer_lengths))
+        return cls(max(1.0, mean - definitions), question, answer)
 
     def tokens_to_ask(self, questions: int, shots: int, *, shared: bool = True) -> int:
         """Tokens computed for some questions behind a prompt, generating included as so many tokens as take the same time.

@@ -1,12 +1,17 @@
 """Which training rows stand as demonstrations before a question: the same ones for all, or those most like it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from luthier.chat import Message, Template
 from luthier.data.dataset import Item
 from luthier.evaluate.prompts.retrieval import Index
+
+SAMPLED = 100
+"""Rows whose definitions of functions are counted."""
 
 
 def fixed_set(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]:
@@ -35,6 +40,17 @@ def _in_turns(kinds: np.ndarray) -> np.ndarray:
     turns = np.empty_like(together)
     turns[together] = np.arange(len(kinds)) - np.repeat(starts, np.diff(starts, append=len(kinds)))
     return np.lexsort((kinds, turns))
+
+
+def definition_tokens(template: Template, train: Sequence[Item]) -> float:
+    """How many tokens of a row define functions, on average over some of the rows."""
+    offered = Counter(item.conversation.tools for item in train[:: max(1, len(train) // SAMPLED)])
+    if not any(offered):
+        return 0.0
+    question = (Message("user", "x"),)
+    plain = len(template.prompt(question))
+    tokens = sum((len(template.prompt(question, tools=tools)) - plain) * count for tools, count in offered.items())
+    return tokens / offered.total()
 
 
 def retriever(train: Sequence[Item], count: int) -> Callable[[Item], list[Item]]:
