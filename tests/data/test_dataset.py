@@ -106,6 +106,18 @@ def test_messages_that_we_cannot_use_are_in_the_ledger(write: Write) -> None:
     assert data.ledger.dropped == {'unknown role "narrator"': ["x.jsonl:2"]}
 
 
+def test_a_chat_that_ends_with_the_user_loses_what_nobody_answered(write: Write) -> None:
+    def chat(*roles: str) -> dict[str, object]:
+        return {"messages": [{"role": role, "content": f"{role} {number}"} for number, role in enumerate(roles)]}
+
+    rows = chat("user", "assistant", "user", "user"), chat("user", "user"), chat("user", "assistant", "tool", "user")
+    data = read(write, jsonl(*rows))
+    assert [item.conversation.answer for item in data.items] == ["assistant 1"]
+    assert len(data.items[0].conversation.messages) == 2
+    assert data.ledger.notes == {"without the user's last message, which has no answer": ["x.jsonl:1"]}
+    assert data.ledger.dropped == {"no answer at the end": ["x.jsonl:2", "x.jsonl:3"]}
+
+
 def test_files_that_are_no_data_are_named_apart_from_remarks_on_rows(write: Write) -> None:
     write("d/README.md", "Read me")
     write("d/a.jsonl", pairs(("q", "a")))

@@ -50,6 +50,8 @@ class Encoded:
     loss_mask: list[bool]
     rejected: "Encoded | None" = None
     """The row with the rejected answer, of a pair of answers."""
+    left_out: int = 0
+    """Messages behind the system message that the row lacks, because the whole conversation was too long."""
 
     @property
     def loss_tokens(self) -> int:

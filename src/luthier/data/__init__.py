@@ -6,7 +6,8 @@ formats, messages      what columns mean, a record → a conversation; `FORMATS`
 prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row
 first_seen             which texts came before: digests in sorted arrays
-encoding               items → rows of tokens with loss masks
+encoding, shortening   items → rows of tokens with loss masks; conversations that do not fit lose turns
+labels                 answers that people liked or not: which are learnt, which are asked
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share
 prepared               the rows of tokens on the disk, memory-mapped
 step_by_step           the same steps by hand, for looking

@@ -22,6 +22,8 @@ LOCATIONS_SHOWN = 3
 DIGEST_BYTES = 16
 BLOCK = 512
 """Rows that are looked up among the earlier ones together."""
+CUT_END = "cut behind its last answer that is learnt"
+OPEN_END = "without the user's last message, which has no answer"
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -161,8 +163,8 @@ class _Understood:
     """A digest of the normalised conversation."""
     prompt: str = ""
     """The normalised prompt."""
-    cut: bool = False
-    """Whether messages at its end are left out, as no loss is taken on them."""
+    notes: Sequence[str] = ()
+    """Remarks on what is left out of it."""
 
 
 NOTHING = Conversation(())
@@ -171,16 +173,17 @@ NOTHING = Conversation(())
 def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Understood:
     try:
         written = read(row)
-        conversation = up_to_last_in_loss(ending_with_answer(written))
-        conversation = tool_messages.without_repeated_definitions(conversation)
+        answered = ending_with_answer(written)
+        conversation = tool_messages.without_repeated_definitions(up_to_last_in_loss(answered))
         reason = fault(conversation)
     except Unfit as unfit:
         return _Understood(row, NOTHING, str(unfit))
     if reason is not None:
         return _Understood(row, conversation, reason)
     whole = _digest("\n".join([f"{role} {normalise(text)}" for role, text in _parts(conversation)]))
-    cut = len(conversation.messages) < len(written.messages)
-    return _Understood(row, conversation, None, whole, normalised_prompt(conversation), cut)
+    notes = [OPEN_END] if len(answered.messages) < len(written.messages) else []
+    notes += [CUT_END] if len(conversation.messages) < len(answered.messages) else []
+    return _Understood(row, conversation, None, whole, normalised_prompt(conversation), notes)
 
 
 def _items(reading: Reading) -> Iterator[Item]:
@@ -212,8 +215,8 @@ def _items(reading: Reading) -> Iterator[Item]:
             if number not in same_question:
                 ledger.drop("exact duplicate", f"{row.location} (same as {locations[twins[number - numbers.start]]})")
                 continue
-            if understood.cut:
-                ledger.note("cut behind its last answer that is learnt", row.location)
+            for what in understood.notes:
+                ledger.note(what, row.location)
             group = _group(row, column, understood.prompt, ledger)
             if column is not None:
                 groups[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] = _digest(group)

@@ -3,9 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
+from itertools import islice
 
 from luthier.chat import Conversation, Encoded, Message, Template
+from luthier.data import shortening
 from luthier.data.dataset import Item, Ledger
+from luthier.data.shortening import Rows
 from luthier.errors import UserError
 
 REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
@@ -15,6 +18,8 @@ REFUSED, TOO_LONG, EMPTY, UNPAIRED = (
     "no rejected answer",
 )
 NO_TOOLS = "functions that the chat template does not show"
+BLOCK = 256  # items of which those that are too long are shortened together
+SHORTENED = "without its oldest turns, because all of it is too long"
 THOUGHTS_LEFT_OUT = "its thoughts are not trained on, because the chat template does not show them"
 
 
@@ -30,7 +35,7 @@ def encode_all(
 
     Rows are one for an item, several for a long document, and one per answer where the template shows earlier answers in
     another form. Each row has loss tokens. Of the items named by location in `pairs`, a row carries the one with the
-    rejected answer, and an item without such an answer has none.
+    rejected answer, and an item without such an answer has none. A conversation that does not fit loses its oldest turns.
     """
     each = encode_each(items, template, limit, ledger, pairs=lambda item: item.location in pairs)
     shared: dict[int, int] = {}  # equal tokens are one object in all rows, which makes 16 bytes a token of 42
@@ -44,36 +49,78 @@ def encode_each(
     items: Iterable[Item], template: Template, limit: int, ledger: Ledger, *, pairs: Callable[[Item], bool]
 ) -> Iterator[tuple[Item, list[Encoded]]]:
     """The items, one after the other, each with its rows as `encode_all` gives them; a few are in memory at a time."""
-    waiting: deque[tuple[Item, Item | None, bool]] = deque()
-    """Items, each as it is shown if it can have rows, and whether it is in `pairs`."""
+
+    def encode_shorter(items: Sequence[Item]) -> list[Rows]:
+        return list(_encode_whole([(item, item, pairs(item)) for item in items], template))
+
+    waiting: deque[_Shown] = deque()
+    encoded = _encode_whole(_shown(items, template, ledger, pairs, waiting), template)
+    found = _beside(waiting, encoded)
+    while block := list(islice(found, BLOCK)):
+        too_long = [shown for _, shown, rows in block if shown and _is_too_long(shown, rows, limit)]
+        shorter = shortening.shorten(too_long, encode_shorter, limit)
+        for item, shown, rows in block:
+            yield item, _fitting(shown, rows, shorter.get(item.location), limit, template, ledger) if shown else []
+
+
+_Shown = tuple[Item, Item | None, bool]
+"""An item, how it is shown if it can have rows, and whether it is a pair."""
+
+
+def _shown(
+    items: Iterable[Item], template: Template, ledger: Ledger, pairs: Callable[[Item], bool], waiting: "deque[_Shown]"
+) -> Iterator[tuple[Item, Item, bool]]:
+    """Those that can have rows; all of them wait to be put beside their rows."""
+    for item in items:
+        shown, pair = _as_shown(item, template, ledger), pairs(item)
+        reason = None if template.takes_tools_of(shown.conversation) else NO_TOOLS
+        reason = UNPAIRED if reason is None and pair and item.conversation.rejected is None else reason
+        if reason is not None:
+            ledger.drop(reason, item.location)
+        waiting.append((item, None if reason else shown, pair))
+        if reason is None:
+            yield item, shown, pair
+
+
+def _encode_whole(items: Iterable[tuple[Item, Item, bool]], template: Template) -> Iterator[Rows]:
+    """The rows of items however long they are, those of pairs with the rejected answer's row."""
+    pairs: deque[bool] = deque()
 
     def conversations() -> Iterator[Conversation]:
-        for item in items:
-            shown, pair = _as_shown(item, template, ledger), pairs(item)
-            if not template.takes_tools_of(shown.conversation):
-                ledger.drop(NO_TOOLS, item.location)
-                waiting.append((item, None, pair))
-                continue
-            if pair and item.conversation.rejected is None:
-                ledger.drop(UNPAIRED, item.location)
-                waiting.append((item, None, pair))
-                continue
-            waiting.append((item, shown, pair))
-            yield shown.conversation
+        for _, item, pair in items:
+            pairs.append(pair)
+            yield item.conversation
             if pair:
-                yield _rejected(shown.conversation)
+                yield _rejected(item.conversation)
 
     encoded = template.stream_rows(conversations())
-    for chosen in encoded:
+    for rows in encoded:
+        yield _with_rejected(rows, next(encoded) if pairs.popleft() else None)
+
+
+def _beside(waiting: "deque[_Shown]", encoded: Iterator[Rows]) -> Iterator[tuple[Item, Item | None, Rows]]:
+    """All items in their order, beside their rows."""
+    for rows in encoded:
         while waiting[0][1] is None:
-            yield waiting.popleft()[0], []
-        item, shown, pair = waiting.popleft()
-        assert shown is not None
-        rows = _fitting(shown, chosen, next(encoded) if pair else None, limit, ledger)
-        if rows:
-            _note(shown, template, ledger)
-        yield item, rows
-    yield from ((item, []) for item, *_ in waiting)
+            yield waiting.popleft()[0], None, []
+        item, shown, _ = waiting.popleft()
+        yield item, shown, rows
+    while waiting:
+        yield waiting.popleft()[0], None, []
+
+
+def _with_rejected(rows: Rows, rejected: Rows | None) -> Rows:
+    """The row of the last answer with that of the rejected one; or what is wrong with either."""
+    for either in (rows, rejected):
+        if isinstance(either, UserError):
+            return either
+    assert isinstance(rows, list) and not isinstance(rejected, UserError)
+    return [replace(rows[-1], rejected=rejected[-1])] if rejected else rows  # both differ in the last answer only
+
+
+def _is_too_long(item: Item, rows: Rows, limit: int) -> bool:
+    """Whether a conversation has rows, but not such that fit."""
+    return not item.conversation.is_document and isinstance(rows, list) and shortening.longest(rows) > limit
 
 
 def _note(item: Item, template: Template, ledger: Ledger) -> None:
@@ -88,24 +135,26 @@ def _note(item: Item, template: Template, ledger: Ledger) -> None:
 
 
 def _fitting(
-    item: Item, rows: list[Encoded] | UserError, rejected: list[Encoded] | UserError | None, limit: int, ledger: Ledger
+    item: Item, rows: Rows, shorter: list[Encoded] | None, limit: int, template: Template, ledger: Ledger
 ) -> list[Encoded]:
-    for either in (rows, rejected):
-        if isinstance(either, UserError):
-            ledger.drop(REFUSED, f"{item.location} ({either.message})")
-            return []
-    assert isinstance(rows, list) and not isinstance(rejected, UserError)
-    if rejected:  # both differ in the last answer only
-        rows = [replace(rows[-1], rejected=rejected[-1])]
-    longest = max(max(len(row.ids), len(row.rejected.ids) if row.rejected else 0) for row in rows)
-    if not all(row.loss_tokens and (row.rejected is None or row.rejected.loss_tokens) for row in rows):
+    """An item's rows, or where they are too long those without its oldest turns; what became of them is in the ledger."""
+    if isinstance(rows, UserError):
+        ledger.drop(REFUSED, f"{item.location} ({rows.message})")
+        return []
+    longest = shortening.longest(rows)
+    if not all(row.loss_tokens and (row.rejected is None or row.rejected.loss_tokens) for row in shorter or rows):
         ledger.drop(EMPTY, item.location)
         return []
-    if longest <= limit:
-        return rows
-    if not item.conversation.is_document:
+    if longest > limit and not item.conversation.is_document and not shorter:
         ledger.drop(TOO_LONG, f"{item.location} ({longest:,} tokens, {limit:,} fit)")
         return []
+    _note(item, template, ledger)
+    if shorter:
+        what = f"{shorter[0].left_out} of {len(item.conversation.messages)} messages; {longest:,} tokens, {limit:,} fit"
+        ledger.note(SHORTENED, f"{item.location} ({what})")
+        return shorter
+    if longest <= limit:
+        return rows
     [row] = rows
     cut = [Encoded(row.ids[at : at + limit], row.loss_mask[at : at + limit]) for at in range(0, len(row.ids), limit)]
     return [piece for piece in cut if piece.loss_tokens]  # a last piece of one token follows nothing
@@ -171,7 +220,7 @@ def of_last_answer(rows: Sequence[Encoded]) -> list[Encoded]:
         while first and row.loss_mask[first - 1]:
             first -= 1
         mask = [first <= position <= last for position in range(len(row.ids))]
-        return Encoded(row.ids, mask, masked(row.rejected) if row.rejected else None)
+        return replace(row, loss_mask=mask, rejected=masked(row.rejected) if row.rejected else None)
 
     return [masked(row) for row in rows[-1:]]
 
@@ -192,7 +241,10 @@ def pieces(item: Item, encoded: Sequence[Encoded], *, last: bool = False) -> lis
     """An item with each of its rows, or where only its `last` answer is asked for, with that one.
 
     The pieces of a long document get ids of their own; so do rows of earlier answers, with the conversation up to there.
+    What rows lack, because the conversation was too long, their item lacks too.
     """
+    if left_out := encoded[0].left_out:
+        item = replace(item, conversation=shortening.without_oldest(item.conversation, left_out))
     if len(encoded) == 1:
         return [(item, encoded[0])]
     if item.conversation.is_document:

@@ -2,7 +2,7 @@
 
 proof         `run` and `evaluate`: the stages from the data to the verdict
 preparation   `prepare`: rows as tokens, splits, every setting with its reason
-defaults      the settings that nobody set, from the model and the data
+defaults      the settings that nobody set, from the model and the data; `row_limit`: how long a row may be
 opening       a new folder, or one to be continued
 resume        what must be as it was before a run goes on
 inspection    what the data is and what is wrong with it, before anything is trained

@@ -33,6 +33,7 @@ FirstChoices = Mapping[str, tuple[Any, str]]
 
 MACHINE_DEPENDENT = (
     "chat.date",
+    "train.max_tokens",
     "train.method",
     "train.precision",
     "train.tokens_per_batch",
@@ -68,6 +69,8 @@ class Facts:
     """How many tokens of a row define functions, on average."""
     pairs: bool = False
     """Whether rows carry a rejected answer besides the chosen one."""
+    longest_row: tuple[int, str] | None = None
+    """`train.max_tokens` where nobody set it, with its reason; None: the context."""
     disliked: bool = False
     """Whether rows were dropped because people did not like their answer."""
 
@@ -125,15 +128,14 @@ class SettingsWithReasons:
         return recipes.replace(self.asked, self._values)
 
 
-def longest_row(recipe: Recipe, context: int) -> tuple[int, str]:
-    """`train.max_tokens`, needed before rows can be kept or dropped."""
+def longest_row(recipe: Recipe, context: int, by_default: tuple[int, str] | None = None) -> tuple[int, str]:
+    """`train.max_tokens` with its reason, needed before rows can be kept or dropped."""
     asked = recipe.train.max_tokens
     if asked and asked > context:
         return context, f"the model's context; {asked:,} were asked for"
     if asked:
         return asked, "as asked"
-    limit = min(context, 2048)
-    return limit, f"the model's context is {context:,} tokens; the default is at most 2,048, to save memory"
+    return by_default or (context, "the model's context")
 
 
 def resolve(
@@ -181,7 +183,7 @@ def _resolve_with(
 
 def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     """The recipe with every value set, and why; of a number beyond what the data has, as many as it has."""
-    limit = longest_row(recipe, facts.context)
+    limit = longest_row(recipe, facts.context, facts.longest_row)
     counts = {name: _item_count(recipe.data, name, len(getattr(splits, name))) for name in ("test", "dev")}
     possible = {"train.max_tokens": limit, **{f"data.{name}_items": count for name, count in counts.items()}}
     beyond = {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
@@ -321,13 +323,17 @@ def _rate(method: str, objective: str, parameters: int) -> tuple[float, str]:
     return rate, f"usual for {method} tuning {size}"
 
 
+def default_method(parameters: int) -> str:
+    """`train.method` by default."""
+    return "full" if parameters <= FULL_TUNING_UP_TO else "lora"
+
+
 def _resolve_training(settings: SettingsWithReasons, facts: Facts) -> None:
     """The settings of `train`: later ones build on earlier ones."""
     rows, tokens = len(facts.lengths), sum(facts.lengths)
-    small = facts.parameters <= FULL_TUNING_UP_TO
     settings.set(
         "train.method",
-        "full" if small else "lora",
+        default_method(facts.parameters),
         f"{facts.parameters / 1e6:,.0f} M parameters; all weights up to 1,000 M",
     )
     settings.set("train.objective", *_objective(facts))

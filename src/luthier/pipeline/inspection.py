@@ -17,10 +17,10 @@ from luthier.data.checks.rows import Row, Scope
 from luthier.data.dataset import Dataset, Item, Ledger
 from luthier.data.held_out_files import HeldOut
 from luthier.data.refusals import refusal_pattern
-from luthier.data.splits import Splits, split
+from luthier.data.splits import Splits, split, split_labelled
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
-from luthier.pipeline import defaults
+from luthier.pipeline import defaults, row_limit
 from luthier.recipe import Recipe
 
 FIRST = 3
@@ -103,7 +103,8 @@ def inspect(asked: Recipe, *, progress: Progress = lambda what, done, of: None) 
     found += lengths.label_balance(shape)
     unit, sizes = "words", shape.sizes()
     if template:
-        limit, _ = defaults.longest_row(asked, context)
+        by_default = row_limit.by_default(context, documents=data.items[0].conversation.is_document)
+        limit, _ = defaults.longest_row(asked, context, by_default)
         unit, sizes = "tokens", _tokens(data, template, limit, found, progress)
     progress("comparing splits", 0, 0)
     data = actions.apply(data, settings, scope, stop=False)
@@ -170,7 +171,8 @@ def _splits(asked: Recipe, data: Dataset, held_out: HeldOut) -> tuple[Splits | N
     """The splits that a run would make, and what they leak; a run's refusal to make them is a finding too."""
     settings = asked.data
     try:
-        parts = split(
+        divide = split_labelled if asked.train.objective in labels.UNPAIRED else split
+        parts = divide(
             data.items, test_items=settings.test_items, dev_items=settings.dev_items, test=held_out.test,
             dev=held_out.dev, share=settings.train_share,
         )  # fmt: skip

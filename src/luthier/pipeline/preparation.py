@@ -4,8 +4,9 @@
 copy, which every later stage reads.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from luthier import recipe as recipes
@@ -24,7 +25,7 @@ from luthier.evaluate.judge import sources
 from luthier.evaluate.prompts import demonstrations, passages
 from luthier.model import conformance, device, memory, methods
 from luthier.model.reference import ModelReference
-from luthier.pipeline import defaults
+from luthier.pipeline import defaults, row_limit
 from luthier.pipeline.defaults import FirstChoices, Resolved
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -74,8 +75,14 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     data, held_out = labels.select(data, held_out, unpaired=unpaired)
     day = _day(asked, first)
     template = model.template(variables=asked.chat.variables, today=day)
-    limit, _ = defaults.longest_row(asked, model.context)
+    available = memory.available(device.pick_device())
+    longest = row_limit.by_default(model.context, documents=data.items[0].conversation.is_document, first=first)
+    limit, _ = defaults.longest_row(asked, model.context, longest)
+    ledger = copy.deepcopy(data.ledger)  # as it is before rows are encoded
     encoded = _encode(asked, data, held_out, template, limit)
+    if asked.train.max_tokens is None and (lower := _lower_limit(asked, model, encoded, available, first)):
+        limit, data, longest = lower[0], replace(data, ledger=ledger), lower
+        encoded = _encode(asked, data, held_out, template, limit)
     splits = _split(asked, data, held_out, encoded, limit)
     rows = {name: _rows(getattr(splits, name), encoded, last=name != "train") for name in SPLITS}
     if unpaired:
@@ -106,10 +113,10 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         pairs=rows["train"][0][0].conversation.rejected is not None,
         definition_tokens=demonstrations.definition_tokens(template, splits.train),
         labels=data.choice.format == "classification",
+        longest_row=longest,
         disliked=labels.NOT_TRAINED_ON in data.ledger.dropped,
     )
     questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))
-    available = memory.available(device.pick_device())
     resolved = defaults.resolve(asked, data, questions, facts, available, first)
 
     # What can only be tried with all of it
@@ -177,6 +184,21 @@ def _encode(
     with_pairs = {item.location for item in in_pairs} - only_asked if pairs else frozenset()
     encoded = encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
     return {location: encoding.of_last_answer(rows) for location, rows in encoded.items()} if unpaired else encoded
+
+
+def _lower_limit(
+    asked: Recipe,
+    model: ModelReference,
+    encoded: Mapping[str, list[Encoded]],
+    available: int,
+    first: FirstChoices | None,
+) -> tuple[int, str] | None:
+    """`train.max_tokens` with its reason where the longest of these rows does not fit into memory."""
+    if first and "train.max_tokens" in first:
+        return None
+    longest = max((row.tokens for rows in encoded.values() for row in rows), default=0)
+    together = 2 if any(row.rejected for rows in encoded.values() for row in rows) else 1
+    return row_limit.lowered(asked.train, model.spec, model.context, available, longest=longest, rows_together=together)
 
 
 def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:

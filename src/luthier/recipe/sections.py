@@ -131,7 +131,7 @@ class Train(Section):
     tokens_per_batch: Count | None = None
     """Tokens of one micro-batch, a forward and backward pass; lower it when memory is short: the result is the same."""
     max_tokens: Count | None = None
-    """Longest row, in tokens; longer conversations are dropped and listed, longer documents are cut into pieces."""
+    """Longest row, in tokens; longer conversations lose their oldest turns, longer documents are cut into pieces."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay, on matrices only."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0

@@ -18,7 +18,7 @@ from luthier.model.device import DTYPES, Precision
 from luthier.model.generate import CACHE_BYTES
 from luthier.model.head import PIECE_BYTES, positions_at_once
 from luthier.model.memory import GENERAL_ADVICE, rss
-from luthier.model.spec import ModelSpec, first_rows
+from luthier.model.spec import MEASURED, ModelSpec, first_rows
 from luthier.recipe import Train
 from luthier.runs.durable import format_bytes
 from luthier.train import checkpoint, optimizer
@@ -89,7 +89,7 @@ def estimate_memory(spec: ModelSpec, settings: Train, batch: LargestBatch, devic
     # While gradients are computed: what the forward pass saved, the head, and the sums of the batches before the last one.
     relevant = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
     shape = Train(**settings.model_dump(include=relevant))
-    saved = max(_saved_activations(spec, lengths, shape) for lengths in (batch.lengths, batch.mixture) if lengths)
+    saved = max(_saved_at_any_length(spec, lengths, shape) for lengths in (batch.lengths, batch.mixture) if lengths)
     head = _head_bytes(spec, batch.tokens, itemsize, trainable=all_trainable)
     gradients = itemsize * trainable
     accumulated = {1: 0, 2: gradients}.get(batch.batches_per_step, MASTER * trainable)
@@ -167,10 +167,24 @@ def advice(settings: Train) -> str:
             "the result is the same but for rounding)"
         )
     if settings.max_tokens and settings.max_tokens > 256:
-        changes.append(f"start anew with train.max_tokens={settings.max_tokens // 2}, which drops longer rows")
+        changes.append(
+            f"start anew with train.max_tokens={settings.max_tokens // 2}, with which longer conversations lose turns"
+        )
     if settings.method == "full":
         changes.append("start anew with train.method=lora, which keeps optimizer state for few weights")
     return ", or ".join([*changes, GENERAL_ADVICE])
+
+
+def _saved_at_any_length(spec: ModelSpec, lengths: tuple[int, ...], settings: Train) -> int:
+    """The same where a row is longer than what can be run in a moment: from two shorter rows.
+
+    The second tells what grows with the square of a row's length, as scores of attention do where they are kept.
+    """
+    if max(lengths) <= MEASURED:
+        return _saved_activations(spec, lengths, settings)
+    half, whole = (_saved_activations(spec, (tokens,), settings) for tokens in (MEASURED // 2, MEASURED))
+    square = 2 * max(0, whole - 2 * half) / MEASURED**2
+    return round(sum(length * (whole / MEASURED + square * (length - MEASURED)) for length in lengths))
 
 
 @lru_cache(maxsize=64)
