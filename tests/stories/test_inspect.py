@@ -40,7 +40,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_message_of_a_run(luthier
     (tmp_path / "x.jsonl").write_text('{"a": 1, "b": 2}\n', encoding="utf-8")
     screen = luthier("inspect", tmp_path / "x.jsonl", "--json")
     assert screen.code == 2 and screen.out == ""
-    assert "found the columns a, b" in screen.err
+    assert "found the columns a (numbers), b (numbers)" in screen.err
 
 
 def test_rows_too_few_to_split_are_an_error_that_a_run_would_stop_at(luthier: Command, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_how_data_is_read_is_shown_before_what_is_wrong_with_it(
     (tmp_path / "few.csv").write_text("Frage,Antwort\nWann?,Um sieben.\nWo?,In Bari.\nWer?,Anna.\n")
     for command in ("recipe", "plan"):
         screen = luthier(command, tmp_path / "few.csv", *quick)
-        assert screen.code == 2 and "found 1 test question" in screen.err
+        assert screen.code == 2 and "leave none of the 3 usable rows to train on" in screen.err
         assert "# read as question-answer (columns Frage as question, Antwort as answer)" in screen.err
 
 

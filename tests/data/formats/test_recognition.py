@@ -60,6 +60,10 @@ READINGS = [
     ("title:asks selftext answers:says", "question-answer question=selftext answer=answers title=title"),
     ("Question:asks Complex_CoT Response:says", "question-answer question=Question answer=Response thoughts=Complex_CoT"),
     ("front:asks back:says", "question-answer question=front answer=back"),
+    ("ticket resolution:says", "question-answer question=ticket answer=resolution"),
+    ("term definition:says", "question-answer question=term answer=definition"),
+    ("post comment:says", "question-answer question=post answer=comment"),
+    ("tweet reply:says", "question-answer question=tweet answer=reply"),
     # with a passage
     ("context question:asks answers:says", "question-answer question=question answer=answers context=context"),
     ("question:asks context answer:says", "question-answer question=question answer=answer context=context"),
@@ -95,6 +99,7 @@ READINGS = [
     ("tweet_id:id airline_sentiment:label text created:date", "classification text=text label=airline_sentiment"),
     ("premise hypothesis:says label:label", "classification text=premise label=label second=hypothesis"),
     ("sentence1 sentence2:says label:flag", "classification text=sentence1 label=label second=sentence2"),
+    ("text target:label stance:flag", "classification text=text label=stance"),
     ("text coarse_label:label fine_label:flag", "classification text=text label=coarse_label"),
     ('text emotions:["joy","fear"]', "classification text=text label=emotions"),
     ("sentence1 sentence2:says score:amount", "classification text=sentence1 label=score second=sentence2"),
@@ -154,6 +159,8 @@ ASKED = [
     ("text remark:says", ["data.format=text", "data.columns.answer=remark"]),
     ("topic:label text:long", ["data.format=text", "data.format=classification"]),
     ("passage_de code:says", ["data.format=text", "data.columns.answer=code"]),
+    ("code docstring:says", ["data.format=text", "data.columns.answer=code"]),
+    ("formal informal:says", ["data.columns.answer=informal", "data.columns.answer=formal"]),
     ("kind:label poem story2:says", ["data.columns.text=poem", "data.columns.text=story2"]),
 ]
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from luthier.cli.screens.terminal import count
+
 LOCATIONS_SHOWN = 4
 
 
@@ -15,7 +17,7 @@ def ledger_lines(
     reasons = ", ".join(f"{len(where):,} {reason}" for reason, where in left_out.items())
     noted = {f"kept, but {note}": where for note, where in notes.items() if where}
     files = {"not read, not a data file": ignored} if ignored else {}
-    lines = [f"{read:,} rows read = {kept:,} kept + {number:,} dropped" + (f" ({reasons})" if reasons else "")]
+    lines = [f"{count(read, 'row')} read = {kept:,} kept + {number:,} dropped" + (f" ({reasons})" if reasons else "")]
     for reason, where in (left_out | noted | files).items():
         more = f" and {len(where) - LOCATIONS_SHOWN:,} more" if len(where) > LOCATIONS_SHOWN else ""
         lines.append(f"  {reason}: {', '.join(where[:LOCATIONS_SHOWN])}{more}")

@@ -1,7 +1,7 @@
 """What rows mean: which conversation each of them is.
 
 table                  the columns of a file, and a sample of rows spread over the whole of it
-names                  what people call such columns
+names, name_pairs      what people call such columns
 formats, checks        the table `FORMATS`: from which columns a conversation is built, and what these must hold
 building, cells        a row's cells → a conversation
 chats, transcripts     the spellings of chats

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from luthier.chat import Conversation
-from luthier.data.formats import building, names
+from luthier.data.formats import building, name_pairs, names
 from luthier.data.formats.cells import Cells
 from luthier.data.formats.chats import as_messages
 from luthier.data.formats.table import Column, Table, text_of
@@ -33,8 +33,16 @@ def answer(column: Column) -> bool:
 
 
 def reply(column: Column) -> bool:
-    """An answer of its own words: a text or a chat."""
-    return answer(column) and not column.truths and not (column.known and column.numbers)
+    """An answer of its own words, a text or a chat; "better" and "label" with numbers only tell about one."""
+    sure = set(names.plain(column.name).split("_")) & {
+        "chosen",
+        "rejected",
+        "completion",
+        "response",
+        "answer",
+        "output",
+    }
+    return answer(column) and (bool(sure) or not (column.truths or (column.known and column.numbers)))
 
 
 def chats(column: Column) -> bool:
@@ -206,7 +214,7 @@ def classification(table: Table, columns: Columns) -> Columns | None:
     """Two texts that are compared, names beside ids, and a title above the text."""
     found = dict(columns)
     by_name = {names.plain(name): name for name in table.columns}
-    for one, other in names.TEXT_PAIRS:
+    for one, other in name_pairs.TEXT_PAIRS:
         if one in by_name and other in by_name and found["label"] not in (by_name[one], by_name[other]):
             both = [table.columns[by_name[word]] for word in (one, other)]
             if all(labelled(column) for column in both):

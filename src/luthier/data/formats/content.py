@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from luthier.data.formats import checks, names, refusals
+from luthier.data.formats import checks, name_pairs, names, refusals
 from luthier.data.formats import choice as choices
 from luthier.data.formats.choice import Choice
 from luthier.data.formats.formats import Columns, Format
@@ -23,6 +23,8 @@ ANSWERS = names.ANSWER[: names.ANSWER.index("target")]
 def choice(table: Table) -> Choice:
     """The one reading that the content leaves; a UserError that asks for one setting where there are more."""
     refusals.expect_no_votes(table)
+    if pair := known_pair(table):
+        return pair
     texts, labels = _texts(table), _labels(table)
     chats = [column for column in table.columns.values() if column.known and column.sure_messages]
     if len(chats) == 1 and not checks.answered_chats(chats[0], least=0.05):
@@ -38,11 +40,31 @@ def choice(table: Table) -> Choice:
         return _two_texts(table, *texts)
     if len(texts) == 1 and len(labels) == 1 and not _is_question_of_answer(texts[0], labels[0]):
         text, label = texts[0].name, labels[0]
-        because = f"by content: {label.name} has {len(label.kinds)} short values that come again, {text} has texts"
+        because = f"by content: {label.name} has {len(label.labels)} short values that come again, {text} has texts"
         return choices.of("classification", table, {"text": text, "label": label.name}, because)
     if len(texts) == 1 and not labels:
         return _one_text(table, texts[0])
     raise _ask(table, texts, labels)
+
+
+def known_pair(table: Table) -> Choice | None:
+    """A question and its answer whose names go together, though neither says by itself which it is."""
+    for asked, answered in name_pairs.PAIRS:
+        answer = _named(table, answered)
+        question = _named(table, asked, other=answer)
+        if question and answer and answer.prose and not question.closed and (question.prose or question.one_word):
+            return choices.of("question-answer", table, {"question": question.name, "answer": answer.name})
+    return None
+
+
+def _named(table: Table, words: tuple[str, ...], *, other: Column | None = None) -> Column | None:
+    """The column with the first of these names."""
+    ranked = [
+        (order, column.name)
+        for column in table.columns.values()
+        if column is not other and (order := names.rank(column.name, words)) is not None
+    ]
+    return table.columns[min(ranked)[1]] if ranked else None
 
 
 def _two_texts(table: Table, one: Column, other: Column) -> Choice:
@@ -126,7 +148,7 @@ def beside_text(table: Table, chosen: Choice) -> Choice:
         raise refusals.documents_or_label(table, chosen, choices.of("classification", table, columns))
     if labels and not others:
         if len(labels) == 1:
-            because = f"by content: {labels[0].name} has {len(labels[0].kinds)} short values that come again"
+            because = f"by content: {labels[0].name} has {len(labels[0].labels)} short values that come again"
             label = choices.of("classification", table, {"text": text, "label": labels[0].name}, because)
             return replace(label, alternatives=("data.format=text",))
         made = [
@@ -136,6 +158,8 @@ def beside_text(table: Table, chosen: Choice) -> Choice:
         raise refusals.unsure(table, [*made, ("data.format=text", chosen)], f"{len(labels)} columns could be a label")
     if not others:
         return chosen
+    if pair := known_pair(table):
+        return replace(pair, alternatives=("data.format=text",))
     if labels:
         raise _ask(table, [table.columns[text], *others], labels)
     question, answer = text, others[0].name

@@ -62,7 +62,19 @@ QUESTION = (
 )  # fmt: skip
 PEOPLE = ("human", "user", "customer", "client", "patient", "student", "task")
 """Words for who or what asks, which also name persons and kinds of rows: only texts under them are questions."""
-LATE_QUESTION = ("context", "body", "selftext", "post", "description", "message", "email", "title", "subject")
+LATE_QUESTION = (
+    "context",
+    "body",
+    "email_body",
+    "message_body",
+    "selftext",
+    "post",
+    "description",
+    "message",
+    "email",
+    "title",
+    "subject",
+)
 """Words that are the question only where there is no other, and an answer that is surely one."""
 OTHER_QUESTION = ("instruction", "prompt", "input", "source", "text", "sentence", "document", "article")
 """Questions of other formats, which serve where the recipe names the answer."""
@@ -89,40 +101,19 @@ COMPLETION = (
 )  # fmt: skip
 SOURCE = (
     "input", "source", "src", "source_sentence", "article", "document", "dialogue", "report", "content",
-    "text", "passage", "transcript", "email", "body", "long", "original", "sentence", "noisy", "incorrect", "informal",
-    "complex", "nl", "docstring", "code", "review", "post", "selftext", "story", "conversation", "dialog", "chat",
+    "text", "passage", "transcript", "email", "body", "long", "original", "sentence", "noisy", "incorrect",
+    "complex", "nl", "code", "review", "post", "selftext", "story", "conversation", "dialog", "chat",
     "news",
     "meeting", "note", "speech", "description", "abstract",
 )  # fmt: skip
 TARGET = (
     "output", "target", "tgt", "target_sentence", "highlight", "summary", "abstractive_summary", "tldr", "translation",
-    "paraphrase", "rewrite", "correction", "corrected", "correct", "formal", "simple", "simplified", "label",
+    "paraphrase", "rewrite", "correction", "corrected", "correct", "simple", "simplified", "label",
     "keyphrase",
     "completion", "response", "reply", "answer", "solution", "expected_output", "expected", "ideal", "ground_truth",
     "annotation",
-    "docstring", "code", "bash", "cmd", "abstract",
+    "code", "bash", "cmd", "abstract",
 )  # fmt: skip
-PARTNERS = {
-    "problem": ("solution",),
-    "query": ("response", "answer"),
-    "human": ("assistant", "gpt", "bot", "ai", "chatbot"),
-    "user": ("assistant", "gpt", "bot", "ai", "chatbot"),
-    "customer": ("agent", "support_response"),
-    "client": ("agent",),
-    "patient": ("doctor",),
-    "student": ("teacher",),
-    "front": ("back",),
-    "q": ("a",),
-    "source": ("target", "output"),
-    "src": ("tgt", "target"),
-    "article": ("highlight", "summary"),
-    "sql_prompt": ("sql",),
-    "nl": ("bash", "cmd", "code"),
-    "docstring": ("code",),
-    "code": ("docstring",),
-    "description": ("abstract",),
-}
-"""A question's word → the answers that go with it before all others."""
 
 # What stands beside them
 
@@ -153,7 +144,7 @@ MORE_ANSWERS = ("correct_answer", "aliase", "answer_aliase", "reference", "other
 
 LABEL = (
     "label", "gold_label", "class", "category", "intent", "sentiment", "emotion", "class_label", "class_name",
-    "label_name", "category_name", "intent_name", "target", "polarity", "stance", "star", "rating", "score",
+    "label_name", "category_name", "intent_name", "polarity", "stance", "target", "star", "rating", "score",
     "topic", "tag",
     "type", "genre", "department", "queue", "priority", "toxicity", "spam", "is_spam", "is_duplicate", "is_toxic",
     "is_sarcastic", "sarcasm", "hate", "toxic", "verdict", "relation", "product", "klasse", "kategorie", "etiqueta",
@@ -179,15 +170,17 @@ LABELLED = (
     "feedback", "transcript", "summary", "code", "func", "premise", "sentence_1", "text_1", "question_1", "text_a",
     "sentence_a", "s_1", "context", "satz", "texto", "texte", "kommentar", "nachricht", "文本",
 )  # fmt: skip
-TITLE = ("title", "subject", "headline", "summary", "question_title", "review_title", "betreff", "titel")
-TEXT_PAIRS = (
-    ("premise", "hypothesis"), ("sentence_1", "sentence_2"), ("text_1", "text_2"), ("question_1", "question_2"),
-    ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("s_1", "s_2"), ("question", "sentence"), ("query", "passage"),
-    ("query", "document"), ("claim", "evidence"), ("title", "abstract"), ("passage", "question"), ("context",
-    "question"),
-    ("query", "title"), ("query", "text"), ("question", "text"), ("sentence", "phrase"), ("context", "statement"),
-    ("paragraph", "hypothesis"),
-)  # fmt: skip
+TITLE = (
+    "title",
+    "subject",
+    "email_subject",
+    "headline",
+    "summary",
+    "question_title",
+    "review_title",
+    "betreff",
+    "titel",
+)
 
 # Choices
 
@@ -334,7 +327,8 @@ METADATA = {
     "filename", "file_name", "file", "path", "length", "token", "num_token", "count", "word_count", "upvote",
     "vote", "like", "retweet", "repo", "repo_name", "website", "domain", "status", "origin", "seed", "location",
     "attribution", "size",
-    "user", "task", "customer", "client", "agent", "speaker", "role", "from", "sender", "text_id", "confidence",
+    "user", "task", "customer", "client", "agent", "speaker", "role", "from", "sender", "to", "cc", "recipient",
+    "text_id", "confidence",
 }  # fmt: skip
 """Names that tell about a row and are never what it teaches, unless the recipe says so."""
 MEDIA = {

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from luthier.data.formats import checks, content, names, refusals
+from luthier.data.formats import checks, content, name_pairs, names, refusals
 from luthier.data.formats import choice as choices
 from luthier.data.formats.choice import Choice
 from luthier.data.formats.formats import FORMATS, RECOGNISED, Columns, Format, format_of, is_own
@@ -74,7 +74,8 @@ def _alternatives(table: Table, chosen: Choice, fitting: list[str]) -> tuple[str
         other = FORMATS[name]
         columns = _required(name, table)
         last = columns[list(other.required)[-1]]
-        if name not in (chosen.format, "classification") and last not in used and len(settings) < 2:
+        a_label = chosen.format == "classification" and names.rank(last, names.LABEL) is not None
+        if name not in (chosen.format, "classification") and last not in used and not a_label and len(settings) < 2:
             settings.append(f"data.format={name}")
     if chosen.format == "classification":
         settings += [
@@ -117,7 +118,7 @@ def bind(entry: Format, table: Table, named: Mapping[str, str] | None = None) ->
         if word in found or not known:
             continue
         asked = found.get(next(iter(entry.required)))
-        partners = names.PARTNERS.get(names.bare(asked), ()) if asked else ()
+        partners = name_pairs.PARTNERS.get(names.bare(asked), ()) if asked else ()
         words = (*partners, *known) if word == list(entry.required)[-1] else known
         best = _best(table, words, taken=set(found.values()), entry=entry, word=word)
         if best is not None:

@@ -138,13 +138,18 @@ class Column:
         return self.known and self.mostly(lambda value: _words(text_of(value)) <= 1)
 
     @cached_property
+    def labels(self) -> set[str]:
+        """The different labels in the cells, of lists each element; nothing where some cell holds no label."""
+        found = [_labels(value) for value in self.values]
+        return {label for several in found for label in several} if all(found) else set()
+
+    @cached_property
     def closed(self) -> bool:
         """A short closed vocabulary, as labels are: at least two words that come again and again."""
         if not self.values or self.links or self.dates:
             return False
-        labels = [_labels(value) for value in self.values]
-        kinds = {label for several in labels for label in several}
-        if not 2 <= len(kinds) <= LABELS or not all(labels):
+        kinds = self.labels
+        if not 2 <= len(kinds) <= LABELS:
             return False
         if any(len(kind.split()) > LABEL_WORDS or len(kind) > LABEL_LETTERS for kind in kinds):
             return False
