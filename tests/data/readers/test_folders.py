@@ -144,6 +144,26 @@ def test_shards_of_a_split_are_one(write: Write) -> None:
     )
 
 
+def test_of_several_kinds_of_training_files_one_is_named_by_a_word(write: Write) -> None:
+    for name in ("train_sft-00000-of-00002", "train_sft-00001-of-00002", "train_gen-00000-of-00001", "test_sft"):
+        write(f"d/data/{name}.parquet", parquet("a"))
+    write("d/dataset_infos.json", "{}")
+    assert message(Path("d")) == (
+        "d: several kinds of files to train on: train_gen, train_sft. Name the one to read by a word of its names: d#gen."
+    )
+    files = find(Path("d#sft"))
+    assert (len(files.sources), names(files.held_out["test"])) == (2, ["d/data/test_sft.parquet"])
+    assert message(Path("d#prefs")).startswith(
+        'd#prefs: no file with "prefs" in its name. There are data/test_sft.parquet'
+    )
+
+
+def test_train_files_of_several_sources_are_one_train(write: Write) -> None:
+    for name in ("faq_train", "mail_train", "faq_test"):
+        write(f"d/{name}.jsonl", line(1))
+    assert len(find(Path("d")).sources) == 2
+
+
 def test_inner_folders_that_are_splits_are_read(write: Write) -> None:
     for name in ("d/train/0.jsonl", "d/train/1.jsonl", "d/test/0.jsonl", "d/pictures/0.png"):
         write(name, line(1))

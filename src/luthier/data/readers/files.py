@@ -53,25 +53,32 @@ class Files:
 def find(path: Path) -> Files:
     """The file, or the files of a folder or an archive by name; a UserError where there is nothing to read.
 
-    Behind a #, a path names a part of its file: a table, a sheet, or the list in a JSON object.
+    Behind a #, a path names a part of its file (a table, a sheet, the list in a JSON object), or files of its folder by a word.
     """
     with trouble(str(path)):
+        whole, part = path, None
         try:
             is_folder = _is_folder(path)
         except (FileNotFoundError, NotADirectoryError):
-            whole, _, part = str(path).rpartition("#")
-            if not whole or not os.path.isfile(whole):
+            before, _, part = str(path).rpartition("#")
+            if not before or not os.path.exists(before):
                 raise _missing(path) from None
-            return Files(str(path), [Source.of(Path(whole), str(path), part=part)])
+            whole = Path(before)
+            is_folder = _is_folder(whole)
         if is_folder:
-            return _divided(folders.search(folders.on_disk(path)), str(path))
-        if archives.is_archive(path):
-            return _divided(folders.search(folders.in_archive(path, str(path))), str(path))
-        return Files(str(path), [Source.of(path, str(path))])
+            return _divided(folders.search(folders.on_disk(whole)), str(path), part)
+        if archives.is_archive(whole):
+            return _divided(folders.search(folders.in_archive(whole, str(whole))), str(path), part)
+        return Files(str(path), [Source.of(whole, str(path), part=part)])
 
 
-def _divided(found: folders.Found, where: str) -> Files:
-    parts = split_names.divide(found.sources, where)
+def _divided(found: folders.Found, where: str, word: str | None) -> Files:
+    """The files by their splits; of those with a `word` in their names, if one is given."""
+    sources = [(name, source) for name, source in found.sources if word is None or word in name]
+    if not sources:
+        names = shown([name for name, _ in found.sources])
+        raise UserError(f'no file with "{word}" in its name. There are {names}.', where=where)
+    parts = split_names.divide(sources, where)
     held_out = {split: Files(sources[0].name, sources) for split, sources in parts.held_out.items()}
     ignored = [*found.ignored, *(f"{source.name} (its name tells no split)" for source in parts.left)]
     return Files(where, parts.train, ignored, held_out, parts.sentence)

@@ -82,7 +82,8 @@ def search(folder: Folder, depth: int = 0) -> Found:
     if SAVED in folder.files:
         return _saved(folder)
     found = Found()
-    for name in folder.files:
+    found.ignored += [f"{folder.name}/{name}" for name in folder.files if name in METADATA]
+    for name in [name for name in folder.files if name not in METADATA]:
         try:
             found.sources.append((name, folder.source(name)))
         except (NotData, FileNotFoundError):
@@ -133,7 +134,7 @@ def _inside(folder: Folder, names: Sequence[str], depth: int) -> Found:
 
 def _rows_first(found: Found) -> Found:
     """The files of rows alone, where there are any: a text or a YAML file beside them is a note or a setting."""
-    rows = [(name, source) for name, source in found.sources if source.kind not in BESIDE_ROWS and name not in METADATA]
+    rows = [(name, source) for name, source in found.sources if source.kind not in BESIDE_ROWS]
     if not rows:
         return found
     return Found(rows, [*found.ignored, *(source.name for name, source in found.sources if (name, source) not in rows)])

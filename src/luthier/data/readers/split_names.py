@@ -56,6 +56,9 @@ def divide(named: Sequence[tuple[str, Source]], where: str) -> Divided:
             "Expected one that is named train, or a name of its own.",
             where=where,
         )
+    _expect_one_kind(
+        [name for (split, source), (name, _) in zip(found, named, strict=True) if source in parts["train"]], where
+    )
     train = parts.pop("train")
     held_out = {split: files for split, files in parts.items() if files}
     described = [
@@ -65,6 +68,20 @@ def divide(named: Sequence[tuple[str, Source]], where: str) -> Divided:
     missing = [split for split in parts if split not in held_out]
     own = f"; {' and '.join(missing)} is taken from train" if missing else ""
     return Divided(train, held_out, left, f"by their names {', '.join(described)}{own}")
+
+
+def _expect_one_kind(names: Sequence[str], where: str) -> None:
+    """Refuses training files of several kinds, which their names tell behind the split: `train_sft`, `train_gen`."""
+    stems = {_SHARD.sub("", name.split("/")[-1].split(".", 1)[0]) for name in names}
+    words = {stem: re.findall(r"[a-z]+", stem.lower()) for stem in sorted(stems)}
+    kinds = [stem for stem, each in words.items() if len(each) > 1 and each[0] in WORDS["train"]]
+    if len(kinds) > 1 and len(kinds) == len(stems):
+        word = words[kinds[0]][1]
+        raise UserError(
+            f"several kinds of files to train on: {', '.join(kinds)}. Name the one to read by a word of its names: "
+            f"{where}#{word}.",
+            where=where,
+        )
 
 
 def split_of(name: str) -> str | None:
