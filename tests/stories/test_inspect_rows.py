@@ -8,6 +8,7 @@ import pytest
 
 from luthier.data.prepared import Prepared
 from luthier.pipeline.row_view import matches
+from luthier.runs import Run
 
 from .conftest import Command
 
@@ -67,6 +68,37 @@ def test_another_template_stands_beside(
     assert '<section class="pair two">' in (tmp_path / "rows.html").read_text(encoding="utf-8")
 
 
+def test_both_answers_of_a_pair_are_shown_and_what_people_liked(
+    luthier: Command, quick: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Is {n} odd?", "chosen": f"Yes, {n}.", "rejected": "Perhaps."} for n in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [word for number in range(1, 41) for word in ("--row", str(number))]
+    told = json.loads(luthier("inspect", path, *words, "--json", *quick, "train.objective=dpo").out)
+    shown = [(row["location"], row["part"]) for row in told["rows"] if row["split"] == "train"]
+    assert len(shown) == 52 and shown[0][0] == shown[1][0] and [part for _, part in shown[:2]] == ["chosen", "rejected"]
+    told = json.loads(luthier("inspect", path, *words, "--json", *quick, "train.objective=kto").out)
+    assert {row["part"].rpartition(", ")[2] for row in told["rows"] if row["split"] == "train"} == {
+        "liked",
+        "not liked",
+    }
+
+
+def test_a_row_that_another_template_refuses_is_told(
+    luthier: Command, data: Path, quick: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other, ignore=shutil.ignore_patterns("*.safetensors"))
+    (other / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if 'door' in m.content %}{{ raise_exception('No doors.') }}{% endif %}"
+        "[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    screen = luthier("inspect", data, "--row", "2", "--beside", other, *quick)
+    assert screen.code == 2 and screen.err.startswith(f"luthier: {data}:2: the template of {other} refuses this row: ")
+    assert "No doors" in screen.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -98,6 +130,14 @@ def test_a_run_has_its_own_recipe(luthier: Command, tmp_path: Path) -> None:
     screen = luthier("inspect", tmp_path, "--row", "1", "train.epochs=2")
     assert screen.err == f"luthier: {tmp_path}: a run has its own recipe; leave train.epochs=2 out.\n"
     assert luthier("inspect", tmp_path).err.startswith(f"luthier: {tmp_path}: this is a run; --row shows its rows")
+
+
+def test_a_run_without_rows_yet_is_told(luthier: Command, tmp_path: Path) -> None:
+    Run.create(tmp_path / "run")
+    screen = luthier("inspect", tmp_path / "run", "--row", "1")
+    assert screen.err == (
+        f"luthier: {tmp_path / 'run'}: this run was stopped before its rows were written; `luthier resume` goes on.\n"
+    )
 
 
 @pytest.mark.parametrize(

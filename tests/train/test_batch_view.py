@@ -46,6 +46,13 @@ class PairsOfRows(Rows):
         return Row(np.append(row.ids[:-1], [5, 6]), np.append(row.loss_mask, True))
 
 
+class Labelled(Rows):
+    """Rows of which people liked every other one."""
+
+    def label(self, number: int) -> bool:
+        return number % 2 == 0
+
+
 def settings(**changes: Any) -> Train:
     return Train(**{"epochs": 2, "tokens_per_step": 200, "tokens_per_batch": 90, "seed": 3} | changes)
 
@@ -59,8 +66,14 @@ def model(tiny_model: Path) -> Any:
 
 @pytest.mark.parametrize(
     ("word", "rows"),
-    [("sft", counting(30)), ("text", counting(30)), ("sft", conversations(12)), ("dpo", PairsOfRows(counting(12)))],
-    ids=["rows", "texts", "conversations", "pairs"],
+    [
+        ("sft", counting(30)),
+        ("text", counting(30)),
+        ("sft", conversations(12)),
+        ("dpo", PairsOfRows(counting(12))),
+        ("kto", Labelled(counting(12))),
+    ],
+    ids=["rows", "texts", "conversations", "pairs", "labelled"],
 )
 def test_what_is_drawn_is_what_a_step_gets(model: Any, tmp_path: Path, word: str, rows: Any) -> None:
     wanted = settings(objective=word)

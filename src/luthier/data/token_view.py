@@ -75,7 +75,7 @@ class ViewedRow:
     split: str
     tokens: tuple[ViewedToken, ...]
     part: str = ""
-    """Which of a record's rows it is, where there are several: `answer 2 of 3`, `rejected`."""
+    """Which of a record's rows it is, where there are several: `row 2 of 3`, `rejected`, `liked`."""
     position: BatchPosition | None = None
     """None for a row that is not trained on."""
     shared_with: str = ""

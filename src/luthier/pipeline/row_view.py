@@ -23,6 +23,8 @@ from luthier.pipeline.preparation import SPLITS
 from luthier.recipe import Recipe, Train
 from luthier.runs import Run, durable
 from luthier.train import batch_view
+from luthier.train.objectives import LabelledAnswers
+from luthier.train.rows import TokenRows
 
 NOT_TRAINED = {
     "dev": "in dev: a loss is computed on it to choose by, and nothing is learnt from it",
@@ -165,11 +167,18 @@ def _trained_rows(splits: _Splits, numbers: Sequence[int], template: Template) -
             [alone] = batch_view.unpack(batch_view.pack_rows([rows[number]], share=False))
             yield _viewed(location, "train", alone, template, part, None, "", (UNREACHED,))
             continue
-        sides = ("chosen", "rejected") if len(one.rows) == 2 else ("",)
+        sides = ("chosen", "rejected") if len(one.rows) == 2 else (_liking(rows, number),)
         for side, row in zip(sides, one.rows, strict=True):
             shared_with = one.names[row.shared_with] if row.shared else ""
             named = ", ".join(word for word in (part, side) if word)
             yield _viewed(location, "train", row, template, named, one.position, shared_with, notes)
+
+
+def _liking(rows: TokenRows, number: int) -> str:
+    """What people thought of a row's answer, where that is learnt."""
+    if not isinstance(rows, LabelledAnswers):
+        return ""
+    return "liked" if rows.liked[number] else "not liked"
 
 
 def _other_rows(rows: Prepared, split: str, numbers: Sequence[int], template: Template) -> Iterator[ViewedRow]:
@@ -194,13 +203,13 @@ def _viewed(
 
 
 def _parts(rows: Prepared, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Rows with what each is of its record, where that has several: `answer 2 of 3`, `piece 1 of 4`."""
+    """Rows with what each is of its record, where that has several: `row 2 of 3`, `piece 1 of 4`."""
     locations = [rows.location(number) for number in numbers]
     seen: dict[str, int] = {}
     for number, location in zip(numbers, locations, strict=True):
         seen[location] = seen.get(location, 0) + 1
         count = locations.count(location)
-        word = "piece" if rows.documents else "answer"
+        word = "piece" if rows.documents else "row"
         yield number, f"{word} {seen[location]} of {count}" if count > 1 else ""
 
 

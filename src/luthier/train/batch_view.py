@@ -16,7 +16,7 @@ from luthier.model.packed import Packed, TokenRow, pack
 from luthier.model.spec import ModelSpec
 from luthier.recipe import Train
 from luthier.train import order, sanity_check
-from luthier.train.objectives import EveryToken, Pairs
+from luthier.train.objectives import EveryToken, LabelledAnswers, Pairs
 from luthier.train.rows import TokenRows, shared_prefixes
 from luthier.train.sanity_check import SanityCheck
 
@@ -76,6 +76,8 @@ def as_trained(objective: str | None, rows: TokenRows) -> TokenRows:
         return EveryToken(rows, range(len(rows)))
     if objective == "dpo":
         return Pairs(rows, range(len(rows)), torch.full((len(rows), 2), torch.nan))
+    if objective == "kto":
+        return LabelledAnswers(rows, range(len(rows)), torch.full((len(rows), 2), torch.nan))
     return rows
 
 
