@@ -246,3 +246,22 @@ def test_what_stands_behind_the_last_learnt_answer_is_cut_and_noted(write: Write
     assert [one.conversation.answer for one in data.items] == ["a0"]
     assert data.ledger.notes == {"cut behind its last answer that is learnt": ["x.jsonl:1"]}
     assert data.ledger.dropped == {"no answer that is learnt (all have weight 0)": ["x.jsonl:2", "x.jsonl:3"]}
+
+
+def test_one_row_with_definitions_makes_the_column_count(write: Write) -> None:
+    rows = [[openai("user", f"q{number}"), openai("assistant", f"a{number}")] for number in range(3)]
+    tools = ["lamp", [LAMP], None]
+    write(
+        "x.jsonl",
+        "".join(json.dumps({"messages": row, "tools": each}) + "\n" for row, each in zip(rows, tools, strict=True)),
+    )
+    data = load(Data(path=Path("x.jsonl")))
+    assert [one.conversation.tools for one in data.items] == [(OFFERED,), ()]
+    assert data.ledger.dropped == {"tools that are no JSON": ["x.jsonl:1"]}
+
+
+def test_a_list_of_names_defines_nothing_and_is_not_used(write: Write) -> None:
+    row = {"messages": [openai("user", "q"), openai("assistant", "a")], "tools": ["hammer", "saw"]}
+    write("x.jsonl", json.dumps(row) + "\n")
+    data = load(Data(path=Path("x.jsonl")))
+    assert len(data.items) == 1 and "not used: tools" in data.choice.sentence()

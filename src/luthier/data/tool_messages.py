@@ -37,6 +37,14 @@ def definitions(value: Value) -> tuple[str, ...]:
     return tuple(_definition(each) for each in value)
 
 
+def are_definitions(value: Value) -> bool:
+    """Whether the value defines a function; a list of names does not."""
+    try:
+        return bool(definitions(value))
+    except ValueError:
+        return False
+
+
 def without_repeated_definitions(conversation: Conversation) -> Conversation:
     """The conversation without definitions that its system message already has, where its calls are texts too."""
     called = any(message.tool_calls for message in conversation.messages)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from luthier.chat import Conversation
+from luthier.data import tool_messages
 from luthier.data.formats import building, name_pairs, names
 from luthier.data.formats.cells import Cells
 from luthier.data.formats.chats import as_messages
@@ -94,8 +95,8 @@ def lists(column: Column) -> bool:
 
 
 def tools(column: Column) -> bool:
-    """Definitions of functions; the first rows may have none."""
-    return not column.known or not column.values or column.structured
+    """Definitions of functions in any row: one that cannot be understood is dropped, and no row is read without its own."""
+    return not column.known or not column.values or any(map(tool_messages.are_definitions, column.values))
 
 
 def history(column: Column) -> bool:
