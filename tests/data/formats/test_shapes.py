@@ -327,6 +327,11 @@ def test_a_text_with_headings_that_ask_nothing_stays_a_text(write: Write) -> Non
     assert item.conversation.is_document
 
 
+def test_many_questions_without_answers_are_a_text_and_take_no_time(write: Write) -> None:
+    (item,) = read(write, {"text": "Q: Is pier four open?\n" * 20_000}).items
+    assert item.conversation.is_document
+
+
 def test_what_one_side_says_next_stands_below_and_days_are_conversations(write: Write) -> None:
     lines = [
         ("2026-03-12T09:15:00", "Ann", "Hello"), ("2026-03-12T09:15:10", "Ann", Q), ("2026-03-12T09:16:00", "Harbour", A),
@@ -340,7 +345,7 @@ def test_what_one_side_says_next_stands_below_and_days_are_conversations(write: 
 
 def test_an_end_that_nobody_answers_is_left_out_and_noted(write: Write) -> None:
     data = read(write, {"messages": [ASK, SAY, {"role": "user", "content": "Thanks!"}]})
-    assert data.ledger.notes == {"cut behind its last answer that is learnt": ["x.jsonl:1"]}
+    assert data.ledger.notes == {"without the user's last message, which has no answer": ["x.jsonl:1"]}
 
 
 def test_chats_in_which_nobody_answers_are_named(write: Write) -> None:

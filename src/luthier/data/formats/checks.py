@@ -8,7 +8,7 @@ from luthier.data import tool_messages
 from luthier.data.formats import building, name_pairs, names
 from luthier.data.formats.cells import Cells
 from luthier.data.formats.chats import as_messages
-from luthier.data.formats.table import Column, Table, text_of
+from luthier.data.formats.table import LOOKED_AT, Column, Table, text_of
 from luthier.data.formats.transcripts import is_transcript
 from luthier.data.messages import Unfit
 
@@ -60,7 +60,7 @@ def answered_chats(column: Column, least: float = 0.5) -> bool:
     """Chats in which somebody answers."""
     if not column.known:
         return True
-    found = [messages for value in column.values if (messages := as_messages(value))]
+    found = [messages for value in column.some if (messages := as_messages(value))]
     answered = sum(
         any(isinstance(message, dict) and str(message.get("role")).lower() in _ANSWERING for message in messages)
         for messages in found
@@ -77,13 +77,13 @@ def whole_chats(column: Column) -> bool:
         return True
     if transcripts(column):
         return True
-    return column.chats and all(len(as_messages(value) or ()) > 1 for value in column.values[:ROWS_BUILT])
+    return column.chats and all(len(as_messages(value) or ()) > 1 for value in column.some)
 
 
 def transcripts(column: Column) -> bool:
     if not column.known:
         return False
-    return column.mostly(lambda value: isinstance(value, str) and is_transcript(value))
+    return column.mostly(lambda value: isinstance(value, str) and is_transcript(value[:LOOKED_AT]))
 
 
 def truths(column: Column) -> bool:

@@ -7,7 +7,7 @@ from luthier.data.formats import checks, name_pairs, names, refusals
 from luthier.data.formats import choice as choices
 from luthier.data.formats.choice import Choice
 from luthier.data.formats.formats import Columns, Format
-from luthier.data.formats.table import Column, Table
+from luthier.data.formats.table import LOOKED_AT, Column, Table
 from luthier.data.formats.transcripts import is_transcript
 
 ASKING, NOT_ASKING = 0.6, 0.2
@@ -32,7 +32,9 @@ def choice(table: Table) -> Choice:
     if len(chats) == 1:
         return choices.of("conversations", table, {"conversations": chats[0].name}, "by content: lists of messages")
     written = [
-        column for column in texts if column.mostly(lambda value: isinstance(value, str) and is_transcript(value))
+        column
+        for column in texts
+        if column.mostly(lambda value: isinstance(value, str) and is_transcript(value[:LOOKED_AT]))
     ]
     if len(written) == 1:
         return choices.of("transcript", table, {"transcript": written[0].name}, "by content: turns with speakers")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from luthier.data.formats import names
 from luthier.data.formats.chats import speaker
-from luthier.data.formats.table import Table, text_of
+from luthier.data.formats.table import CHECKED, Table, text_of
 from luthier.data.readers.values import Record, Value
 
 SPEAKER = (
@@ -145,7 +145,7 @@ def is_whatsapp(table: Table) -> bool:
     column = table.columns.get("text")
     if column is None or not column.values:
         return False
-    lines = [line for text in column.texts for line in text.splitlines() if line.strip()]
+    lines = [line for text in column.texts[:CHECKED] for line in text.splitlines() if line.strip()]
     spoken = sum(bool(_LINE.match(line)) for line in lines)
     return spoken >= 2 and spoken >= 0.5 * len(lines)
 

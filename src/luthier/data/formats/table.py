@@ -21,6 +21,8 @@ LOOKED_AT = 4000
 """Characters of a cell that are looked at."""
 LABEL_WORDS, LABEL_LETTERS, LABELS, LABELS_EACH = 6, 48, 200, 8
 """A label has at most so many words and characters, a table so many different ones, and a row so many at once."""
+CHECKED = 256
+"""Values of a column that are looked into, spread over the sample."""
 _LINK = re.compile(r"(https?://|www\.|s3://|gs://)\S+$")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?$|\d{1,2}[./]\d{1,2}[./]\d{2,4}([ ,].*)?$")
 _CODED = re.compile(r"[0-9a-fA-F]{8,}$|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}$")
@@ -139,9 +141,14 @@ class Column:
 
     @cached_property
     def labels(self) -> set[str]:
-        """The different labels in the cells, of lists each element; nothing where some cell holds no label."""
-        found = [_labels(value) for value in self.values]
-        return {label for several in found for label in several} if all(found) else set()
+        """The different labels in the cells, of lists each element; nothing where a cell holds none, or they are too many."""
+        found: set[str] = set()
+        for value in self.values:
+            own = _labels(value)
+            found.update(own)
+            if not own or len(found) > LABELS:
+                return set()
+        return found
 
     @cached_property
     def closed(self) -> bool:
@@ -181,8 +188,13 @@ class Column:
         return next((word for holds, word in kinds if holds), "texts")
 
     def mostly(self, holds: Callable[[Value], bool]) -> bool:
-        """Whether it holds of at least nine in ten values."""
-        return bool(self.values) and sum(holds(value) for value in self.values) >= 0.9 * len(self.values)
+        """Whether it holds of at least nine in ten values, by some hundreds of them."""
+        return bool(self.some) and sum(holds(value) for value in self.some) >= 0.9 * len(self.some)
+
+    @cached_property
+    def some(self) -> Sequence[Value]:
+        """Some hundreds of the values, spread over them."""
+        return self.values[:: max(1, len(self.values) // CHECKED)]
 
 
 @dataclass(frozen=True)
