@@ -1,5 +1,6 @@
 """A file of questions to ask: rows in any of the data formats, where answers may be missing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from luthier.chat import Conversation
@@ -25,7 +26,8 @@ ANSWERS = {
 """Formats that ask something → the column that holds the answer."""
 FILLERS = {"choices": "A", "choice-columns": "A"}
 """What stands for an answer that is missing, where it cannot be any text."""
-PREFERENCES = ("preference", "unpaired-preference")
+PREFERENCES = ("preference", "preference-votes", "unpaired-preference")
+CHATS = ("messages", "conversations", "transcript")
 
 
 def read(path: Path, like: Data | None = None) -> list[Conversation]:
@@ -66,12 +68,19 @@ def named(path: Path, column: str) -> list[tuple[str, str]]:
     return [(as_text(row.values.get(column)).strip(), row.location) for row in rows]
 
 
+def _present(columns: Mapping[str, str], table: Table) -> dict[str, str]:
+    """Of the columns that a recipe names, those that the table has."""
+    return {word: column for word, column in columns.items() if column in table.columns}
+
+
 def _choose(table: Table, like: Data) -> tuple[Choice, str | None]:
     """The format whose question is in these columns, and its answer's column."""
     if like.format and is_own(like.format):
         return Choice(like.format, {}), None
     columns = dict(like.columns)
     format = like.format
+    if format in CHATS and (found := bind(FORMATS[format], table, _present(columns, table))):
+        return choice_of(format, table, found), None
     if format in PREFERENCES:  # its prompt is a question, with its input below it
         format, columns["question"] = "question-answer", columns.pop("prompt", "prompt")
     asks = dict(ANSWERS)

@@ -156,6 +156,8 @@ ASKED = [
     ("foo bar:says", ["data.columns.answer=bar", "data.columns.answer=foo"]),
     ("comment_text toxic:flag obscene:flag", ["data.columns.label=toxic", "data.columns.label=obscene"]),
     ("Id:id Score:label Summary:says Text", ["data.format=classification", "data.format=input-output"]),
+    ("question:asks cevap:says note", ["data.columns.answer=cevap", "data.columns.answer=note"]),
+    ("foo bar:says answer:says", ["data.columns.question=foo", "data.columns.question=bar"]),
     ("text remark:says", ["data.format=text", "data.columns.answer=remark"]),
     ("topic:label text:long", ["data.format=text", "data.format=classification"]),
     ("passage_de code:says", ["data.format=text", "data.columns.answer=code"]),

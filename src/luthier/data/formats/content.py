@@ -38,8 +38,8 @@ def choice(table: Table) -> Choice:
     ]
     if len(written) == 1:
         return choices.of("transcript", table, {"transcript": written[0].name}, "by content: turns with speakers")
-    if len(texts) == 2 and not labels:
-        return _two_texts(table, *texts)
+    if len(texts) == 2 and (pair := _two_texts(table, *texts)):
+        return pair
     if len(texts) == 1 and len(labels) == 1 and not _is_question_of_answer(texts[0], labels[0]):
         text, label = texts[0].name, labels[0]
         because = f"by content: {label.name} has {len(label.labels)} short values that come again, {text} has texts"
@@ -69,7 +69,7 @@ def _named(table: Table, words: tuple[str, ...], *, other: Column | None = None)
     return table.columns[min(ranked)[1]] if ranked else None
 
 
-def _two_texts(table: Table, one: Column, other: Column) -> Choice:
+def _two_texts(table: Table, one: Column, other: Column) -> Choice | None:
     """Two columns of texts: one asks and the other answers, by name or by question marks."""
     asked = [column for column in (one, other) if _asks_by_name(column)]
     answers = [column for column in (one, other) if names.rank(column.name, ANSWERS) is not None]
@@ -87,7 +87,7 @@ def _two_texts(table: Table, one: Column, other: Column) -> Choice:
             if marks[column.name] >= ASKING and marks[rest.name] <= NOT_ASKING:
                 question, because = column, f"by content: {column.name} asks, {rest.name} does not"
     if question is None:
-        raise _ask(table, [one, other], [])
+        return None
     answer = other if question is one else one
     return choices.of("question-answer", table, {"question": question.name, "answer": answer.name}, because)
 
@@ -105,7 +105,18 @@ def _one_text(table: Table, column: Column) -> Choice:
 
 def _ask(table: Table, texts: list[Column], labels: list[Column]) -> Exception:
     """The question to the user: each setting that would decide, with the first row as it would be read then."""
-    if len(texts) == 2 and not labels:
+    asked = [column for column in texts if _asks_by_name(column)]
+    answers = [column for column in texts if names.rank(column.name, ANSWERS) is not None]
+    if len(texts) > 2 and len(asked) + len(answers) == 1:
+        word = "answer" if asked else "question"
+        known, role = (asked or answers)[0], ("question" if asked else "answer")
+        others = [column for column in texts if column is not known][:3]
+        readings = [
+            (f"data.columns.{word}={column.name}", {role: known.name, word: column.name}, "question-answer")
+            for column in others
+        ]
+        why = f'{len(others)} columns could be the {word} beside "{known.name}"'
+    elif len(texts) == 2 and not labels:
         readings = [
             (
                 f"data.columns.answer={answer.name}",

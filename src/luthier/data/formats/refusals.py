@@ -93,9 +93,13 @@ def expect_no_votes(table: Table) -> None:
 
 def nothing(table: Table, why: str) -> UserError:
     """The message for columns that mean nothing that is known."""
+    texts = [column for column in table.columns.values() if column.known and column.prose][:4]
+    first = ", ".join(f'{column.name} is "{_short(column.texts[0])}"' for column in texts)
+    shows = f" In the first row, {first}." if len(texts) > 1 else ""
     return UserError(
-        f"found the columns {_described(table)}; {why}. Name what is asked and what is learnt, data.columns.question=COLUMN "
-        f"data.columns.answer=COLUMN (or data.columns.text=COLUMN for documents), or {OWN_FUNCTION}.",
+        f"found the columns {_described(table)}; {why}.{shows} Name what is asked and what is learnt, "
+        "data.columns.question=COLUMN data.columns.answer=COLUMN (or data.columns.text=COLUMN for documents), or "
+        f"{OWN_FUNCTION}.",
         where=table.path,
     )
 
