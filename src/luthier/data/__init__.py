@@ -1,7 +1,7 @@
 """From files to token rows: read, understood, checked, accounted for, tokenized, split.
 
 readers                files → records, each with its location (file:line); `READERS`
-documents              PDF, DOCX, HTML, Markdown and text → blocks and passages
+documents              PDF, DOCX, HTML, Markdown and text → blocks, passages, and questions with quoted answers
 formats, messages      what columns mean, a record → a conversation; `FORMATS`: add a format there; `tool_messages`: functions
 prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row

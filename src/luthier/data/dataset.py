@@ -10,11 +10,13 @@ from typing import Any
 
 from luthier.chat import Conversation, Message
 from luthier.data import tool_messages
+from luthier.data.documents.pairs import grounding_fault, is_divided, is_grounded
+from luthier.data.documents.records import find_rows
 from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, control_tokens, missing_column, reader, understand
 from luthier.data.messages import Unfit
-from luthier.data.readers.files import Files, find
-from luthier.data.readers.values import Record, as_text, normalise
+from luthier.data.readers.files import Files
+from luthier.data.readers.values import Record, Value, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -48,6 +50,15 @@ class Ledger:
     notes: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     """Files of the folder that are not data files and were not read."""
+    synthetic: int = 0
+    """Kept rows that a rule or a model made: their column `synthetic` is true."""
+    evidence: list[dict[str, Value]] = field(default_factory=list)
+    """Kept rows that say where in a document their answer stands, each with its location as `row`."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether documents were given to splits before rows were made of them."""
+        return any(map(is_divided, self.evidence))
 
     @property
     def kept(self) -> int:
@@ -105,7 +116,7 @@ def open_data(data: Data, files: Files | None = None, *, like: Choice | None = N
     """
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
-    files = files or find(data.path)
+    files = files or find_rows(data, data.path)
     try:
         understood = understand(files.rows, data, path=files.name, like=like)
     except UserError as error:
@@ -175,7 +186,7 @@ def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Underst
         written = read(row)
         answered = ending_with_answer(written)
         conversation = tool_messages.without_repeated_definitions(up_to_last_in_loss(answered))
-        reason = fault(conversation)
+        reason = fault(conversation) or (grounding_fault(row.values) if is_grounded(row.values) else None)
     except Unfit as unfit:
         return _Understood(row, NOTHING, str(unfit))
     if reason is not None:
@@ -229,6 +240,9 @@ def _items(reading: Reading) -> Iterator[Item]:
             if remark := control_tokens(conversation):
                 ledger.note(remark, row.location)
             conversation = with_system(conversation, data.system)
+            ledger.synthetic += row.values.get("synthetic") is True
+            if is_grounded(row.values):
+                ledger.evidence.append({"row": row.location, **row.values})
             yield Item(conversation_id(conversation), row.location, group, conversation)
 
 
@@ -329,6 +343,8 @@ def _parts(conversation: Conversation) -> list[tuple[str, str]]:
 
 def _group(row: Record, column: str | None, prompt: str, ledger: Ledger) -> str:
     """The row's value in the group column, or where there is none its prompt."""
+    if column is None and is_divided(row.values):
+        return as_text(row.values["document"])  # a document is in one split, and so is all that is made of it
     if column is None:
         return prompt
     if column not in row.values:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Ledger, Reading
-from luthier.data.readers.files import Files, find
+from luthier.data.documents.records import find_rows
+from luthier.data.readers.files import Files
 from luthier.data.readers.sources import Source
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -51,7 +52,7 @@ def open_data(data: Data) -> dict[str, Reading]:
 def _find(data: Data) -> tuple[Files, dict[str, Files]]:
     """The files to train on, and those held out: named by the recipe, else by their own names."""
     assert data.path is not None
-    found = find(data.path)
+    found = find_rows(data, data.path)
     named = _paths(data)
     for name, path in named.items():
         for other in (data.path, data.test_path if name == "dev" else None):
@@ -59,7 +60,7 @@ def _find(data: Data) -> tuple[Files, dict[str, Files]]:
                 raise UserError(
                     f"{path} is named twice; what is held out must be another file.", where=f"data.{name}_path"
                 )
-    held_out = {name: _split(find(path), name) for name, path in named.items()}
+    held_out = {name: _split(find_rows(data, path), name) for name, path in named.items()}
     unused = [
         f"{source.name} (data.{name}_path is used)"
         for name, files in found.held_out.items()
@@ -139,3 +140,5 @@ def _join(ledger: Ledger, other: Ledger) -> None:
     for remark, locations in other.notes.items():
         ledger.notes.setdefault(remark, []).extend(locations)
     ledger.ignored.extend(other.ignored)
+    ledger.synthetic += other.synthetic
+    ledger.evidence.extend(other.evidence)

@@ -184,7 +184,10 @@ def _resolve_with(
 def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     """The recipe with every value set, and why; of a number beyond what the data has, as many as it has."""
     limit = longest_row(recipe, facts.context, facts.longest_row)
-    counts = {name: _item_count(recipe.data, name, len(getattr(splits, name))) for name in ("test", "dev")}
+    counts = {
+        name: _item_count(recipe.data, name, len(getattr(splits, name)), by_document=dataset.ledger.is_divided)
+        for name in ("test", "dev")
+    }
     possible = {"train.max_tokens": limit, **{f"data.{name}_items": count for name, count in counts.items()}}
     beyond = {key: None for key, (value, _) in possible.items() if recipes.get(recipe, key) != value}
     settings = SettingsWithReasons(recipes.replace(recipe, beyond))
@@ -201,7 +204,7 @@ def _every_value(recipe: Recipe, dataset: Dataset, splits: Splits, facts: Facts)
     return settings.recipe(), settings.reasons
 
 
-def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
+def _item_count(data: Data, name: str, count: int, *, by_document: bool) -> tuple[int, str]:
     """`data.test_items` or `data.dev_items`, with its reason; `count` is how many there are."""
     path, asked = getattr(data, f"{name}_path"), getattr(data, f"{name}_items")
     if asked:
@@ -210,6 +213,11 @@ def _item_count(data: Data, name: str, count: int) -> tuple[int, str]:
             f"{asked:,} were asked for; only whole groups are taken"
             if path is None
             else f"of {path}, where {asked:,} were asked for",
+        )
+    if by_document and path is None:
+        return (
+            count,
+            f"those of {'a quarter' if name == 'test' else 'an eighth'} of the documents, by a hash of their names",
         )
     most = {"test": 300, "dev": 200}[name]
     return count, f"all usable rows of {path}" if path else f"10 % of the rows, at most {most}"

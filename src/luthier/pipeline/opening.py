@@ -11,6 +11,7 @@ from luthier import recipe as recipes
 from luthier.errors import Interrupted, UserError
 from luthier.model import reference
 from luthier.pipeline import preparation, resume
+from luthier.pipeline.documents import with_documents
 from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -24,7 +25,7 @@ def open_run(
 
     Refuses to continue a run with other settings than it was started with. Models are noted by their whole paths.
     """
-    asked = with_whole_paths(asked)
+    asked = with_whole_paths(with_documents(asked))
     if not (folder / "run.json").exists():
         return _new_run(asked, folder, command, stop)
     current = Run(folder)

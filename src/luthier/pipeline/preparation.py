@@ -15,7 +15,9 @@ from luthier.data import encoding, held_out_files, labels, prefixes, prepared
 from luthier.data.checks import actions
 from luthier.data.checks.rows import Scope
 from luthier.data.dataset import Dataset, Item, has_pairs
+from luthier.data.documents.pairs import split_of
 from luthier.data.held_out_files import HeldOut
+from luthier.data.readers.values import Value, as_json
 from luthier.data.refusals import refusal_pattern
 from luthier.data.splits import Splits, split, split_labelled
 from luthier.errors import UserError
@@ -25,7 +27,7 @@ from luthier.evaluate.judge import sources
 from luthier.evaluate.prompts import demonstrations, passages
 from luthier.model import conformance, device, memory, methods
 from luthier.model.reference import ModelReference
-from luthier.pipeline import defaults, row_limit
+from luthier.pipeline import defaults, documents, row_limit
 from luthier.pipeline.defaults import FirstChoices, Resolved
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -61,6 +63,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
 
     `first` are settings, with their reasons, that an earlier preparation of the same run took from day, machine and memory.
     """
+    asked = documents.with_documents(asked)
     material = _check_words(asked)
     model = ModelReference.of(asked.model)
 
@@ -118,6 +121,8 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     )
     questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))
     resolved = defaults.resolve(asked, data, questions, facts, available, first)
+
+    resolved = replace(resolved, reasons=resolved.reasons | documents.reasons(asked))
 
     # What can only be tried with all of it
     _check_calls(resolved.recipe, template, splits)
@@ -233,6 +238,8 @@ def write(current: Run, preparation: Preparation) -> None:
     for name in SPLITS:
         prepared.write(current.folder / "data" / f"{name}.arrow", preparation.rows[name])
     stages.copy_documents(current, preparation.recipe)
+    if evidence := preparation.dataset.ledger.evidence:
+        write_atomic(current.folder / "data" / "pairs.jsonl", "".join(f"{as_json({**row})}\n" for row in evidence))
     write_atomic(current.folder / "data" / "guards.json", preparation.material.to_json())
     data, settings = preparation.dataset, preparation.recipe.model_dump(mode="json")
     current.record(
@@ -246,6 +253,8 @@ def write(current: Run, preparation: Preparation) -> None:
         dropped=data.ledger.dropped,
         notes=data.ledger.notes,
         ignored=data.ledger.ignored,
+        synthetic=data.ledger.synthetic,
+        documents=_documents(data.ledger.evidence),
         files=data.files,
         **{name: len(getattr(preparation.splits, name)) for name in SPLITS},
     )
@@ -269,6 +278,12 @@ def write(current: Run, preparation: Preparation) -> None:
     if not preparation.rows["train"][0][0].conversation.is_document:
         _record_template(current, preparation)
     _record_memory(current, preparation)
+
+
+def _documents(evidence: Sequence[Mapping[str, Value]]) -> dict[str, int]:
+    """How many documents each split has, where documents were given to splits before rows were made of them."""
+    found = {name: {row["document"] for row in evidence if split_of(row) == name} for name in SPLITS}
+    return {name: len(names) for name, names in found.items()} if any(found.values()) else {}
 
 
 def _record_template(current: Run, preparation: Preparation) -> None:

@@ -87,8 +87,8 @@ def get(recipe: Section | dict[str, Any], key: str) -> Any:
 
 
 def replace(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
-    """The same recipe with the values under these dotted names, checked again."""
-    content = recipe.model_dump()
+    """The same recipe with the values under these dotted names, checked again; what nobody set stays unset."""
+    content = recipe.model_dump(exclude_unset=True)
     for key, value in values.items():
         _put(content, key, value)
     return _checked(content, dict.fromkeys(values, "settings"))

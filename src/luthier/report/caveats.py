@@ -31,6 +31,10 @@ def caveats(run: RunContents, unit: Unit) -> Iterator[Caveat]:
         yield Caveat(
             "The rows do not add up.", f"{counts}: some rows are unaccounted for. This is a defect; please report it."
         )
+    if data and data.synthetic:
+        rows = "All rows are" if data.synthetic == data.kept else f"{data.synthetic:,} of {data.kept:,} rows are"
+        why = "Rules or a model made them, so the test asks what they would ask. Questions that people asked, in a file of "
+        yield Caveat(f"{rows} synthetic.", f"{why}their own (`data.test_path`), make the verdict one about people.")
     if verdict:
         yield from _of_size(verdict, unit)
         yield from _of_choice(verdict, unit)

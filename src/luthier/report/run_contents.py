@@ -42,6 +42,8 @@ class Data:
     """Remarks on rows that were kept."""
     ignored: tuple[str, ...]
     """Files that are not data files and were not read."""
+    synthetic: int
+    """Rows that a rule or a model made."""
     train: int
     dev: int
     test: int
@@ -355,6 +357,7 @@ def _data(values: JsonObject) -> Data:
         dropped=json_fields.locations_by_reason(values.get("dropped")),
         notes=json_fields.locations_by_reason(values.get("notes")),
         ignored=tuple(str(name) for name in values.get("ignored") or ()),
+        synthetic=json_fields.count(values, "synthetic") or 0,
         train=json_fields.count(values, "train") or 0,
         dev=json_fields.count(values, "dev") or 0,
         test=json_fields.count(values, "test") or 0,

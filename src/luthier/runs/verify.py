@@ -32,6 +32,7 @@ def verify(current: Run) -> Iterator[Finding]:
         yield Finding(name, _size(current.folder / name), current.mismatch(name))
     yield from _checkpoints(current.folder / "checkpoints")
     yield from _growing(current)
+    yield from _quotes(current.folder / "data" / "pairs.jsonl")
     yield from _without_checksum(current)
     yield from _outside(current)
 
@@ -78,6 +79,18 @@ def _lines(file: Path) -> tuple[int, bool]:
             whole = False
         bad, good_after = (bad or number, good_after) if not whole else (bad, good_after or bool(bad))
     return bad, not good_after
+
+
+def _quotes(file: Path) -> Iterator[Finding]:
+    """Of a run made from documents: each answer's quote stands in its passage, at the offsets that were stored."""
+    if not file.exists():
+        return
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    wrong = [row["row"] for row in rows if row["passage"][int(row["start"]) : int(row["end"])] != row["quote"]]
+    problem = (
+        f"{len(wrong)} of {len(rows)} quotes do not stand in their passages: {', '.join(wrong[:3])}" if wrong else None
+    )
+    yield Finding("quotes in data/pairs.jsonl", 0, problem, f"{len(rows)} quotes stand in their passages")
 
 
 def _without_checksum(current: Run) -> Iterator[Finding]:

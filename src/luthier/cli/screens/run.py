@@ -101,7 +101,11 @@ class RunScreen:
         account = {key: event[key] for key in ("read", "kept", "dropped", "notes")}
         for line in ledger_lines(**account, ignored=event.get("ignored") or ()):
             self._line("", line)
-        self._line("", f"train {event['train']:,} · dev {event['dev']:,} · test {event['test']:,}")
+        if synthetic := event.get("synthetic"):
+            self._line("", f"{synthetic:,} of the rows are synthetic: made by rules or by a model")
+        documents = event.get("documents") or {}
+        of = {name: f" (of {count(documents[name], 'document')})" for name in documents}
+        self._line("", " · ".join(f"{name} {event[name]:,}{of.get(name, '')}" for name in ("train", "dev", "test")))
 
     def _leakage(self, event: Event) -> None:
         if event["sentence"]:

@@ -3,4 +3,7 @@
 reading            which files, and each as blocks (`markdown`; `extract` in a limited process for PDF, DOCX, HTML)
 blocks             the one shape of what every kind of file holds
 passages           blocks in pieces of about 200 words, with page or line and heading
+pairs              a question and its answer with the quote that it rests on
+rules              the pairs that documents make by themselves; `support` tells whether a passage holds what a pair says
+records            a folder or file of documents as rows, divided by document
 """

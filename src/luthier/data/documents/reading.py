@@ -70,11 +70,14 @@ def is_document(path: Path) -> bool:
 
 
 def files(path: Path, *others: str) -> list[Path]:
-    """The documents of a folder and its folders by name, and files with `others` as ending; hidden ones are left out."""
+    """The documents of a folder and its folders by name, and files with `others` as ending; hidden ones are left out.
+
+    With "" for others, all files.
+    """
     if path.is_file():
         return [path]
     endings = (*ENDINGS, *others)
-    found = (file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+    found = (file for file in path.rglob("*") if file.suffix.lower().endswith(endings) and file.is_file())
     return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 

@@ -20,6 +20,7 @@ from luthier import recipe as recipes
 from luthier.errors import Interrupted, UserError
 from luthier.model import reference
 from luthier.pipeline import opening, preparation, proof
+from luthier.pipeline.documents import with_documents
 from luthier.pipeline.sweep.points import AMOUNTS, Point, plan_points
 from luthier.pipeline.sweep.results import results
 from luthier.recipe import Recipe
@@ -61,7 +62,7 @@ def run(
     """
     folder = folder or _default_folder(asked)
     before = _content(folder)
-    record = _open(folder, opening.with_whole_paths(asked), command)
+    record = _open(folder, opening.with_whole_paths(with_documents(asked)), command)
     models = [reference.absolute(model) for model in models]
     asked = Recipe.model_validate(record["asked"])
     known = [Point(**point) for point in record["points"]]

@@ -1,0 +1,92 @@
+"""Whether a passage holds what a pair says: the answer's words and numbers stand in it, and the question is about it.
+
+Strict on purpose: what a rule cannot see to be supported is dropped. Words agree up to their endings; numbers must be the same
+number, a negation must stand on both sides or on none.
+"""
+
+import re
+from collections.abc import Sequence
+
+from luthier.data.documents.pairs import Pair
+from luthier.data.words import tokens
+
+QUESTION_SHARE = 0.5
+"""Share of the question's words that passage, headings and the document's name must hold."""
+
+_FUNCTION_WORDS = """
+a an the this that these those it its they them their he him his she her we us our you your i me my one ones
+and or but nor so yet if then else than as of in on at to into onto from by with within about above below over under
+for through during before after between among per via up down out off again here there where when while until since
+is are was were be been being am do does did done doing has have had having will would shall should can could may
+might must ought need let get gets got
+what which who whom whose how why whether
+all any both each few more most other others some such only own same very too also just even still already ever
+yes ok okay please thanks
+s t d ll re ve
+"""
+_NEGATIONS = "no not never none nobody nothing neither nor without cannot cant dont doesnt isnt arent wont"
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""English words that say nothing by themselves; in another language all words count, which is stricter."""
+NEGATIONS = frozenset(_NEGATIONS.split())
+_NEGATED = re.compile(r"n['\u2019]t\b", re.IGNORECASE)
+_ENDINGS = ("ings", "ing", "ies", "ed", "es", "ly", "er", "s", "e", "y")
+_SHORTEST_STEM = 4
+
+
+def fault(pair: Pair, context: Sequence[str] = ()) -> str | None:
+    """Why the passage does not support the pair, or None; `context` is what else the question may speak of, such as a title."""
+    held = content(pair.passage.text)
+    if pair.answer != pair.quote and (reason := _answer_fault(pair, held)):
+        return reason
+    asked = content(pair.question)
+    known = asked & (held | content(" ".join([*context, pair.passage.heading, pair.document])))
+    if len(known) < QUESTION_SHARE * len(asked):
+        return "a question about something else than the passage"
+    return None
+
+
+def _answer_fault(pair: Pair, held: frozenset[str]) -> str | None:
+    """Why an answer that is not its quote does not follow from it."""
+    if not (said := content(pair.answer)):
+        return "an answer without words or numbers of its own"
+    if not said & content(pair.quote):
+        return "an answer that shares no word with its quote"
+    if _numbers(said) - held:
+        return "an answer with a number that is not in the passage"
+    if said - held - content(pair.question):
+        return "an answer with words that are not in the passage"
+    if _negates(pair.answer) != _negates(pair.quote):
+        return "an answer that negates what its quote does not, or the other way round"
+    return None
+
+
+def content(text: str) -> frozenset[str]:
+    """The stems of the words that say something, and the numbers."""
+    plain = text.replace("`", " ").replace("_", " ")
+    return frozenset(_stem(word) for word in tokens(plain) if word not in FUNCTION_WORDS | NEGATIONS)
+
+
+def agreement(one: str, other: str) -> float:
+    """How much two answers share: harmonic mean of precision and recall over content; 0 where their numbers differ."""
+    first, second = content(one), content(other)
+    if not first or not second or _numbers(first) != _numbers(second) or _negates(one) != _negates(other):
+        return 0.0
+    return 2 * len(first & second) / (len(first) + len(second))
+
+
+def _numbers(stems: frozenset[str]) -> frozenset[str]:
+    return frozenset(stem for stem in stems if any(char.isdigit() for char in stem))
+
+
+def _negates(text: str) -> bool:
+    return bool(_NEGATED.search(text)) or bool(NEGATIONS & set(tokens(text)))
+
+
+def _stem(word: str) -> str:
+    """The word without its ending, where enough is left; a word with a digit or sign in it as it stands."""
+    if not word.isalpha():
+        return word
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
+            return word[: -len(ending)]
+    return word
