@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luthier import recipe as recipes
 from luthier.data import Dataset, load, split
+from luthier.pipeline.inspection import inspect
 from luthier.recipe import Data
 
 
@@ -75,3 +77,25 @@ def test_a_minified_list_reads_like_the_indented_one(shared_data: Path, tmp_path
     assert minified.sha256 == indented.sha256
     assert indented.items[1].location == f"{shared_data / 'instructions.json'}:7"
     assert minified.items[1].location == f"{tmp_path / 'x.json'}:1, record 2"
+
+
+def test_an_inspection_names_what_is_wrong_with_the_courses_rows(shared_data: Path) -> None:
+    path = shared_data / "lamini_docs.jsonl.gz"
+    found = {finding.kind: finding for finding in reversed(inspect(recipes.load(data=path)).findings)}
+    lines = {kind: [int(spot.location.rpartition(":")[2]) for spot in each.spots] for kind, each in found.items()}
+    assert lines["blank"] == [951, *range(1385, 1390)]
+    # Asked twice with another answer; "BYE" and "bye" have the same one
+    assert lines["conflict"] == [1124, 1149, 1346, 1375, 1347, 1378, 1379, 1374, 1392]
+    # The course counts 37 in its 1,260 training rows; there are two more in the others
+    assert "39 in the words “Let\u2019s keep the discussion relevant to Lamini.”" in found["refusal"].sentence
+    assert {427, 1324, 1377} <= set(lines["near-duplicate"]) and len(lines["near-duplicate"]) == 19
+    assert found["random-split"].sentence.startswith("A random split would put about 3 of 139 test rows beside a copy")
+    assert "data.findings.near-duplicate=group" in found["random-split"].advice
+    assert [finding for finding in found.values() if finding.severity == "error"] == []
+
+
+def test_near_rows_of_the_course_in_one_group_leak_no_more(shared_data: Path) -> None:
+    recipe = recipes.load(None, ["data.findings.near-duplicate=group"], data=shared_data / "lamini_docs.jsonl.gz")
+    found = [finding for finding in inspect(recipe).findings if finding.kind == "leak"]
+    # What is left is near by longer n-grams or by an equal answer in a longer chain
+    assert sum(len(finding.spots) for finding in found) <= 2

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from luthier.cli.screens.inspection import Watch
+
 from .conftest import Command
 
 
@@ -68,3 +72,65 @@ def test_a_row_of_the_users_own_test_file_that_is_trained_on_is_named(luthier: C
     (leak,) = [each for each in found if each["kind"] == "leak" and "your test file" in each["sentence"]]
     assert leak["severity"] == "warning" and leak["places"] == [f"{test}:2"]
     assert leak["details"] == [f"the same question with the same answer as {train}:8"]
+
+
+def test_with_a_model_lengths_are_tokens_and_rows_that_do_not_fit_are_named(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    with data.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"question": "Which?", "answer": "The red one. " * 400}) + "\n")
+    found = json.loads(luthier("inspect", data, quick[0], "--json").out)
+    assert found["lengths"]["unit"] == "tokens" and found["lengths"]["row"]["max"] <= 512
+    (long,) = [each for each in found["findings"] if each["kind"] == "too-long"]
+    assert long["places"] == [f"{data}:61"] and "tokens, 512 fit" in long["details"][0]
+
+
+def test_the_first_rows_hide_personal_data_too(luthier: Command, data: Path) -> None:
+    rest = data.read_text(encoding="utf-8")
+    data.write_text(
+        json.dumps({"question": "Who?", "answer": "anna.berg@nord-mail.de"}) + "\n" + rest, encoding="utf-8"
+    )
+    screen = luthier("inspect", data, "--json")
+    assert (
+        "anna.berg" not in screen.out and json.loads(screen.out)["first"][0]["messages"][1]["content"] == "a•••@n•••.de"
+    )
+
+
+def test_a_page_is_written_where_it_is_asked_for(luthier: Command, data: Path, tmp_path: Path) -> None:
+    screen = luthier("inspect", data, "--html", tmp_path / "inspect.html")
+    assert screen.out.endswith(f"Page      {tmp_path / 'inspect.html'}\n")
+    assert "60 rows read, 60 kept" in (tmp_path / "inspect.html").read_text(encoding="utf-8")
+
+
+def test_a_strict_run_stops_at_warnings_before_anything_is_made(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    screen = luthier("run", data, *quick, "--strict", "--run", tmp_path / "r")
+    assert screen.code == 1 and not (tmp_path / "r").exists()
+    assert "warning   few-rows: 60 usable rows; about 1,000 are a good first amount" in screen.err
+    assert "luthier: found few-rows" in screen.err and "data.findings.few-rows=accept." in screen.err
+
+
+def test_a_run_stops_at_a_private_key_or_leaves_its_row_out_as_the_recipe_says(
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path
+) -> None:
+    with data.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"question": "The key?", "answer": "-----BEGIN " + "RSA PRIVATE KEY-----"}) + "\n")
+    screen = luthier("recipe", data, *quick)
+    assert screen.code == 2 and f"1 row (1.6 %) with a private key ({data}:61). Take them out, or set" in screen.err
+    screen = luthier("recipe", data, *quick, "data.findings.private-key=drop")
+    assert screen.code == 0 and "private-key, as data.findings says" in screen.err
+    assert any(line.startswith("findings = {") and "private-key" in line for line in screen.out.splitlines())
+
+
+def test_work_of_more_than_a_second_is_shown_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("luthier.cli.screens.inspection.time.monotonic", lambda: now[0])
+    with Watch() as watch:
+        watch("checking", 100, 2000)
+        now[0] = 1.5
+        watch("checking", 700, 2000)
+        watch("checking", 800, 2000)
+    assert capsys.readouterr().err == "Inspect   checking, 700 of 2,000 rows\n"

@@ -99,7 +99,8 @@ def _line(head: str, text: str) -> Text:
 def _length(name: str, size: Lengths, unit: str) -> str:
     chart = bars(size.counts)
     head = "" if name == "row" else f"{name}s: "
-    return f"{head}{size.p50:,} {unit} in the middle, 95 % up to {size.p95:,}, the longest {size.max:,}  {chart}"
+    middle = count(size.p50, unit.removesuffix("s"))
+    return f"{head}{middle} in the middle, 95 % up to {size.p95:,}, the longest {size.max:,}  {chart}"
 
 
 def bars(counts: Sequence[int]) -> str:

@@ -197,7 +197,7 @@ class NearDuplicates:
         leaked = sum(size * part * (1 - part ** (size - 1)) for size in clusters.sizes())
         if round(leaked):
             sentence = (
-                f"a random split would put about {round(leaked):,} of {held_out:,} test rows beside a copy or near copy in "
+                f"A random split would put about {round(leaked):,} of {held_out:,} test rows beside a copy or near copy in "
                 "training"
             )
             advice = (
