@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
@@ -78,7 +79,7 @@ def with_whole_paths(asked: Recipe) -> Recipe:
 def default_folder(asked: Recipe) -> Path:
     """runs/<data>-<date>-<time>."""
     path = asked.data.path or Path("run")
-    name = path.name.split(".")[0] or "run"
+    name = re.split(r"[.#]", path.name)[0] or "run"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

@@ -35,7 +35,12 @@ def message(path: Path) -> str:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a Git LFS pointer", "git lfs pull"),
         (b"<!DOCTYPE html>\n<html><body>Log in</body></html>", "a web page (HTML)", "Download the data itself"),
         (b"<?xml version='1.0'?><a/>", "XML", "JSON Lines or CSV"),
-        (b"PK\x03\x04" + b"\0" * 26 + b"word/document.xml", "a Word or Writer document", "pandoc"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"word/document.xml", "a Word document", "pandoc"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/epub+zip", "a book (EPUB)", "pandoc"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"Index/Document.iwa", "a document of Numbers or Pages", "CSV"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"x/data.pkl", "a PyTorch checkpoint", "model=FOLDER"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"x.npy", "several NumPy arrays (npz)", "numpy.load"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"x.jsonl", "a zip archive under another name", "Name it .zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document, or one with a password", "CSV"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a packed file (7z)", "Unpack it first"),
     ],
@@ -72,4 +77,14 @@ def test_a_text_of_lines_with_tabs_is_a_table_and_other_texts_are_documents(writ
 def test_a_page_by_its_name_gets_the_way_to_a_text(write: Write) -> None:
     assert message(write("x.html", "Slip")) == (
         'x.html: a document of a kind that is not read, ".html". Make text of it: pandoc FILE -t plain -o FILE.txt.'
+    )
+
+
+def test_what_other_programs_save_as_xls_is_known(write: Write) -> None:
+    assert [row.values for row in read_rows(write("x.xls", "q\ta\nHot?\tNo\nWet?\tYes\n"))] == [
+        {"q": "Hot?", "a": "No"},
+        {"q": "Wet?", "a": "Yes"},
+    ]
+    assert message(write("y.xls", "<html><table><tr><td>q</td></tr></table></html>")) == (
+        "y.xls: this is a web page (HTML). Open it in a spreadsheet and save it as CSV (UTF-8)."
     )

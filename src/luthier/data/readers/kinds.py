@@ -82,6 +82,20 @@ OTHERS = (
         "Fetch the data: git lfs pull.",
     ),
 )  # fmt: skip
+ZIPPED = (
+    (b"word/", "a Word document", DOCUMENT),
+    (b"opendocument.text", "a Writer document", DOCUMENT),
+    (b"ppt/", "a presentation", DOCUMENT),
+    (b"opendocument.presentation", "a presentation", DOCUMENT),
+    (b"epub+zip", "a book (EPUB)", DOCUMENT),
+    (b".iwa", "a document of Numbers or Pages", "Export it, a table as CSV or .xlsx, a text as .txt."),
+    (b"/data.pkl", "a PyTorch checkpoint", "A model is named by model=FOLDER; the data is another file."),
+    (
+        b".npy", "several NumPy arrays (npz)",
+        PYTHON + 'pandas.DataFrame(dict(numpy.load("FILE"))).to_json("FILE.jsonl", orient="records", lines=True).',
+    ),
+)  # fmt: skip
+"""Kinds that are zip files: what is in them."""
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
 SAFETENSORS = re.compile(rb".{5}\0\0\0\{\"", re.DOTALL)
 PAGE = re.compile(rb"\s*(<!--.{0,2000}?-->\s*)?<(!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
@@ -102,7 +116,7 @@ def identify(name: str, ending: str, head: bytes) -> str:
     _refuse_others(name, promised, head)
     if promised in (None, "text", "csv") and ending not in (".md", ".markdown") and looks_like_json(head):
         return "json"
-    if promised == "text" and ending not in (".md", ".markdown") and _looks_like_table(head):
+    if promised in ("text", "spreadsheet") and ending not in (".md", ".markdown") and _looks_like_table(head):
         return "csv"
     if promised is None:
         raise _unknown(name, ending)
@@ -139,10 +153,9 @@ def _refuse_others(name: str, promised: str | None, head: bytes) -> None:
         if head[other.offset :].startswith(other.magic) and not (other.magic == b"ORC" and b"\0" not in head):
             raise error(f"this is {other.what}. {other.way}", where=name)
     if head.startswith(b"PK\x03\x04"):
-        if b"word/" in head or b"opendocument.text" in head[:200]:
-            raise error(f"this is a Word or Writer document. {DOCUMENT}", where=name)
-        if b"ppt/" in head or b"opendocument.presentation" in head[:200]:
-            raise error(f"this is a presentation. {DOCUMENT}", where=name)
+        for sign, what, way in ZIPPED:
+            if sign in head:
+                raise error(f"this is {what}. {way}", where=name)
         raise error("this is a zip archive under another name. Name it .zip.", where=name)
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         raise error(
@@ -158,6 +171,8 @@ def _refuse_others(name: str, promised: str | None, head: bytes) -> None:
     if SAFETENSORS.match(head):
         raise error("this is a model's weights (safetensors). A model is named by model=FOLDER.", where=name)
     if PAGE.match(head) and promised != "text":
+        if promised == "spreadsheet":
+            raise error("this is a web page (HTML). Open it in a spreadsheet and save it as CSV (UTF-8).", where=name)
         raise error(
             "this is a web page (HTML), perhaps one that asks to log in, saved where the data should be. "
             f"Download the data itself; if the page is the data: {DOCUMENT[0].lower()}{DOCUMENT[1:]}",
