@@ -374,7 +374,7 @@ def test_a_link_to_a_picture_beside_a_question_does_not_matter(write: Write) -> 
 
 
 def test_foreign_control_tokens_are_noted_with_row_and_token(write: Write) -> None:
-    data = read(write, {"text": f"<s>[INST] {Q} [/INST] {A} </s>"}, {"text": "A plain text."})
+    data = read(write, {"text": f"<s>[INST] {Q} [/INST] {A} </s>"}, {"text": "ChatML ends a turn with <|im_end|>."})
     assert data.ledger.notes == {
         'spells "<s>", a control token of chat templates, which is learnt as text': ["x.jsonl:1"]
     }

@@ -11,9 +11,12 @@ _CONTROL = re.compile(
 
 
 def control_tokens(conversation: Conversation) -> str | None:
-    """What is to be noted of texts that spell the control tokens of a chat template: they stay text."""
+    """What is to be noted of texts that spell the control tokens of a chat template: they stay text.
+
+    One alone is a word that somebody writes about; two mark a text up.
+    """
     for message in conversation.messages:
-        found = _CONTROL.search(message.content.strip())
-        if found:
+        found = _CONTROL.findall(message.content.strip())
+        if len(found) > 1:
             return f'spells "{found[0]}", a control token of chat templates, which is learnt as text'
     return None
