@@ -163,7 +163,10 @@ ASKED = [
     ("passage_de code:says", ["data.format=text", "data.columns.answer=code"]),
     ("code docstring:says", ["data.format=text", "data.columns.answer=code"]),
     ("formal informal:says", ["data.columns.answer=informal", "data.columns.answer=formal"]),
-    ("kind:label poem story2:says", ["data.columns.text=poem", "data.columns.text=story2"]),
+    (
+        "kind:label poem story2:says",
+        ["data.format=text", "data.columns.text=poem", "data.columns.text=story2"],
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from luthier.data.formats.choice import Choice
 from luthier.data.formats.formats import Columns, Format
 from luthier.data.formats.table import LOOKED_AT, Column, Table
 from luthier.data.formats.transcripts import is_transcript
+from luthier.errors import UserError
 
 ASKING, NOT_ASKING = 0.6, 0.2
 """The share of texts with a question mark at the end, in a column of questions and in one of answers."""
@@ -103,7 +104,7 @@ def _one_text(table: Table, column: Column) -> Choice:
     return choices.of("text", table, {"text": column.name}, because)
 
 
-def _ask(table: Table, texts: list[Column], labels: list[Column]) -> Exception:
+def _ask(table: Table, texts: list[Column], labels: list[Column], documents: Choice | None = None) -> UserError:
     """The question to the user: each setting that would decide, with the first row as it would be read then."""
     asked = [column for column in texts if _asks_by_name(column)]
     answers = [column for column in texts if names.rank(column.name, ANSWERS) is not None]
@@ -138,9 +139,12 @@ def _ask(table: Table, texts: list[Column], labels: list[Column]) -> Exception:
             for text in texts[:3]
         ]
         why = f'"{labels[0].name}" looks like a label of one of {len(texts)} columns of texts'
-    else:
+    elif texts:
         return refusals.nothing(table, "their names do not say which one is asked and which one is the answer")
-    made = [(setting, choices.of(name, table, columns)) for setting, columns, name in readings]
+    else:
+        return refusals.nothing(table, "none of them holds texts")
+    made = [("data.format=text", documents)] if documents else []
+    made += [(setting, choices.of(name, table, columns)) for setting, columns, name in readings]
     return refusals.unsure(table, made, why)
 
 
@@ -174,7 +178,7 @@ def beside_text(table: Table, chosen: Choice) -> Choice:
     if pair := known_pair(table):
         return replace(pair, alternatives=("data.format=text",))
     if labels:
-        raise _ask(table, [table.columns[text], *others], labels)
+        raise _ask(table, [table.columns[text], *others], labels, documents=chosen)
     question, answer = text, others[0].name
     if names.rank(text, (*names.ANSWER, *names.TARGET)) is not None:
         question, answer = answer, text
