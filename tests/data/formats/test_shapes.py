@@ -166,6 +166,7 @@ def test_answers_that_people_did_not_like_carry_it(write: Write, row: Mapping[st
         [{"question": Q, "A": "Now.", "B": A, "answer": "B"}],
         [{"question": Q, "options": ["A) Now.", f"B) {A}"], "correct": "B"}],
         [{"question": Q, "option1": "Now.", "option2": A, "answer": "2"}],
+        [{"premise": Q, "choice1": "Now.", "choice2": A, "label": "choice2"}],
         [{"question": Q, "options": f"a ) Now. , b ) {A}", "correct": "b"}],
     ],
 )

@@ -1,6 +1,7 @@
 """Parquet and Arrow: the only tables with types, which become the text that one expects to see."""
 
 import datetime
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -163,3 +164,31 @@ def test_what_no_python_value_can_be_and_what_is_no_text_are_named(write: Write,
                 writer.write_table(table)
         with pytest.raises(UserError, match=r"x\.\w+: not a sound (Arrow|Parquet) file"):
             list(read_rows(write(name, sink.getvalue().to_pybytes())))
+
+
+def test_numbers_that_the_file_gives_names_are_read_as_these(tmp_path: Path) -> None:
+    classes = {"names": ["calm", "rough"], "_type": "ClassLabel"}
+    features = {
+        "label": classes,
+        "all": {"feature": classes, "_type": "List"},
+        "n": {"dtype": "int64", "_type": "Value"},
+    }
+    table = pa.table({"label": [1, 0, -1], "all": [[0, 1], [], None], "n": [1, 0, 2]})
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "x.parquet")
+    files = find(tmp_path / "x.parquet")
+    assert [row.values for row in files.rows()] == [
+        {"label": "rough", "all": ["calm", "rough"], "n": "1"},
+        {"label": "calm", "all": [], "n": "0"},
+        {"label": None, "all": None, "n": "2"},
+    ]
+    assert files.remarks[-1].endswith(
+        'names the classes in "label" and "all", so the names are read and not their numbers'
+    )
+
+
+@pytest.mark.parametrize("metadata", ["[]", "{", '{"info": null}', '{"info": {"features": {"label": 3}}}'])
+def test_metadata_of_another_kind_do_not_matter(tmp_path: Path, metadata: str) -> None:
+    table = pa.table({"label": [1]}).replace_schema_metadata({b"huggingface": metadata.encode()})
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert [row.values for row in read_rows(tmp_path / "x.parquet")] == [{"label": "1"}]

@@ -154,7 +154,7 @@ def _right(cells: Cells, texts: list[str], letters: list[str]) -> int:
         number = texts.index(word)
     elif re.fullmatch(r"\d+(\.0)?", word):
         number = int(float(word)) - int(text(cells, "first choice") or "0")
-    elif found := re.search(r"(?:^|[_ ])([A-Ja-j]|\d+)$", word) or _LETTERED.match(word):
+    elif found := re.search(r"((?<![A-Za-z])[A-Ja-j]|\d+)$", word) or _LETTERED.match(word):
         named = found[1]
         number = int(named) - int(text(cells, "first choice") or "0") if named.isdecimal() else ord(named.upper()) - 65
     if not 0 <= number < len(texts):

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO
 
@@ -26,8 +27,11 @@ def read_columnar(source: Source) -> Iterator[Record]:
     """A row per record, placed by its number from 1: `x.parquet:row 12`."""
     number = 0
     with _opened(source) as (schema, batches):
-        readers = [_reader(field.type) for field in schema]
-        names = list(schema.names)
+        names, classes = list(schema.names), _class_names(schema)
+        readers = [_reader(field.type, classes.get(field.name)) for field in schema]
+        if classes:
+            shown = " and ".join(f'"{name}"' for name in classes)
+            source.remark(f"{source.name} names the classes in {shown}, so the names are read and not their numbers")
         twice = _named_twice(names, source)
         for batch in batches:
             columns = [_column(column) for column in batch.columns]
@@ -142,9 +146,25 @@ def _column(column: pa.Array) -> list[Any]:
     return values
 
 
-def _reader(kind: pa.DataType) -> Callable[[Any], Value]:
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The columns whose numbers stand for names, and these names, as Hugging Face datasets write both into a file."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        inner = {name: feature.get("feature") or feature for name, feature in features.items() if name in schema.names}
+        classes = {name: feature["names"] for name, feature in inner.items() if feature.get("_type") == "ClassLabel"}
+        return {name: names for name, names in classes.items() if isinstance(names, list)}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _reader(kind: pa.DataType, classes: Sequence[str] | None = None) -> Callable[[Any], Value]:
     """From a Python value of this Arrow type to a row's value; JSON, as Hugging Face datasets write it, at any depth."""
     types = pa.types
+    if classes is not None and types.is_integer(kind):
+        return lambda item: str(classes[item]) if item is not None and 0 <= item < len(classes) else None
+    if classes is not None and (types.is_list(kind) or types.is_large_list(kind)):
+        named = _reader(kind.value_type, classes)
+        return lambda item: None if item is None else [named(part) for part in item]
     if getattr(kind, "extension_name", None) == "arrow.json":
         return _json
     if types.is_float16(kind) or types.is_float32(kind):
