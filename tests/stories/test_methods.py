@@ -101,32 +101,27 @@ def test_pairs_that_teach_nothing_are_accounted_for(luthier: Command, preference
 
 
 @pytest.fixture
-def votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The words for a file of single answers: polite ones that people liked, and rude ones that they did not."""
+def votes(tmp_path: Path) -> Path:
+    """Single answers: polite ones that people liked, and rude ones that they did not; of birds there are liked ones only."""
     lines = [
-        {"ask": f"What colour is the {thing} number {number}?", "say": answer, "good": good}
+        {"prompt": f"What colour is the {thing} number {number}?", "completion": answer, "label": good}
         for number, colour in enumerate(COLOURS)
         for thing in THINGS
-        for answer, good in ((f"The {thing} is {colour}.", True), (f"Look at the {thing} yourself!", False))[
-            : 1 + (thing != "bird")
-        ]
+        for answer, good in ((f"The {thing} is {colour}.", True), (f"Look at the {thing} yourself!", False))
+        if good or thing != "bird"
     ]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "own_votes.py").write_text(
-        "from dataclasses import replace\nfrom luthier.chat import Conversation\n"
-        "def read(row):\n    return replace(Conversation.pair(row['ask'], row['say']), label=row['good'])\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    return [str(tmp_path / "votes.jsonl"), "data.format=own_votes:read"]
+    return tmp_path / "votes.jsonl"
 
 
 def test_single_answers_that_people_liked_or_not_are_learnt_from(
-    luthier: Command, votes: list[str], quick: list[str], tmp_path: Path
+    luthier: Command, votes: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    words = [*votes, *quick, *SHORT, "train.objective=kto", "train.learning_rate=1e-2", "train.max_steps=20"]
+    words = [votes, *quick, *SHORT, "train.objective=kto", "train.learning_rate=1e-2", "train.max_steps=20"]
     screen = luthier("run", *words, "--run", tmp_path / "r")
     assert screen.code == 0, screen.err
     assert "disliked by people, so not asked: " in screen.err
+    assert "of answers moved as people want, margin " in screen.err
     checks = Run(tmp_path / "r").events("dev")
     assert checks[0]["loss"] == pytest.approx(0.5, abs=0.01) and abs(checks[0]["margin"]) < 0.01
     assert checks[-1]["margin"] > 0.05 and checks[-1]["loss"] < checks[0]["loss"]
@@ -137,9 +132,9 @@ def test_single_answers_that_people_liked_or_not_are_learnt_from(
 
 
 def test_disliked_answers_are_not_learnt_by_default_and_the_screen_says_what_learns_from_them(
-    luthier: Command, votes: list[str], quick: list[str], tmp_path: Path
+    luthier: Command, votes: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    screen = luthier("run", *votes, *quick, *SHORT, "train.max_steps=1", "--run", tmp_path / "r")
+    screen = luthier("run", votes, *quick, *SHORT, "train.max_steps=1", "--run", tmp_path / "r")
     assert (
         "114 rows read = 60 kept + 54 dropped (54 disliked by people, so not learnt (train.objective=kto" in screen.err
     )

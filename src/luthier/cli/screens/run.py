@@ -49,7 +49,7 @@ class RunScreen:
                 "Reference",
                 event["done"],
                 event["of"],
-                f"likelihoods of {event['split']} pairs before training {event['done']}/{event['of']}",
+                f"likelihoods of {event['split']} answers before training {event['done']}/{event['of']}",
             ),
             "plan": self._plan,
             "step": self._step,
@@ -180,7 +180,9 @@ class RunScreen:
         self._dev = f" · dev {event['loss']:.3f}"
         if event["best"]:
             self._dev += f" (best{_unless_base(event, event['loss'])})"
-        if "accuracy" in event:
+        if "kl" in event:
+            self._dev += f", {event['accuracy']:.0%} of answers moved as people want, margin {event['margin']:.3f}"
+        elif "accuracy" in event:
             self._dev += f", chosen answer preferred in {event['accuracy']:.0%} of pairs"
 
     def _trained(self, event: Event) -> None:
