@@ -12,6 +12,7 @@ from typing import Any
 from luthier.chat import Conversation, Message, Template
 from luthier.data import checks, encoding, held_out_files, labels
 from luthier.data.checks import actions, leaks, ledger, lengths, personal
+from luthier.data.checks.cut_answers import CUT, Limit
 from luthier.data.checks.findings import Finding, plural
 from luthier.data.checks.rows import Row, Scope
 from luthier.data.dataset import Dataset, Item, Ledger
@@ -25,6 +26,8 @@ from luthier.recipe import Recipe
 
 FIRST = 3
 """Rows that are shown as they are read."""
+MOST_TOKENS = 60
+"""Tokens of the longest answers from which on many of one length are a limit."""
 AT_ONCE = 500
 """Rows that are tokenized together."""
 
@@ -140,11 +143,19 @@ def _tokens(
     account = Ledger()
     rows: list[int] = []
     answers: list[int] = []
+    longest = Limit("tokens", MOST_TOKENS)
     for number, items in enumerate(_chunks(data.items)):
         progress("tokenizing", number * AT_ONCE, len(data.items))
-        for encoded in encoding.encode_all(items, template, limit, account, pairs=set()).values():
+        found_rows = encoding.encode_all(items, template, limit, account, pairs=set())
+        for item in items:
+            encoded = found_rows[item.location]
             rows += [len(row.ids) for row in encoded]
             answers += [row.loss_tokens for row in encoded]
+            if encoded and not item.conversation.is_document:
+                longest.see(encoded[-1].loss_tokens, item.conversation.answer, item.location)
+    if longest.is_one():
+        sentence = f"{plural(len(longest.spots), 'answer')} stopping where many others stop: {longest}"
+        found.append(Finding("cut-answer", "warning", sentence, CUT, tuple(longest.spots)))
     for reason in (encoding.TOO_LONG, encoding.REFUSED):
         entries = account.dropped.get(reason, [])
         if entries:

@@ -169,7 +169,19 @@ def test_many_answers_of_the_longest_length_make_it_a_limit() -> None:
     short = [(f"Q {number}?", f"Number {number} is done.") for number in range(30)]
     cut = [(f"L {number}?", (f"Word {number} " * 100)[:300]) for number in range(6)]
     (one,) = found("cut-answer", *short, *cut)
-    assert len(one.spots) == 6
+    assert len(one.spots) == 6 and "6 have exactly 300 characters" in one.sentence
+    words = [
+        (f"W {number}?", " ".join(f"{'abcdefgh'[at % 8] * (1 + (number + at) % 7)}" for at in range(50)))
+        for number in range(6)
+    ]
+    (one,) = found("cut-answer", *short, *words)
+    assert (
+        lines([one]) == [31, 32, 33, 34, 35, 36] and "6 have exactly 50 words, which looks like a limit" in one.sentence
+    )
+
+
+def test_answers_whose_lengths_come_evenly_up_to_the_longest_are_not_cut_there() -> None:
+    assert found("cut-answer", *[(f"L {n}?", f"{'long ' * (40 + n % 10)}enough.") for n in range(100)]) == []
 
 
 def test_placeholders_are_named_but_a_label_called_none_is_not() -> None:

@@ -38,8 +38,10 @@ USUAL = 0.9
 """Share of the answers in prose that must end with a mark before one without counts as cut."""
 FEWEST = 20
 SAME_LENGTH = 5
-"""Answers of one length, the longest of all, that make it a limit."""
-LONG = 200  # characters
+"""Answers of one length, the longest of all, that make it a limit, if they are several times those of each length below."""
+SPIKE = 4
+BELOW = 8
+LONG = {"characters": 200, "words": 40}
 SMOOTHING = 5
 """Occurrences of a word, with as many ends as a word has on average, that are added to what was counted."""
 UNLIKELY = 0.4
@@ -84,6 +86,36 @@ def _hangs(words: list[str]) -> bool:
     return bool(words) and (words[-1].casefold() in _HANGING or words[-1].endswith(","))
 
 
+CUT = "A model learns to stop there too. Get the whole answers, or take the rows out."
+
+
+class Limit:
+    """The longest answers, and whether so many have that very length that something cut them there."""
+
+    def __init__(self, unit: str, least: int) -> None:
+        self.unit, self.least = unit, least
+        self.counts: Counter[int] = Counter()
+        self.longest = 0
+        self.spots: list[Spot] = []
+        self.answers: set[str] = set()
+
+    def see(self, length: int, answer: str, location: str) -> None:
+        """Count an answer; one that is given again and again is one."""
+        self.counts[length] += 1
+        if length > self.longest:
+            self.longest, self.spots, self.answers = length, [], set()
+        if length == self.longest:
+            self.answers.add(answer)
+            self.spots.append(Spot(location, f"{length:,} {self.unit}, as the longest answers have"))
+
+    def is_one(self) -> bool:
+        below = sum(self.counts[self.longest - less] for less in range(1, BELOW + 1)) / BELOW
+        return self.longest >= self.least and len(self.answers) >= max(SAME_LENGTH, SPIKE * below)
+
+    def __str__(self) -> str:
+        return f"{len(self.spots):,} have exactly {self.longest:,} {self.unit}, which looks like a limit"
+
+
 class CutAnswers:
     """Collects how answers end, and which length is the longest."""
 
@@ -91,8 +123,7 @@ class CutAnswers:
         self.whole = self.rows = 0
         self.sure: list[Spot] = []
         self.open: list[Spot] = []
-        self.longest = 0
-        self.at_longest: list[Spot] = []
+        self.limits = [Limit(unit, least) for unit, least in LONG.items()]
         self.words: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.last: list[str] = []
@@ -101,7 +132,8 @@ class CutAnswers:
         if row.item.conversation.is_document:
             return
         self.rows += 1
-        self._measure(row)
+        for limit, length in zip(self.limits, (len(row.answer.rstrip()), len(row.answer.split())), strict=True):
+            limit.see(length, row.answer, row.location)
         self.words.update(row.answer_words)
         self.ends.update(_ENDING_WORD.findall(row.answer.casefold()))
         how, why = ending(row.answer)
@@ -114,30 +146,19 @@ class CutAnswers:
             else:
                 self.sure.append(Spot(row.location, why))
 
-    def _measure(self, row: Row) -> None:
-        length = len(row.answer.rstrip())
-        if length > self.longest:
-            self.longest, self.at_longest = length, []
-        if length == self.longest:
-            self.at_longest.append(Spot(row.location, f"{length:,} characters, as the longest answers have"))
-
     def findings(self) -> Iterator[Finding]:
         usual = self.whole + len(self.open) >= FEWEST and self.whole >= USUAL * (self.whole + len(self.open))
-        spots = self.sure + (self._stopped_anywhere() if usual or self._limit() else [])
-        known = {spot.location for spot in spots}
-        if self._limit():
-            spots += [spot for spot in self.at_longest if spot.location not in known]
+        limits = [limit for limit in self.limits if limit.is_one()]
+        spots = self.sure + (self._stopped_anywhere() if usual or limits else [])
+        for limit in limits:
+            known = {spot.location for spot in spots}
+            spots += [spot for spot in limit.spots if spot.location not in known]
         if not spots:
             return
-        order = Counter({spot.location: at for at, spot in enumerate(spots)})
         sentence = f"{plural(len(spots), 'answer')} ({share(len(spots), self.rows)}) stopping in the middle"
-        if self._limit():
-            sentence += f"; {len(self.at_longest):,} have exactly {self.longest:,} characters, which looks like a limit"
-        yield Finding(
-            "cut-answer", "warning", sentence,
-            "A model learns to stop there too. Get the whole answers, or take the rows out.",
-            tuple(sorted(spots, key=lambda spot: order[spot.location])),
-        )  # fmt: skip
+        if limits:
+            sentence += "; " + "; ".join(map(str, limits))
+        yield Finding("cut-answer", "warning", sentence, CUT, tuple(spots))
 
     def _stopped_anywhere(self) -> list[Spot]:
         """The answers without a mark at their end that do not look as if only the mark was forgotten."""
@@ -148,11 +169,3 @@ class CutAnswers:
         if sum(ratio < 1 for ratio in ratios) >= len(ratios) / 2:
             return self.open
         return [spot for spot, ratio in zip(self.open, ratios, strict=True) if ratio < UNLIKELY]
-
-    def _limit(self) -> bool:
-        """Whether many answers have the length of the longest ones, as where something cut them."""
-        return (
-            self.longest >= LONG
-            and len(self.at_longest) >= SAME_LENGTH
-            and len({*self.at_longest}) == len(self.at_longest)
-        )

@@ -17,6 +17,8 @@ SURE = 0.95
 CHARACTERS = 300
 FIRST_ROWS = 500
 """Rows from which the commonest language's commonest words are taken, by which the others are known without the model."""
+EVERY = 10
+"""Where most rows are in no language that is known (code, ids), one in so many is still looked at."""
 IN_MANY = 0.15
 """Share of these rows that have such a word."""
 USUAL_WORDS = 0.25
@@ -45,6 +47,7 @@ class Languages:
 
     def __init__(self, scope: Scope) -> None:
         self.main = ""
+        self.undecided = 0
         self.usual: set[str] | None = None
         self.words: dict[str, Counter[str]] = {}
         self.found: dict[str, list[Spot]] = {}
@@ -55,7 +58,11 @@ class Languages:
         if self.usual and sum(word in self.usual for word in words) >= USUAL_WORDS * len(words):
             self.count[self.main] += 1
             return
+        if self.undecided > max(FIRST_ROWS, self.count.total()) and self.undecided % EVERY:
+            self.undecided += 1
+            return
         found = language("\n".join(text for text in (row.answer, row.asked) if text))
+        self.undecided += not found
         if found:
             self.count[found] += 1
             if self.usual is None or found != self.main:
