@@ -109,7 +109,7 @@ def test_a_row_that_another_template_refuses_is_told(
         (
             ["DATA", "--row", "x.jsonl:1", "data.train_share=0.5"],
             "luthier: x.jsonl:1: no row of train, dev or test begins here; data.train_share=0.5 leaves some out of train. "
-            "A row is named by its line, such as DATA:",
+            "A row is named by its line or number, such as DATA:",
         ),
         (["DATA", "--row", "1", "--beside", "nowhere"], 'luthier: --beside nowhere: unknown model "nowhere".'),
         (["DATA", "--row", "61"], "luthier: 61: this row is dropped: empty answer."),
@@ -152,6 +152,11 @@ def test_a_run_without_rows_yet_is_told(luthier: Command, tmp_path: Path) -> Non
         ("a/x.json:1, record 2", "x.json:1", True),
         ("x.json:1, record 2", "x.json:1, record 2", True),
         ("x.json:1, record 2", "2", False),
+        ("a/x.parquet:row 12", "12", True),
+        ("a/x.parquet:row 12", "x.parquet:12", True),
+        ("a/x.parquet:row 12", "x.parquet:row 12", True),
+        ("a/x.parquet:row 12", "2", False),
+        ("tickets:row 12", "row 12", True),
     ],
 )
 def test_a_row_is_named_by_its_line_its_file_or_all_of_its_location(location: str, wanted: str, is_meant: bool) -> None:

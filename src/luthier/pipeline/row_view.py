@@ -5,6 +5,7 @@ training packs (`train/batch_view.py`).
 """
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ from luthier.data.prepared import Prepared
 from luthier.data.token_view import BatchPosition, RowsView, ViewedRow, view_tokens
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
-from luthier.pipeline import opening, preparation
+from luthier.pipeline import preparation
 from luthier.pipeline.preparation import SPLITS
 from luthier.recipe import Recipe, Train
 from luthier.runs import Run, durable
@@ -33,7 +34,8 @@ NOT_TRAINED = {
 UNREACHED = "in train, but the training ends before it comes to this row (train.max_steps)"
 ONE_BY_ONE = "this model mixes rows that share a batch, so each row gets a batch of its own"
 OWN_OBJECTIVE = "train.objective is your own function, which may pack rows in another way; shown as sft does"
-_LINE = re.compile(r":(\d+)(?:, record \d+)?$")
+_NUMBER = re.compile(r":(?:[a-z]+ )?(\d+)(?:, record \d+)?$")
+"""How a location ends: `:118`, `:row 118`, `:1, record 12`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class _Splits:
 def of_data(asked: Recipe, wanted: Sequence[str], *, beside: str | None = None) -> RowsView:
     """These rows of the data as a run with this recipe would train on them; nothing is kept."""
     made = preparation.prepare(asked)
-    with durable.scratch_folder(opening.default_folder(asked).parent) as folder:
+    with durable.scratch_folder(Path(tempfile.gettempdir())) as folder:
         for split in SPLITS:
             prepared.write(folder / f"{split}.arrow", made.rows[split])
         rows = {split: Prepared(folder / f"{split}.arrow") for split in SPLITS}
@@ -111,12 +113,16 @@ def _view(splits: _Splits, recipe: Recipe, template: Template, wanted: Sequence[
 
 
 def matches(location: str, wanted: str) -> bool:
-    """Whether a row is meant: by its line (`118`), by file and line (`tickets.jsonl:118`), or by its whole location."""
-    if wanted.isdecimal():
-        line = _LINE.search(location)
-        return line is not None and line[1] == wanted
-    tail = location.endswith(wanted) and location[: -len(wanted)].endswith(("/", "\\"))
-    return location == wanted or tail or (location.startswith(wanted + ", ") or f"/{wanted}, " in location)
+    """Whether a row is meant: by its line or number (`118`), with its file (`tickets.jsonl:118`), or by its whole location."""
+    if location == wanted or location.endswith((f"/{wanted}", f":{wanted}")):
+        return True
+    file, _, number = wanted.rpartition(":")
+    found = _NUMBER.search(location)
+    return (
+        found is not None
+        and found[1] == number
+        and f"/{location[: found.start()]}".endswith(f"/{file}" if file else "")
+    )
 
 
 def _find(rows: Prepared, wanted: Sequence[str]) -> list[int]:
@@ -145,12 +151,12 @@ def _near(wanted: str, locations: Sequence[str]) -> str:
     before = [
         (int(found[1]), location)
         for location in locations
-        if (found := _LINE.search(location)) and location[: found.start()].endswith(file) and line.isdecimal()
+        if (found := _NUMBER.search(location)) and location[: found.start()].endswith(file) and line.isdecimal()
         if int(found[1]) < int(line)
     ]
     if before:
         return f"The one before begins at {max(before)[1]}."
-    return f"A row is named by its line, such as {locations[0]}."
+    return f"A row is named by its line or number, such as {locations[0]}."
 
 
 def _trained_rows(splits: _Splits, numbers: Sequence[int], template: Template) -> Iterator[ViewedRow]:
