@@ -8,6 +8,7 @@ from tests.chat.conftest import Make, rows_as_text, talk
 
 from luthier.chat import Conversation, Message, ToolCall
 from luthier.errors import UserError
+from luthier.model.replies import Answer
 
 TOOL = '{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}'
 CALLING = (
@@ -78,7 +79,7 @@ def test_calls_in_replies_are_read_back_by_the_template_s_own_form(make: Make) -
     [row] = template.rows(Conversation(CALLED.messages[:2], tools=(TOOL,)))
     reply = template.parse_reply([token for token, learnt in zip(row.ids, row.loss_mask, strict=True) if learnt])
     assert reply.calls == (ToolCall("add", '{"a": 1, "b": 1}'),)
-    assert reply.text == CALLED.messages[1].text == template.answer_text(CALLED.messages[1])
+    assert reply.called == CALLED.messages[1].text == template.answer_text(CALLED.messages[1])
     assert template.reads_calls
 
 
@@ -86,13 +87,13 @@ def test_control_tokens_that_mark_calls_are_seen_and_are_no_part_of_the_words(ma
     template = make(AS_OBJECT.replace("<tool_call>", "<|channel|>").replace("</tool_call>", "<|message|>"))
     ids = template.tokenizer.render(['Let me see. <|channel|>add({"a": 2})<|message|><|im_end|>'])[0]
     reply = template.parse_reply(ids)
-    assert reply.text == 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
+    assert reply.called == 'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
 
 
 def test_a_reply_with_half_a_call_is_the_text_that_it_is(make: Make) -> None:
     template = make(AS_OBJECT)
     reply = template.parse_reply(template.tokenizer.render(['<tool_call>add({"a": '])[0])
-    assert reply.text == '<tool_call>add({"a":' and reply.calls == ()
+    assert reply.text == '<tool_call>add({"a":' and reply.called is None
 
 
 def test_thoughts_before_a_call_are_no_part_of_it(make: Make) -> None:
@@ -104,7 +105,7 @@ def test_thoughts_before_a_call_are_no_part_of_it(make: Make) -> None:
     template = make(shows)
     [row] = template.rows(Conversation((CALLED.messages[0], called), tools=(TOOL,)))
     reply = template.parse_reply([token for token, learnt in zip(row.ids, row.loss_mask, strict=True) if learnt])
-    assert (reply.thoughts, reply.text) == ("Sum.", called.text)
+    assert (reply.thoughts, reply.called) == ("Sum.", called.text)
 
 
 TAGS = AS_OBJECT.replace(
@@ -141,3 +142,17 @@ def test_thoughts_before_a_call_and_before_the_answer_are_learnt(make: Make) -> 
 def test_a_question_is_what_was_asked_with_the_results_that_it_led_to() -> None:
     assert CALLED.question == f"1 + 1?\n{CALLED.messages[1].text}\n2"
     assert Conversation(CALLED.messages[:2]).question == "1 + 1?"
+
+
+def test_a_reply_to_somebody_who_offered_nothing_is_the_text_that_it_is(make: Make) -> None:
+    python = AS_OBJECT.replace(
+        "<tool_call>{{ call.function.name }}({{ call.function.arguments | tojson }})</tool_call>",
+        "{{ call.function.name }}({% for key, value in call.function.arguments.items() %}{{ key }}={{ value | tojson }}"
+        "{% if not loop.last %}, {% endif %}{% endfor %}){% if not loop.last %}{{ '\\n' }}{% endif %}",
+    )
+    template = make(python)
+    assert template.reads_calls
+    reply = template.parse_reply(template.tokenizer.render(["add(a=1)"])[0])
+    answer = Answer(reply.text, None, "stop", 4, 0, 0.1, reply.called)
+    assert answer.said(tools=False) == "add(a=1)"
+    assert answer.said(tools=True) == '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'

@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import islice
 
 from luthier.chat import escaping, loss_spans, sandbox
-from luthier.chat.conversation import Conversation, Message
+from luthier.chat.conversation import Conversation, Message, ToolCall
 from luthier.chat.message_renderer import MessageRenderer
 from luthier.chat.patterns import Draft, Pattern, Patterns
 from luthier.chat.probing import TemplateBehaviour
@@ -233,26 +233,25 @@ class Template:
         ids = self._before_end(ids)
         whole = self.tokenizer.decode(ids, control=True)
         start = self._behaviour.reply_format.answer_start(whole)
-        if called := self._parse_calls(whole, start):
-            return called
+        calls, called, before = self._parse_calls(whole, start)
         if start is None:
-            return Reply("", self._behaviour.reply_format.thoughts_of(whole), thinking=True)
+            thoughts = self._behaviour.reply_format.thoughts_of(whole if called is None else before)
+            return Reply("", thoughts, thinking=called is None, calls=calls, called=called)
         count = self.answer_start(ids)
         before = self.tokenizer.decode(ids[:count], control=True) if count else ""
-        return Reply(self.tokenizer.decode(ids[count:]).strip(), self._behaviour.reply_format.thoughts_of(before))
+        text, thoughts = self.tokenizer.decode(ids[count:]).strip(), self._behaviour.reply_format.thoughts_of(before)
+        return Reply(text, thoughts, calls=calls, called=called)
 
-    def _parse_calls(self, whole: str, start: int | None) -> Reply | None:
-        """A reply that calls functions, from all of its text and where its answer begins; None for any other."""
-        reply_format, calls = self._behaviour.reply_format, self._behaviour.call_format
-        if calls is None or (start is None and not reply_format.answers_have_header):
-            return None
-        content, found = calls.read(whole[start or 0 :])
+    def _parse_calls(self, whole: str, start: int | None) -> tuple[tuple[ToolCall, ...], str | None, str]:
+        """The calls of a reply, from all of its text and where its answer begins; the answer with them; what precedes them."""
+        calls = self._behaviour.call_format
+        if calls is None or (start is None and not self._behaviour.reply_format.answers_have_header):
+            return (), None, ""
+        before, found = calls.read(whole[start or 0 :])
         if not found:
-            return None
-        words = self._tokenization.control.sub("", content).strip()
-        before = whole[:start] if start else content if start is None else ""
-        said = Message("assistant", "" if start is None else words, tool_calls=found)
-        return Reply(said.text, reply_format.thoughts_of(before) if before else None, calls=found)
+            return (), None, ""
+        words = "" if start is None else self._tokenization.control.sub("", before).strip()
+        return found, Message("assistant", words, tool_calls=found).text, before
 
     def answer_start(self, ids: Sequence[int]) -> int:
         """How many of the generated ids are thoughts and header."""

@@ -44,12 +44,15 @@ def split_thoughts(content: str, tags: ThinkingTags) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply as a reader sees it, calls included. `thinking`: it ended inside a thought, and there is no answer yet."""
+    """A reply as a reader sees it. `thinking`: it ended inside a thought, and there is no answer yet."""
 
     text: str
     thoughts: str | None = None
     thinking: bool = False
     calls: tuple[ToolCall, ...] = ()
+    """What it calls, if it is read as a reply of somebody who was offered functions."""
+    called: str | None = None
+    """The same reply with its calls as `ToolCall.text` writes them; None where it calls nothing."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def ask_file(
     lines = [
         {
             "question": conversation.question,
-            "answer": answer.text,
+            "answer": answer.said(tools=bool(conversation.tools)),
             **({} if answer.thoughts is None else {"thoughts": answer.thoughts}),
             **({"adapter": adapter or ""} if adapters else {}),
         }

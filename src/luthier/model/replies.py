@@ -58,6 +58,12 @@ class Answer:
     tokens: int
     thought_tokens: int
     seconds: float
+    called: str | None = None
+    """The answer with its calls as `ToolCall.text` writes them, where it calls functions."""
+
+    def said(self, *, tools: bool) -> str:
+        """The answer; of somebody who was offered `tools`, with its calls in their one form."""
+        return self.called if tools and self.called is not None else self.text
 
 
 def ask(
@@ -125,4 +131,4 @@ def read(template: Template, reply: generate.Reply, room: TokenBudget) -> Answer
         found = template.parse_reply(ids)
     if found.thinking:
         return Answer("", found.thoughts, THINKING, len(ids), len(ids), reply.seconds)
-    return Answer(found.text, found.thoughts, finish, len(ids), start, reply.seconds)
+    return Answer(found.text, found.thoughts, finish, len(ids), start, reply.seconds, found.called)

@@ -166,14 +166,15 @@ class AnswersFile:
         conversation = item.conversation
         reference = template.answer_text(conversation.messages[-1]) if template else conversation.answer
         references = list(dict.fromkeys([reference, *conversation.references]))
-        scored = self._scored(answer.text, references, answer.finish, where=item.location)
+        text = answer.said(tools=conversation.uses_tools or bool(metrics.calls_in(reference)))
+        scored = self._scored(text, references, answer.finish, where=item.location)
         return self._common_fields(item, arm) | {
             "question": conversation.question,
             "prompt_tokens": prompt_tokens,
             "answer_tokens": answer.tokens,
             **({"thought_tokens": answer.thought_tokens} if answer.thought_tokens else {}),
             **({"thoughts": answer.thoughts} if answer.thoughts is not None else {}),
-            "answer": answer.text,
+            "answer": text,
             "reference": reference,
             **scored,
             "finish": answer.finish,

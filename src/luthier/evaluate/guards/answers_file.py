@@ -157,7 +157,7 @@ def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, a
 def _replied(task: Question, said: Answer) -> AnswerFields:
     return {
         "question": next(message.content for message in reversed(task.messages) if message.role == "user"),
-        "answer": said.text,
+        "answer": said.said(tools=bool(task.tools)),
         **({} if said.thoughts is None else {"thoughts": said.thoughts}),
         "finish": said.finish,
         "temperature": task.temperature,
