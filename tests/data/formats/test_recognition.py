@@ -68,6 +68,7 @@ READINGS = [
     ("context question:asks answers:says", "question-answer question=question answer=answers context=context"),
     ("question:asks context answer:says", "question-answer question=question answer=answer context=context"),
     ('fact:"piers" question:asks answer:says', "question-answer question=question answer=answer"),
+    ("question:asks answer:says passage quote:more start:id end:amount", "question-answer question=question answer=answer"),
     ("text question:asks answer:says", "question-answer question=question answer=answer context=text"),
     ("sql_prompt:asks sql:says sql_context id:id", "question-answer question=sql_prompt answer=sql context=sql_context"),
     # instructions and prompts

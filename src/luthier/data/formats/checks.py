@@ -15,6 +15,8 @@ from luthier.data.messages import Unfit
 Columns = dict[str, str]
 ROWS_BUILT = 64
 """Rows that are built to see whether columns fit together."""
+PROOF = {"quote", "start", "end"}
+"""Columns that say where in a passage an answer stands: the passage is its proof then, and no part of the question."""
 SURE_ANSWERS = names.ANSWER.index("target")
 """The first words for an answer mean nothing else."""
 
@@ -153,7 +155,9 @@ def labelled(column: Column) -> bool:
 
 
 def document(column: Column) -> bool:
-    return not column.empty and not column.links and not (column.known and column.numbers)
+    sure = names.plain(column.name) in names.TEXT[:2]
+    nothing = column.empty or column.links or (column.known and (column.numbers or (column.one_word and not sure)))
+    return not nothing
 
 
 # Which columns fit together
@@ -171,6 +175,8 @@ def pair(asked: str, answered: str) -> Callable[[Table, Columns], Columns | None
             asks = any(names.rank(name, others) is not None for name in table.columns if name not in found.values())
             if order is None or order >= 2 * SURE_ANSWERS or asks or "instruction" in found:
                 return None
+        if {names.plain(name) for name in table.columns} >= PROOF:
+            found.pop("context", None)
         if "context" in found and _ready_made(table, found["context"], found[asked], found[answered]):
             del found["context"]
         if "title" in found and word not in (
