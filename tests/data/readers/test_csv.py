@@ -192,9 +192,21 @@ def test_a_quote_that_is_never_closed_is_named_where_its_row_starts(
     assert message(write("x.csv", 'q,a\n1,2\n3,"4\n' + "5,6\n" * 10_000)) == told
 
 
-def test_a_quote_inside_a_quoted_cell_is_named(write: Write) -> None:
-    assert message(write("x.csv", 'q,a\nA 12" pot?,Yes.\n"The "big" one?",No.\n')).startswith(
-        "x.csv:3: not valid CSV: behind the closing quote of a cell stands more text. A cell with quotes"
+def test_quotes_inside_a_quoted_cell_are_read_where_that_is_plain(write: Write) -> None:
+    content = 'q,a\nA 12" pot?,Yes.\n"The "big" red, hot one?",No.\nHot?,"She said "no""\n"Last",1\n'
+    rows, remarks = read(write("x.csv", content))
+    assert [list(row.values()) for row in rows] == [
+        ['A 12" pot?', "Yes."],
+        ['The "big" red, hot one?', "No."],
+        ["Hot?", 'She said "no"'],
+        ["Last", "1"],
+    ]
+    assert remarks == [
+        "x.csv:3: double quotes inside of a quoted cell are read as text",
+        "x.csv:4: double quotes inside of a quoted cell are read as text",
+    ]
+    assert message(write("y.csv", 'q,a\n"The" big one?,No.\n')).startswith(
+        "y.csv:2: not valid CSV: behind the closing quote of a cell stands more text. A cell with quotes"
     )
 
 

@@ -87,17 +87,30 @@ class _Records:
         # Strict: without it, a quote that is never closed swallows the rest of the file in silence.
         dialect = self.dialect
         reader = csv.reader(self._fed(), delimiter=dialect.separator, skipinitialspace=dialect.skip_blanks, strict=True)
-        try:
-            for cells in reader:
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield from self._repaired(error)
+            else:
                 if len(self.pending) > 1 and self._is_stray():
                     yield from self._apart()
                 elif cells:
                     yield self.start, cells
-                self._next()
-        except csv.Error as error:
-            if not str(error).startswith("unexpected end") or not self._is_stray():
-                self._refuse(error)
+            self._next()
+
+    def _repaired(self, error: csv.Error) -> Iterator[Row]:
+        """The rows of lines that are not quoted as they should, where what is meant is plain; else a message."""
+        if str(error).startswith("unexpected end") and self._is_stray():
             yield from self._apart()
+            return
+        cells = dialects.with_inner_quotes(self.pending[0].rstrip("\r\n"), self.dialect.separator)
+        if len(self.pending) > 1 or cells is None or len(cells) != self.dialect.width:
+            self._refuse(error)
+        self._remark("double quotes inside of a quoted cell are read as text")
+        yield self.start, cells
 
     def _fed(self) -> Iterator[str]:
         for line in self.lines:

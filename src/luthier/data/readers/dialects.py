@@ -91,3 +91,21 @@ def _parted(lines: Sequence[str], separator: str, *, skip_blanks: bool = False) 
         return list(csv.reader(lines, delimiter=separator, skipinitialspace=skip_blanks))
     except csv.Error:
         return [line.rstrip("\r\n").split(separator) for line in lines]
+
+
+def with_inner_quotes(line: str, separator: str) -> list[str] | None:
+    """The cells of a line where a quote closes a cell only in front of a separator or the end: `"The "big" one",yes`."""
+    cells, position = [], 0
+    while position <= len(line):
+        if line.startswith('"', position):
+            closing = re.compile(rf'"(?={re.escape(separator)}|$)').search(line, position + 1)
+            if closing is None:
+                return None
+            cells.append(line[position + 1 : closing.start()].replace('""', '"'))
+            position = closing.end() + 1
+        else:
+            end = line.find(separator, position)
+            end = len(line) if end < 0 else end
+            cells.append(line[position:end])
+            position = end + 1
+    return cells
