@@ -348,7 +348,13 @@ MUTANTS = [
         "rewards[:, 1] - rewards[:, 0]",
         PREFERENCES,
     ),
-    Mutant("DPO ignores beta", OBJECTIVES, "rewards = self.beta * (", "rewards = 0.1 * (", PREFERENCES),
+    Mutant(
+        "DPO ignores beta",
+        OBJECTIVES,
+        "rewards = self.beta * (likelihoods - rows.reference[list",
+        "rewards = 0.1 * (likelihoods - rows.reference[list",
+        PREFERENCES,
+    ),
     Mutant(
         "DPO ignores the reference",
         OBJECTIVES,
@@ -386,6 +392,13 @@ MUTANTS = [
     ),
     Mutant(
         "KTO's KL may be negative", OBJECTIVES, "max(0.0, gain / max(1, len(numbers)))", "gain / len(numbers)", UNPAIRED
+    ),
+    Mutant(
+        "KTO ignores beta",
+        OBJECTIVES,
+        "rewards = self.beta * (likelihoods - rows.reference[chosen",
+        "rewards = 0.1 * (likelihoods - rows.reference[chosen",
+        UNPAIRED,
     ),
     Mutant("KTO ignores KL", OBJECTIVES, "(rewards - self.beta * self.divergence)", "rewards", UNPAIRED),
     Mutant(

@@ -112,7 +112,7 @@ def test_a_fresh_model_has_half_of_the_loss_and_no_divergence(model: Any, tmp_pa
 @pytest.mark.parametrize("batches", [[[0, 1, 2, 3, 4]], [[4, 0], [2], [1, 3]]])
 def test_loss_and_gradients_are_those_of_the_formula(model: Any, tmp_path: Path, batches: list[list[int]]) -> None:
     rows = answers("++-+-", seed=3)
-    objective = UnpairedPreferences(model, settings(), tmp_path)
+    objective = UnpairedPreferences(model, settings(tokens_per_batch=20), tmp_path)  # KL takes several batches
     seen, before = objective.prepare_rows(rows, "train"), reference(model, rows)
     moved(model)
     step = objective.of_step(model, seen, [number for batch in batches for number in batch])
