@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from luthier import recipe as recipes
@@ -48,7 +49,7 @@ def test_models_that_think_get_room_for_it_and_others_none() -> None:
         *, thinks: bool = True, context: int = 40_960, learnt: int = 5, switch: str | None = None
     ) -> tuple[int, str]:
         facts: Any = SimpleNamespace(
-            thinking_switch=switch, thinks=thinks, context=context, replies=[(learnt, 9)] * 200
+            thinking_switch=switch, thinks=thinks, context=context, longest_thoughts=np.full(200, learnt)
         )
         return defaults._room_for_thoughts(facts)
 

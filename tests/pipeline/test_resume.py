@@ -99,7 +99,7 @@ def test_the_rows_in_memory_are_let_go_once_they_are_on_the_disk(
     prepared: list[weakref.ref[pipeline.Preparation]] = []
     prepare = preparation.prepare
 
-    def watched(one: Recipe) -> pipeline.Preparation:
+    def watched(one: Recipe, **more: object) -> pipeline.Preparation:
         made = prepare(one)
         prepared.append(weakref.ref(made))
         return made

@@ -41,7 +41,9 @@ def test_a_sweep_with_a_test_file_prepares_each_point_once(
 ) -> None:
     asked_for: list[Recipe] = []
     prepare = preparation.prepare
-    monkeypatch.setattr(preparation, "prepare", lambda one, *first: asked_for.append(one) or prepare(one, *first))
+    monkeypatch.setattr(
+        preparation, "prepare", lambda one, *first, **more: asked_for.append(one) or prepare(one, *first, **more)
+    )
     answers = itertools.cycle([("fp32", "slower"), ("bf16", "faster")])
     monkeypatch.setattr(machine, "precision", lambda device: next(answers))
     folder = sweep.run(asked, tmp_path / "s", amounts=[50, 100])

@@ -27,10 +27,11 @@ def recipe(
         return
     asked = load_recipe(words, recipe)
     from luthier import pipeline
+    from luthier.cli.screens.inspection import Watch
     from luthier.cli.screens.plan import data_lines
 
-    with _shows_reading(asked):
-        prepared = pipeline.prepare(asked)
+    with _shows_reading(asked), Watch("Data") as watch:
+        prepared = pipeline.prepare(asked, progress=watch.rows)
     for line in data_lines(prepared.dataset):
         print(f"# {line}", file=sys.stderr)
     print(recipes.render(prepared.recipe, prepared.reasons), end="")
@@ -45,12 +46,14 @@ def plan(
     probe: Annotated[bool, typer.Option(help="Make three steps to measure the time.")] = True,
 ) -> None:
     """Estimate what a training needs: memory by part, disk, time; whether it fits, and what would make it fit."""
+    from luthier.cli.screens.inspection import Watch
     from luthier.cli.screens.plan import show_plan
     from luthier.pipeline import estimate
 
     asked = load_recipe(words, recipe)
-    with _shows_reading(asked):
-        found = estimate.training(asked, memory_bytes=round(memory * 2**30) if memory else None, try_steps=probe)
+    available = round(memory * 2**30) if memory else None
+    with _shows_reading(asked), Watch("Data") as watch:
+        found = estimate.training(asked, memory_bytes=available, try_steps=probe, progress=watch.rows)
     show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)

@@ -9,6 +9,7 @@ first_seen             which texts came before: digests in sorted arrays
 encoding, shortening   items → rows of tokens with loss masks; conversations that do not fit lose turns
 labels                 answers that people liked or not: which are learnt, which are asked
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share
+row_store              all rows in a scratch file until they are split
 prepared               the rows of tokens on the disk, memory-mapped
 step_by_step           the same steps by hand, for looking
 """

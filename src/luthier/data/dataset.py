@@ -105,7 +105,7 @@ def load(data: Data) -> Dataset:
     """The data as the recipe describes it, in memory; raises a UserError where nothing of it can be used."""
     reading = open_data(data)
     items = list(reading.items())
-    return Dataset(items, reading.ledger, reading.choice, reading.sha256, reading.files, reading.found.remarks)
+    return reading.with_items(items)
 
 
 def open_data(data: Data, files: Files | None = None, *, like: Choice | None = None) -> "Reading":
@@ -156,6 +156,10 @@ class Reading:
     def files(self) -> list[str]:
         """The files on the disk that are read."""
         return self.found.paths
+
+    def with_items(self, items: Sequence[Item]) -> Dataset:
+        """The data set of these items, which came of it."""
+        return Dataset(items, self.ledger, self.choice, self.sha256, self.files, self.found.remarks)
 
     @property
     def sha256(self) -> str:
@@ -289,13 +293,11 @@ def fault(conversation: Conversation) -> str | None:
     if all(message.role != "user" for message in messages):
         return "no question"
     empty = [
-        word
-        for word, text in (("question", conversation.question), ("answer", conversation.answer))
-        if not text.strip()
+        word for word, text in (("question", conversation.question), ("answer", conversation.answer)) if _is_blank(text)
     ]
     if empty:
         return f"empty {' and '.join(empty)}"
-    if any(not message.text.strip() for message in messages if message.role != "tool"):
+    if any(_is_blank(message.text) for message in messages if message.role != "tool"):
         return "empty message before the last question"
     if conversation.rejected is not None:
         if not conversation.rejected.strip():
@@ -303,6 +305,10 @@ def fault(conversation: Conversation) -> str | None:
         if normalise(conversation.rejected) == normalise(conversation.answer):
             return "chosen and rejected answer are the same"
     return None
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def has_pairs(items: Sequence[Item]) -> bool:

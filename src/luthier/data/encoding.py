@@ -123,6 +123,15 @@ def _is_too_long(item: Item, rows: Rows, limit: int) -> bool:
     return not item.conversation.is_document and isinstance(rows, list) and shortening.longest(rows) > limit
 
 
+def in_order(ledger: Ledger, template: Template) -> Ledger:
+    """The ledger of `encode_each` with what is seen before a row is rendered in front."""
+    seen_first = {NO_TOOLS, UNPAIRED} | (set() if template.keeps_thoughts_in_rows else {THOUGHTS_LEFT_OUT})
+    for account in (ledger.dropped, ledger.notes):
+        for name in [name for name in account if name not in seen_first]:
+            account[name] = account.pop(name)
+    return ledger
+
+
 def _note(item: Item, template: Template, ledger: Ledger) -> None:
     """Remarks on a row that is kept, but not quite as it was given."""
     messages = item.conversation.messages

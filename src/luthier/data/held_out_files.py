@@ -34,8 +34,9 @@ def load(data: Data) -> tuple[Dataset, HeldOut]:
     """The data, and what the user holds out. The ledger, the files and the hash of the first account for all files."""
     readings = open_data(data)
     items = {name: list(reading.items()) for name, reading in readings.items()}
-    for name in readings:
-        check(name, readings, items)
+    documents = {name: part[0].conversation.is_document for name, part in items.items()}
+    for name in readings.keys() - {"data"}:
+        check(name, readings, len(items[name]), documents=documents)
     return joined(readings, items["data"]), HeldOut(items.get("test"), items.get("dev"))
 
 
@@ -82,14 +83,12 @@ def _identity(source: Source) -> tuple[Path, str | None, str | None]:
     return source.path.resolve(), source.member, source.part
 
 
-def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequence[Item]]) -> None:
-    """Refuses rows of one of the readings, all of which are read, that cannot be held out from the data."""
-    reading, own = readings[name], items[name]
-    if name == "data":
-        return
-    if len(own) < FEWEST[name]:
+def check(name: str, readings: Mapping[str, Reading], count: int, *, documents: Mapping[str, bool]) -> None:
+    """Refuses "test" or "dev", all of whose `count` items are read, if it cannot be held out from the data."""
+    reading = readings[name]
+    if count < FEWEST[name]:
         raise UserError(
-            f"only {len(own)} usable row: {reading.ledger.summary()}. A comparison needs at least 2 test questions; "
+            f"only {count} usable row: {reading.ledger.summary()}. A comparison needs at least 2 test questions; "
             "100 see large differences, 300 see middling ones.",
             where=reading.found.name,
         )
@@ -97,7 +96,7 @@ def check(name: str, readings: Mapping[str, Reading], items: Mapping[str, Sequen
         True: "documents (a text, nothing is asked)",
         False: "questions with answers",
     }
-    training, held_out = (each[0].conversation.is_document for each in (items["data"], own))
+    training, held_out = documents["data"], documents[name]
     if training != held_out:
         raise UserError(
             f"it has {kinds[held_out]}, but {readings['data'].found.name} has {kinds[training]}. Give both files the same "
@@ -110,9 +109,9 @@ def joined(readings: Mapping[str, Reading], items: Sequence[Item]) -> Dataset:
     """The items of the data with an account of what was read for them and for what is held out."""
     main, *parts = readings.values()
     if not parts:
-        return Dataset(items, main.ledger, main.choice, main.sha256, main.files, main.found.remarks)
+        return main.with_items(items)
     for part in parts:
-        _join(main.ledger, part.ledger)
+        join(main.ledger, part.ledger)
     digest = hashlib.sha256("\n".join(each.sha256 for each in readings.values()).encode()).hexdigest()
     files = list(dict.fromkeys(name for each in readings.values() for name in each.files))
     remarks = list(dict.fromkeys(remark for each in readings.values() for remark in each.found.remarks))
@@ -132,7 +131,7 @@ def _paths(data: Data) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path is not None}
 
 
-def _join(ledger: Ledger, other: Ledger) -> None:
+def join(ledger: Ledger, other: Ledger) -> None:
     """Add one ledger's rows to another; locations name their file."""
     ledger.read += other.read
     for reason, locations in other.dropped.items():

@@ -4,7 +4,7 @@ A disliked answer is never learnt as an answer and never a reference. An objecti
 sides; there a pair of a chosen and a rejected answer stands for one of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,25 +55,41 @@ def select(data: Dataset, held_out: HeldOut, *, unpaired: bool) -> tuple[Dataset
 
     items = for_training(data.items)
     if not items:
-        raise UserError(
-            f"people liked none of its {len(data.items):,} answers, and only liked ones are learnt. Expected rows with the "
-            "label true; train.objective=kto learns from both kinds.",
-            where=", ".join(data.files),
-        )
+        raise none_liked(len(data.items), data.files)
     dev = None if held_out.dev is None else for_training(held_out.dev)
     test = None if held_out.test is None else _without_disliked(held_out.test, NOT_ASKED, data.ledger)
     for name, part in (("dev", dev), ("test", test)):
         if part is not None and not liked(part):
-            message = "people liked none of its answers, and a question needs one to compare answers with."
-            raise UserError(f"{message} Add rows with the label true.", where=f"data.{name}_path")
+            raise none_to_ask(name)
     return replace(data, items=items), HeldOut(test=test, dev=dev)
 
 
-def _without_disliked(items: Sequence[Item], reason: str, ledger: Ledger) -> list[Item]:
+def none_liked(answers: int, files: Sequence[str]) -> UserError:
+    """The message for data of which nothing can be learnt."""
+    return UserError(
+        f"people liked none of its {answers:,} answers, and only liked ones are learnt. Expected rows with the "
+        "label true; train.objective=kto learns from both kinds.",
+        where=", ".join(files),
+    )
+
+
+def none_to_ask(name: str) -> UserError:
+    """The message for a file of which nothing can be asked."""
+    message = "people liked none of its answers, and a question needs one to compare answers with."
+    return UserError(f"{message} Add rows with the label true.", where=f"data.{name}_path")
+
+
+def liked_ones(items: Iterable[Item], reason: str, ledger: Ledger) -> Iterator[Item]:
+    """The same, one item after the other; the others are dropped for this reason."""
     for item in items:
         if item.conversation.label is False:
             ledger.drop(reason, item.location)
-    return liked(items)
+        else:
+            yield item
+
+
+def _without_disliked(items: Sequence[Item], reason: str, ledger: Ledger) -> list[Item]:
+    return list(liked_ones(items, reason, ledger))
 
 
 def _labelled(items: Sequence[Item], ledger: Ledger) -> list[Item]:

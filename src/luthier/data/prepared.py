@@ -6,8 +6,9 @@ A run reads its own copy from here on. The user's files may change or go; the ru
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,10 @@ class PreparedRow:
 def write(path: Path, rows: Iterable[tuple[Item, Encoded]]) -> None:
     """Write a split; its name appears only when all of it is on the disk."""
     with whole_file(path) as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        before = None
         for chunk in _chunks(rows):
-            writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=SCHEMA))
+            writer.write_batch(record_batch(chunk, before=before))
+            before = chunk[-1][0]
 
 
 class Prepared:
@@ -120,20 +123,7 @@ class Prepared:
 
     def stream(self) -> Iterator[Item]:
         """The rows as conversations, one at a time; the pieces of a document share its text."""
-        conversation = Conversation(())
-        names = ("id", "place", "group", "messages", "rejected", "tools", "references", "label")
-        for chunk in self._chunks:
-            columns = (chunk.column(name) for name in names)
-            for id, location, group, messages, rejected, tools, references, label in zip(*columns, strict=True):
-                if messages is not None:
-                    conversation = Conversation(
-                        tuple(map(_message_from_json, json.loads(messages))),
-                        rejected,
-                        tuple(json.loads(tools)),
-                        tuple(json.loads(references or "[]")),
-                        label,
-                    )
-                yield Item(id, location, group, conversation)
+        return items_in(chunk.batch for chunk in self._chunks)
 
     def _find(self, number: int) -> tuple["_Chunk", int]:
         """The chunk that has this row, and the row's number in it."""
@@ -153,12 +143,37 @@ class _Chunk:
     def __len__(self) -> int:
         return int(self.batch.num_rows)
 
-    def column(self, name: str) -> list[Any]:
-        """A column's values; nothing in each row where the file was written before there was such a column."""
-        if name not in self.batch.schema.names:
-            return [None] * len(self)
-        values: list[Any] = self.batch[name].to_pylist()
-        return values
+
+def items_in(batches: Iterable[pa.RecordBatch]) -> Iterator[Item]:
+    """The rows of these batches as conversations, one at a time."""
+    conversation = Conversation(())
+    names = ("id", "place", "group", "messages", "rejected", "tools", "references", "label")
+    for batch in batches:
+        columns = (_column(batch, name) for name in names)
+        for id, location, group, messages, rejected, tools, references, label in zip(*columns, strict=True):
+            if messages is not None:
+                conversation = Conversation(
+                    tuple(map(_message_from_json, json.loads(messages))),
+                    rejected,
+                    tuple(json.loads(tools)),
+                    tuple(json.loads(references or "[]")),
+                    label,
+                )
+            yield Item(id, location, group, conversation)
+
+
+def rows_in(batch: pa.RecordBatch) -> Iterator[PreparedRow]:
+    """The tokens of a batch's rows, one at a time."""
+    tokens = _Tokens(batch["ids"], batch["learn"])
+    return (tokens[number] for number in range(batch.num_rows))
+
+
+def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """A column's values; nothing in each row where the file was written before there was such a column."""
+    if name not in batch.schema.names:
+        return [None] * int(batch.num_rows)
+    values: list[Any] = batch[name].to_pylist()
+    return values
 
 
 class _Tokens:
@@ -176,6 +191,8 @@ class _Tokens:
 
 def _message_to_json(message: Message) -> list[object]:
     """A message as it is kept: role and content, and the rest where it has any."""
+    if message == Message(message.role, message.content):
+        return [message.role, message.content]
     rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content", "in_loss") and value}
     rest |= {} if message.in_loss else {"in_loss": False}
     return [message.role, message.content, *([rest] if rest else ())]
@@ -188,42 +205,66 @@ def _message_from_json(kept: list[Any]) -> Message:
     return Message(role, content, tool_calls=calls, **more)
 
 
-def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[dict[str, object]]]:
-    chunk: list[dict[str, object]] = []
+def _chunks(rows: Iterable[tuple[Item, Encoded]]) -> Iterator[list[tuple[Item, Encoded]]]:
+    """As many rows as a batch of the file has."""
+    chunk: list[tuple[Item, Encoded]] = []
     characters = 0
-    before: Item | None = None
     for item, encoded in rows:
-        messages = tools = None
-        if before is None or item.conversation is not before.conversation:
-            messages = json.dumps(
-                [_message_to_json(message) for message in item.conversation.messages], ensure_ascii=False
-            )
-            tools = json.dumps(item.conversation.tools, ensure_ascii=False)
-        before = item
-        chunk.append(
-            {
-                "id": item.id,
-                "place": item.location,
-                "group": _group_name(item.group),
-                "messages": messages,
-                "tools": tools,
-                "ids": encoded.ids,
-                "learn": encoded.loss_mask,
-                "rejected": None if messages is None else item.conversation.rejected,
-                "rejected_ids": encoded.rejected.ids if encoded.rejected else [],
-                "rejected_learn": encoded.rejected.loss_mask if encoded.rejected else [],
-                "references": None
-                if messages is None
-                else json.dumps(item.conversation.references, ensure_ascii=False),
-                "label": None if messages is None else item.conversation.label,
-            }
-        )
-        characters += len(messages or "") + len(encoded.ids)
+        characters += size_of(item, encoded, before=chunk[-1][0] if chunk else None)
+        chunk.append((item, encoded))
         if len(chunk) >= ROWS_PER_CHUNK or characters >= CHARACTERS_PER_CHUNK:
             yield chunk
             chunk, characters = [], 0
     if chunk:
         yield chunk
+
+
+def size_of(item: Item, encoded: Encoded, *, before: Item | None) -> int:
+    """About how much of a batch a row takes behind another one: characters and tokens."""
+    same = before is not None and before.conversation is item.conversation
+    return len(encoded.ids) + (0 if same else sum(len(message.content) for message in item.conversation.messages))
+
+
+def record_batch(rows: Sequence[tuple[Item, Encoded]], *, before: Item | None) -> pa.RecordBatch:
+    """Rows as they lie in the file; `before` is the item of the row that precedes them there."""
+    items = [item for item, _ in rows]
+    earlier = [before, *items[:-1]]
+    new = [
+        other is None or item.conversation is not other.conversation for item, other in zip(items, earlier, strict=True)
+    ]
+    said = [item.conversation if is_new else None for item, is_new in zip(items, new, strict=True)]
+    rejected = [row.rejected for _, row in rows]
+    columns: dict[str, Any] = {
+        "id": [item.id for item in items],
+        "place": [item.location for item in items],
+        "group": [_group_name(item.group) for item in items],
+        "messages": [one and _to_json([_message_to_json(message) for message in one.messages]) for one in said],
+        "tools": [one and _to_json(one.tools) for one in said],
+        "ids": _lists([row.ids for _, row in rows], np.dtype(np.int32)),
+        "learn": _lists([row.loss_mask for _, row in rows], np.dtype(np.bool_)),
+        "rejected": [one and one.rejected for one in said],
+        "rejected_ids": _lists([row.ids if row else [] for row in rejected], np.dtype(np.int32)),
+        "rejected_learn": _lists([row.loss_mask if row else [] for row in rejected], np.dtype(np.bool_)),
+        "references": [one and _to_json(one.references) for one in said],
+        "label": [one and one.label for one in said],
+    }
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, SCHEMA.field(name).type)
+        for name, column in columns.items()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _lists(values: Sequence[Sequence[int]], kind: np.dtype[Any]) -> pa.Array:
+    """Lists of numbers as a column."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(each) for each in values], out=offsets[1:])
+    flat = np.fromiter(chain.from_iterable(values), kind, int(offsets[-1]))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
+
+
+def _to_json(value: Sequence[object]) -> str:
+    return json.dumps(value, ensure_ascii=False) if value else "[]"
 
 
 def _group_name(group: str) -> str:

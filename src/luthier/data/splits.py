@@ -1,8 +1,11 @@
 """Which items are trained on, which decide between choices, and which are opened once, for the verdict."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from luthier.data.dataset import Item
 from luthier.data.labels import Sides, liked
@@ -12,14 +15,81 @@ SHARE = 0.1
 MOST_TEST_ITEMS = 300
 MOST_DEV_ITEMS = 200
 
+DIGEST_BYTES = 16
+Group = TypeVar("Group", str, int)
+_DIGEST = np.dtype([("high", ">u8"), ("low", ">u8")])
+"""16 bytes as two numbers that compare as the bytes do."""
+
 
 @dataclass(frozen=True)
 class Splits:
     """Items to train on, to choose by, and to judge by; each in file order, no group in two of them."""
 
-    train: list[Item]
-    dev: list[Item]
-    test: list[Item]
+    train: Sequence[Item]
+    dev: Sequence[Item]
+    test: Sequence[Item]
+
+
+class Groups:
+    """The groups of items in their order, by digests: which one each is in, and how many items each has.
+
+    Groups are numbered in the order of their digests, which depends on nothing but their names.
+    """
+
+    def __init__(self, digests: bytes, shares: bytes) -> None:
+        keys = np.frombuffer(digests, _DIGEST)
+        order = np.lexsort((keys["low"], keys["high"]))
+        ordered = keys[order]
+        new = np.append(True, ordered[1:] != ordered[:-1]) if len(keys) else np.zeros(0, bool)
+        self.of_items = np.empty(len(keys), np.int64)
+        self.of_items[order] = np.cumsum(new) - 1
+        self.sizes: list[int] = np.bincount(self.of_items).tolist()
+        self._shares, self._one_of_each = shares, order[new]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> "Groups":
+        """The groups of these items."""
+        return cls(b"".join(digest(item.group) for item in items), b"".join(share_digest(item.group) for item in items))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def items(self) -> int:
+        return len(self.of_items)
+
+    def members(self, groups: Collection[int]) -> np.ndarray:
+        """The numbers of the items in these groups."""
+        return np.flatnonzero(self._are_in(groups))
+
+    def others(self, *groups: Collection[int]) -> np.ndarray:
+        """The numbers of the items in none of these groups."""
+        return np.flatnonzero(~self._are_in(set().union(*groups)))
+
+    def _are_in(self, groups: Collection[int]) -> np.ndarray:
+        chosen = np.zeros(len(self), bool)
+        chosen[list(groups)] = True
+        return chosen[self.of_items] if len(self) else np.zeros(0, bool)
+
+    def reduced(self, items: np.ndarray, share: float) -> np.ndarray:
+        """The share of the items in whole groups: the first ones by another digest, so that smaller shares are in larger."""
+        if share >= 1:
+            return items
+        keys = np.frombuffer(self._shares, _DIGEST)[self._one_of_each]
+        sizes = np.bincount(self.of_items[items], minlength=len(self))
+        order = np.lexsort((keys["low"], keys["high"]))
+        order = order[sizes[order] > 0]
+        taken = order[: max(1, int(np.sum(np.cumsum(sizes[order]) < share * len(items) - 0.5)) + 1)]
+        return items[np.isin(self.of_items[items], taken)]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The same as numbers of items: train of the data, dev and test of it or of files of their own."""
+
+    train: np.ndarray
+    dev: np.ndarray
+    test: np.ndarray
 
 
 def split(
@@ -31,34 +101,53 @@ def split(
     dev: Sequence[Item] | None = None,
     share: float = 1.0,
 ) -> Splits:
-    """The items in three parts, by a stable hash of their group: no seed, and the same from every file format.
+    """The items in three parts; see `choose`. `test` and `dev` are rows from files of their own."""
+    own = {name: None if part is None else Groups.of(part) for name, part in (("test", test), ("dev", dev))}
+    numbers = choose(
+        Groups.of(items), test_items=test_items, dev_items=dev_items, share=share, test=own["test"], dev=own["dev"]
+    )
+    return Splits(
+        [items[number] for number in numbers.train],
+        [(items if dev is None else dev)[number] for number in numbers.dev],
+        [(items if test is None else test)[number] for number in numbers.test],
+    )
+
+
+def choose(
+    groups: Groups,
+    *,
+    test_items: int | None,
+    dev_items: int | None,
+    test: Groups | None = None,
+    dev: Groups | None = None,
+    share: float = 1.0,
+) -> Numbers:
+    """Three parts of items, by a stable hash of their group: no seed, and the same from every file format.
 
     Groups come in the order of their hash; test takes those that fit into its number, then dev, and train has the rest.
     So new rows move old ones only as far as the numbers shift. A group larger than a part's number goes to train, or
     where none fits, the smallest one to the part. Numbers not given are 10 % of the items, at most 300 and 200.
 
-    `test` and `dev` are rows from files of their own: then nothing is taken from the items, and a number takes so many
+    `test` and `dev` are those of files of their own: then nothing is taken from the items, and a number takes so many
     of theirs. Of train, `share` is kept.
     """
-    sizes = _sizes(items)
-    own_files = {name: part for name, part in (("test", test), ("dev", dev)) if part is not None}
-    needed = 3 - len(own_files)
-    if len(sizes) < needed:
-        raise _too_few(len(items), len(sizes), needed)
-    tenth = max(1, round(len(items) * SHARE))
+    items, needed = groups.items, 3 - (test is not None) - (dev is not None)
+    if len(groups) < needed:
+        raise _too_few(items, len(groups), needed)
+    tenth = max(1, round(items * SHARE))
     test_number = 0 if test is not None else test_items or min(tenth, MOST_TEST_ITEMS)
     dev_number = 0 if dev is not None else dev_items or min(tenth, MOST_DEV_ITEMS)
     _expect_rest(
-        len(items), test_number, dev_number, key="data.test_items" if test_items and test_number else "data.dev_items"
+        items, test_number, dev_number, key="data.test_items" if test_items and test_number else "data.dev_items"
     )
-    order = _ordered(sizes)
-    in_test = _take(order, sizes, test_number, leave=1 + (dev is None)) if test is None else set()
+    order = range(len(groups))
+    in_test = _take(order, groups.sizes.__getitem__, test_number, leave=1 + (dev is None)) if test is None else set()
     rest = [group for group in order if group not in in_test]
-    in_dev = _take(rest, sizes, dev_number, leave=1) if dev is None else set()
-    return Splits(
-        _reduced([item for item in items if item.group not in in_test and item.group not in in_dev], share),
-        _some(dev, dev_items) if dev is not None else [item for item in items if item.group in in_dev],
-        _some(test, test_items) if test is not None else [item for item in items if item.group in in_test],
+    in_dev = _take(rest, groups.sizes.__getitem__, dev_number, leave=1) if dev is None else set()
+    return Numbers(
+        groups.reduced(groups.others(in_test, in_dev), share),
+        groups.members(in_dev) if dev is None else _some(dev, dev_items),
+        groups.members(in_test) if test is None else _some(test, test_items),
     )
 
 
@@ -85,10 +174,11 @@ def split_labelled(
     alone = _sizes([item for item in items if item.group not in groups])
     if dev is None and len(alone) > 1:
         tenth = max(1, round(sum(alone.values()) * SHARE))
-        in_dev |= _take(_ordered(alone), alone, dev_items or min(tenth, MOST_DEV_ITEMS), leave=1)
+        in_dev |= _take(_ordered(alone), alone.__getitem__, dev_items or min(tenth, MOST_DEV_ITEMS), leave=1)
     train = [item for item in items if item.group not in in_test | in_dev]
+    kept = Groups.of(train).reduced(np.arange(len(train)), share)
     found = Splits(
-        _reduced(train, share),
+        [train[number] for number in kept],
         plain.dev if dev is not None else [item for item in items if item.group in in_dev],
         plain.test,
     )
@@ -102,26 +192,11 @@ def split_labelled(
     return found
 
 
-def _some(items: Sequence[Item], number: int | None) -> list[Item]:
+def _some(groups: Groups, number: int | None) -> np.ndarray:
     """As many of a file's items as asked for, whole groups in the order of their hash; all where no number is given."""
-    if number is None or number >= len(items):
-        return list(items)
-    sizes = _sizes(items)
-    taken = _take(_ordered(sizes), sizes, number, leave=0)
-    return [item for item in items if item.group in taken]
-
-
-def _reduced(items: list[Item], share: float) -> list[Item]:
-    """The share of the items in whole groups: the first ones by another hash, so that smaller shares are inside larger."""
-    taken: set[str] = set()
-    wanted, count = share * len(items), 0
-    sizes = _sizes(items)
-    for group in sorted(sizes, key=lambda group: (_hash(f"share\n{group}"), group)):
-        if taken and count >= wanted - 0.5:
-            break
-        taken.add(group)
-        count += sizes[group]
-    return [item for item in items if item.group in taken]
+    if number is None or number >= groups.items:
+        return np.arange(groups.items)
+    return groups.members(_take(range(len(groups)), groups.sizes.__getitem__, number, leave=0))
 
 
 def _sizes(items: Sequence[Item]) -> dict[str, int]:
@@ -132,7 +207,7 @@ def _sizes(items: Sequence[Item]) -> dict[str, int]:
 
 
 def _ordered(sizes: dict[str, int]) -> list[str]:
-    return sorted(sizes, key=lambda group: (_hash(group), group))
+    return sorted(sizes, key=lambda group: (digest(group), group))
 
 
 def _too_few(items: int, groups: int, needed: int) -> UserError:
@@ -145,16 +220,16 @@ def _too_few(items: int, groups: int, needed: int) -> UserError:
     )
 
 
-def _take(order: Sequence[str], sizes: dict[str, int], number: int, *, leave: int) -> set[str]:
+def _take(order: Sequence[Group], size: Callable[[Group], int], number: int, *, leave: int) -> set[Group]:
     """The groups, in this order, that fit into the number of items, but for the last `leave` groups; at least one."""
-    taken: set[str] = set()
+    taken: set[Group] = set()
     for group in order:
-        if len(order) - len(taken) == leave:
+        if len(order) - len(taken) == leave or (taken and number <= 0):
             break
-        if sizes[group] <= number:
+        if size(group) <= number:
             taken.add(group)
-            number -= sizes[group]
-    return taken or {min(order, key=lambda group: sizes[group])}
+            number -= size(group)
+    return taken or {min(order, key=size)}
 
 
 def _expect_rest(items: int, test: int, dev: int, *, key: str) -> None:
@@ -166,5 +241,11 @@ def _expect_rest(items: int, test: int, dev: int, *, key: str) -> None:
         )
 
 
-def _hash(group: str) -> bytes:
-    return hashlib.blake2b(group.encode("utf-8"), digest_size=16).digest()
+def digest(group: str) -> bytes:
+    """16 bytes by whose order groups come."""
+    return hashlib.blake2b(group.encode("utf-8"), digest_size=DIGEST_BYTES).digest()
+
+
+def share_digest(group: str) -> bytes:
+    """16 bytes by whose order groups are kept where a share of train is."""
+    return digest(f"share\n{group}")

@@ -2,6 +2,7 @@
 
 proof         `run` and `evaluate`: the stages from the data to the verdict
 preparation   `prepare`: rows as tokens, splits, every setting with its reason
+split_rows    from the files to the rows of each split, a few hundred at a time
 defaults      the settings that nobody set, from the model and the data; `row_limit`: how long a row may be
 opening       a new folder, or one to be continued
 resume        what must be as it was before a run goes on

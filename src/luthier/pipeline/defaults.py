@@ -1,13 +1,16 @@
 """Every setting that nobody set, computed from the model and the data, with the reason in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+import numpy as np
+
 from luthier import recipe as recipes
 from luthier.data.dataset import Dataset
+from luthier.data.row_store import Answers
 from luthier.data.splits import Splits
 from luthier.errors import UserError
 from luthier.evaluate import guards, metrics
@@ -48,14 +51,15 @@ class Facts:
 
     spec: ModelSpec
     context: int
-    lengths: Sequence[int]
+    lengths: np.ndarray
     """Tokens of each training row."""
-    shared: Sequence[int]
+    shared: np.ndarray
     """With how many tokens each training row begins like the one before it, where both are of one conversation; else 0."""
-    answer_lengths: Sequence[int]
+    answer_lengths: np.ndarray
     """Loss tokens of each training row."""
-    replies: Sequence[tuple[int, int]] = ()
-    """Of each training row, the tokens of its longest thoughts and of its longest answer."""
+    longest_answers: np.ndarray
+    longest_thoughts: np.ndarray
+    """Of each training row, the tokens of its longest answer, and of its longest thoughts."""
     thinks: bool = False
     """Whether answers may begin with thoughts."""
     thinking_switch: str | None = None
@@ -226,15 +230,14 @@ def _item_count(data: Data, name: str, count: int, *, by_document: bool) -> tupl
 def _resolve_evaluation(settings: SettingsWithReasons, facts: Facts, splits: Splits) -> None:
     """The settings of `evaluate`: how answers are scored, what prompts say and cost, what is watched besides."""
     asked = settings.asked
-    documents = splits.train[0].conversation.is_document
-    references = [item.conversation.answer for item in splits.train]
-    if documents:
+    references = Answers.of(splits.train)
+    if facts.documents:
         settings.set("evaluate.metric", metrics.BITS_PER_BYTE, "documents: how well each unseen one is predicted")
     else:
         chosen = metrics.choose_metric(references, are_labels=facts.labels, where=str(asked.data.path))
         settings.set("evaluate.metric", chosen.name, chosen.reason)
     _resolve_prompts(settings, facts, splits)
-    words = None if documents else instruction.from_answers(references, are_labels=facts.labels)
+    words = None if facts.documents else instruction.from_answers(references, are_labels=facts.labels)
     if words:
         settings.set("evaluate.instruction", words, "the form that the training answers share")
     case = guards.GuardInputs(splits.test, splits.train, asked.evaluate, asked.data.system, asked.train.seed)
@@ -243,7 +246,7 @@ def _resolve_evaluation(settings: SettingsWithReasons, facts: Facts, splits: Spl
 
 def _resolve_prompts(settings: SettingsWithReasons, facts: Facts, splits: Splits) -> None:
     """How long answers and prompts may be, and what choosing among prompts may cost."""
-    longest = _percentile_99([answer for _, answer in facts.replies] or facts.answer_lengths)
+    longest = _percentile_99(facts.longest_answers)
     settings.set(
         "evaluate.max_new_tokens",
         min(512, max(16, _quarter_more(longest))),
@@ -281,9 +284,8 @@ def _resolve_prompts(settings: SettingsWithReasons, facts: Facts, splits: Splits
     )
 
 
-def _percentile_99(lengths: Sequence[int]) -> int:
-    """The 99th percentile."""
-    return sorted(lengths)[math.ceil(len(lengths) * 0.99) - 1]
+def _percentile_99(lengths: np.ndarray) -> int:
+    return int(np.sort(lengths)[math.ceil(len(lengths) * 0.99) - 1])
 
 
 def _quarter_more(tokens: int) -> int:
@@ -296,7 +298,7 @@ def _room_for_thoughts(facts: Facts) -> tuple[int, str]:
     if not facts.thinks:
         return 0, "the chat template has no thinking"
     usual = usual_thinking(facts.context)
-    longest = _percentile_99([thoughts for thoughts, _ in facts.replies] or [0])
+    longest = _percentile_99(facts.longest_thoughts)
     if (trained := min(_quarter_more(longest), facts.context // 2)) > usual:
         return trained, f"99 % of the thoughts in the training answers have at most {longest:,} tokens; a quarter more"
     why = "enough for most questions" if usual == THINKING_TOKENS else "a quarter of the model's context"
@@ -338,7 +340,7 @@ def default_method(parameters: int) -> str:
 
 def _resolve_training(settings: SettingsWithReasons, facts: Facts) -> None:
     """The settings of `train`: later ones build on earlier ones."""
-    rows, tokens = len(facts.lengths), sum(facts.lengths)
+    rows, tokens = len(facts.lengths), int(facts.lengths.sum())
     settings.set(
         "train.method",
         default_method(facts.parameters),

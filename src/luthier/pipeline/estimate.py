@@ -5,19 +5,20 @@ really made, on the user's rows, in a folder that is thrown away.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from luthier.data import prepared
 from luthier.data.prepared import Prepared
 from luthier.model import device, loading, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.pipeline import defaults, opening, preparation
 from luthier.pipeline.preparation import Preparation
+from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
 from luthier.train import loop, memory_estimate
@@ -73,18 +74,24 @@ class Estimate:
         return self.memory.fits(self.available)
 
 
-def training(asked: Recipe, *, memory_bytes: int | None = None, try_steps: bool = True) -> Estimate:
+def training(
+    asked: Recipe,
+    *,
+    memory_bytes: int | None = None,
+    try_steps: bool = True,
+    progress: Progress | None = None,
+) -> Estimate:
     """The estimate for this recipe; without data, for rows of 128 tokens.
 
     `memory_bytes` asks about a GPU with so much memory instead of this machine; no steps are tried then, nor where the
     training does not fit, nor where the model's weights are not here.
     """
-    made = preparation.prepare(asked) if asked.data.path is not None else None
+    made = preparation.prepare(asked, progress=progress) if asked.data.path is not None else None
     spec = made.model.spec if made else ModelReference.of(asked.model, weights=False).spec
     where = torch.device("cuda") if memory_bytes else device.pick_device()
     train = made.recipe.train if made else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
     available = memory_bytes or memory.available(where)
-    lengths = [row.tokens for _, row in made.rows["train"]] if made else [ASSUMED_ROW] * ASSUMED_STEP
+    lengths = made.rows["train"].number("length") if made else np.full(ASSUMED_STEP, ASSUMED_ROW)
     batch = LargestBatch.of(lengths, train)
     needed = memory_estimate.estimate_memory(spec, train, batch, where)
     found = Estimate(
@@ -119,7 +126,7 @@ def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) 
     )
 
 
-def _alternatives(spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device) -> Iterator[Alternative]:
+def _alternatives(spec: ModelSpec, train: Train, lengths: np.ndarray, where: torch.device) -> Iterator[Alternative]:
     """Training by each method, and answering in either dtype."""
     for method in ("full", "lora", "qlora"):
         other = train.model_copy(update={"method": method})
@@ -133,7 +140,7 @@ def _alternatives(spec: ModelSpec, train: Train, lengths: Sequence[int], where: 
 
 
 def _remedies(
-    spec: ModelSpec, train: Train, lengths: Sequence[int], where: torch.device, available: int
+    spec: ModelSpec, train: Train, lengths: np.ndarray, where: torch.device, available: int
 ) -> Iterator[tuple[memory_estimate.Change, int]]:
     least = memory_estimate.estimate_memory(spec, train, LargestBatch.of(lengths, train), where).training
     for change in memory_estimate.ways_to_fit(train):
@@ -158,7 +165,7 @@ def _try_three_steps(asked: Recipe, made: Preparation) -> Trial:
         # The first rows of the training and some of dev
         durable.make_folders(folder / "checkpoints")
         for split in ("train", "dev"):
-            prepared.write(folder / f"{split}.arrow", made.rows[split])
+            made.rows[split].write(folder / f"{split}.arrow")
         rows, dev = (Prepared(folder / f"{split}.arrow") for split in ("train", "dev"))
         steps = Steps.of(rows.lengths, settings, shared=rows.shared_prefixes)
         first = (row for step in steps for batch in step.batches for row in batch)

@@ -14,13 +14,19 @@ from luthier.model import reference
 from luthier.pipeline import preparation, resume
 from luthier.pipeline.documents import with_documents
 from luthier.pipeline.preparation import Preparation
+from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
 
 
 def open_run(
-    asked: Recipe, folder: Path, *, command: str, stop: Callable[[], bool] | None = None
+    asked: Recipe,
+    folder: Path,
+    *,
+    command: str,
+    stop: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Run, Preparation | None]:
     """The run in this folder: a new one with its preparation, or one to be continued, which has one on its disk.
 
@@ -28,7 +34,7 @@ def open_run(
     """
     asked = with_whole_paths(with_documents(asked))
     if not (folder / "run.json").exists():
-        return _new_run(asked, folder, command, stop)
+        return _new_run(asked, folder, command, stop, progress)
     current = Run(folder)
     before = with_whole_paths(Recipe.model_validate(current.metadata["asked"]))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
@@ -42,11 +48,13 @@ def open_run(
     return current, None
 
 
-def _new_run(asked: Recipe, folder: Path, command: str, stop: Callable[[], bool] | None) -> tuple[Run, Preparation]:
+def _new_run(
+    asked: Recipe, folder: Path, command: str, stop: Callable[[], bool] | None, progress: Progress | None
+) -> tuple[Run, Preparation]:
     if asked.data.path is None:
         raise UserError("no data: name a file or folder, or the folder of a run to continue.", where="data.path")
     with stopping(_stop_at_once, stop) as stopped:
-        made = preparation.prepare(asked)
+        made = preparation.prepare(asked, progress=progress)
         stopped()
     current = Run.create(
         folder,

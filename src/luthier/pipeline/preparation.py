@@ -4,22 +4,19 @@
 copy, which every later stage reads.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
 from luthier import recipe as recipes
-from luthier.chat import Encoded, Template
-from luthier.data import encoding, held_out_files, labels, prefixes, prepared
+from luthier.chat import Template
+from luthier.data import encoding, labels
 from luthier.data.checks import actions
-from luthier.data.checks.rows import Scope
-from luthier.data.dataset import Dataset, Item, has_pairs
+from luthier.data.dataset import Dataset
 from luthier.data.documents.pairs import split_of
-from luthier.data.held_out_files import HeldOut
 from luthier.data.readers.values import Value, as_json
-from luthier.data.refusals import refusal_pattern
-from luthier.data.splits import Splits, split, split_labelled
+from luthier.data.row_store import Rows
+from luthier.data.splits import Splits
 from luthier.errors import UserError
 from luthier.evaluate import error_analysis, guards, metrics, prompt_checks, stages
 from luthier.evaluate.context import metric_settings
@@ -27,14 +24,13 @@ from luthier.evaluate.judge import sources
 from luthier.evaluate.prompts import demonstrations, passages
 from luthier.model import conformance, device, memory, methods
 from luthier.model.reference import ModelReference
-from luthier.pipeline import defaults, documents, row_limit
+from luthier.pipeline import defaults, documents, row_limit, split_rows
 from luthier.pipeline.defaults import FirstChoices, Resolved
+from luthier.pipeline.split_rows import SPLITS, Progress, SplitRows
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.durable import format_bytes, write_atomic
 from luthier.train import check, memory_estimate, optimizer
-
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,21 @@ class Preparation:
     resolved: Resolved
     model: ModelReference
     template: Template
-    dataset: Dataset
-    splits: Splits
-    rows: dict[str, list[tuple[Item, Encoded]]]
+    found: SplitRows
     material: guards.UserMaterial
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.found.dataset
+
+    @property
+    def splits(self) -> Splits:
+        return self.found.splits
+
+    @property
+    def rows(self) -> dict[str, Rows]:
+        """The rows of each split by its name."""
+        return self.found.rows
 
     @property
     def recipe(self) -> Recipe:
@@ -58,10 +65,11 @@ class Preparation:
         return self.resolved.reasons
 
 
-def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
+def prepare(asked: Recipe, first: FirstChoices | None = None, *, progress: Progress | None = None) -> Preparation:
     """Read the data, tokenize it for the model, split it and compute every default; nothing is written.
 
     `first` are settings, with their reasons, that an earlier preparation of the same run took from day, machine and memory.
+    `progress` is told now and then how many rows are read and tokenized.
     """
     asked = documents.with_documents(asked)
     material = _check_words(asked)
@@ -69,27 +77,19 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
 
     # What the rows become under this model's template
     actions.check_words(asked.data.findings)
-    data, held_out = held_out_files.load(asked.data)
-    data = actions.apply(
-        data, asked.data.findings, Scope(refusal=refusal_pattern(asked.evaluate.errors.get("refusal")))
-    )
-    check.check_rows(asked.train, data, held_out.dev)
     unpaired = asked.train.objective in labels.UNPAIRED
-    data, held_out = labels.select(data, held_out, unpaired=unpaired)
+    read = split_rows.load if unpaired or actions.need_all(asked.data.findings) else split_rows.stream
+    opened = split_rows.open_data(asked)
     day = _day(asked, first)
     template = model.template(variables=asked.chat.variables, today=day)
     available = memory.available(device.pick_device())
-    longest = row_limit.by_default(model.context, documents=data.items[0].conversation.is_document, first=first)
+    longest = row_limit.by_default(model.context, documents=opened.documents, first=first)
     limit, _ = defaults.longest_row(asked, model.context, longest)
-    ledger = copy.deepcopy(data.ledger)  # as it is before rows are encoded
-    encoded = _encode(asked, data, held_out, template, limit)
-    if asked.train.max_tokens is None and (lower := _lower_limit(asked, model, encoded, available, first)):
-        limit, data, longest = lower[0], replace(data, ledger=ledger), lower
-        encoded = _encode(asked, data, held_out, template, limit)
-    splits = _split(asked, data, held_out, encoded, limit)
-    rows = {name: _rows(getattr(splits, name), encoded, last=name != "train") for name in SPLITS}
-    if unpaired:
-        rows |= {name: [side for row in rows[name] for side in encoding.both_sides(*row)] for name in ("train", "dev")}
+    found = read(asked, opened, template, limit, progress=progress)
+    if asked.train.max_tokens is None and (lower := _lower_limit(asked, model, found, available, first)):
+        limit, longest = lower[0], lower
+        found = read(asked, split_rows.open_data(asked), template, limit, progress=progress)
+    data, splits, rows = found.dataset, found.splits, found.rows
     if len(rows["test"]) < 2:
         raise UserError(
             "found 1 test question, expected at least 2, and 300 to see differences of about 7 points. "
@@ -98,28 +98,30 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
         )
 
     # Every setting that nobody set
+    one = splits.train[0].conversation
     facts = defaults.Facts(
         spec=model.spec,
         context=model.context,
-        lengths=[piece.tokens for _, piece in rows["train"]],
-        shared=prefixes.shared_with_previous(
-            (item.location for item, _ in rows["train"]), lambda number: rows["train"][number][1].ids
-        ),
-        answer_lengths=[piece.loss_tokens for _, piece in rows["train"]],
-        replies=[encoding.parts(piece, template) for _, piece in rows["train"]],
+        lengths=rows["train"].number("length"),
+        shared=rows["train"].number("shared"),
+        answer_lengths=rows["train"].number("loss"),
+        longest_answers=rows["train"].number("answer"),
+        longest_thoughts=rows["train"].number("thoughts"),
         thinks=template.thinks,
         thinking_switch=next(
             (name for name in ("enable_thinking", "thinking") if name in template.known_variables), None
         ),
         day=day if template.reads_date else None,
-        documents=rows["train"][0][0].conversation.is_document,
-        pairs=rows["train"][0][0].conversation.rejected is not None,
+        documents=one.is_document,
+        pairs=one.rejected is not None,
         definition_tokens=demonstrations.definition_tokens(template, splits.train),
         labels=data.choice.format == "classification",
         longest_row=longest,
         disliked=labels.NOT_TRAINED_ON in data.ledger.dropped,
     )
-    questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))
+    questions = splits
+    if unpaired:
+        questions = Splits(*(labels.liked(part) for part in (splits.train, splits.dev, splits.test)))
     resolved = defaults.resolve(asked, data, questions, facts, available, first)
 
     resolved = replace(resolved, reasons=resolved.reasons | documents.reasons(asked))
@@ -129,7 +131,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None) -> Preparation:
     methods.check_trainable(resolved.recipe.train, model.config)
     optimizer.check_own_optimizer(resolved.recipe.train)
     prompt_checks.try_prompts(resolved.recipe, template, model.context, questions, stages.arms_of(asked), material)
-    return Preparation(resolved, model, template, data, splits, rows, material)
+    return Preparation(resolved, model, template, found, material)
 
 
 def _check_calls(recipe: Recipe, template: Template, splits: Splits) -> None:
@@ -177,66 +179,22 @@ def today() -> date:
     return date.today()
 
 
-def _encode(
-    asked: Recipe, data: Dataset, held_out: HeldOut, template: Template, limit: int
-) -> dict[str, list[Encoded]]:
-    """The rows of each item, by the item's place in the files; with rejected answers where preferences are trained."""
-    pairs = asked.train.objective not in (None, "sft", "text") and has_pairs(data.items)
-    only_asked = {item.location for item in held_out.test or ()}
-    everything = [*data.items, *held_out.items]
-    unpaired = asked.train.objective in labels.UNPAIRED
-    in_pairs = [item for item in everything if not unpaired or item.conversation.rejected is not None]
-    with_pairs = {item.location for item in in_pairs} - only_asked if pairs else frozenset()
-    encoded = encoding.encode_all(everything, template, limit, data.ledger, pairs=with_pairs)
-    return {location: encoding.of_last_answer(rows) for location, rows in encoded.items()} if unpaired else encoded
-
-
 def _lower_limit(
-    asked: Recipe,
-    model: ModelReference,
-    encoded: Mapping[str, list[Encoded]],
-    available: int,
-    first: FirstChoices | None,
+    asked: Recipe, model: ModelReference, found: SplitRows, available: int, first: FirstChoices | None
 ) -> tuple[int, str] | None:
     """`train.max_tokens` with its reason where the longest of these rows does not fit into memory."""
     if first and "train.max_tokens" in first:
         return None
-    longest = max((row.tokens for rows in encoded.values() for row in rows), default=0)
-    together = 2 if any(row.rejected for rows in encoded.values() for row in rows) else 1
-    return row_limit.lowered(asked.train, model.spec, model.context, available, longest=longest, rows_together=together)
-
-
-def _split(asked: Recipe, data: Dataset, held_out: HeldOut, encoded: Mapping[str, list[Encoded]], limit: int) -> Splits:
-    """Train, dev and test, of the items that have a row at all; raises a UserError where there is none."""
-
-    def usable(items: Sequence[Item] | None) -> list[Item] | None:
-        return None if items is None else [item for item in items if encoded[item.location]]
-
-    items, test, dev = usable(data.items), usable(held_out.test), usable(held_out.dev)
-    if not items or [] in (test, dev):
-        raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
-    divide = split_labelled if asked.train.objective in labels.UNPAIRED else split
-    found = divide(
-        items, test_items=asked.data.test_items, dev_items=asked.data.dev_items, test=test, dev=dev,
-        share=asked.data.train_share,
-    )  # fmt: skip
-    if test is None:
-        asked_groups = {item.group for item in found.test}
-        for item in items:
-            if item.conversation.label is False and item.group in asked_groups:
-                data.ledger.drop(labels.NOT_ASKED, item.location)
-    return actions.without_relatives(found, asked.data.findings)
-
-
-def _rows(items: Sequence[Item], encoded: Mapping[str, list[Encoded]], *, last: bool) -> list[tuple[Item, Encoded]]:
-    """Each item's rows; with `last` only that of its last answer."""
-    return [row for item in items for row in encoding.pieces(item, encoded[item.location], last=last)]
+    together = 2 if found.pairs else 1
+    return row_limit.lowered(
+        asked.train, model.spec, model.context, available, longest=found.longest, rows_together=together
+    )
 
 
 def write(current: Run, preparation: Preparation) -> None:
     """The run's own copy of rows, documents and recipe, with their checksums; recipe.toml is the last of them."""
     for name in SPLITS:
-        prepared.write(current.folder / "data" / f"{name}.arrow", preparation.rows[name])
+        preparation.rows[name].write(current.folder / "data" / f"{name}.arrow")
     stages.copy_documents(current, preparation.recipe)
     if evidence := preparation.dataset.ledger.evidence:
         write_atomic(current.folder / "data" / "pairs.jsonl", "".join(f"{as_json({**row})}\n" for row in evidence))
@@ -275,7 +233,7 @@ def write(current: Run, preparation: Preparation) -> None:
             "template shows functions trains on them (luthier template MODEL says so)."
         )
         current.record("warning", message=message)
-    if not preparation.rows["train"][0][0].conversation.is_document:
+    if not preparation.splits.train[0].conversation.is_document:
         _record_template(current, preparation)
     _record_memory(current, preparation)
 

@@ -24,6 +24,7 @@ from luthier.model import identity, loading, memory, methods, tuned
 from luthier.model.loading import LanguageModel
 from luthier.pipeline import opening, preparation, resume
 from luthier.pipeline.preparation import Preparation
+from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
@@ -77,7 +78,9 @@ def run(
     `stop` says whether to stop: it is asked at every step, from whatever thread this runs in, and Interrupted is raised with
     all of it kept. By default Ctrl-C and SIGTERM say so, in the main thread.
     """
-    current, made = opening.open_run(asked, folder or opening.default_folder(asked), command=command, stop=stop)
+    current, made = opening.open_run(
+        asked, folder or opening.default_folder(asked), command=command, stop=stop, progress=_reading_events(listen)
+    )
     if listen:
         current.listeners.append(listen)
     state = current.state
@@ -100,6 +103,11 @@ def run(
         job, made = Job(current, stopped, made), None
         go_through(PROVE, job)
     return current
+
+
+def _reading_events(listen: Listener | None) -> Progress | None:
+    """Progress of the reading as an event, which nothing can record: there is no run folder yet."""
+    return (lambda rows: listen({"kind": "reading", "rows": rows})) if listen else None
 
 
 def evaluate(

@@ -14,13 +14,12 @@ from typing import Any
 
 from luthier import recipe as recipes
 from luthier.chat import Template
-from luthier.data import prepared
 from luthier.data.prepared import Prepared
 from luthier.data.token_view import BatchPosition, RowsView, ViewedRow, view_tokens
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
 from luthier.pipeline import preparation
-from luthier.pipeline.preparation import SPLITS
+from luthier.pipeline.split_rows import SPLITS
 from luthier.recipe import Recipe, Train
 from luthier.runs import Run, durable
 from luthier.train import batch_view
@@ -54,7 +53,7 @@ def of_data(asked: Recipe, wanted: Sequence[str], *, beside: str | None = None) 
     made = preparation.prepare(asked)
     with durable.scratch_folder(Path(tempfile.gettempdir())) as folder:
         for split in SPLITS:
-            prepared.write(folder / f"{split}.arrow", made.rows[split])
+            made.rows[split].write(folder / f"{split}.arrow")
         rows = {split: Prepared(folder / f"{split}.arrow") for split in SPLITS}
         found = batch_view.try_rows(made.model.spec, _longest(rows)).fields()
         splits = _checked(rows, made.recipe.train, found, made.dataset.ledger.dropped)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from luthier.model import methods
@@ -50,17 +51,17 @@ class LargestBatch:
         return sum(self.lengths)
 
     @classmethod
-    def of(cls, lengths: Sequence[int], settings: Train) -> "LargestBatch":
+    def of(cls, lengths: Sequence[int] | np.ndarray, settings: Train) -> "LargestBatch":
         """The longest rows in one batch, and for comparison rows of all lengths in another; none begins like another.
 
         An upper bound where rows begin alike, since those need less.
         """
         budget = settings.tokens_per_batch or 1
-        ordered = sorted(lengths, reverse=True)
-        stride = math.ceil(sum(ordered) / budget)  # as many rows as fill a batch on average
-        mixture = first_rows(ordered[:: max(1, stride)], budget) if len(set(ordered)) > 1 else ()
+        ordered = np.sort(np.asarray(lengths, np.int64))[::-1]
+        stride = math.ceil(int(ordered.sum()) / budget)  # as many rows as fill a batch on average
+        mixture = first_rows(ordered[:: max(1, stride)][:budget].tolist(), budget) if np.ptp(ordered) else ()
         batches_per_step = math.ceil((settings.tokens_per_step or budget) / budget)
-        return cls(first_rows(ordered, budget), batches_per_step, mixture)
+        return cls(first_rows(ordered[:budget].tolist(), budget), batches_per_step, mixture)
 
 
 @dataclass(frozen=True)

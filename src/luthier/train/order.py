@@ -132,18 +132,18 @@ class Steps(Sequence[Step]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         *,
         epochs: int,
         max_steps: int | None,
         seed: int,
         tokens_per_step: int,
         tokens_per_batch: int,
-        shared: Sequence[int] = (),
+        shared: Sequence[int] | np.ndarray = (),
         computed_once: bool = True,
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
-        inside = np.asarray(shared if len(shared) else np.zeros(len(lengths)), dtype=np.int64)
+        inside = np.array(shared if len(shared) else np.zeros(len(lengths)), dtype=np.int64)
         self._of_steps = Pieces.cut(self._lengths, inside, tokens_per_step, read_again=None)
         inside[self._of_steps.firsts] = 0  # a batch does not reach beyond its step
         read_again = READ_AGAIN if computed_once else None

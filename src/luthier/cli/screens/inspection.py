@@ -24,8 +24,8 @@ QUIET_SECONDS = 1.0
 class Watch:
     """A progress line on stderr, for work that takes more than a second."""
 
-    def __init__(self) -> None:
-        self.err = console(stderr=True)
+    def __init__(self, head: str = "Inspect") -> None:
+        self.err, self._head = console(stderr=True), head
         self._moves = self.err.is_terminal and not self.err.is_dumb_terminal
         self._begun = self._last = time.monotonic()
         self._shown = False
@@ -36,12 +36,23 @@ class Watch:
         if now - self._begun < QUIET_SECONDS or (self._shown and now - self._last < pause):
             return
         self._last, self._shown = now, True
-        line = f"Inspect   {what}, {done:,} of {of:,} rows" if of else f"Inspect   {what}"
+        line = f"{self._head:<9} {what}, {done:,} of {of:,} rows" if of else f"{self._head:<9} {what}"
         if self._moves:
             self.err.file.write(f"\r\x1b[2K{line}")
             self.err.file.flush()
         else:
             self.err.print(line, markup=False)
+
+    def rows(self, done: int) -> None:
+        """Rows that are read and tokenized, of an unknown number."""
+        self(f"{done:,} rows read and tokenized", done, 0)
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._shown and self._moves:
+            self.err.file.write("\r\x1b[2K")
+            self.err.file.flush()
+        self._shown = False
 
     def __enter__(self) -> "Watch":
         return self
@@ -49,9 +60,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown and self._moves:
-            self.err.file.write("\r\x1b[2K")
-            self.err.file.flush()
+        self.close()
 
 
 def show_inspection(found: Inspection, page: Path | None = None) -> None:

@@ -62,7 +62,7 @@ def _plan(found: Estimate) -> list[str]:
     if found.preparation is None:
         return ["Data     none: rows of 128 tokens are assumed"]
     reasons, rows = found.preparation.reasons, found.preparation.rows["train"]
-    tokens = sum(row.tokens for _, row in rows)
+    tokens = rows.number("length").sum()
     first, *others = data_lines(found.preparation.dataset)
     lines = [f"Data     {first}", *(f"         {line}" for line in others)]
     lines.append(f"         {len(rows):,} training rows, {tokens:,} tokens")

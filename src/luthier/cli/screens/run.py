@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from luthier.cli.screens.inspection import Watch
 from luthier.cli.screens.ledger import ledger_lines
 from luthier.cli.screens.terminal import COLOURS, console, count, duration, print_whole
 from luthier.report.score_units import metric_name
@@ -28,7 +29,9 @@ class RunScreen:
         self._speed = 0.0
         self._dev = ""
         self._last_mark: tuple[object, ...] = ()
+        self._reading = Watch("Data")
         self._draw: dict[str, Callable[[Event], None]] = {
+            "reading": lambda event: self._reading.rows(event["rows"]),
             "start": self._start,
             "data": self._data,
             "recipe": self._recipe,
@@ -71,6 +74,7 @@ class RunScreen:
 
     def close(self) -> None:
         """Take the progress line away."""
+        self._reading.close()
         if self._bar.live.is_started:
             self._bar.stop()
 
@@ -91,6 +95,7 @@ class RunScreen:
             self._line(head, text)
 
     def _start(self, event: Event) -> None:
+        self._reading.close()
         state = {"new": "new run", "complete": "complete"}.get(event["state"], "continued")
         self._line("Run", f"{event['folder']} ({state})")
         if event["kept"]:

@@ -1,7 +1,7 @@
 """What the recipe says about kinds of findings: accepted ones stop nothing, dropped ones leave the data with their rows."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from luthier.data import leakage
@@ -71,6 +71,23 @@ def apply(data: Dataset, settings: Mapping[str, str], scope: Scope, *, stop: boo
         )
     digest = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
     return replace(data, items=list(items), sha256=digest)
+
+
+def need_all(settings: Mapping[str, str]) -> bool:
+    """Whether the recipe asks for more than can be told of rows one after the other."""
+    return any(action != "accept" for action in settings.values())
+
+
+def watched(items: Iterable[Item], settings: Mapping[str, str], scope: Scope) -> Iterator[Item]:
+    """The items, where none has to be dropped or grouped; at their end, the UserError that `apply` raises."""
+    looked_for = [CHECKS[kind](scope) for kind in STOPPING if kind not in settings]
+    for item in items:
+        for check in looked_for:
+            check.see(Row(item))
+        yield item
+    for check in looked_for:
+        for finding in check.findings():
+            raise _stop(finding)
 
 
 def without_relatives(splits: Splits, settings: Mapping[str, str]) -> Splits:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 DEV_QUESTIONS = 48
 """Enough to tell which prompt is best, at a third of the time that all dev items would take."""
 SHOT_COUNTS = (1, 2, 4, 8, 16)
@@ -45,14 +47,18 @@ class TokenCosts:
 
     @classmethod
     def of(
-        cls, lengths: Sequence[int], answer_lengths: Sequence[int], answer: int, definitions: float = 0.0
+        cls,
+        lengths: Sequence[int] | np.ndarray,
+        answer_lengths: Sequence[int] | np.ndarray,
+        answer: int,
+        definitions: float = 0.0,
     ) -> "TokenCosts":
         """Averages over training rows: their tokens, and how many of these are the answers' own.
 
         `definitions` are tokens that define functions, on average: a demonstration has none, the question brings its own.
         """
-        mean = sum(lengths) / len(lengths)
-        question = max(1.0, mean - sum(answer_lengths) / len(answer_lengths))
+        mean = float(np.mean(lengths))
+        question = max(1.0, mean - float(np.mean(answer_lengths)))
         return cls(max(1.0, mean - definitions), question, answer)
 
     def tokens_to_ask(self, questions: int, shots: int, *, shared: bool = True) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
+from luthier.data.row_store import Traits
 from luthier.evaluate.prompts.retrieval import Index
 
 SAMPLED = 100
@@ -21,12 +22,10 @@ def fixed_set(train: Sequence[Item], count: int, *, draw: int = 0) -> list[Item]
     before another comes twice.
     """
     salt = f"{draw}:" if draw else ""
-    sizes, hashes, answers = (np.zeros(len(train), dtype) for dtype in (np.int64, np.uint64, np.int64))
-    for number, item in enumerate(train):
-        answer = item.conversation.answer
-        sizes[number] = len(item.conversation.question) + len(answer)
-        hashes[number] = int.from_bytes(hashlib.sha256(f"{salt}{item.id}".encode()).digest()[:8], "big")
-        answers[number] = hash(answer)
+    traits = Traits.of(train)
+    sizes, answers = traits.sizes, traits.answers
+    digests = (hashlib.sha256(f"{salt}{id}".encode()).digest()[:8] for id in traits.ids)
+    hashes = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
     typical = np.flatnonzero(sizes <= np.sort(sizes)[len(sizes) // 2] * 1.5)
     shuffled = typical[np.argsort(hashes[typical], kind="stable")]
     _, first, kind = np.unique(answers[shuffled], return_index=True, return_inverse=True)

@@ -8,7 +8,10 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +141,13 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             yield folder
         finally:
             _tidy(folder)
+
+
+def temporary_folder(owner: object) -> Path:
+    """A folder where the system keeps temporary files (TMPDIR); it is removed when nobody needs its owner any more."""
+    folder = Path(tempfile.mkdtemp(prefix="luthier-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
