@@ -13,6 +13,7 @@ from typing import Any
 import typer.main
 from typer.core import TyperGroup
 
+from luthier.data.documents import generation
 from luthier.recipe import Recipe, get, keys
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -47,7 +48,15 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-GENERATED: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands}
+def prompts() -> str:
+    """The prompts that write pairs of documents, each with its version."""
+    found = {name: generation.prompt(name) for name in generation.NAMES}
+    return "\n".join(
+        f"### `{name}`, version {prompt.version}\n\n```text\n{prompt.text}```\n" for name, prompt in found.items()
+    )
+
+
+GENERATED: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands, "prompts": prompts}
 
 
 def refreshed(text: str) -> str:

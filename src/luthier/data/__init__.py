@@ -5,7 +5,7 @@ documents              PDF, DOCX, HTML, Markdown and text → blocks, passages, 
 formats, messages      what columns mean, a record → a conversation; `FORMATS`: add a format there; `tool_messages`: functions
 prompt_templates       texts that a row's columns fill, of the course or of yours
 dataset                conversations → items, with the ledger that accounts for every row
-first_seen             which texts came before: digests in sorted arrays
+first_seen             which texts came before: digests in sorted arrays, and `similarity`: how much two share
 encoding, shortening   items → rows of tokens with loss masks; conversations that do not fit lose turns
 labels                 answers that people liked or not: which are learnt, which are asked
 held_out_files, splits which items are trained on, which choose, which judge; leakage finds what they share

@@ -28,6 +28,7 @@ _NEGATIONS = "no not never none nobody nothing neither nor without cannot cant d
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that say nothing by themselves; in another language all words count, which is stricter."""
 NEGATIONS = frozenset(_NEGATIONS.split())
+_PARTICLE = re.compile(r"\s*(?:(yes|no)\b)?(.*)", re.IGNORECASE | re.DOTALL)
 _NEGATED = re.compile(r"n['\u2019]t\b", re.IGNORECASE)
 _ENDINGS = ("ings", "ing", "ies", "ed", "es", "ly", "er", "s", "e", "y")
 _SHORTEST_STEM = 4
@@ -45,6 +46,11 @@ def fault(pair: Pair, context: Sequence[str] = ()) -> str | None:
     return None
 
 
+def numbers(text: str) -> frozenset[str]:
+    """The numbers in a text, and words with digits in them."""
+    return _numbers(content(text))
+
+
 def _answer_fault(pair: Pair, held: frozenset[str]) -> str | None:
     """Why an answer that is not its quote does not follow from it."""
     if not (said := content(pair.answer)):
@@ -55,7 +61,11 @@ def _answer_fault(pair: Pair, held: frozenset[str]) -> str | None:
         return "an answer with a number that is not in the passage"
     if said - held - content(pair.question):
         return "an answer with words that are not in the passage"
-    if _negates(pair.answer) != _negates(pair.quote):
+    match = _PARTICLE.fullmatch(pair.answer)
+    assert match, "it matches any text"
+    particle, rest = match[1], match[2]
+    negated = _negates(pair.quote)
+    if _negates(rest) != negated or (particle and negated != (particle.lower() == "no")):
         return "an answer that negates what its quote does not, or the other way round"
     return None
 

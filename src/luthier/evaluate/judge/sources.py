@@ -21,8 +21,8 @@ KEY = "OPENAI_API_KEY"
 _WHERE = "evaluate.judge"
 
 
-def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
-    """The judge that `evaluate.judge` names.
+def resolve(name: str, *, max_new_tokens: int = 256, where: str = _WHERE, what: str = "judge") -> Judge:
+    """The judge that `evaluate.judge` names; or another model that is asked, which messages call by `what` it is.
 
     `http://localhost:8000/v1#model-name` is an endpoint, `package.module:function` a function from prompt to reply,
     anything else a model as in `model`. Its key, if it needs one, is read from OPENAI_API_KEY.
@@ -30,11 +30,11 @@ def resolve(name: str, *, max_new_tokens: int = 256) -> Judge:
     if name.startswith(("http://", "https://")):
         url, _, model = name.partition("#")
         if not model:
-            raise UserError(f'which model of {url}? Write "{url}#its-name".', where=_WHERE)
-        return endpoint(url, model, max_tokens=max_new_tokens)
+            raise UserError(f'which model of {url}? Write "{url}#its-name".', where=where)
+        return endpoint(url, model, max_tokens=max_new_tokens, what=what)
     if ":" in name:
-        return Judge.of(import_function(name, where=_WHERE), name)
-    return local(loading.load(name), max_new_tokens=max_new_tokens)
+        return Judge.of(import_function(name, where=where), name)
+    return local(loading.load(name), max_new_tokens=max_new_tokens, where=where, what=what)
 
 
 def check(name: str) -> None:
@@ -45,7 +45,7 @@ def check(name: str) -> None:
         reference.find_folder(name)
 
 
-def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
+def local(lm: LanguageModel, *, max_new_tokens: int = 256, where: str = _WHERE, what: str = "judge") -> Judge:
     """A model on this machine, decoded greedily in batches; its thoughts are no part of its reply."""
     room = TokenBudget.of(lm, max_new_tokens)
 
@@ -54,15 +54,15 @@ def local(lm: LanguageModel, *, max_new_tokens: int = 256) -> Judge:
         longest = max(map(len, ids))
         if longest + room.tokens > lm.context:
             message = (
-                f"a pair takes {longest:,} tokens, its reply {room.tokens}; the judge's context holds {lm.context:,}"
+                f"a prompt takes {longest:,} tokens, its reply {room.tokens}; the {what}'s context holds {lm.context:,}"
             )
-            raise UserError(f"{message}. Name a judge with a longer context.", where=_WHERE)
+            raise UserError(f"{message}. Name a {what} with a longer context.", where=where)
         return [reply.text for reply in replies.ask(lm, ids, room)]
 
     return Judge(lm.name, ask)
 
 
-def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 120.0) -> Judge:
+def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 120.0, what: str = "judge") -> Judge:
     """A model behind an OpenAI-compatible address (the part before /chat/completions), asked at temperature 0."""
     address = f"{url.rstrip('/')}/chat/completions"
     headers = {"Content-Type": "application/json"}
@@ -82,16 +82,16 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
         except urllib.error.HTTPError as error:
             with error:
                 reply = error.read(200).decode("utf-8", "replace").strip()
-            message = f"the judge's endpoint answered {error.code} {error.reason}: {reply}"
+            message = f"the {what}'s endpoint answered {error.code} {error.reason}: {reply}"
             raise MachineError(f"{message}. Check the address, the model's name and {KEY}.", where=address) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            message = f"the judge's endpoint cannot be reached: {reason}. Is it running?"
+            message = f"the {what}'s endpoint cannot be reached: {reason}. Is it running?"
             raise MachineError(
-                f"{message} Its judgements so far are kept; run the same command again to continue.", where=address
+                f"{message} What it said so far is kept; run the same command again to continue.", where=address
             ) from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            message = "the judge's endpoint gave no chat completion; expected choices[0].message.content."
+            message = f"the {what}'s endpoint gave no chat completion; expected choices[0].message.content."
             raise MachineError(f"{message} Is the address the part before /chat/completions?", where=address) from None
         return reply
 

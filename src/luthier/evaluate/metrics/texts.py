@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sized
 
-from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.chrf import CHRF
 
+from luthier.data import similarity
 from luthier.data.words import tokens
 from luthier.evaluate.metrics import normalization
 
@@ -51,7 +51,7 @@ def rouge_l(answer: str, reference: str) -> float:
     predicted, wanted = (tokens(text.replace("_", " ")) for text in (answer, reference))
     if not predicted or not wanted:
         return _score_without_words(predicted, wanted, answer, reference)
-    return 2 * LCSseq.similarity(predicted, wanted) / (len(predicted) + len(wanted))
+    return similarity.rouge_l(predicted, wanted)
 
 
 def _score_without_words(predicted: Sized, wanted: Sized, answer: str, reference: str) -> float:
