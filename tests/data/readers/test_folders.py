@@ -96,6 +96,8 @@ def test_a_file_of_no_split_beside_train_is_left_out_and_beside_test_it_is_train
     for name in ("d/train.jsonl", "d/test.jsonl", "d/more.jsonl", "e/faq.jsonl", "e/test.jsonl"):
         write(name, line(1))
     assert find(Path("d")).ignored == ["d/more.jsonl (its name tells no split)"]
+    Path("d/test.jsonl").unlink()
+    assert find(Path("d")).sentence == "by their names d/train.jsonl is trained on; dev and test are taken from train"
     assert names(find(Path("e"))) == ["e/faq.jsonl"]
     assert names(find(Path("e")).held_out["test"]) == ["e/test.jsonl"]
 

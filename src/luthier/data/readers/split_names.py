@@ -66,7 +66,7 @@ def divide(named: Sequence[tuple[str, Source]], where: str) -> Divided:
         *(f"{_names(files)} is {split}" for split, files in held_out.items()),
     ]
     missing = [split for split in parts if split not in held_out]
-    own = f"; {' and '.join(missing)} is taken from train" if missing else ""
+    own = f"; {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} taken from train" if missing else ""
     return Divided(train, held_out, left, f"by their names {', '.join(described)}{own}")
 
 
