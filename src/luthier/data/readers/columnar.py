@@ -17,8 +17,8 @@ from luthier.data.readers.values import JSONFault, Number, Record, Unusable, Val
 from luthier.errors import UserError
 
 ROWS_AT_ONCE = 1024
-_FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What pyarrow raises for a file that is damaged or says what no Python value can be, such as a day in the year 60000."""
+_FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+"""What pyarrow raises for a file that is damaged (a length beyond all memory) or says what no Python value can be."""
 
 Batches = Iterator[pa.RecordBatch]
 
