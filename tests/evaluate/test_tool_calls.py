@@ -33,7 +33,8 @@ DOOR = ("door", '{"open": 1.0}')
         ("It is on.", said(LAMP), 0.0, 0),
         ("<tool_call>lamp</tool_call>", said(LAMP), 0.0, 0),
         ('<tool_call>{"name": "lamp", "arguments": [1]}</tool_call>', said(LAMP), 0.0, 0),
-        ("The lamp is on", "The lamp is off", 2 / 3, 1),
+        ("The lamp is on", "The lamp is off", 2 / 3, 0),
+        ("It is on.", "It is on.", 1.0, 1),
         (said(LAMP), "The lamp is on", 0.0, 0),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from luthier.evaluate.metrics.objects import field_accuracy
-from luthier.evaluate.metrics.texts import token_f1
+from luthier.evaluate.metrics.texts import exact_match, token_f1
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
@@ -36,8 +36,12 @@ def tool_call(answer: str, reference: str, *, tolerance: float = 0.0) -> float:
 
 
 def tool_name(answer: str, reference: str) -> float:
-    """1 if the functions that are called are those of the reference, as often as there; so too where both call none."""
-    return float(_names(answer) == _names(reference))
+    """1 if the functions that are called are those of the reference, as often as there.
+
+    A reference that calls nothing is compared as text (`exact_match`).
+    """
+    wanted = _names(reference)
+    return float(_names(answer) == wanted) if wanted else exact_match(answer, reference)
 
 
 def calls_in(text: str) -> list[tuple[str, str]]:
