@@ -154,19 +154,19 @@ def _await_blow(*, at: str, do: str, number: int = 0, folder: str = "") -> None:
         if blow := next(blows, None):
             blow(folder)
 
-    real_record, real_load = Run.record, dataset.load
+    real_record, real_open = Run.record, dataset.open_data
 
     def record(self: Run, kind: str, **fields: Any) -> None:
         real_record(self, kind, **fields)
         if kind == at and int(fields.get("step", fields.get("done", 0))) >= number:
             strike()
 
-    def load(data: Any) -> Any:
+    def open_data(*given: Any, **named: Any) -> Any:
         if at == "load":
             strike()
-        return real_load(data)
+        return real_open(*given, **named)
 
-    Run.record, dataset.load = record, load  # type: ignore[method-assign,assignment]
+    Run.record, dataset.open_data = record, open_data  # type: ignore[method-assign,assignment]
     if at == "save":
 
         def fault(name: str, arguments: tuple[Any, ...]) -> None:
