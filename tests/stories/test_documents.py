@@ -62,3 +62,15 @@ def test_our_own_documents_end_in_a_verdict(luthier: Command, quick: list[str], 
     assert screen.code == 0, screen.err
     rows = read_json_lines(tmp_path / "r" / "data" / "pairs.jsonl")
     assert len(rows) > 100 and all(row["passage"][row["start"] : row["end"]] == row["quote"] for row in rows)
+
+
+def test_pairs_are_written_with_an_account_and_tasks_need_a_model(
+    luthier: Command, folder: Path, data: Path, tmp_path: Path
+) -> None:
+    screen = luthier("pairs", folder, "-o", tmp_path / "p.jsonl")
+    assert screen.code == 0 and "18 by rule: faq" in screen.err and "not read: empty.md: no text in it" in screen.err
+    assert f"rows in {tmp_path / 'p.jsonl'}\n" in screen.out
+    screen = luthier("pairs", data, "-o", tmp_path / "t.jsonl")
+    assert (
+        screen.code == 2 and "--with: rows are read as tasks, and a model writes more of them: name it." in screen.err
+    )
