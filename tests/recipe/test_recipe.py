@@ -80,6 +80,14 @@ def test_every_new_name_of_a_setting_is_a_setting() -> None:
     assert not known & recipe.RENAMED.keys()
 
 
+def test_a_recipe_that_was_noted_under_an_old_name_is_read_under_the_new_one() -> None:
+    noted = {"evaluate": {"refusal": None, "alpha": 0.1}}
+    assert recipe.recorded(noted) == recipe.replace(recipe.Recipe(), {"evaluate.alpha": 0.1})
+    noted = {"evaluate": {"refusal": "not mine to say"}}
+    assert recipe.recorded(noted).evaluate.errors == {"refusal": "not mine to say"}
+    assert noted == {"evaluate": {"refusal": "not mine to say"}}
+
+
 def test_a_word_without_equals_sign_is_refused() -> None:
     with pytest.raises(UserError, match=r'command line: expected key=value, such as train.epochs=3, found "epochs"'):
         recipe.load(None, ["epochs"])

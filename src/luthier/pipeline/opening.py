@@ -36,7 +36,7 @@ def open_run(
     if not (folder / "run.json").exists():
         return _new_run(asked, folder, command, stop, progress)
     current = Run(folder)
-    before = with_whole_paths(Recipe.model_validate(current.metadata["asked"]))
+    before = with_whole_paths(recipes.recorded(current.metadata["asked"]))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
         listed = "; ".join(f"{key} was {_short(old)}, now {_short(new)}" for key, (old, new) in changes.items())
         raise UserError(

@@ -148,7 +148,7 @@ def _check_calls(recipe: Recipe, template: Template, splits: Splits) -> None:
 
 def prepare_again(current: Run) -> Preparation:
     """The preparation of a run that was stopped before it was written; the first choices are those of the first time."""
-    asked = Recipe.model_validate(current.metadata["asked"])
+    asked = recipes.recorded(current.metadata["asked"])
     return prepare(asked, current.metadata.get("of_the_moment"))
 
 

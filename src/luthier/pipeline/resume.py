@@ -62,7 +62,7 @@ def expect_unchanged(current: Run) -> None:
 def warn_of_changes(current: Run) -> None:
     """Warns of what is not as it was and hardly matters: the data files of a run with its own copy, the libraries."""
     try:
-        changes = _data_changes(current, Recipe.model_validate(current.metadata["asked"]))
+        changes = _data_changes(current, recipes.recorded(current.metadata["asked"]))
     except UserError:  # gone, or out of reach
         changes = []
     if changes:
@@ -83,7 +83,7 @@ def expect_same_recipe(current: Run) -> Recipe:
     file = current.folder / "recipe.toml"
     recipe = recipes.load(file)
     first = current.metadata.get("settled")
-    changes = recipes.differences(Recipe.model_validate(first), recipe) if first else {}
+    changes = recipes.differences(recipes.recorded(first), recipe) if first else {}
     changes = {key: pair for key, pair in changes.items() if key not in CHANGEABLE}
     if changes:
         listed = ", ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
@@ -105,7 +105,7 @@ def change_settings(current: Run, words: Sequence[str]) -> None:
         )
     values = {key: recipes.get(asked, key) for key in keys}
     with current.lock():
-        before = Recipe.model_validate(current.metadata["asked"])
+        before = recipes.recorded(current.metadata["asked"])
         current.update(asked=recipes.replace(before, values).model_dump(mode="json"))
         if is_prepared(current):
             recipe = recipes.replace(expect_same_recipe(current), values)

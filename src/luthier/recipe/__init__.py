@@ -8,7 +8,7 @@ the reason for it, so that a run's own `recipe.toml` is complete.
     toml        values with the line where each stands
 """
 
-from luthier.recipe.reading import RENAMED, differences, get, keys, load, read_value, render, replace, schema
+from luthier.recipe.reading import RENAMED, differences, get, keys, load, read_value, recorded, render, replace, schema
 from luthier.recipe.sections import (
     METHODS,
     OBJECTIVES,
@@ -41,6 +41,7 @@ __all__ = [
     "keys",
     "load",
     "read_value",
+    "recorded",
     "render",
     "replace",
     "schema",

@@ -1,5 +1,6 @@
 """A recipe from TOML, `key=value` words or Python, checked all at once; its settings by dotted names; and as TOML again."""
 
+import copy
 import datetime
 import json
 import tomllib
@@ -92,6 +93,20 @@ def replace(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
     for key, value in values.items():
         _put(content, key, value)
     return _checked(content, dict.fromkeys(values, "settings"))
+
+
+def recorded(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that a run or sweep noted, perhaps an older version's: settings with another name now have moved there."""
+    values = copy.deepcopy(dict(settings))
+    for old, new in RENAMED.items():
+        *sections, name = old.split(".")
+        holder: Any = values
+        for section in sections:
+            holder = holder.get(section, {})
+        value = holder.pop(name, None)
+        if value is not None:
+            _put(values, new, value)
+    return Recipe.model_validate(values)
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -64,7 +64,7 @@ def run(
     before = _content(folder)
     record = _open(folder, opening.with_whole_paths(with_documents(asked)), command)
     models = [reference.absolute(model) for model in models]
-    asked = Recipe.model_validate(record["asked"])
+    asked = recipes.recorded(record["asked"])
     known = [Point(**point) for point in record["points"]]
     if not known or amounts is not None or models or settings:
         new = plan_points(asked, amounts=amounts, models=models, settings=settings or {})
@@ -98,7 +98,7 @@ def _run_points(
     stop: Callable[[], bool] | None,
 ) -> None:
     """Each point's run, and after it the sweep's record and chart as far as they are known."""
-    asked = Recipe.model_validate(record["asked"])
+    asked = recipes.recorded(record["asked"])
     for number, point in enumerate(points, start=1):
         run_folder = folder / "points" / point.name
         if listen:
@@ -139,7 +139,7 @@ def _open(folder: Path, asked: Recipe, command: str) -> dict[str, Any]:
             )
         return {"created": now(), "command": command, "asked": asked.model_dump(mode="json"), "fixed": {}, "points": []}
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    changes = recipes.differences(opening.with_whole_paths(Recipe.model_validate(record["asked"])), asked)
+    changes = recipes.differences(opening.with_whole_paths(recipes.recorded(record["asked"])), asked)
     if asked.data.path is not None and changes:
         listed = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changes.items())
         raise UserError(
