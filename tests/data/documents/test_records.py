@@ -54,7 +54,7 @@ def test_a_text_without_questions_stays_a_text_and_that_is_said(tmp_path: Path) 
     data = dataset.load(Data(path=tmp_path / "notes.txt"))
     assert data.choice.format == "text" and data.items[0].conversation.answer.startswith("The kiln is hot.")
     (remark,) = data.remarks
-    assert remark.startswith("read as text, since it asks and answers no questions itself; `luthier pairs ")
+    assert remark.startswith("rules find no questions and answers in it; `luthier pairs ")
 
 
 def test_documents_are_texts_where_that_is_asked_for(folder: Path) -> None:

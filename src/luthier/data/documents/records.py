@@ -19,7 +19,7 @@ from luthier.data.readers.values import Number, Record, Value
 from luthier.errors import UserError
 from luthier.recipe import Data
 
-_AS_TEXT = "read as text, since it asks and answers no questions itself"
+_AS_TEXT = "rules find no questions and answers in it"
 FEWEST_DOCUMENTS = 3
 """One each to train, to choose and to test; with fewer, questions are divided."""
 TEST_SHARE, DEV_SHARE = 0.25, 0.125
