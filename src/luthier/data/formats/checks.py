@@ -15,8 +15,6 @@ from luthier.data.messages import Unfit
 Columns = dict[str, str]
 ROWS_BUILT = 64
 """Rows that are built to see whether columns fit together."""
-PROOF = {"quote", "start", "end"}
-"""Columns that say where in a passage an answer stands: the passage is its proof then, and no part of the question."""
 SURE_ANSWERS = names.ANSWER.index("target")
 """The first words for an answer mean nothing else."""
 
@@ -175,7 +173,7 @@ def pair(asked: str, answered: str) -> Callable[[Table, Columns], Columns | None
             asks = any(names.rank(name, others) is not None for name in table.columns if name not in found.values())
             if order is None or order >= 2 * SURE_ANSWERS or asks or "instruction" in found:
                 return None
-        if {names.plain(name) for name in table.columns} >= PROOF:
+        if {names.plain(name) for name in table.columns} >= names.PROOF:
             found.pop("context", None)
         if "context" in found and _ready_made(table, found["context"], found[asked], found[answered]):
             del found["context"]

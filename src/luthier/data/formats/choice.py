@@ -42,7 +42,10 @@ class Choice:
         parts = [self.shape] if self.shape else []
         parts += [f"columns {', '.join(pairs)}"] if pairs and not self.shape else []
         parts += [self.because] if self.because else []
-        parts += [f"not used: {shown(list(self.unused))}"] if self.unused and not self.shape else []
+        proven = {names.plain(column) for column in self.unused} >= names.PROOF
+        parts += ["each with the passage that proves it"] if proven else []
+        unused = [column for column in self.unused if not (proven and names.plain(column) in names.ORIGIN)]
+        parts += [f"not used: {shown(unused)}"] if unused and not self.shape else []
         verb = "read with" if is_template(self.format) else "read as"
         line = f"{verb} {named(self.format)}" + (f" ({'; '.join(parts)})" if parts else "")
         for other in self.others:

@@ -346,6 +346,10 @@ MEDIA = {
     "image_base_64",
 }
 """Names of columns with pictures and sounds."""
+PROOF = {"quote", "start", "end"}
+"""Columns that say where in a passage an answer stands: the passage is its proof then, and no part of the question."""
+ORIGIN = PROOF | {"passage", "document", "location", "synthetic", "by", "split"}
+"""All that rows made from documents say of where they come from."""
 METADATA_ENDS = {
     "id", "url", "date", "time", "timestamp", "source", "subset", "split", "lang", "language", "dataset", "version",
     "license",

@@ -45,7 +45,7 @@ PICTURE = "Luthier trains on text; take the text out of it first, for pictures w
 SOUND = "Luthier trains on text; write down what is said first, for example with whisper FILE."
 UNPACK = "Unpack it first."
 OTHERS = (
-    Other(b"%PDF", "a PDF", "Make text of it: pdftotext FILE FILE.txt."),
+    Other(b"%PDF", "a PDF", "For questions and answers out of it: luthier pairs FILE; as text: pdftotext FILE FILE.txt."),
     Other(b"{\\rtf", "an RTF document", DOCUMENT),
     Other(b"\x89PNG", "a picture (PNG)", PICTURE),
     Other(b"\xff\xd8\xff", "a picture (JPEG)", PICTURE),
