@@ -135,14 +135,6 @@ def _binary(ending: str, head: bytes) -> str | None:
         return "spreadsheet"
     if head.startswith(b"\xd0\xcf\x11\xe0") and ALL_ENDINGS.get(ending) == "spreadsheet":
         return "spreadsheet"
-    if head.startswith(b"ARROW1") or (head.startswith(b"\xff\xff\xff\xff") and b"\0" in head[4:16]):
-        return "arrow"
-    if head.startswith(b"SQLite format 3\0"):
-        return "sqlite"
-    if head.startswith(b"PK\x03\x04") and (b"xl/" in head or b"opendocument.spreadsheet" in head[:200]):
-        return "spreadsheet"
-    if head.startswith(b"\xd0\xcf\x11\xe0") and ALL_ENDINGS.get(ending) == "spreadsheet":
-        return "spreadsheet"
     return None
 
 
