@@ -27,6 +27,11 @@ BROUGHT_ALONG = {
 NEEDED_UNSEEN = {"accelerate", "bitsandbytes", "lxml_html_clean"}
 """transformers needs the first two to read weights in 4 bits, trafilatura the third; we import none of them by a statement."""
 
+COMING = {
+    "xllamacpp", "fastapi", "granian", "sqlalchemy", "python_multipart", "prometheus_client", "llguidance",
+}  # fmt: skip
+"""Declared for rooms that are being built; each line goes when its room imports it."""
+
 
 def loaded_after(code: str) -> set[str]:
     """The heavy packages that a fresh Python has loaded after this code."""
@@ -63,7 +68,7 @@ def test_what_is_imported_is_what_is_declared() -> None:
                 imported.add(str(node.module).partition(".")[0])
     names = BROUGHT_ALONG | NAMED_OTHERWISE
     foreign = {names.get(name, name) for name in imported - sys.stdlib_module_names - {"luthier"}}
-    assert foreign | NEEDED_UNSEEN == declared
+    assert foreign | NEEDED_UNSEEN | COMING == declared
 
 
 def test_settings_are_fewer_than_sixty() -> None:

@@ -1,0 +1,1 @@
+"""The service: HTTP in the shapes that people's clients speak already."""
