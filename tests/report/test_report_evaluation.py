@@ -57,9 +57,27 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
+DECISIONS = {
+    "answers": ["invoice", "refund"], "temperature": 1.84, "dev": 200, "change": [-0.2, -0.05], "allowed_mass": 0.98,
+    "before": {
+        "n": 30, "accuracy": 0.8, "brier": 0.41, "log_loss": 0.9, "calibration_error": 0.152,
+        "bins": [{"n": 15, "confidence": 0.9, "right": 0.7}, {"n": 15, "confidence": 0.99, "right": 0.9}],
+    },
+    "after": {
+        "n": 30, "accuracy": 0.8, "brier": 0.29, "log_loss": 0.5, "calibration_error": 0.021,
+        "bins": [{"n": 15, "confidence": 0.71, "right": 0.7}, {"n": 15, "confidence": 0.92, "right": 0.9}],
+    },
+}  # fmt: skip
+
+
 def with_details(make_run: MakeRun, **verdict: Any) -> Path:
     folder = make_run(verdict={"plan": PLAN, "secondary": SECONDARY, **verdict})
-    for name, content in (("guards", {"guards": [*GUARDS, FORMAT]}), ("errors", ERRORS), ("benchmarks", BENCHMARKS)):
+    for name, content in (
+        ("guards", {"guards": [*GUARDS, FORMAT]}),
+        ("errors", ERRORS),
+        ("benchmarks", BENCHMARKS),
+        ("decisions", DECISIONS),
+    ):
         (folder / "evaluation" / f"{name}.json").write_text(json.dumps(content))
     return folder
 
@@ -92,6 +110,22 @@ def test_errors_are_counted_and_end_in_advice(make_run: MakeRun) -> None:
 def test_benchmarks_stand_with_their_items(make_run: MakeRun) -> None:
     _, markdown = written(with_details(make_run))
     assert "arc_easy, acc, 2376 items: 0.5670 before, 0.5710 after, +0.0040 [−0.0100, +0.0200] (NOT SHOWN)" in markdown
+
+
+def test_how_sure_labels_are_stands_before_and_after_calibration(make_run: MakeRun) -> None:
+    html, markdown = written(with_details(make_run))
+    assert "| calibration error | 15.2 % | 2.1 % |" in markdown and "| Brier score | 0.410 | 0.290 |" in markdown
+    assert "By 200 dev questions the model was too sure: its probabilities are taken at temperature 1.84." in markdown
+    assert "The Brier score moves by −0.200 to −0.050." in markdown
+    assert 'id="reliability-title"' in html and "0.70 right where 0.71 sure" in html
+
+
+def test_labels_that_are_hardly_ever_said_are_told(make_run: MakeRun) -> None:
+    folder = with_details(make_run)
+    path = folder / "evaluation" / "decisions.json"
+    path.write_text(json.dumps(DECISIONS | {"allowed_mass": 0.004, "dev": 0, "temperature": 1.0}))
+    _, markdown = written(folder)
+    assert "gives all of them together 0.4 % only" in markdown and "Too few dev questions" in markdown
 
 
 def test_the_plan_s_hash_and_every_departure_are_told(make_run: MakeRun) -> None:

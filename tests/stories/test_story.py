@@ -169,6 +169,12 @@ def test_answers_of_few_characters_go_all_the_way(
         json.loads((tmp_path / "r" / "evaluation" / f"{name}.json").read_text()) for name in ("verdict", "errors")
     )
     assert verdict["metric"] == metric and errors["answers"]["fine_tuned"] == verdict["n"]
+    decisions = tmp_path / "r" / "evaluation" / "decisions.json"
+    assert decisions.exists() == (metric == "accuracy")
+    if metric == "accuracy":
+        found = json.loads(decisions.read_text())
+        assert found["answers"] == ["<", "=", ">"] and found["after"]["n"] == verdict["n"]
+        assert "A probability for each of 3 allowed answers" in (tmp_path / "r" / "report.md").read_text()
 
 
 def test_adapters_go_the_same_way(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.data.dataset import Item
 from luthier.errors import UserError
-from luthier.evaluate import guards, preregistration, shared_baselines, verdict
+from luthier.evaluate import deciding, guards, preregistration, shared_baselines, verdict
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Unavailable
 from luthier.evaluate.context import Context, endpoint_of, load_base, load_tuned, metric_settings
@@ -122,6 +122,7 @@ def ask_tuned(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
     selection = PromptSelection(**preregistration.required_plan(run).content["chosen"])
     resources = prompt_resources(context, tuned, selection)
     _answer_test(context, _arms_of_tuned(arms_of(recipe)), resources, tuned)
+    deciding.decide(context, tuned)
 
 
 def give_verdict(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -117,6 +117,25 @@ def loss_curves(train: Sequence[Point], dev: Sequence[Point], *, best_step: int 
     return _drawing("loss", "Loss while training", " ".join(sentences), height, parts)
 
 
+def reliability(before: Sequence[Point], after: Sequence[Point]) -> Markup:
+    """Share of right decisions over confidence, both from 0 to 1; on the diagonal probabilities mean what they say."""
+    scale, height = Scale(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0)), 220
+    parts = [
+        *(_horizontal(scale, tick, height) for tick in scale.ticks),
+        *(_below(scale.at(tick), f"{tick:.2f}", height) for tick in scale.ticks),
+        _words("100%", height + 38, "how sure", "axis-name", anchor="end"),
+        f'<svg class="stretched" width="100%" height="{height}" viewBox="0 0 100 100" preserveAspectRatio="none">',
+        _line([(0.0, 0.0), (1.0, 1.0)], scale, scale, "train-raw"),
+        _line(before, scale, scale, "dev-line"),
+        _line(after, scale, scale, "train-smooth"),
+        "</svg>",
+        *(_dot(scale.at(x), height * (1 - y), 3, "dev-dot") for x, y in before),
+        *(_dot(scale.at(x), height * (1 - y), 4, "dev-best") for x, y in after),
+    ]
+    listed = ", ".join(f"{y:.2f} right where {x:.2f} sure" for x, y in after)
+    return _drawing("reliability", "Right answers over confidence", f"After calibration: {listed}.", height, parts)
+
+
 def forest_scale(arms: Sequence[tuple[float, tuple[float, float] | None]]) -> Scale:
     """One scale for the arms' means and intervals, so that the rows of the table can be compared."""
     return Scale.around([value for mean, interval in arms for value in (mean, *(interval or ()))])

@@ -1,4 +1,5 @@
-"""What a run's evaluation holds besides the verdict: plan, other comparisons, leakage, guards, errors, judge, benchmarks.
+"""What a run's evaluation holds besides the verdict: plan, other comparisons, leakage, guards, errors, judge, benchmarks,
+how sure labels are.
 
 Each part may be missing: the run has not come so far, or an older version made it.
 """
@@ -8,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.report import json_fields
+from luthier.report import decisions, json_fields
+from luthier.report.decisions import Decisions
 from luthier.report.formatting import DASH, signed
 from luthier.report.json_fields import JsonObject
 
@@ -92,6 +94,7 @@ class EvaluationDetails:
     errors_sentence: str
     judge_sentence: str
     benchmarks: tuple[Benchmark, ...]
+    decisions: Decisions | None
 
     def to_json(self) -> dict[str, Any]:
         """As report.json holds it under "beside"."""
@@ -129,6 +132,7 @@ def read(folder: Path, verdict: JsonObject) -> EvaluationDetails:
         benchmarks=tuple(
             _benchmark(task, metric) for task in benchmarks.get("tasks") or () for metric in task.get("metrics") or ()
         ),
+        decisions=decisions.read(evaluation),
     )
 
 

@@ -212,6 +212,7 @@ class Drawings:
     difference: Markup = NOTHING
     arms: dict[str, Markup] = field(default_factory=dict)
     axis: Markup = NOTHING
+    reliability: Markup = NOTHING
 
 
 def _draw(run: RunContents, text: ReportText) -> Drawings:
@@ -223,6 +224,10 @@ def _draw(run: RunContents, text: ReportText) -> Drawings:
     if data := run.data:
         splits = (("train", "solid", data.train), ("dev", "half", data.dev), ("test", "faint", data.test))
         drawings.splits = charts.shares("splits", "Items in each split", [charts.Share(*split) for split in splits])
+    if sure := run.evaluation.decisions:
+        drawings.reliability = charts.reliability(
+            *([(each.confidence, each.right) for each in bins] for bins in (sure.before, sure.after))
+        )
     if run.verdict:
         _draw_verdict(drawings, run.verdict, text)
     return drawings
