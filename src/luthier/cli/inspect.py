@@ -37,6 +37,15 @@ def inspect(
         ),
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="With --row: the tokens' ids below them.")] = False,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            "--first",
+            min=1,
+            metavar="N",
+            help="Show the first N documents or rows as they lie there, and read no more.",
+        ),
+    ] = None,
     beside: Annotated[
         str | None, typer.Option("--beside", metavar="MODEL", help="With --row: the same under this model's template.")
     ] = None,
@@ -48,6 +57,8 @@ def inspect(
     ] = None,
 ) -> None:
     """Show how data is read and what is wrong with it; exit code 1 if a run would stop at it."""
+    if first:
+        return _show_first(words, recipe, first, as_json=as_json)
     if rows:
         return _show_rows(_view_of(words, recipe, rows, beside), ids=ids, as_json=as_json, page=page)
     for option, value in (("--ids", ids), ("--beside", beside)):
@@ -80,6 +91,17 @@ def expect_sound(findings: "Sequence[Finding]", *, strict: bool) -> None:
         accept = next((kind for kind in kinds if kind != "no-splits"), None)
         advice = f", or accept what is meant, such as data.findings.{accept}=accept" if accept else ""
         raise Stopped(f"found {', '.join(kinds)}. Put the rows right{advice}.")
+
+
+def _show_first(words: list[str] | None, recipe: Path | None, count: int, *, as_json: bool) -> None:
+    """The beginning of a data set or corpus, however large it is."""
+    from luthier.cli.screens.corpora import show_first
+    from luthier.data import corpora
+
+    path = load_recipe(words, recipe).data.path
+    if path is None:
+        raise UserError("no data: name a file or folder.", where="data.path")
+    show_first(list(corpora.preview(path, count)), as_json=as_json)
 
 
 def _is_run(word: str) -> bool:

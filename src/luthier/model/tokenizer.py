@@ -90,6 +90,14 @@ class HubTokenizer:
         coded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [one.ids for one in coded]
 
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of plain texts, many at once; in each, what is spelled like a control token is ordinary text."""
+        spelled = [number for number, text in enumerate(texts) if self._spelled.search(text)]
+        coded = self.render(texts)
+        for number in spelled:
+            coded[number] = self._as_text(texts[number], walled=False)
+        return coded
+
     def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
         """Text of ids, spaces exactly as generated; control tokens left out unless asked for."""
         return str(self.hub.decode(list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False))

@@ -11,6 +11,7 @@ Everything in a run folder is written through here:
 from luthier.runs.durable.disk import CHUNK, REASONS, Disk, format_bytes, free_space, require_space, sync, system_errors
 from luthier.runs.durable.files import (
     NewFile,
+    append_bytes,
     digest,
     flushed_file,
     make_folders,
@@ -31,6 +32,7 @@ __all__ = [
     "REASONS",
     "Disk",
     "NewFile",
+    "append_bytes",
     "append_json_lines",
     "digest",
     "disk_errors",

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from luthier.errors import CorruptedState
 from luthier.runs.durable import disk
 from luthier.runs.durable.pinned import disk_errors, expect_same_folder
 
@@ -154,6 +155,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file so that a crash at any moment leaves either the old content or the new."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def append_bytes(path: Path, content: memoryview, *, size: int) -> None:
+    """Make a file of `size` good bytes longer, and flush it; what stands behind them was left by a crash and goes."""
+    with disk_errors(path):
+        descriptor = disk.current.extend(path)
+        try:
+            expect_same_folder(path)
+            found = os.fstat(descriptor).st_size
+            if found < size:
+                raise CorruptedState(
+                    f"it has {found:,} bytes, and {size:,} were written. Begin again.", where=str(path)
+                )
+            if found > size:
+                disk.current.truncate(descriptor, size)
+            while content:
+                content = content[disk.current.write(descriptor, content[: disk.CHUNK]) :]
+            disk.current.flush(path, descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def make_folders(path: Path) -> None:
