@@ -186,6 +186,14 @@ def make_folders(path: Path) -> None:
             disk.sync(folder.parent)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a whole file, flushed first, its place on the same disk; the name is on the disk on return."""
+    with disk_errors(target):
+        disk.sync(source)
+        disk.current.rename(source, target)
+        disk.sync(target.parent)
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder so that a crash half-way leaves no half under its name; links are not followed."""
     with disk_errors(path):
