@@ -59,6 +59,24 @@ def test_how_to_becomes_how_do_i() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("# Kiln\n\n## How clay is fired\n\nSlowly.", "How is clay fired?"),
+        ("# Kiln\n\n## What the kiln needs\n\nAir.", "What does the kiln need?"),
+        ("# Kiln\n\n## What is fired\n\nClay.", 'In "Kiln", what is fired?'),
+        ("# Kiln\n\n## Opening the kiln\n\n- Wait.\n- Open it.", "How do I open the kiln?"),
+        ("# Kiln\n\n## Clean a shelf\n\nSo:\n\n```\nscrape\n```", "How do I clean a shelf?"),
+        ("# Kiln\n\n## Clean a shelf\n\nShelves get dirty.", None),
+        ("# Kiln\n\n## Test rows of your own\n\n- One\n- Two", None),
+        ("# Kiln\n\n## How it is fired\n\nSlowly.", None),
+        ("# Kiln\n\n## What is fired\n\n| what | when |\n|--|--|\n| - | 7 |", None),
+    ],
+)
+def test_a_heading_that_asks_is_answered_by_its_section(text: str, question: str | None) -> None:
+    assert [each for each, _ in asked(text)] == ([question] if question else [])
+
+
 def test_terms_of_a_glossary_are_asked_for_and_other_lists_are_not() -> None:
     entries = "- **Bisque**: fired once\n- cone – a measure of heat\n"
     assert asked(f"## Glossary\n\n{entries}") == [
@@ -75,13 +93,58 @@ def test_terms_of_a_glossary_are_asked_for_and_other_lists_are_not() -> None:
 def test_a_table_is_asked_by_key_and_column() -> None:
     text = "## Glazes\n\n| Glaze | Price | on request |\n|--|--|--|\n| Celadon | 9 | yes |\n| Matte | - | 9 |\n"
     assert asked(text) == [
-        ("What is the price of Celadon?", "9"),
-        ('What stands under "on request" for Celadon in the table of "Glazes"?', "yes"),
-        ('What stands under "on request" for Matte in the table of "Glazes"?', "9"),
+        ("What is the price of the glaze Celadon?", "9"),
+        ("Is the glaze Celadon on request?", "yes"),
     ]
     first = pairs(text)[0]
     assert first.passage.text == "Glaze | Price | on request\nCeladon | 9 | yes" and first.start == 37
     assert first.passage.heading == "Glazes" and first.location == "kiln.md:3"
+
+
+def test_a_table_without_names_of_columns_says_what_its_rows_are() -> None:
+    text = "## Tools\n\n| | |\n|--|--|\n| loop tool | cuts clay |\n| `wheel` | 40 |\n"
+    assert asked(text) == [('In "Tools", what is loop tool?', "cuts clay")]
+
+
+def test_a_command_s_help_is_asked_for_the_command_and_its_options() -> None:
+    text = """```text
+Usage: kiln fire [OPTIONS]
+
+  Fire what is inside,
+  slowly.
+
+Options:
+  --cone <text>  Heat to reach;
+                 06 by default.
+  --help         Show this message.
+```"""
+    assert asked(text) == [
+        ("What does `kiln fire` do?", "Fire what is inside, slowly."),
+        ("What does `--cone` do in `kiln fire`?", "Heat to reach; 06 by default."),
+    ]
+    assert asked("```\nkiln fire --cone 6\n```") == []
+
+
+def test_sentences_that_begin_with_what_they_explain_become_questions() -> None:
+    text = "First of all. A bisque is a first firing of clay. `--slow` halves the speed of it. `cone` is the heat to reach."
+    assert asked(text) == [
+        ("What is a bisque?", "A bisque is a first firing of clay."),
+        ("What does `--slow` do?", "`--slow` halves the speed of it."),
+        ("What is `cone`?", "`cone` is the heat to reach."),
+    ]
+    assert (
+        asked("`cone` names them. `cone` shows it again here. A cone of clay is a measure. The cone is a measure.")
+        == []
+    )
+
+
+def test_a_list_that_explains_words_of_code_is_a_glossary() -> None:
+    items = "- `bisque`, the first: fired once\n- `glaze`: fired twice\n"
+    assert asked(f"## Firing: `how`\n\n{items}") == [
+        ('In "Firing", what is `bisque`?', "fired once"),
+        ('In "Firing", what is `glaze`?', "fired twice"),
+    ]
+    assert asked("- `bisque`: fired once\n- others\n") == []
 
 
 def test_what_makes_no_pair_is_told_with_its_reason() -> None:

@@ -45,11 +45,12 @@ class Block:
 
 def table(rows: Sequence[Sequence[str]], position: str) -> Block | None:
     """A table's block, its rows as lines with ` | ` between the cells; None where no cell holds anything."""
-    filled = [tuple(_line(cell) for cell in row) for row in rows]
-    filled = [row for row in filled if any(row)]
+    lines = [tuple(_line(cell) for cell in row) for row in rows]
+    filled = [row for row in lines if any(row)]
     if not filled:
         return None
-    return Block("table", "\n".join(" | ".join(row) for row in filled), position, cells=tuple(filled))
+    header = [] if any(lines[0]) else [lines[0]]  # columns without names are no reason to take the first row for names
+    return Block("table", "\n".join(" | ".join(row) for row in filled), position, cells=(*header, *filled))
 
 
 def definition(term: str, meaning: str, position: str) -> Block:

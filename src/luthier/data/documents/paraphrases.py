@@ -10,15 +10,14 @@ from luthier.data.documents.passages import Passage
 _THING = r"((?:(?:an?|the|my|your|our) |[A-Z0-9`\"])[^,;]*)"
 FORMS = (
     (rf"What (is|are) {_THING}\?", r"Can you tell me what \2 \1?"),
-    (r"What does (.+) mean\?", r"What is meant by \1?"),
+    (rf'In "(.+?)", what (is|are) {_THING}\?', r'Can you tell me what \3 \2, in "\1"?'),
+    (r"What (?:does|do) (.+) mean\?", r"What is meant by \1?"),
+    (r"What does (.+) do\?", r"What is the effect of \1?"),
+    (r"What should I do about (.+)\?", r"What is to be done about \1?"),
     (r"How do I (.+)\?", r"What do I have to do to \1?"),
     (r"How can I (.+)\?", r"What can I do to \1?"),
     (rf"Where (is|are) {_THING}\?", r"In which place \1 \2?"),
     (r"Can I (.+)\?", r"Is it possible for me to \1?"),
-    (
-        r'What stands under "(.+)" for (.+) in the table of "(.+)"\?',
-        r'In the table of "\3", what does \2 have under "\1"?',
-    ),
 )
 """A question, and the same question in other words."""
 KNOWN_SHARE = 0.5

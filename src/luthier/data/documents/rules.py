@@ -1,51 +1,46 @@
-"""Pairs by rules: questions that a document asks and answers itself, definitions, how-to sections, cells of tables, glossaries.
+"""Pairs by rules: questions that a document asks and answers itself, definitions, headings that ask, terms, options, tables.
 
 Each rule takes the answer word for word, so that the answer is its own quote. What a section merely speaks of becomes no
-question: a heading is turned into one only where the section says what the heading is, or how it is done.
+question: a heading is turned into one only where it asks, or its section says what it is or how it is done.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
+from luthier.data.documents import table_rules, wording
 from luthier.data.documents.blocks import Block
 from luthier.data.documents.pairs import Dropped, Pair
-from luthier.data.documents.passages import PATH, Passage, headings_above, joined
+from luthier.data.documents.passages import headings_above, joined
+from luthier.data.documents.quoting import quoted
 from luthier.data.documents.reading import Document
 
-LONGEST_ANSWER = 300
-"""Words of an answer by rules; a longer section is no answer but a text."""
-QUESTION_WORDS = 30
 FEWEST_PLAIN = 3
 """Plain paragraphs that end in `?` are a list of questions from so many on; fewer may be rhetoric."""
-ROWS_OF_TABLE = 100
+FEW_WORDS = 3
+"""Words of a heading's question up to which the document's title says what it is about."""
+FEWEST_STATED = 5
+"""Words of a sentence that says something of its subject."""
 
 _NUMBERING = re.compile(r"(?:\d{1,3}(?:\.\d{1,3})*[.)]?|[A-Za-z][.)])\s+(?=\S)")
 _ASKS = re.compile(r"(?:Q|Question|F|Frage)\d{0,3}[.:)]\s*(\S.*)", re.IGNORECASE)
 _ANSWERS = re.compile(r"(?:A|Answer|Antwort)\d{0,3}[.:)]\s*(\S.*)", re.IGNORECASE)
-_HOW_TO = re.compile(r"how to (\w.*)", re.IGNORECASE)
 _SENTENCE = re.compile(r".*?[.!?。](?=\s|$)", re.DOTALL)
 _GLOSSARY = re.compile(
     r"\b(?:glossary|terms?|terminology|definitions?|vocabulary|abbreviations?|acronyms?|glossar|begriffe?|abkürzungen)\b",
     re.I,
 )
 _ENTRY = re.compile(r"([^\s:–—][^:–—]{0,60}?)\s*(?::| –| —| -)\s+(\S.*)", re.DOTALL)
-_MEANS = re.compile(
-    r"means?|meaning|definition|description|explanation|stands for|bedeutung|erklärung|beschreibung", re.I
+_CODE = r"`[^`]+`(?:,? (?:and |or )?`[^`]+`)*"
+_ACTS = re.compile(rf"(?P<name>{_CODE})\s+(?!(?:is|has|was|does|this|its|as|thus|s)\b)[a-z]{{2,}}s\b(?!\s*[:=])")
+_IS = re.compile(rf"(?P<name>{_CODE})\s+is\s+(?:an?|the|what|where|how|one|any)\s")
+_KIND = re.compile(
+    r"(?P<name>An?\s+(?:(?!is\b|are\b|of\b|that\b|which\b|who\b|in\b)[\w`-]+\s+){1,3})(?P<verb>is|means)\s+"
+    r"(?:an?|the|one|any|what|where|how|who|when)\s"
 )
-_TERM = re.compile(r"terms?|words?|abbreviations?|acronyms?|names?|concepts?|begriffe?|abkürzung", re.I)
-_QUESTION_COLUMN = re.compile(r"questions?|q|frage|fragen", re.I)
-_ANSWER_COLUMN = re.compile(r"answers?|a|antwort|antworten", re.I)
-_ATTRIBUTE = re.compile(
-    r"(?:\w+ )?(?:address|age|amount|area|author|capital|category|code|colou?r|cost|country|date|deadline|default|duration|fee"
-    r"|height|interval|kind|length|limit|location|margin|maximum|minimum|name|number|owner|phone|place|population|price|purpose"
-    r"|range|rate|role|size|speed|status|symbol|temperature|time|type|unit|value|version|voltage|volume|weight|width)",
-    re.IGNORECASE,
-)
-"""Columns of which "What is the … of …?" is good English."""
-KEY_WORDS = 10
-_NOTHING = frozenset({"", "-", "–", "—", "n/a", "?", "…", "..."})
+_POINTS = re.compile(r"\b(?:them|these|those|the same)\b|^\S+(?: \S+){1,3} it\b")
+_LISTED = re.compile(rf"(?P<name>{_CODE})(?:,[^:]{{0,40}})?(?::| –| —| -)\s+(?P<text>\S.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,13 +59,20 @@ def pairs(document: Document) -> Iterator[Pair | Dropped]:
         yield from _asked(document, section)
     for section in sections:
         yield from _headed(document, section)
-    for block, above in headings_above(document.blocks):
+    listed = _listed(document)
+    for number, (block, above) in enumerate(headings_above(document.blocks)):
         if block.kind == "definition":
             yield from _definition(document, block, above)
         elif block.kind == "table":
-            yield from _table(document, block, above)
+            yield from table_rules.of_table(document, block, above)
+        elif block.kind == "code":
+            yield from table_rules.of_options(document, block, above)
         elif entry := _entry(block, above):
             yield from _meaning(document, block, above, term=entry[1], meaning=entry[2])
+        elif number in listed:
+            yield from _named(document, block, above)
+        elif block.kind in ("paragraph", "item"):
+            yield from _stated(document, block, above)
 
 
 def _entry(block: Block, above: tuple[str, ...]) -> re.Match[str] | None:
@@ -108,7 +110,7 @@ def _sections(document: Document) -> Iterator[_Section]:
 def _question(text: str) -> str | None:
     """The question that a heading or paragraph is, without its number; None where it is none."""
     bare = _NUMBERING.sub("", text, count=1).strip() if _NUMBERING.match(text) else text.strip()
-    is_one = bare.endswith(("?", "\uff1f", "\u061f")) and len(bare.split()) <= QUESTION_WORDS
+    is_one = bare.endswith(("?", "\uff1f", "\u061f")) and len(bare.split()) <= table_rules.QUESTION_WORDS
     return bare if is_one and not re.search(r"[.!?]\s+\S.*[.!]\s", bare) else None
 
 
@@ -124,28 +126,69 @@ def _asked(document: Document, section: _Section) -> Iterator[Pair | Dropped]:
     answer = joined(section.body)
     if turn and (said := _ANSWERS.match(answer)):
         answer = answer[said.start(1) :]
-    yield _pair(document, [section.head, *section.body], section.above, question, answer, by="rule: faq")
+    yield quoted(document, [section.head, *section.body], section.above, question, answer, by="rule: faq")
 
 
 def _headed(document: Document, section: _Section) -> Iterator[Pair | Dropped]:
-    """`What is X?` where the section begins with `X is …`; `How do I …?` under a heading `How to …`."""
+    """`What is X?` where the section begins with `X is …`; what the heading asks, such as `How do I …?` of `How to …`."""
     heading = _NUMBERING.sub("", section.head.text, count=1).strip(" :.")
     if section.head.kind != "heading" or not section.body or _question(section.head.text):
         return
-    how = _HOW_TO.fullmatch(heading)
-    if how:
-        rest = how[1][0].lower() + how[1][1:] if how[1][1:2].islower() else how[1]
-        yield _pair(
-            document,
-            [section.head, *section.body],
-            section.above,
-            f"How do I {rest}?",
-            joined(section.body),
-            by="rule: how-to",
-        )
+    has_steps = any(block.kind == "code" for block in section.body) or sum(b.kind == "item" for b in section.body) > 1
+    body = list(takewhile(lambda block: block.kind != "table", section.body))
+    if body and (question := wording.of_heading(heading, has_steps=has_steps)):
+        if len(question.split()) <= FEW_WORDS:
+            question = wording.within(question, section.above[0] if section.above else document.title)
+        by = "rule: how-to" if question.startswith("How do I") else "rule: heading"
+        answer = joined(body)
+        yield quoted(document, [section.head, *body], section.above, question, answer, by=by)
     elif section.body[0].kind == "paragraph" and (found := _defined(heading, section.body[0].text)):
         question, answer = found
-        yield _pair(document, [section.head, section.body[0]], section.above, question, answer, by="rule: definition")
+        yield quoted(document, [section.head, section.body[0]], section.above, question, answer, by="rule: definition")
+
+
+def _stated(document: Document, block: Block, above: tuple[str, ...]) -> Iterator[Pair | Dropped]:
+    """What a sentence says of a thing of some kind, or of a word of code, with which it begins."""
+    for sentence in _SENTENCE.finditer(block.text):
+        text = sentence[0].strip()
+        if len(text.split()) < FEWEST_STATED or _POINTS.search(text):
+            continue
+        if kind := _KIND.match(text):
+            verb, mean = ("is", "") if kind["verb"] == "is" else ("does", " mean")
+            name = kind["name"].strip()
+            question = f"What {verb} {name[0].lower()}{name[1:]}{mean}?"
+        elif said := _IS.match(text):
+            question = f"What is {said['name']}?"
+        elif said := _ACTS.match(text):
+            question = f"What {'does' if said['name'].count('`') == 2 else 'do'} {said['name']} do?"
+        else:
+            continue
+        yield quoted(document, [block], above, question, text, by="rule: definition")
+
+
+def _listed(document: Document) -> frozenset[int]:
+    """The numbers of items that explain a word of code each: those of a list that has several such."""
+    found: set[int] = set()
+    run: list[int] = []
+    for number, block in enumerate([*document.blocks, None]):
+        if block is not None and block.kind == "item":
+            run += [number] if _LISTED.fullmatch(block.text) else []
+            continue
+        found |= set(run) if len(run) > 1 else set()
+        run = []
+    return frozenset(found)
+
+
+def _named(document: Document, block: Block, above: tuple[str, ...]) -> Iterator[Pair | Dropped]:
+    """What is said of a word of code, or of an option, in a list of such."""
+    match = _LISTED.fullmatch(block.text)
+    assert match, "only such items are listed"
+    name = match["name"]
+    if name.startswith("`-"):
+        question = wording.of_option(name.strip("`"))
+    else:
+        question = wording.within(f"What is {name}?", above[-1] if above else document.title)
+    yield quoted(document, [block], above, question, match["text"], by="rule: glossary", last=True)
 
 
 def _defined(name: str, text: str) -> tuple[str, str] | None:
@@ -177,7 +220,7 @@ def _definition(document: Document, block: Block, above: tuple[str, ...]) -> Ite
     """An entry of a definition list; or a question with its answer, which pages write so."""
     term, meaning = block.cells[0]
     if question := _question(term):
-        yield _pair(document, [block], above, question, meaning, by="rule: faq")
+        yield quoted(document, [block], above, question, meaning, by="rule: faq")
     else:
         yield from _meaning(document, block, above, term=term, meaning=meaning)
 
@@ -187,67 +230,4 @@ def _meaning(
 ) -> Iterator[Pair | Dropped]:
     """What a term means."""
     bare = term.strip().strip("`\"'“”")
-    yield _pair(document, [block], above, f'What does "{bare}" mean?', meaning.strip(), by="rule: glossary")
-
-
-def _table(document: Document, block: Block, above: tuple[str, ...]) -> Iterator[Pair | Dropped]:
-    """Questions in their column; terms in theirs; else each row's key with each other column."""
-    header, *rows = block.cells
-    if len(header) < 2 or not rows:
-        return
-    if len(rows) > ROWS_OF_TABLE:
-        more = f"rows of a table beyond the first {ROWS_OF_TABLE}"
-        yield Dropped(more, document.location(block), "rule: table")
-    times = Counter(row[0].casefold() for row in rows)
-    is_faq = _QUESTION_COLUMN.fullmatch(header[0]) and _ANSWER_COLUMN.fullmatch(header[1])
-    is_glossary = len(header) == 2 and _TERM.fullmatch(header[0]) and _MEANS.search(header[1])
-    for row in rows[:ROWS_OF_TABLE]:
-        shown = Block("table", f"{' | '.join(header)}\n{' | '.join(row)}", block.position)
-        if row[0].strip().casefold() in _NOTHING:
-            continue
-        if times[row[0].casefold()] > 1:
-            yield Dropped("two rows of a table with the same key", document.location(block), "rule: table")
-        elif len(row[0].split()) > (QUESTION_WORDS if is_faq or _question(row[0]) else KEY_WORDS):
-            yield Dropped("a row of a table whose first cell is a text", document.location(block), "rule: table")
-        elif is_faq or (len(header) == 2 and _question(row[0])):
-            yield _pair(document, [shown], above, row[0], row[1], by="rule: faq", last=True)
-        elif is_glossary:
-            yield from ([] if row[1] in _NOTHING else _meaning(document, shown, above, term=row[0], meaning=row[1]))
-        else:
-            yield from _cells(document, shown, above, header, row)
-
-
-def _cells(
-    document: Document, shown: Block, above: tuple[str, ...], header: tuple[str, ...], row: tuple[str, ...]
-) -> Iterator[Pair | Dropped]:
-    """A row's key with each other column."""
-    key = row[0]
-    before = len(shown.text) - len(" | ".join(row))
-    for number, (column, cell) in enumerate(zip(header[1:], row[1:], strict=False), start=1):
-        if cell.strip().casefold() in _NOTHING or not column.strip():
-            continue
-        if _ATTRIBUTE.fullmatch(column):
-            question = f"What is the {column[0].lower() + column[1:] if column[1:2].islower() else column} of {key}?"
-        else:
-            title = above[-1] if above else document.title
-            question = f'What stands under "{column}" for {key} in the table of "{title}"?'
-        start = before + len(" | ".join(row[:number])) + len(" | ")
-        yield _pair(document, [shown], above, question, cell, by="rule: table", at=start)
-
-
-def _pair(
-    document: Document, blocks: Sequence[Block], above: tuple[str, ...], question: str, answer: str, *, by: str,
-    last: bool = False, at: int | None = None,
-) -> Pair | Dropped:  # fmt: skip
-    """The pair whose answer stands in these blocks: at an offset, at its last place, or at its first behind the question."""
-    passage = Passage(document.location(blocks[0]), joined(blocks), PATH.join(above))
-    if len(answer.split()) > LONGEST_ANSWER:
-        return Dropped(f"an answer of more than {LONGEST_ANSWER} words", passage.location, by)
-    if at is not None:
-        start = at
-    elif last:
-        start = passage.text.rindex(answer)
-    else:
-        start = passage.text.index(answer, len(blocks[0].shown) if len(blocks) > 1 else 0)
-    assert passage.text[start : start + len(answer)] == answer, "a rule takes its answer from the passage"
-    return Pair(question, answer, document.name, passage, start, start + len(answer), by)
+    yield quoted(document, [block], above, f'What does "{bare}" mean?', meaning.strip(), by="rule: glossary")
