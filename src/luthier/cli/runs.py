@@ -70,10 +70,12 @@ def merge(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the whole model.")],
 ) -> None:
     """Make one whole model of a run's adapter and its base, for programs that do not support adapters."""
+    from luthier.export import card
     from luthier.model import tuned
     from luthier.runs import Run
 
     tuned.merge(Run(run), folder)
+    card.write(run, folder, form="merged")
     print(f"Model  {folder}")
 
 
