@@ -8,7 +8,21 @@ from pathlib import Path
 
 import typer
 
-from luthier.cli import benchmark, corpora, inference, inspect, pairs, plan, review, run, runs, streams, sweep, template
+from luthier.cli import (
+    benchmark,
+    corpora,
+    export,
+    inference,
+    inspect,
+    pairs,
+    plan,
+    review,
+    run,
+    runs,
+    streams,
+    sweep,
+    template,
+)
 from luthier.errors import MachineError, UserError
 
 app = typer.Typer(
@@ -19,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Fine-tune a language model on your data, and see with evidence whether it beats the best prompt.",
 )
-for commands in (run, pairs, inspect, plan, template, corpora, inference, benchmark, sweep, review, runs):
+for commands in (run, pairs, inspect, plan, template, corpora, inference, benchmark, sweep, review, runs, export):
     commands.register(app)
 
 

@@ -41,8 +41,19 @@ def report(run: RunFolder) -> None:
         print(f"No verdict yet: the run is {current.state}.\nReport  {path}")
 
 
-def verify(run: RunFolder) -> None:
+def verify(
+    run: RunFolder,
+    exported: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", metavar="FILE", help="Hold this exported file against the run; exit code 1 if it differs."
+        ),
+    ] = None,
+) -> None:
     """Check every file of a run against what was recorded when it was written; exit code 5 if one is damaged."""
+    if exported is not None:
+        _verify_export(run, exported)
+        return
     from luthier.cli.screens.runs import show_finding
     from luthier.runs import Run
     from luthier.runs import verify as integrity
@@ -63,6 +74,14 @@ def verify(run: RunFolder) -> None:
         )
     total = format_bytes(sum(finding.bytes for finding in findings))
     print(f"All {len(findings)} parts are intact, {total}; the run is {current.state}.")
+
+
+def _verify_export(run: Path, file: Path) -> None:
+    """Whether an exported file is the run's model."""
+    from luthier import export as exporting
+    from luthier.cli import export
+
+    export.show(exporting.verify(run, file, on_note=export.print_note))
 
 
 def merge(

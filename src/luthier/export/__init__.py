@@ -1,1 +1,46 @@
-"""A fine-tuned model leaves as what other programs run, and is shown to be the same model."""
+"""A fine-tuned model leaves as what other programs run, and is shown to be the same model. File by file:
+
+exporters   the table `EXPORTERS`: add an exporter there
+source      what leaves: a run's model with its template and its rows
+texts       texts and conversations that tokenizers and templates are held against each other on
+gguf        one file for llama.cpp, tensor by tensor
+parity      whether that file is the same model, in llama.cpp itself
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from luthier.engine import llama_cpp
+from luthier.export import parity
+from luthier.export.exporters import EXPORTERS, Artefact, Options, resolve
+from luthier.export.parity.report import Report
+from luthier.export.source import Source
+from luthier.runs import Run
+
+OnNote = Callable[[str], None]
+
+__all__ = ["EXPORTERS", "Artefact", "Options", "Report", "export", "verify"]
+
+
+def export(
+    run: Path,
+    *,
+    to: str,
+    type: str | None = None,
+    out: Path | None = None,
+    unchecked: bool = False,
+    on_note: OnNote = lambda note: None,
+) -> tuple[Artefact, Report | None]:
+    """Write a run's model as `to` says, and hold what llama.cpp can run against the run."""
+    source = Source.of(Run(run))
+    options = Options(type, out, unchecked)
+    artefact = resolve(to)(source, options)
+    on_note(f"written: {artefact.path}")
+    if artefact.gguf is None or not (llama_cpp.is_installed() or not unchecked):
+        return artefact, None
+    return artefact, parity.check(source, artefact.gguf, unchecked=unchecked, on_note=on_note)
+
+
+def verify(run: Path, file: Path, *, on_note: OnNote = lambda note: None) -> Report:
+    """Hold an exported file against its run again."""
+    return parity.check(Source.of(Run(run)), file, on_note=on_note)

@@ -1,0 +1,93 @@
+"""As what a model leaves: a table from the word after `--to` to the function that writes it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier import extensions
+from luthier.errors import UserError
+from luthier.export.gguf import model as gguf_model
+from luthier.export.gguf import types
+from luthier.export.source import Source, expect_new
+from luthier.model import folder as folders
+from luthier.model import tuned
+from luthier.runs.durable import system_errors, whole_folder, write_atomic
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks of an export."""
+
+    type: str | None = None
+    """Word of the number format of a GGUF file; without one the exporter's own choice."""
+    out: Path | None = None
+    unchecked: bool = False
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What an exporter has written."""
+
+    path: Path
+    gguf: Path | None = None
+    """The file that llama.cpp can run, which is held against the run."""
+
+
+Exporter = Callable[[Source, Options], Artefact]
+DEFAULT_TYPE = "f16"  # same answers as fp32 but for one in thirty, at half the size
+
+
+def adapter(source: Source, options: Options) -> Artefact:
+    """The run's adapter as a folder of peft's, which finds its base from anywhere on this machine."""
+    _expect_no_type(options, "adapter")
+    if not source.reference.is_adapter:
+        raise UserError(
+            "the run's model is a whole one, not an adapter; export it with --to merged or --to gguf.",
+            where=source.name,
+        )
+    out = expect_new(options.out or Path(f"{source.run.name}-adapter"))
+    with whole_folder(out) as temporary, system_errors():
+        shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
+        path = temporary / folders.ADAPTER
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = str(source.reference.base.folder)
+        write_atomic(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    return Artefact(out)
+
+
+def merged(source: Source, options: Options) -> Artefact:
+    """The whole model as a plain Hugging Face folder; an adapter is merged into its base."""
+    _expect_no_type(options, "merged")
+    out = expect_new(options.out or Path(f"{source.run.name}-merged"))
+    if source.reference.is_adapter:
+        tuned.merge(source.run, out)
+    else:
+        with whole_folder(out) as temporary, system_errors():
+            shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
+    return Artefact(out)
+
+
+def gguf(source: Source, options: Options) -> Artefact:
+    """The whole model in one file for llama.cpp and what is built on it."""
+    word = types.check(options.type or DEFAULT_TYPE)
+    out = expect_new(options.out or Path(f"{source.run.name}-{word}.gguf"))
+    gguf_model.write(source, out, number_format=word, unchecked=options.unchecked)
+    return Artefact(out, gguf=out)
+
+
+EXPORTERS: dict[str, Exporter] = {"adapter": adapter, "merged": merged, "gguf": gguf}
+"""By the word after `--to`; a dotted name "package.module:function" reaches your own."""
+
+
+def resolve(word: str) -> Exporter:
+    """The exporter of this name."""
+    return extensions.resolve("export", word, EXPORTERS, where="--to")
+
+
+def _expect_no_type(options: Options, word: str) -> None:
+    if options.type:
+        raise UserError(
+            f"has no meaning with --to {word}, whose weights are in fp32; it goes with --to gguf.", where="--type"
+        )

@@ -1,0 +1,156 @@
+"""Whether an exported file is the same model as its run, in the engine that people run it with. File by file:
+
+limits      how far a number format may be from the original, told beforehand
+templates   the rendered prompt, byte for byte
+outputs     the most likely tokens and the distributions on held-out rows
+answers     the test questions again, and the run's own metric
+diagnosis   which setting or tensor of the file is another than the run's
+report      all of it as FILE.parity.json
+"""
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from luthier.engine.llama_cpp import SLOTS, LlamaCpp
+from luthier.errors import UserError
+from luthier.export import texts
+from luthier.export.gguf import file as files
+from luthier.export.gguf.file import GGUF
+from luthier.export.gguf.model import vocabulary_of
+from luthier.export.gguf.types import TYPES
+from luthier.export.parity import answers, diagnosis, outputs, templates
+from luthier.export.parity.limits import EXACT, LIMITS, fewest_same
+from luthier.export.parity.report import Report
+from luthier.export.source import Source
+
+OnNote = Callable[[str], None]
+SAID = 3  # differences of a kind that the report names
+BLOCK = 256  # llama.cpp rounds a context up to whole blocks of so many tokens
+
+
+def check(source: Source, path: Path, *, unchecked: bool = False, on_note: OnNote = lambda note: None) -> Report:
+    """Hold an exported file against its run, and leave the report beside it."""
+    begin = time.perf_counter()
+    file = files.read(path)
+    word = _format_of(file)
+    report = Report(source.name, str(path), word, _engine(), LIMITS[word], unchecked)
+    on_note(f"{word}: {report.limits.words()}.")
+    _check_text(source, file, report, on_note)
+    _check_outputs(source, file, report, on_note)
+    _check_answers(source, file, report, on_note)
+    if report.faults:
+        report.faults[:0] = [*diagnosis.settings(source, file), *diagnosis.tensors(source, file)]
+    report.seconds = time.perf_counter() - begin
+    report.write(path)
+    return report
+
+
+def _format_of(file: GGUF) -> str:
+    """The word of a file's number format."""
+    number = file.metadata.get("general.file_type")
+    for word, (_, known) in TYPES.items():
+        if number == int(known):
+            return word
+    raise UserError(
+        f"its number format ({number}, general.file_type) is none that Luthier writes: {', '.join(TYPES)}.",
+        where=str(file.path),
+    )
+
+
+def _engine() -> str:
+    return f"llama.cpp of xllamacpp {importlib.metadata.version('xllamacpp')}"
+
+
+def _context(file: GGUF, needed: int) -> int:
+    """A context for so many tokens, and no longer than the file's."""
+    most = int(file.metadata.get(f"{file.arch}.context_length", needed))
+    return min(-needed // BLOCK * -BLOCK, max(most, 1))
+
+
+def _check_text(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+    """Template and tokenizer."""
+    template = source.template
+    vocabulary = vocabulary_of(source, source.reference.config.get_text_config().vocab_size)
+    cases = texts.cases(template, source.items(), add_bos=vocabulary.add_bos)
+    on_note(f"{len(cases):,} texts and 20 conversations")
+    with LlamaCpp(file.path, context=BLOCK, slots=1) as llama:
+        found = texts.differences(llama, cases)
+        system = any(message.role == "system" for item in source.items() for message in item.conversation.messages)
+        rendered = None if source.documents else templates.compare(template, llama, system_trained=system)
+    known = [each for each in found if vocabulary.normalises and texts.normalised(each)]
+    real = [each for each in found if each not in known]
+    if rendered is None:
+        report.template = {"skipped": "the run was trained on documents"}
+    else:
+        report.template = {
+            "same": rendered.same, "of": rendered.same + len(rendered.differences),
+            "differences": rendered.differences[:SAID], "refused": rendered.refused, "merged": rendered.merged,
+        }  # fmt: skip
+        report.faults += rendered.differences[:SAID]
+        real += rendered.ids
+        if rendered.merged:
+            report.notes.append(
+                "the template has no place for a system message: llama.cpp sets it before the first question with one line "
+                "break, Luthier with two. The run's rows have none."
+            )
+    words = [each.words(vocabulary.hub) for each in real]
+    report.ids = {"texts": len(cases), "different": len(real), "normalised": len(known), "differences": words[:SAID]}
+    report.faults += words[:SAID]
+    if known:
+        report.notes.append(f"{len(known)} texts are not in Unicode's NFC form, to which llama.cpp brings none.")
+    report.notes.append(
+        "a control token that a user spells is a control token in llama.cpp's chat; sent as ids it stays text."
+    )
+
+
+def _check_outputs(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+    """Logits on held-out rows."""
+    context = _context(file, outputs.LONGEST)
+    rows = outputs.rows_to_compare(source.held_out(), context)
+    if not rows:
+        report.top1 = report.kl = {"skipped": "the run has no test rows"}
+        return
+    on_note(f"{sum(map(len, rows)):,} tokens of {len(rows)} test rows")
+    lm = source.load()
+    with LlamaCpp(file.path, context=context) as llama:
+        found = outputs.compare(lm, llama, rows)
+    limits = report.limits
+    report.top1 = {"positions": found.positions, "agreement": found.top1, "limit": limits.top1, "first": found.first}
+    report.kl = {"positions": found.positions, "mean": found.kl, "limit": limits.kl}
+    if not found.top1 >= limits.top1:
+        report.faults.append(
+            f"top1: {found.top1:.2%} of {found.positions:,} tokens, at least {limits.top1:.1%} expected; {found.first}"
+        )
+    if not found.kl <= limits.kl:
+        report.faults.append(f"kl: {found.kl:.3g} nats a token, at most {limits.kl:g} expected")
+
+
+def _check_answers(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+    """Test questions and the verdict's metric."""
+    stored, why = answers.stored_answers(source)
+    if why:
+        report.answers = report.score = {"skipped": why}
+        return
+    on_note(f"{len(stored):,} test questions")
+    context = _context(file, answers.longest_prompt(source, stored))
+    with LlamaCpp(file.path, context=context, slots=SLOTS, exact=report.type == EXACT) as llama:
+        answered = answers.ask_again(source, llama, stored)
+    same, limits = answered.same, report.limits
+    report.answers = {"same": sum(same), "of": len(same), "limit": limits.answers, "first": answered.first_difference}
+    if not same:
+        report.score = {"skipped": "no question has an answer"}
+        return
+    if sum(same) < fewest_same(limits, len(same), exact=report.type == EXACT):
+        report.faults.append(
+            f"answers: {sum(same)} of {len(same)} are the same, at least {limits.answers:.0%} expected; "
+            f"{answered.first_difference}"
+        )
+    report.score = answers.score(source, answered)
+    if report.score["verdict"] == "WORSE":
+        low, high = report.score["interval"]
+        report.faults.append(
+            f"score: {report.score['metric']} is {report.score['exported']:.3f}, and was {report.score['original']:.3f}; the "
+            f"difference lies in [{low:+.3f}, {high:+.3f}]"
+        )

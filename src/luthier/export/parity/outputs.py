@@ -1,0 +1,66 @@
+"""What the model makes of held-out rows: the most likely token at each place, and how far the distributions are apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from luthier.engine.llama_cpp import LlamaCpp
+from luthier.export.parity.limits import TIE
+from luthier.model.loading import LanguageModel
+
+POSITIONS = 1024  # tokens of all rows together
+LONGEST = 256  # tokens of a row
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Agreement with the original over all positions."""
+
+    positions: int
+    top1: float
+    """Share of them with the same most likely token; two within `TIE` of each other count as one."""
+    kl: float
+    first: str | None
+    """The first place where another token is most likely, in words."""
+
+
+def rows_to_compare(rows: Sequence[Sequence[int]], context: int) -> list[list[int]]:
+    """Rows from all over the split, as many as the positions allow."""
+    longest = min(LONGEST, context)
+    usable = [list(row[:longest]) for row in rows if len(row) > 1]
+    if not usable:
+        return []
+    mean = sum(map(len, usable)) / len(usable)
+    count = max(1, min(len(usable), int(POSITIONS / mean)))
+    return [usable[number * len(usable) // count] for number in range(count)]
+
+
+def compare(lm: LanguageModel, llama: LlamaCpp, rows: Sequence[Sequence[int]]) -> Outputs:
+    """Both models' distributions after each token of the rows."""
+    same, kl, positions, first = 0, 0.0, 0, None
+    for number, row in enumerate(rows):
+        ours, theirs = _ours(lm, row), torch.from_numpy(np.array(llama.logits(row))).double()
+        theirs = theirs[:, : ours.shape[1]]
+        margins = ours.amax(-1) - ours.gather(-1, theirs.argmax(-1, keepdim=True))[:, 0]
+        agree = margins <= TIE
+        if first is None and not bool(agree.all()):
+            at = int((~agree).nonzero()[0])
+            margin = float(margins[at])
+            first = (
+                f"row {number}, token {at}: {int(ours[at].argmax())} before {int(theirs[at].argmax())} by {margin:.3g} logits, "
+                "in llama.cpp the other way round"
+            )
+        ours, theirs = torch.log_softmax(ours, -1), torch.log_softmax(theirs, -1)
+        kl += float((ours.exp() * (ours - theirs)).sum())
+        same += int(agree.sum())
+        positions += len(row)
+    return Outputs(positions, same / positions, max(kl / positions, 0.0) if kl == kl else kl / positions, first)
+
+
+@torch.inference_mode()
+def _ours(lm: LanguageModel, row: Sequence[int]) -> Tensor:
+    logits: Tensor = lm.model(torch.tensor([list(row)], device=lm.device)).logits[0]
+    return logits.double().cpu()
