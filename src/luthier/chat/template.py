@@ -28,7 +28,9 @@ from luthier.errors import UserError
 
 VERSION = "2"  # part of the hash: a change of the rules below is a change of the template
 CHUNK = 512
-CHUNKS_AHEAD = 2
+CHUNKS_AHEAD = 3
+AT_ONCE = 2
+"""Chunks that are tokenized at the same time: while one becomes Python's numbers, all cores are busy with the other."""
 MARKER = re.compile(r"<\|[^|<>\s]+\|>|<\uff5c[^\uff5c]+\uff5c>|<(?:start|end)_of_\w+>")
 
 
@@ -187,12 +189,12 @@ class Template:
         return list(self.stream_rows(conversations))
 
     def stream_rows(self, conversations: Iterable[Conversation]) -> Iterator[list[Encoded] | UserError]:
-        """The same, one conversation after the other, while two chunks of them at most are in memory.
+        """The same, one conversation after the other, while a few chunks of them at most are in memory.
 
-        While a chunk is tokenized on all cores, the next one is read and rendered.
+        While chunks are tokenized on all cores, the next ones are read and rendered.
         """
         waiting: deque[tuple[list[_Begun], Future[list[list[int]]]]] = deque()
-        with ThreadPoolExecutor(max_workers=1) as beside:
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as beside:
             for chunk in _chunks(conversations):
                 begun = [self._begin(conversation) for conversation in chunk]
                 texts = [text for one in begun for text in one.renderings]

@@ -56,7 +56,7 @@ class Encoded:
     @property
     def loss_tokens(self) -> int:
         """Tokens that the loss is taken on; a sequence's first token has nothing before it and is never one."""
-        return sum(self.loss_mask[1:])
+        return self.loss_mask.count(True) - (self.loss_mask[:1] == [True])
 
     @property
     def tokens(self) -> int:

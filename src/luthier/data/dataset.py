@@ -25,6 +25,7 @@ DIGEST_BYTES = 16
 BLOCK = 512
 """Rows that are looked up among the earlier ones together."""
 CUT_END = "cut behind its last answer that is learnt"
+HALF_A_CHARACTER = "half a character (a lone surrogate)"
 OPEN_END = "without the user's last message, which has no answer"
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -174,6 +175,8 @@ class _Understood:
     row: Record
     conversation: Conversation
     reason: str | None
+    parts: "Parts" = ()
+    """Its texts with what they are."""
     whole: bytes = b""
     """A digest of the normalised conversation."""
     prompt: str = ""
@@ -183,6 +186,7 @@ class _Understood:
 
 
 NOTHING = Conversation(())
+Parts = Sequence[tuple[str, str]]
 
 
 def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Understood:
@@ -190,15 +194,29 @@ def _understood(row: Record, read: Callable[[Record], Conversation]) -> _Underst
         written = read(row)
         answered = ending_with_answer(written)
         conversation = tool_messages.without_repeated_definitions(up_to_last_in_loss(answered))
-        reason = fault(conversation) or (grounding_fault(row.values) if is_grounded(row.values) else None)
     except Unfit as unfit:
         return _Understood(row, NOTHING, str(unfit))
+    parts = _parts(conversation)
+    normalised = [normalise(text) for _, text in parts]
+    try:
+        whole = _digest("\n".join([f"{role} {text}" for (role, _), text in zip(parts, normalised, strict=True)]))
+    except UnicodeEncodeError:  # found without a search through all characters
+        return _Understood(row, conversation, HALF_A_CHARACTER)
+    reason = _fault_of_whole(conversation) or (grounding_fault(row.values) if is_grounded(row.values) else None)
     if reason is not None:
         return _Understood(row, conversation, reason)
-    whole = _digest("\n".join([f"{role} {normalise(text)}" for role, text in _parts(conversation)]))
     notes = [OPEN_END] if len(answered.messages) < len(written.messages) else []
     notes += [CUT_END] if len(conversation.messages) < len(answered.messages) else []
-    return _Understood(row, conversation, None, whole, normalised_prompt(conversation), notes)
+    return _Understood(row, conversation, None, parts, whole, _prompt(conversation, normalised), notes)
+
+
+def _prompt(conversation: Conversation, normalised: Sequence[str]) -> str:
+    """`normalised_prompt`, out of all texts, each normalised, where that is the same: in ASCII, and one text a message."""
+    messages = conversation.messages if conversation.is_document else conversation.messages[:-1]
+    if any(message.tool_calls or message.reasoning is not None for message in messages):
+        return normalised_prompt(conversation)
+    found = " ".join([text for text in normalised[: len(messages)] if text])
+    return found.lower() if found.isascii() else normalised_prompt(conversation)
 
 
 def _items(reading: Reading) -> Iterator[Item]:
@@ -239,15 +257,16 @@ def _items(reading: Reading) -> Iterator[Item]:
             if first != number and _asks_for_one_answer(conversation):
                 what = "answer" if conversation.rejected is None else "pair of answers"
                 ledger.note(f"same question, different {what}", f"{row.location} (as {locations[first]})")
-            if _part(groups, first) != _part(groups, number):
+            if groups and _part(groups, first) != _part(groups, number):
                 ledger.note("same question in two groups", f"{row.location} (as {locations[first]})")
             if remark := control_tokens(conversation):
                 ledger.note(remark, row.location)
             conversation = with_system(conversation, data.system)
+            parts = understood.parts if conversation is understood.conversation else _parts(conversation)
             ledger.synthetic += row.values.get("synthetic") is True
             if is_grounded(row.values):
                 ledger.evidence.append({"row": row.location, **row.values})
-            yield Item(conversation_id(conversation), row.location, group, conversation)
+            yield Item(_id(parts), row.location, group, conversation)
 
 
 def _asks_for_one_answer(conversation: Conversation) -> bool:
@@ -258,6 +277,8 @@ def _asks_for_one_answer(conversation: Conversation) -> bool:
 def ending_with_answer(conversation: Conversation) -> Conversation:
     """A chat without the questions at its end, to which nobody answered."""
     messages = conversation.messages
+    if messages and messages[-1].role == "assistant":
+        return conversation
     last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
     if last < 0 or last == len(messages) - 1 or any(message.role != "user" for message in messages[last + 1 :]):
         return conversation
@@ -266,9 +287,11 @@ def ending_with_answer(conversation: Conversation) -> Conversation:
 
 def up_to_last_in_loss(conversation: Conversation) -> Conversation:
     """The conversation without the end that is not learnt, where its last answer is not: nobody is asked for that answer."""
-    in_loss = [number for number, message in enumerate(conversation.messages) if _is_loss_answer(message)]
     last = conversation.messages[-1:]
-    if not in_loss or last[0].role != "assistant" or last[0].in_loss:
+    if not last or last[0].role != "assistant" or last[0].in_loss:
+        return conversation
+    in_loss = [number for number, message in enumerate(conversation.messages) if _is_loss_answer(message)]
+    if not in_loss:
         return conversation
     return replace(conversation, messages=conversation.messages[: in_loss[-1] + 1], references=())
 
@@ -279,11 +302,16 @@ def _is_loss_answer(message: Message) -> bool:
 
 def fault(conversation: Conversation) -> str | None:
     """Why the conversation cannot be trained on or asked, as a reason for the ledger, or None."""
+    if any(not text.isascii() and _SURROGATE.search(text) for _, text in _parts(conversation)):
+        return HALF_A_CHARACTER
+    return _fault_of_whole(conversation)
+
+
+def _fault_of_whole(conversation: Conversation) -> str | None:
+    """The same of a conversation without half characters."""
     messages = conversation.messages
     if not messages:
         return "no messages"
-    if any(not text.isascii() and _SURROGATE.search(text) for _, text in _parts(conversation)):
-        return "half a character (a lone surrogate)"
     if conversation.is_document:
         return None if conversation.answer.strip() else "empty text"
     if messages[-1].role != "assistant":
@@ -324,7 +352,11 @@ def normalised_prompt(conversation: Conversation) -> str:
 
 def conversation_id(conversation: Conversation) -> str:
     """16 hex digits of the SHA-256 over the roles, contents and thoughts as JSON: the same from every file and place."""
-    return hashlib.sha256(_CANONICAL.encode(_parts(conversation)).encode("utf-8")).hexdigest()[:16]
+    return _id(_parts(conversation))
+
+
+def _id(parts: Parts) -> str:
+    return hashlib.sha256(_CANONICAL.encode(parts).encode("utf-8")).hexdigest()[:16]
 
 
 def with_system(conversation: Conversation, system: str | None) -> Conversation:
@@ -338,6 +370,9 @@ def _parts(conversation: Conversation) -> list[tuple[str, str]]:
     """All texts of a conversation with what they are: roles, thoughts before an answer, the rejected answer."""
     parts: list[tuple[str, str]] = []
     for message in conversation.messages:
+        if message.in_loss and message.reasoning is None and not message.tool_calls:
+            parts.append((message.role, message.content))
+            continue
         parts += [] if message.reasoning is None else [("thoughts", message.reasoning)]
         parts.append((message.role if message.in_loss else f"{message.role}, not learnt", message.content))
         parts += [("call", f"{call.name} {call.arguments}") for call in message.tool_calls]

@@ -41,6 +41,7 @@ ROWS_PER_CHUNK = 1024
 CHARACTERS_PER_CHUNK = 1 << 24
 LONGEST_GROUP = 200
 """Characters of a group's name; a longer one, such as a document that is its own group, is known by a digest."""
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,8 @@ class _Tokens:
 
 def _message_to_json(message: Message) -> list[object]:
     """A message as it is kept: role and content, and the rest where it has any."""
-    if message == Message(message.role, message.content):
+    plain = message.in_loss and message.reasoning is None and message.name is None and message.tool_call_id is None
+    if plain and not message.tool_calls:
         return [message.role, message.content]
     rest = {key: value for key, value in asdict(message).items() if key not in ("role", "content", "in_loss") and value}
     rest |= {} if message.in_loss else {"in_loss": False}
@@ -259,12 +261,15 @@ def _lists(values: Sequence[Sequence[int]], kind: np.dtype[Any]) -> pa.Array:
     """Lists of numbers as a column."""
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(each) for each in values], out=offsets[1:])
-    flat = np.fromiter(chain.from_iterable(values), kind, int(offsets[-1]))
+    if kind == np.bool_:
+        flat = np.frombuffer(b"".join(map(bytes, values)), np.bool_)
+    else:
+        flat = np.fromiter(chain.from_iterable(values), kind, int(offsets[-1]))
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
 
 
 def _to_json(value: Sequence[object]) -> str:
-    return json.dumps(value, ensure_ascii=False) if value else "[]"
+    return _JSON.encode(value) if value else "[]"
 
 
 def _group_name(group: str) -> str:

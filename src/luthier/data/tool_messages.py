@@ -47,9 +47,11 @@ def are_definitions(value: Value) -> bool:
 
 def without_repeated_definitions(conversation: Conversation) -> Conversation:
     """The conversation without definitions that its system message already has, where its calls are texts too."""
+    if not conversation.tools:
+        return conversation
     called = any(message.tool_calls for message in conversation.messages)
     system = "\n".join(message.content for message in conversation.messages if message.role == "system")
-    if called or not conversation.tools or not system:
+    if called or not system:
         return conversation
     names = [json.dumps(json.loads(tool)["function"]["name"]) for tool in conversation.tools]
     return replace(conversation, tools=()) if all(name in system for name in names) else conversation

@@ -129,11 +129,17 @@ class HubTokenizer:
 
     @property
     def _backend(self) -> Any:
-        """The fast tokenizer, without what a call of transformers' may have left set on it."""
+        """The fast tokenizer, without what a call of transformers' may have left set on it.
+
+        Nothing is set that is right already: setting waits, and lets no thread run, until others have tokenized their texts.
+        """
         backend = self.hub.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = False
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        if backend.encode_special_tokens:
+            backend.encode_special_tokens = False
         return backend
 
     @cached_property

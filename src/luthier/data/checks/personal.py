@@ -181,7 +181,7 @@ def entropy(text: str) -> float:
 
 def private_keys(text: str) -> Found:
     """The first line of a private key."""
-    return _PRIVATE_KEY.finditer(text)
+    return _PRIVATE_KEY.finditer(text) if "-----BEGIN " in text else iter(())
 
 
 SHAPES: dict[str, Callable[[str], Found]] = {

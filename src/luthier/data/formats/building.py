@@ -9,7 +9,7 @@ from luthier.data import tool_messages
 from luthier.data.formats.cells import Cells, answers, asked, head, passage, text, with_system
 from luthier.data.formats.chats import as_messages, sure_messages, unspelled
 from luthier.data.formats.transcripts import is_prompt, is_transcript, messages_of
-from luthier.data.messages import Unfit, chat
+from luthier.data.messages import Unfit, chat, plain_chat
 from luthier.data.readers.values import Value, as_text
 
 _TRUE = {"true", "1", "1.0", "up", "yes", "good", "positive"}
@@ -56,6 +56,9 @@ def messages(word: str) -> Callable[[Cells], Conversation]:
     """A chat as it stands, behind the row's own system message."""
 
     def build(cells: Cells) -> Conversation:
+        plain = plain_chat(cells[word])
+        if plain is not None and cells.keys() == {word}:
+            return Conversation(plain)
         found = as_messages(cells[word])
         conversation = chat(cells[word] if found is None else found)
         tools = tool_messages.definitions(cells.get("tools"))

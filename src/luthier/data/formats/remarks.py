@@ -16,6 +16,8 @@ def control_tokens(conversation: Conversation) -> str | None:
     One alone is a word that somebody writes about; two mark a text up.
     """
     for message in conversation.messages:
+        if "<" not in message.content and "[" not in message.content:
+            continue
         found = _CONTROL.findall(message.content.strip())
         if len(found) > 1:
             return f'spells "{found[0]}", a control token of chat templates, which is learnt as text'
