@@ -7,8 +7,9 @@ import pytest
 
 from luthier.chat import Conversation, Encoded, Message, Template, ToolCall
 from luthier.data import prepared
-from luthier.data.dataset import Item, Ledger
+from luthier.data.dataset import Item
 from luthier.data.encoding import encode, encode_all, pieces, why_none
+from luthier.data.ledger import Ledger
 from luthier.data.prepared import Prepared
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from luthier.chat import Conversation, Encoded
 from luthier.data import Dataset, Item, labels, split
-from luthier.data.dataset import Ledger
 from luthier.data.encoding import both_sides, of_last_answer
 from luthier.data.formats import Choice
 from luthier.data.held_out_files import HeldOut
 from luthier.data.labels import Sides
+from luthier.data.ledger import Ledger
 from luthier.data.splits import split_labelled
 from luthier.errors import UserError
 from luthier.recipe import Train

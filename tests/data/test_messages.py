@@ -27,7 +27,11 @@ def test_a_plain_chat_is_what_the_long_way_makes_of_it(said: list[Value]) -> Non
 
 
 def test_a_plain_chat_takes_no_second_look() -> None:
-    said: Value = [{"role": "developer", "content": " "}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    said: Value = [
+        {"role": "developer", "content": " "},
+        {"from": "human", "value": "Q"},
+        {"from": "gpt", "value": "A"},
+    ]
     assert plain_chat(said) == (Message("user", "Q"), Message("assistant", "A"))
 
 

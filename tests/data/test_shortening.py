@@ -7,8 +7,9 @@ import pytest
 
 from luthier.chat import Conversation, Message, Role, Template, ToolCall
 from luthier.data import prepared
-from luthier.data.dataset import Item, Ledger
+from luthier.data.dataset import Item
 from luthier.data.encoding import encode_all, pieces
+from luthier.data.ledger import Ledger
 from luthier.data.prepared import Prepared
 from luthier.data.shortening import cuts, without_oldest
 

@@ -4,7 +4,7 @@ readers                files → records, each with its location (file:line); `R
 documents              PDF, DOCX, HTML, Markdown and text → blocks, passages, and questions with quoted answers
 formats, messages      what columns mean, a record → a conversation; `FORMATS`: add a format there; `tool_messages`: functions
 prompt_templates       texts that a row's columns fill, of the course or of yours
-dataset                conversations → items, with the ledger that accounts for every row
+dataset, ledger        conversations → items; the account of every row
 first_seen             which texts came before: digests in sorted arrays, and `similarity`: how much two share
 encoding, shortening   items → rows of tokens with loss masks; conversations that do not fit lose turns
 labels                 answers that people liked or not: which are learnt, which are asked
@@ -14,8 +14,9 @@ prepared               the rows of tokens on the disk, memory-mapped
 step_by_step           the same steps by hand, for looking
 """
 
-from luthier.data.dataset import Dataset, Item, Ledger, load
+from luthier.data.dataset import Dataset, Item, load
 from luthier.data.formats import FORMATS, Choice, Format
+from luthier.data.ledger import Ledger
 from luthier.data.messages import Unfit
 from luthier.data.readers import Record, Value, read_rows
 from luthier.data.splits import Splits, split

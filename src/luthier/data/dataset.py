@@ -14,13 +14,13 @@ from luthier.data.documents.pairs import grounding_fault, is_divided, is_grounde
 from luthier.data.documents.records import find_rows
 from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, control_tokens, missing_column, reader, understand
+from luthier.data.ledger import Ledger
 from luthier.data.messages import Unfit
 from luthier.data.readers.files import Files
-from luthier.data.readers.values import Record, Value, as_text, normalise
+from luthier.data.readers.values import Record, as_text, normalise
 from luthier.errors import UserError
 from luthier.recipe import Data
 
-LOCATIONS_SHOWN = 3
 DIGEST_BYTES = 16
 BLOCK = 512
 """Rows that are looked up among the earlier ones together."""
@@ -40,48 +40,6 @@ class Item:
     location: str
     group: str
     conversation: Conversation
-
-
-@dataclass
-class Ledger:
-    """What became of every row: read = kept + dropped. `notes` are remarks on rows that are kept."""
-
-    read: int = 0
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    """Files of the folder that are not data files and were not read."""
-    synthetic: int = 0
-    """Kept rows that a rule or a model made: their column `synthetic` is true."""
-    evidence: list[dict[str, Value]] = field(default_factory=list)
-    """Kept rows that say where in a document their answer stands, each with its location as `row`."""
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether documents were given to splits before rows were made of them."""
-        return any(map(is_divided, self.evidence))
-
-    @property
-    def kept(self) -> int:
-        return self.read - sum(len(locations) for locations in self.dropped.values())
-
-    def drop(self, reason: str, location: str) -> None:
-        """Count a row out, under a reason and with its location."""
-        self.dropped.setdefault(reason, []).append(location)
-
-    def leave_out(self, reason: str, location: str) -> None:
-        """The same for what an export holds beside its rows: it counts as read."""
-        self.read += 1
-        self.drop(reason, location)
-
-    def note(self, remark: str, location: str) -> None:
-        """Remember a location under a remark."""
-        self.notes.setdefault(remark, []).append(location)
-
-    def summary(self) -> str:
-        """One line: rows read and kept, then each reason with its count and first locations."""
-        reasons = [f"{len(locations)} {reason} ({_some(locations)})" for reason, locations in self.dropped.items()]
-        return f"{self.read} rows read, {self.kept} kept" + (f"; dropped: {', '.join(reasons)}" if reasons else "")
 
 
 @dataclass(frozen=True)
@@ -408,8 +366,3 @@ def _digest(text: str) -> bytes:
 
 def _part(digests: bytearray, number: int) -> bytearray:
     return digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-
-
-def _some(locations: Sequence[str]) -> str:
-    more = len(locations) - LOCATIONS_SHOWN
-    return ", ".join(locations[:LOCATIONS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,8 @@ from itertools import islice
 
 from luthier.chat import Conversation, Encoded, Message, Template
 from luthier.data import shortening
-from luthier.data.dataset import Item, Ledger
+from luthier.data.dataset import Item
+from luthier.data.ledger import Ledger
 from luthier.data.shortening import Rows
 from luthier.errors import UserError
 

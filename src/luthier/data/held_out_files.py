@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier.data import dataset as datasets
-from luthier.data.dataset import Dataset, Item, Ledger, Reading
+from luthier.data.dataset import Dataset, Item, Reading
 from luthier.data.documents.records import find_rows
+from luthier.data.ledger import Ledger
 from luthier.data.readers.files import Files
 from luthier.data.readers.sources import Source
 from luthier.errors import UserError

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from luthier.data.dataset import Dataset, Item, Ledger
+from luthier.data.dataset import Dataset, Item
 from luthier.data.held_out_files import HeldOut
+from luthier.data.ledger import Ledger
 from luthier.errors import UserError
 
 UNPAIRED = ("kto",)

@@ -64,7 +64,7 @@ def plain_chat(value: Value) -> tuple[Message, ...] | None:
         role = ROLES.get(word) if type(word) is str else None
         if role is None or type(content) is not str:
             return None
-        if role != "system" or not content.isspace() and content:
+        if role != "system" or (not content.isspace() and content):
             messages.append(Message(role, content))
     return tuple(messages) or None
 

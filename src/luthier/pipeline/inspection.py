@@ -15,8 +15,9 @@ from luthier.data.checks import actions, leaks, ledger, lengths, personal
 from luthier.data.checks.cut_answers import CUT, Limit
 from luthier.data.checks.findings import Finding, plural
 from luthier.data.checks.rows import Row, Scope
-from luthier.data.dataset import Dataset, Item, Ledger
+from luthier.data.dataset import Dataset, Item
 from luthier.data.held_out_files import HeldOut
+from luthier.data.ledger import Ledger
 from luthier.data.refusals import refusal_pattern
 from luthier.data.splits import Splits, split, split_labelled
 from luthier.errors import UserError

@@ -15,8 +15,9 @@ from luthier.chat import Encoded, Template
 from luthier.data import encoding, held_out_files, labels, splits
 from luthier.data.checks import actions
 from luthier.data.checks.rows import Scope
-from luthier.data.dataset import Dataset, Item, Ledger, Reading, has_pairs
+from luthier.data.dataset import Dataset, Item, Reading, has_pairs
 from luthier.data.held_out_files import HeldOut
+from luthier.data.ledger import Ledger
 from luthier.data.refusals import refusal_pattern
 from luthier.data.row_store import ListedRows, Rows, RowStore, StoredItems, StoredRows
 from luthier.data.splits import Splits

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from luthier.data.checks.findings import Finding, Severity, Spot, plural, share
-from luthier.data.dataset import Ledger
+from luthier.data.ledger import Ledger
 
 MANY = 0.05
 """Share of the rows that may be dropped before that is worth a warning."""
