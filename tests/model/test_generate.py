@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from luthier.chat import Message
-from luthier.model import generate, loading
+from luthier.model import decoding, generate, loading
 from luthier.model.loading import LanguageModel
 
 QUESTIONS = [
@@ -60,7 +60,7 @@ def test_streamed_tokens_are_the_answer(lm: LanguageModel, prompts: list[list[in
 def test_a_shared_beginning_is_computed_once_and_changes_nothing(lm: LanguageModel) -> None:
     head = Message("system", "You answer briefly and to the point, and never about anything else than printers.")
     prompts = [lm.template.prompt([head, Message("user", question)]) for question in QUESTIONS]
-    assert generate.shared_beginning(prompts) > 40
+    assert decoding.shared_beginning(prompts) > 40
     assert [reply.ids for reply in generate.answer(lm, prompts, max_new_tokens=12)] == [
         generate.answer(lm, [prompt], max_new_tokens=12)[0].ids for prompt in prompts
     ]
@@ -68,10 +68,10 @@ def test_a_shared_beginning_is_computed_once_and_changes_nothing(lm: LanguageMod
 
 def test_a_shared_beginning_leaves_each_prompt_a_token() -> None:
     same = list(range(40))
-    assert generate.shared_beginning([same, same]) == 39
-    assert generate.shared_beginning([same, same[:20]]) == 19
-    assert generate.shared_beginning([same]) == 0
-    assert generate.shared_beginning([[1, 2, 3], [1, 2, 4]]) == 0
+    assert decoding.shared_beginning([same, same]) == 39
+    assert decoding.shared_beginning([same, same[:20]]) == 19
+    assert decoding.shared_beginning([same]) == 0
+    assert decoding.shared_beginning([[1, 2, 3], [1, 2, 4]]) == 0
 
 
 def test_answers_end_at_the_limit_or_at_the_end_token(lm: LanguageModel, prompts: list[list[int]]) -> None:
@@ -131,7 +131,7 @@ def test_prompts_that_are_read_in_portions_are_answered_as_if_alone(lm: Language
     mixed = [[(11 * place + number) % 300 + 5 for place in range(3 + 17 * number % 90)] for number in range(24)]
     shared = [[*range(5, 45), *prompt] for prompt in mixed]
     for prompts in (mixed, shared):
-        assert sum(map(len, prompts)) > generate.CPU_READS
+        assert sum(map(len, prompts)) > decoding.CPU_READS
         assert [reply.ids for reply in generate.answer(lm, prompts, max_new_tokens=9)] == [
             generate.answer(lm, [prompt], max_new_tokens=9)[0].ids for prompt in prompts
         ]
@@ -192,14 +192,14 @@ def test_a_row_that_is_over_is_computed_no_more(
 ) -> None:
     """Rows that were over went on until a quarter of a batch was; now each token of an answer costs one."""
     computed: list[int] = []
-    forward = generate._forward
+    forward = decoding.forward
 
     def counted(lm: LanguageModel, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
         computed.append(len(tokens) if tokens.shape[1] == 1 else 0)
         return forward(lm, tokens, *rest)
 
     alone = [generate.answer(lm, [prompt], max_new_tokens=20)[0].ids for prompt in prompts]
-    monkeypatch.setattr(generate, "_forward", counted)
+    monkeypatch.setattr(decoding, "forward", counted)
     limits = [7, 2, 20, 1, 12]
     replies = generate.answer(lm, prompts, max_new_tokens=limits)
     assert [reply.ids for reply in replies] == [ids[:most] for ids, most in zip(alone, limits, strict=True)]
@@ -207,5 +207,5 @@ def test_a_row_that_is_over_is_computed_no_more(
 
 
 def test_rows_in_gaps_leave_the_others_where_they_are() -> None:
-    assert generate._compact([0, 2, 5, 6]) == [0, 6, 2, 5]
-    assert generate._compact([3]) == [3] and generate._compact([0, 1]) == [0, 1]
+    assert decoding.compact([0, 2, 5, 6]) == [0, 6, 2, 5]
+    assert decoding.compact([3]) == [3] and decoding.compact([0, 1]) == [0, 1]

@@ -16,7 +16,8 @@ packed, padding           rows of a batch as one sequence; as padded rows and ba
 attention, prefix_sharing each row sees itself alone; a prefix that rows share is computed once
 head                      the loss, with the output head where it is taken only
 
-generate, cache           answers, many at once; keys and values of what was read
+generate, sampling        answers, many at once; which token comes next
+decoding, cache           rows that are read and written together; keys and values of what they read
 replies                   thoughts apart from the answer
 likelihood, prefix_tree   how likely texts are; several continuations behind one context
 """

@@ -9,21 +9,18 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values of a layer with room for those to come: transformers' own layer copies all of them at every token."""
+    """Keys and values of a layer with room for those to come: transformers' own layer copies all of them at every token.
+
+    They are a window of larger buffers (rows heads columns width): all rows end in the same column, and the window moves on by
+    a column with each token. What stands in a row before its first token is finite, and must be hidden by a mask.
+    """
 
     def __init__(self, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.room = room
         self._buffers: tuple[Tensor, Tensor] | None = None
-
-    @classmethod
-    def of(cls, keys: Tensor, values: Tensor, length: int) -> "RoomyLayer":
-        """A layer over buffers (batch heads room width) whose first `length` tokens are filled."""
-        layer = cls(keys.shape[-2])
-        layer.lazy_initialization(keys, values)
-        layer._buffers = keys, values
-        layer.keys, layer.values = keys[..., :length, :], values[..., :length, :]
-        return layer
+        self._start = 0
+        """The window's first column."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -31,21 +28,45 @@ class RoomyLayer(DynamicLayer):
         """Write the new keys and values (batch heads time width) behind the old ones; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        rows, _, time, _ = key_states.shape
         length = self.get_seq_length()
-        end = length + key_states.shape[-2]
-        if self._buffers is None or end > self._buffers[0].shape[-2]:
-            self._buffers = self._grown(self.keys, key_states, end), self._grown(self.values, value_states, end)
+        if self._buffers is None or self._start + length + time > self._buffers[0].shape[2]:
+            self._rebuild(key_states, value_states, rows=rows, columns=length + time, before=0)
+        assert self._buffers is not None
+        end = self._start + length
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., length:end, :] = states
-        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
-        return self.keys, self.values
+            buffer[:rows, :, end : end + time] = states
+        return self._show(rows, length + time)
 
-    def _grown(self, old: Tensor | None, new: Tensor, end: int) -> Tensor:
-        batch, heads, _, width = new.shape
-        buffer = new.new_empty(batch, heads, max(self.room, end), width)
-        if old is not None and old.numel():
-            buffer[..., : old.shape[-2], :] = old
-        return buffer
+    def _show(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        """Let the window have so many rows and columns; returns it."""
+        assert self._buffers is not None
+        keys, values = (buffer[:rows, :, self._start : self._start + length] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    @property
+    def _rows(self) -> int:
+        return len(self.keys) if self.keys is not None and self.keys.numel() else 0
+
+    def _rebuild(self, keys: Tensor, values: Tensor, *, rows: int, columns: int, before: int) -> None:
+        """Larger buffers for what is there, like the new `keys` and `values`: `before` free columns on the left of it.
+
+        A second and later time there is half as much room again, so that moving costs little for each token.
+        """
+        length = self.get_seq_length()
+        if self._buffers is not None:
+            columns = max(columns + columns // 2, before + length)
+            rows = rows if rows <= len(self._buffers[0]) else max(rows, 2 * len(self._buffers[0]))
+        buffers = []
+        for old, new in ((self.keys, keys), (self.values, values)):
+            buffer = new.new_zeros(rows, new.shape[1], max(self.room, columns), new.shape[3])
+            if length and old is not None:
+                buffer[: len(old), :, before : before + length] = old
+            buffers.append(buffer)
+        self._buffers, self._start = (buffers[0], buffers[1]), before
+        if length:
+            self._show(self._rows, length)
 
     def reset(self) -> None:
         super().reset()
@@ -71,10 +92,34 @@ class RoomyLayer(DynamicLayer):
         for buffer in self._buffers:
             for new, row in enumerate(rows):
                 if row != new:
-                    buffer[new, :, :length] = buffer[row, :, :length]
-        keys, values = (buffer[: len(rows)] for buffer in self._buffers)
-        self._buffers = keys, values
-        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
+                    buffer[new, :, : self._start + length] = buffer[row, :, : self._start + length]
+        self._show(len(rows), length)
+
+    def leave_out(self, columns: int) -> None:
+        """Take the first columns out of the window; no row may have a token there."""
+        if self._buffers is not None:
+            length = self.get_seq_length()
+            self._start += columns
+            self._show(self._rows, length - columns)
+
+    def append(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Put rows (heads time width) below the others, so that all end in the same column."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys[0], values[0])
+        rows = self._rows
+        length, longest = self.get_seq_length(), max(len(state[0]) for state in keys)
+        total, more = rows + len(keys), max(0, longest - length)
+        if self._buffers is None or total > len(self._buffers[0]) or more > self._start:
+            self._rebuild(keys[0][None], values[0][None], rows=total, columns=length + more, before=more)
+        assert self._buffers is not None
+        end = self._start + length
+        for buffer, states in zip(self._buffers, (keys, values), strict=True):
+            for row, state in enumerate(states, start=rows):
+                begin = end - len(state[0])
+                buffer[row, :, :begin] = 0
+                buffer[row, :, begin:end] = state
+        self._start -= more
+        self._show(total, length + more)
 
 
 def roomy(config: PreTrainedConfig, room: int) -> DynamicCache:
@@ -95,43 +140,3 @@ def bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
 def is_plain(cache: DynamicCache) -> bool:
     """Whether every layer keeps the keys and values of all tokens, so that caches can be put together."""
     return all(type(layer) is RoomyLayer for layer in cache.layers)
-
-
-@torch.inference_mode()
-def keep_rows(cache: DynamicCache, rows: Sequence[int]) -> None:
-    """Leave out all other rows of a plain cache; see `RoomyLayer.keep_rows`."""
-    for layer in cache.layers:
-        assert isinstance(layer, RoomyLayer)
-        layer.keep_rows(rows)
-
-
-def stacked(parts: Sequence[DynamicCache], *, shared: int, room: int) -> DynamicCache:
-    """One plain cache of several, their rows below each other, with room for `room` tokens.
-
-    All rows begin with the same `shared` tokens; what follows is moved to the right end of the longest part, as padding on the
-    left would have it. What stands in between is zero, and must be hidden by a mask.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    whole = DynamicCache()
-    lengths = [part.get_seq_length() for part in parts]
-    for layers in zip(*(part.layers for part in parts), strict=True):
-        if not layers[0].is_initialized:  # a layer that uses another's keys and values
-            whole.layers.append(layers[0])
-            continue
-        buffers = []
-        for name in ("keys", "values"):
-            states: list[Tensor] = [getattr(layer, name) for layer in layers]
-            _, heads, _, width = states[0].shape
-            buffer = states[0].new_zeros(sum(map(len, states)), heads, room, width)
-            first = 0
-            for state, length in zip(states, lengths, strict=True):
-                rows = buffer[first : first + len(state)]
-                rows[..., :shared, :] = state[..., :shared, :]
-                rows[..., max(lengths) - (length - shared) : max(lengths), :] = state[..., shared:, :]
-                first += len(state)
-            buffers.append(buffer)
-        for layer in layers:
-            layer.reset()  # frees each part's memory as soon as it is copied
-        whole.layers.append(RoomyLayer.of(buffers[0], buffers[1], max(lengths)))
-    return whole

@@ -5,27 +5,19 @@ Greedy, or sampled with a seed for each prompt. What all prompts of a batch begi
 few-shot prompt) is computed once and shared. Prompts are read a few of like length at a time, and answered all together.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from transformers import DynamicCache
+from torch import Tensor
 
 from luthier.model import cache as caches
-from luthier.model import probes
+from luthier.model import decoding, probes, sampling
 from luthier.model.loading import LanguageModel
 
-DROP_AT = (
-    0.75  # share of rows still going at which the others are dropped, where that copies the cache: not of plain layers
-)
-SHARED_AT_LEAST = 16  # tokens of common beginning that are worth a forward pass of their own
 CACHE_BYTES = 2 << 30  # of keys and values that a batch may need: more rows at a time are faster, until memory is short
-CPU_READS, GPU_READS = 512, 16384  # prompt tokens of a forward pass; a processor keeps small batches in its cache
 
 
 @dataclass(frozen=True)
@@ -144,14 +136,6 @@ def _batches(
         yield batch
 
 
-def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all prompts have in common, leaving each at least one of its own; 0 if it is not worth it."""
-    first, last = min(map(list, prompts)), max(map(list, prompts))
-    limit = min(map(len, prompts)) - 1
-    same = next((index for index in range(limit) if first[index] != last[index]), limit)
-    return same if len(prompts) > 1 and same >= SHARED_AT_LEAST else 0
-
-
 def _complete(lm: LanguageModel, ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
     """Whether one of the texts stands at the end of what was written; a token has at least a byte."""
     text = lm.template.tokenizer.decode(ids[-max(len(end.encode()) for end in stop_strings) - 1 :])
@@ -162,15 +146,13 @@ def _argmax(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Te
     return scores.argmax(dim=-1)
 
 
-def _sampled(sampling: Sampling, prompts: Sequence[int]) -> Pick:
-    """Draws by inverting the distribution function at a uniform number from the row's own generator."""
-    generators = [np.random.default_rng(sampling.seeds[prompt]) for prompt in prompts]
+def _sampled(drawing: Sampling, prompts: Sequence[int]) -> Pick:
+    """Each row's draw at a level of its own generator."""
+    generators = [np.random.default_rng(drawing.seeds[prompt]) for prompt in prompts]
 
     def pick(scores: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Int[Tensor, " batch"]:
         levels = [generators[row].random() for row in rows]
-        below = (scores.double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)  # batch vocab
-        sought = torch.tensor(levels, dtype=below.dtype, device=below.device)[:, None] * below[:, -1:]
-        return torch.searchsorted(below, sought, right=True).squeeze(-1).clamp(max=below.shape[-1] - 1)
+        return sampling.draw(scores, levels, [drawing.temperature] * len(rows))
 
     return pick
 
@@ -189,7 +171,7 @@ def _decode(
     steps = max(limits)
     if not steps:
         return
-    cache, mask, scores = _read(lm, prompts, steps)
+    batch, scores = decoding.read(lm, prompts, steps)
     rows = list(range(len(prompts)))
     whole = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
     stretched = probes.longest_in_batch(lm.model, whole) + 1  # tokens from which on a row's positions are others
@@ -206,92 +188,10 @@ def _decode(
         going = [index for index, row in enumerate(rows) if row not in ended and step < limits[row]]
         if not going or step == steps:
             return
-        plain = caches.is_plain(cache)
-        if len(going) < len(rows) and (plain or len(going) <= DROP_AT * len(rows)):
-            kept = _compact(going)
-            keep = torch.tensor(kept, device=lm.device)
-            if plain:
-                caches.keep_rows(cache, kept)
-            else:
-                cache.batch_select_indices(keep)
-            chosen, mask = chosen[keep], mask[keep]
-            rows = [rows[index] for index in kept]
+        kept = batch.thin(going)
+        chosen, rows = chosen[kept], [rows[index] for index in kept]
         if len(prompts) == 1 and len(text := [*text, *new.values()]) == stretched:
             # as transformers does where LongRoPE changes its factors
-            cache, mask, scores = _read(lm, [text], steps - step)
+            batch, scores = decoding.read(lm, [text], steps - step)
             continue
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        scores = _forward(lm, chosen[:, None], mask, cache)
-
-
-def _compact(going: Sequence[int]) -> list[int]:
-    """The same indices, the last ones in the gaps between the first ones, so that few rows move."""
-    count = len(going)
-    last = [index for index in going if index >= count]
-    staying = set(going)
-    return [index if index in staying else last.pop() for index in range(count)]
-
-
-@torch.inference_mode()
-def _read(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], steps: int
-) -> tuple[DynamicCache, Int[Tensor, "batch time"], Float[Tensor, "batch vocab"]]:
-    """The prompts' keys and values with room for `steps` tokens, their mask, and the scores for each row's first token."""
-    longest = max(map(len, prompts))
-    shared = shared_beginning(prompts)
-    own = [prompt[shared:] for prompt in prompts]
-    portions = list(_portions(own, CPU_READS if lm.device.type == "cpu" else GPU_READS))
-    if not caches.is_plain(caches.roomy(lm.model.config, 0)):
-        portions = [own]
-    beginning = caches.roomy(lm.model.config, longest + steps if len(portions) == 1 else 0)
-    if shared:
-        ids = torch.tensor([list(prompts[0][:shared])], device=lm.device)
-        _forward(lm, ids, torch.ones_like(ids), beginning)
-    parts, masks, scores = [], [], []
-    for some in portions:
-        part = copy.deepcopy(beginning)
-        if shared:
-            part.batch_repeat_interleave(len(some))
-        tokens, mask = _left_padded(some, lm.device)
-        mask = torch.cat([mask.new_ones(len(some), shared), mask], dim=1)  # some shared+time
-        scores.append(_forward(lm, tokens, mask, part))
-        parts.append(part)
-        masks.append(nn.functional.pad(mask[:, shared:], (longest - mask.shape[1], 0)))
-    mask = torch.cat(masks)
-    mask = torch.cat([mask.new_ones(len(mask), shared), mask], dim=1)
-    return caches.stacked(parts, shared=shared, room=longest + steps), mask, torch.cat(scores)
-
-
-def _portions(rows: Sequence[Sequence[int]], most: int) -> Iterator[Sequence[Sequence[int]]]:
-    """Rows one after the other, as many at a time as have `most` tokens when padded; one at least."""
-    start = 0
-    while start < len(rows):
-        end, longest = start + 1, len(rows[start])
-        while end < len(rows) and (end + 1 - start) * max(longest, len(rows[end])) <= most:
-            longest = max(longest, len(rows[end]))
-            end += 1
-        yield rows[start:end]
-        start = end
-
-
-@torch.inference_mode()
-def _forward(
-    lm: LanguageModel, tokens: Int[Tensor, "batch new"], mask: Int[Tensor, "batch time"], cache: DynamicCache
-) -> Float[Tensor, "batch vocab"]:
-    """Scores behind the last of the new tokens, whose keys and values go into the cache."""
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-    output = lm.model(
-        input_ids=tokens, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True, logits_to_keep=1
-    )
-    scores: Tensor = output.logits[:, -1]
-    return scores
-
-
-def _left_padded(
-    rows: Sequence[Sequence[int]], device: torch.device
-) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]:
-    """Token ids and mask; a padding token's id does not matter, since the mask hides it."""
-    longest = max(map(len, rows))
-    tokens = [[0] * (longest - len(row)) + list(row) for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+        scores = batch.step(chosen)
