@@ -55,8 +55,7 @@ class Batch:
     def read(self, rows: Sequence[Sequence[int]], *, shared: bool = False) -> Float[Tensor, "rows vocab"]:
         """Scores behind these tokens, which each row reads on; `shared`: in a batch of one row, all rows begin with it."""
         if shared and len(rows) > 1:
-            self.cache.batch_repeat_interleave(len(rows))
-            self.mask = self.mask.repeat(len(rows), 1)
+            self.repeat(len(rows))
         tokens, mask = left_padded(rows, self.lm.device)
         return self.feed(tokens, mask)
 
@@ -69,9 +68,22 @@ class Batch:
         self.mask = torch.cat([self.mask, mask], dim=1) if len(self.mask) else mask
         return forward(self.lm, tokens, self.mask, self.cache)
 
+    @torch.inference_mode()
+    def feed_scored(self, tokens: Int[Tensor, " new"]) -> Float[Tensor, "new vocab"]:
+        """Scores behind each of these tokens, in a batch of one row."""
+        more = torch.ones_like(tokens)[None]
+        self.mask = torch.cat([self.mask, more], dim=1) if len(self.mask) else more
+        return forward_all(self.lm, tokens[None], self.mask, self.cache)[0]
+
     def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocab"]:
         """Scores behind each row's next token."""
         return self.feed(tokens[:, None])
+
+    @torch.inference_mode()
+    def repeat(self, times: int) -> None:
+        """Let each row stand there so many times."""
+        self.cache.batch_repeat_interleave(times)
+        self.mask = self.mask.repeat_interleave(times, dim=0)
 
     def copied(self) -> "Batch":
         """The same rows once more."""
@@ -201,11 +213,21 @@ def forward(
     lm: LanguageModel, tokens: Int[Tensor, "batch new"], mask: Int[Tensor, "batch time"], cache: DynamicCache
 ) -> Float[Tensor, "batch vocab"]:
     """Scores behind the last of the new tokens, whose keys and values go into the cache."""
+    return forward_all(lm, tokens, mask, cache, logits_to_keep=1)[:, -1]
+
+
+@torch.inference_mode()
+def forward_all(
+    lm: LanguageModel,
+    tokens: Int[Tensor, "batch new"],
+    mask: Int[Tensor, "batch time"],
+    cache: DynamicCache,
+    **how: int,
+) -> Float[Tensor, "batch kept vocab"]:
+    """Scores behind all of the new tokens, or with `logits_to_keep` behind so many of the last."""
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-    output = lm.model(
-        input_ids=tokens, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True, logits_to_keep=1
-    )
-    scores: Tensor = output.logits[:, -1]
+    output = lm.model(input_ids=tokens, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True, **how)
+    scores: Tensor = output.logits
     return scores
 
 

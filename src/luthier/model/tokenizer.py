@@ -113,7 +113,7 @@ class HubTokenizer:
 
     def _piece(self, spelling: str) -> bytes:
         """The bytes of an entry of the vocabulary: spelled in letters for bytes, as `<0x0A>`, or with ▁ for a blank."""
-        if self._spells_bytes:
+        if self.spells_bytes:
             return b"".join(
                 bytes([BYTES[letter]]) if letter in BYTES else letter.encode("utf-8", "replace") for letter in spelling
             )
@@ -122,10 +122,15 @@ class HubTokenizer:
         return spelling.replace("\u2581", " ").encode("utf-8", "replace")
 
     @cached_property
-    def _spells_bytes(self) -> bool:
+    def spells_bytes(self) -> bool:
         """Whether the vocabulary is spelled in GPT-2's letters for bytes."""
         decoder = json.loads(self._backend.to_str())["decoder"] or {}
         return any(part["type"] == "ByteLevel" for part in (decoder, *decoder.get("decoders", ())) if part)
+
+    @cached_property
+    def unspoken(self) -> frozenset[int]:
+        """Ids that `decode` leaves out unless asked for."""
+        return frozenset(self.hub.all_special_ids)
 
     @property
     def _backend(self) -> Any:
