@@ -28,7 +28,7 @@ NEEDED_UNSEEN = {"accelerate", "bitsandbytes", "lxml_html_clean"}
 """transformers needs the first two to read weights in 4 bits, trafilatura the third; we import none of them by a statement."""
 
 COMING = {
-    "fastapi", "granian", "python_multipart", "prometheus_client", "llguidance",
+    "fastapi", "granian", "python_multipart", "prometheus_client",
 }  # fmt: skip
 """Declared for rooms that are being built; each line goes when its room imports it."""
 

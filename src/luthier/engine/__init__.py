@@ -1,8 +1,11 @@
-"""Answers for many at once, from one model in memory: requests join and leave a running batch between its steps.
+"""Answers for many at once, from models in memory: requests join and leave a running batch between its steps.
 
 requests, streams         what is asked; what comes back, piece by piece
-engine                    the door: submit, adapters, likelihoods, statistics, end
+engine                    the door of one model: submit, adapters, likelihoods, statistics, end
+pool, remote              engines by name in bounded memory; a server elsewhere behind the same door
 loop, reading, lanes      one thread: who is next, prompts in portions, a token for each row at every step
 rows, text, picking       a request while it is answered; tokens → whole characters; scores → tokens
+adapters, grammar         adapters by row in one batch; JSON by a schema
 waiting, prefixes         the bounded queue, fair over clients; beginnings of prompts that come again
+threads                   on how many threads to compute
 """

@@ -1,18 +1,23 @@
 """One model that answers many at once: requests join and leave its batch between steps, in a thread of its own."""
 
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 from luthier.engine.loop import Loop
 from luthier.engine.requests import GenerationRequest
 from luthier.engine.streams import Stream
-from luthier.errors import unknown
-from luthier.model import generate, memory
+from luthier.engine.threads import usual_threads
+from luthier.model import generate, likelihood, memory
+from luthier.model.likelihood import Likelihood
 from luthier.model.loading import LanguageModel
 
 SLOTS = 32
 LONGEST_QUEUE = 256
+SCORED_TOGETHER = 1024  # tokens of pairs whose likelihoods are computed between two steps
 MEMORY_SHARE = 0.25  # of the memory that is free: for keys and values
 
 
@@ -38,7 +43,7 @@ class Engine:
     """Answers from one base model; `submit` may be called from any thread.
 
     At most `slots` requests are answered at a time, fewer where keys and values would take more than `cache_bytes`;
-    `longest_queue` more may wait. `threads` are those that compute, on a processor.
+    `longest_queue` more may wait. `threads` are those that compute, on a processor: by default as many as cores are free.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Engine:
         self.lm = lm
         if cache_bytes is None:
             cache_bytes = min(generate.CACHE_BYTES, int(MEMORY_SHARE * memory.available(lm.device)))
+        if threads is None and lm.device.type == "cpu":
+            threads = usual_threads()
         self._loop = Loop(lm, slots=slots, longest_queue=longest_queue, cache_bytes=cache_bytes, threads=threads)
         self._thread = threading.Thread(target=self._loop.run, name=f"engine of {lm.name}", daemon=True)
         self._thread.start()
@@ -60,9 +67,45 @@ class Engine:
     def submit(self, request: GenerationRequest) -> Stream:
         """The answer, as it comes. Raises `Busy` where the queue is full, and a `UserError` for what cannot be asked."""
         request.check(int(self.lm.model.config.get_text_config().vocab_size))
-        if request.adapter is not None:
-            raise unknown("adapter", request.adapter, [])
         return self._loop.add(request)
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names that a request's `adapter` may have."""
+        return self._loop.adapters.names
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Requests may name this adapter from now on; those that were submitted before keep the one that had the name.
+
+        Reads it in the caller's thread. Refuses what is more than LoRA on this base: that is served as a model of its own.
+        """
+        found = self._loop.adapters.read(name, folder)
+        self._loop.call(lambda: self._loop.adapters.add(name, found))
+
+    def remove_adapter(self, name: str) -> None:
+        """New requests can no longer name it; its memory is free when the last one that did has ended."""
+
+        def remove() -> None:
+            self._loop.adapters.remove(name)
+            self._loop.forget_adapters()
+
+        self._loop.call(remove)
+
+    def likelihoods(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, adapter: str | None = None
+    ) -> list[Likelihood]:
+        """How likely each continuation is behind its context, as (context, continuation); nothing is generated.
+
+        Computed between steps, a few pairs at a time.
+        """
+        found: list[Likelihood] = []
+        for some in _portions(pairs):
+            found += self._loop.call(partial(self._score, some, adapter))
+        return found
+
+    def _score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], adapter: str | None) -> list[Likelihood]:
+        with self._loop.adapters.using([self._loop.adapters.key(adapter)]):
+            return likelihood.continuations(self.lm, pairs)
 
     def stats(self) -> Stats:
         """Figures of this moment."""
@@ -87,3 +130,18 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _portions(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+) -> Iterator[Sequence[tuple[Sequence[int], Sequence[int]]]]:
+    """Pairs a few at a time; those of one context, which is computed once for them, stay together."""
+    start, tokens = 0, 0
+    for index, (context, continuation) in enumerate(pairs):
+        same = index > start and list(context) == list(pairs[index - 1][0])
+        if tokens > SCORED_TOGETHER and not same:
+            yield pairs[start:index]
+            start, tokens = index, 0
+        tokens += len(continuation) + (0 if same else len(context))
+    if pairs:
+        yield pairs[start:]

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from luthier.engine.adapters import RowAdapters
+from luthier.engine.grammar import Grammars
 from luthier.engine.lanes import Lane
 from luthier.engine.prefixes import Prefixes
 from luthier.engine.reading import Reading, groups_with
@@ -38,6 +40,7 @@ class Loop:
     ) -> None:
         self.lm, self.slots, self.longest_queue, self.threads = lm, slots, longest_queue, threads
         tokens = max(1, cache_bytes // caches.bytes_per_token(lm.model.config, lm.model.dtype))
+        self.adapters, self.grammars = RowAdapters(lm), Grammars(lm)
         self.prefixes = Prefixes(int(tokens * PREFIX_SHARE))
         self.room = tokens - self.prefixes.most_tokens
         """Tokens whose keys and values may be there at a time, beside kept beginnings."""
@@ -51,7 +54,7 @@ class Loop:
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._closing: str | None = None
         self._turn = False
-        self._pace = 1.0  # seconds between two rows that end
+        self._seconds_each = 1.0  # seconds between two rows that end
         self._last_end = time.monotonic()
         self._plain = caches.is_plain(caches.roomy(lm.model.config, 0))
         on_cpu = lm.device.type == "cpu"
@@ -61,14 +64,15 @@ class Loop:
 
     def add(self, request: GenerationRequest) -> Stream:
         """Put a request into the queue."""
-        row = Row(self.lm, request)
+        grammar = self.grammars.begin(request.grammar) if request.grammar else None
         with self.changed:
             if self._closing:
                 raise Closed("this model's engine is ending and takes no more requests.")
+            row = Row(self.lm, request, adapter=self.adapters.key(request.adapter), grammar=grammar)
             if len(self.waiting) >= self.longest_queue:
-                raise Busy(self.retry_after())
+                raise Busy(self._retry_after())
             self.waiting.add(row)
-            self.prefixes.note(request.adapter, request.prompt)
+            self.prefixes.note(row.adapter, request.prompt)
             self.changed.notify_all()
         return row.stream
 
@@ -88,9 +92,9 @@ class Loop:
             self._closing = "drain" if drain else "now"
             self.changed.notify_all()
 
-    def retry_after(self) -> float:
+    def _retry_after(self) -> float:
         """Seconds until a quarter of the queue is likely to be answered."""
-        return float(min(60, max(1, round(self._pace * self.longest_queue / 4))))
+        return float(min(60, max(1, round(self._seconds_each * self.longest_queue / 4))))
 
     # The thread.
 
@@ -169,11 +173,11 @@ class Loop:
         while len(self.readings) < READINGS and (row := self._next()):
             alone = probes.longest_in_batch(self.lm.model, row.longest) < row.longest
             scored = row.request.prompt_logprobs and not row.written
-            adapter = row.request.adapter
+            adapter = row.adapter
             known = None if scored or alone or not self._plain else self.prefixes.find(adapter, row.ids)
             rows, shared = self._starting, known.columns if known else 0
             while not alone and (other := self._next(rows)):
-                if other.request.adapter != adapter or not groups_with(rows, other, shared, self._beside):
+                if other.adapter != adapter or not groups_with(rows, other, shared, self._beside):
                     break
                 found = self.prefixes.find(adapter, other.ids) if self._plain else None
                 if found is not known or probes.longest_in_batch(self.lm.model, other.longest) < other.longest:
@@ -183,7 +187,7 @@ class Loop:
             for each in rows if known else ():
                 each.cached = shared
                 self.prefixes.used(shared)
-            self.readings.append(Reading(self.lm, list(rows), known=known, alone=alone))
+            self.readings.append(Reading(self.adapters, list(rows), known=known, alone=alone))
             rows.clear()
 
     def _next(self, chosen: list[Row] | None = None) -> Row | None:
@@ -239,10 +243,10 @@ class Loop:
 
     def _keep_beginnings(self, lane: Lane) -> None:
         """Remember what the prompts of a lane have in common with others."""
-        for place, row in enumerate(lane.rows if self._plain and not lane.alone else ()):
+        for index, row in enumerate(lane.rows if self._plain and not lane.alone else ()):
             prompt = row.request.prompt
-            if length := self.prefixes.worth_keeping(row.request.adapter, prompt):
-                self.prefixes.keep(row.request.adapter, prompt[:length], lane.batch.beginning(place, length))
+            if length := self.prefixes.common_beginning(row.adapter, prompt):
+                self.prefixes.keep(row.adapter, prompt[:length], lane.batch.beginning(index, length))
 
     def _step(self, lane: Lane) -> None:
         going = [row for row in lane.rows if not row.stream.ended]
@@ -251,16 +255,23 @@ class Loop:
         self.tokens_written += len(going)
         self._count_ended(going)
 
+    def forget_adapters(self) -> None:
+        """Free adapters that were removed and are used by no row any more."""
+        with self.changed:
+            used = {row.adapter for row in (*self.rows, *self.waiting)}
+            for key in self.adapters.forget(used):
+                self.prefixes.forget(key)
+
     def _preempt(self) -> None:
         """The row that has written least goes back to the queue, because memory is short; it is read again later."""
         row = min((row for lane in self.lanes for row in lane.rows), key=lambda each: len(each.written))
         lane = next(lane for lane in self.lanes if row in lane.rows)
         self.preempted += 1
-        going = [place for place, other in enumerate(lane.rows) if other is not row]
+        going = [index for index, other in enumerate(lane.rows) if other is not row]
         with self.changed:
             self.waiting.put_back(row)
         if going:
-            lane.rows = [lane.rows[place] for place in lane.batch.thin(going)]
+            lane.rows = [lane.rows[index] for index in lane.batch.thin(going)]
         else:
             self.lanes.remove(lane)
 
@@ -268,8 +279,9 @@ class Loop:
         ended = sum(row.stream.ended for row in rows)
         self.finished += ended
         if ended:
+            self.forget_adapters()
             now = time.monotonic()
-            self._pace += 0.2 * ((now - self._last_end) / ended - self._pace)
+            self._seconds_each += 0.2 * ((now - self._last_end) / ended - self._seconds_each)
             self._last_end = now
 
     # When something fails.

@@ -49,10 +49,12 @@ class Prefixes:
         self._kept.move_to_end(best)
         return self._kept[best]
 
-    def worth_keeping(self, adapter: str | None, ids: Sequence[int]) -> int:
+    def common_beginning(self, adapter: str | None, ids: Sequence[int]) -> int:
         """How many first tokens of a prompt that was read another prompt has too, if they are not kept yet; else 0."""
         ids = tuple(ids)
-        others = (other.ids for other in list(self._seen) if other.adapter == adapter and other.ids != ids)
+        others = [other.ids for other in list(self._seen) if other.adapter == adapter]
+        if ids in others:
+            others.remove(ids)  # itself
         common = max((_common(ids, other) for other in others), default=0)
         known = self.find(adapter, ids)
         enough = common >= SHARED_AT_LEAST + (known.columns if known else 0)
@@ -82,4 +84,4 @@ def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
     limit = min(len(first), len(second)) - 1
     if first[:limit] == second[:limit]:
         return max(0, limit)
-    return next(place for place in range(limit) if first[place] != second[place])
+    return next(index for index in range(limit) if first[index] != second[index])

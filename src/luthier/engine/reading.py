@@ -4,26 +4,29 @@ from collections.abc import Sequence
 
 import torch
 
+from luthier.engine.adapters import RowAdapters
 from luthier.engine.lanes import Lane, accept
 from luthier.engine.picking import token_logprobs
 from luthier.engine.rows import Row
 from luthier.model import decoding
 from luthier.model.decoding import Batch
-from luthier.model.loading import LanguageModel
 
 SCORED = 256  # tokens of a prompt whose scores over the vocabulary exist at a time
 
 
 class Reading:
-    """Rows that are read together; `known` is what they all begin with, read before."""
+    """Rows that are read together, by one adapter; `known` is what they all begin with, read before."""
 
-    def __init__(self, lm: LanguageModel, rows: list[Row], *, known: Batch | None = None, alone: bool = False) -> None:
-        self.lm, self.rows, self.alone = lm, rows, alone
+    def __init__(
+        self, adapters: RowAdapters, rows: list[Row], *, known: Batch | None = None, alone: bool = False
+    ) -> None:
+        self.lm, self.adapters = adapters.lm, adapters
+        self.rows, self.alone = rows, alone
         self._known = known
-        self._whole = alone or not Batch(lm).is_plain  # a cache that is not plain stays as it was read
+        self._whole = alone or not Batch(self.lm).is_plain  # a cache that is not plain stays as it was read
         self._batch: Batch | None = None
         shared = known.columns if known else 0
-        self._tokens, self._mask = decoding.left_padded([row.ids[shared:] for row in rows], lm.device)
+        self._tokens, self._mask = decoding.left_padded([row.ids[shared:] for row in rows], self.lm.device)
         self._scored = rows[0].request.prompt_logprobs and not rows[0].written
         self._read = 0  # columns
 
@@ -34,6 +37,10 @@ class Reading:
 
     def advance(self, most: int) -> Lane | None:
         """Read about so many tokens; gives a lane with the rows that are written from now on when all are read."""
+        with self.adapters.using([row.adapter for row in self.rows]):
+            return self._advance(most)
+
+    def _advance(self, most: int) -> Lane | None:
         if self._whole:
             steps = max(max(1, row.limit - len(row.written)) for row in self.rows)
             batch, scores = decoding.read(self.lm, [row.ids for row in self.rows], steps)
@@ -75,7 +82,7 @@ class Reading:
         for row in self.rows:
             row.begin()
         accept(self.rows, scores)
-        return Lane(self.lm, batch, self.rows, alone=self.alone)
+        return Lane(self.adapters, batch, self.rows, alone=self.alone)
 
 
 def groups_with(rows: Sequence[Row], other: Row, shared: int, most: int) -> bool:

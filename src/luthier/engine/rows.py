@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from luthier.engine.grammar import GrammarState
 from luthier.engine.requests import Finished, GenerationRequest, Piece, PromptScored, TokenLogprob
 from luthier.engine.streams import Stream
 from luthier.engine.text import TextStream
@@ -16,10 +17,18 @@ from luthier.model.tokenizer import HubTokenizer
 class Row:
     """A request, its stream, and all that its answer depends on."""
 
-    def __init__(self, lm: LanguageModel, request: GenerationRequest) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        request: GenerationRequest,
+        *,
+        adapter: str | None = None,
+        grammar: GrammarState | None = None,
+    ) -> None:
         tokenizer = lm.template.tokenizer
         assert isinstance(tokenizer, HubTokenizer)
         self.request = request
+        self.adapter, self.grammar = adapter, grammar
         self.stream = Stream()
         self.limit = generate.limits_of(lm, [request.prompt], request.max_new_tokens)[0]
         self.full = not self.limit and request.max_new_tokens > 0
@@ -64,6 +73,8 @@ class Row:
             self.counts[token] += 1
         text = self.text.add(token)
         stopped = token in self._stops or self.text.stop_string is not None
+        if self.grammar and not stopped:
+            stopped = not self.grammar.accept(token)
         over = stopped or len(self.written) >= self.limit
         if over:
             text += self.text.end()

@@ -28,11 +28,11 @@ class TextStream:
         if self.stop_string is not None:
             return ""
         text = self._held + more
-        found = [(place, stop) for stop in self._stops if (place := text.find(stop)) >= 0]
+        found = [(index, stop) for stop in self._stops if (index := text.find(stop)) >= 0]
         if found:
-            place, self.stop_string = min(found, key=lambda each: (each[0], -len(each[1])))
+            index, self.stop_string = min(found, key=lambda each: (each[0], -len(each[1])))
             self._held = ""
-            return text[:place]
+            return text[:index]
         held = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

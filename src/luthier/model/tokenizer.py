@@ -133,6 +133,11 @@ class HubTokenizer:
         return frozenset(self.hub.all_special_ids)
 
     @property
+    def definition(self) -> str:
+        """The tokenizer as JSON, as tokenizer.json has it."""
+        return str(self._backend.to_str())
+
+    @property
     def _backend(self) -> Any:
         """The fast tokenizer, without what a call of transformers' may have left set on it.
 

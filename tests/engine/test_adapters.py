@@ -1,0 +1,142 @@
+"""Rows of one batch, each with its own adapter, say what each adapter says alone; what cannot be shared is refused."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from luthier.engine.engine import Engine
+from luthier.engine.requests import GenerationRequest
+from luthier.errors import UserError
+from luthier.model import generate, loading
+from luthier.model.loading import LanguageModel
+
+Prompts = list[tuple[int, ...]]
+
+
+def write_adapter(base: Path, folder: Path, seed: int, **settings: object) -> Path:
+    """A peft adapter of random weights, large enough to change answers."""
+    lm = loading.load(str(base))
+    config = LoraConfig(**{"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **settings})  # type: ignore[arg-type]
+    model = get_peft_model(lm.model, config)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    model.save_pretrained(str(folder))
+    lm.tokenizer.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(base)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("adapters")
+    settings: list[dict[str, object]] = [
+        {},
+        {"r": 8, "lora_alpha": 32, "use_rslora": True},
+        {"target_modules": ["q_proj"]},
+    ]
+    return {
+        f"a{number}": write_adapter(tiny_model, place / str(number), number, **each)
+        for number, each in enumerate(settings)
+    }
+
+
+@pytest.fixture(scope="module")
+def single(folders: dict[str, Path], lm: LanguageModel) -> dict[str | None, LanguageModel]:
+    """The model that each adapter makes with its base, as `luthier ask` loads it."""
+    return {None: lm, **{name: loading.load(str(folder)) for name, folder in folders.items()}}
+
+
+@pytest.fixture
+def engine(tiny_model: Path, folders: dict[str, Path]):  # type: ignore[no-untyped-def]
+    with Engine(loading.load(str(tiny_model))) as engine:
+        for name, folder in folders.items():
+            engine.add_adapter(name, folder)
+        yield engine
+
+
+def test_each_row_has_its_own_adapter(
+    engine: Engine, single: dict[str | None, LanguageModel], prompts: Prompts
+) -> None:
+    names = [None, "a0", "a1", "a2"]
+    asked = [(prompt, names[number % 4]) for number, prompt in enumerate(prompts)]
+    streams = [engine.submit(GenerationRequest(prompt, 12, adapter=name)) for prompt, name in asked]
+    found = [list(stream.result().ids) for stream in streams]
+    assert found == [generate.answer(single[name], [prompt], max_new_tokens=12)[0].ids for prompt, name in asked]
+    bare = [generate.answer(single[None], [prompt], max_new_tokens=12)[0].ids for prompt, _ in asked]
+    assert sum(one != other for one, other in zip(found, bare, strict=True)) > 9, "adapters change answers here"
+
+
+def test_a_beginning_is_shared_by_rows_of_one_adapter_only(
+    engine: Engine, single: dict[str | None, LanguageModel]
+) -> None:
+    head = tuple(range(50, 150))
+    for number in range(4):
+        for name in (None, "a0"):
+            prompt = (*head, 20 + number)
+            found = engine.submit(GenerationRequest(prompt, 5, adapter=name)).result()
+            assert list(found.ids) == generate.answer(single[name], [prompt], max_new_tokens=5)[0].ids
+    assert engine.stats().tokens_saved >= 300
+
+
+def test_a_request_keeps_its_adapter_until_it_ends(
+    engine: Engine, folders: dict[str, Path], single: dict[str | None, LanguageModel], prompts: Prompts
+) -> None:
+    stream = engine.submit(GenerationRequest(prompts[3], 60, adapter="a0", ignore_end=True))
+    events = stream.events()
+    next(events)
+    engine.remove_adapter("a0")
+    with pytest.raises(UserError, match='unknown adapter "a0"'):
+        engine.submit(GenerationRequest(prompts[3], 1, adapter="a0"))
+    engine.add_adapter("a0", folders["a1"])  # another one under the old name
+    later = engine.submit(GenerationRequest(prompts[3], 9, adapter="a0"))
+    ids = [token for event in events for token in getattr(event, "ids", ())]
+    with torch.inference_mode():
+        plain = single["a0"].model.generate(
+            input_ids=torch.tensor([prompts[3]]), max_new_tokens=60, do_sample=False, eos_token_id=[]
+        )
+    assert ids == plain[0, len(prompts[3]) + 1 :].tolist()
+    assert list(later.result().ids) == generate.answer(single["a1"], [prompts[3]], max_new_tokens=9)[0].ids
+    engine.submit(GenerationRequest(prompts[0], 1)).result()
+    assert len(engine._loop.adapters._weights) == 3, "the old one is gone"
+
+
+def test_adapters_come_while_others_are_answered(engine: Engine, folders: dict[str, Path], prompts: Prompts) -> None:
+    running = engine.submit(GenerationRequest(prompts[0], 200, adapter="a0", ignore_end=True))
+    thread = threading.Thread(target=engine.add_adapter, args=("late", folders["a2"]))
+    thread.start()
+    thread.join()
+    assert engine.submit(GenerationRequest(prompts[1], 2, adapter="late")).result().ids
+    assert len(running.result().ids) == 200
+    assert engine.adapters == ["a0", "a1", "a2", "late"]
+
+
+def test_likelihoods_have_their_adapter(
+    engine: Engine, single: dict[str | None, LanguageModel], prompts: Prompts
+) -> None:
+    from luthier.model import likelihood
+
+    pairs = [(prompts[1], (5, 6)), (prompts[2], (8, 9))]
+    for name in (None, "a1"):
+        expected = likelihood.continuations(single[name], pairs)
+        for one, other in zip(engine.likelihoods(pairs, adapter=name), expected, strict=True):
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+
+
+def test_what_cannot_share_a_batch_is_refused(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
+    dora = write_adapter(tiny_model, tmp_path / "dora", 1, use_dora=True)
+    head = write_adapter(tiny_model, tmp_path / "head", 1, target_modules=["q_proj"], modules_to_save=["norm"])
+    for folder, message in (
+        (dora, "more than LoRA on linear layers .it has .*magnitude"),
+        (head, "more than LoRA on linear layers .it has .*norm"),
+        (tiny_model, "a whole model, not an adapter"),
+    ):
+        with pytest.raises(UserError, match=f"{message}.*model of its own"):
+            engine.add_adapter("x", folder)
+    assert "x" not in engine.adapters
