@@ -22,6 +22,7 @@ from luthier.cli import (
     streams,
     sweep,
     template,
+    worker,
 )
 from luthier.errors import MachineError, UserError
 
@@ -33,7 +34,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Fine-tune a language model on your data, and see with evidence whether it beats the best prompt.",
 )
-for commands in (run, pairs, inspect, plan, template, corpora, inference, benchmark, sweep, review, runs, export):
+for commands in (
+    run,
+    pairs,
+    inspect,
+    plan,
+    template,
+    corpora,
+    inference,
+    benchmark,
+    sweep,
+    review,
+    runs,
+    export,
+    worker,
+):
     commands.register(app)
 
 

@@ -16,6 +16,8 @@ from luthier.errors import CorruptedState, MachineError, UserError
 
 SCHEMA = 1
 """Version of the tables; a database of a newer one is refused."""
+DATABASE_VARIABLE = "LUTHIER_DATABASE"
+"""The variable with the database's URL, which may hold a password and so is no argument of a command."""
 BUSY_SECONDS = 20  # that a transaction waits for another one's
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -138,6 +140,14 @@ class Database:
         if self.is_file:
             sa.event.listen(self.engine, "connect", _configure)
             sa.event.listen(self.engine, "begin", _begin)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """The tables, where they are missing; refuses those of a newer version."""
         with self.writing() as connection:
             _metadata.create_all(connection)
             found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()

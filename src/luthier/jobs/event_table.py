@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping
 
 from luthier.jobs.database import Database, events, jobs, now
 from luthier.jobs.errors import NotFound
-from luthier.jobs.rows import EventRow, NewEvent, Page
+from luthier.jobs.rows import EventRow, NewEvent, Page, storable
 
 
 def append(connection: Connection, job: str, new: Sequence[NewEvent]) -> None:
@@ -19,7 +19,7 @@ def append(connection: Connection, job: str, new: Sequence[NewEvent]) -> None:
     last = connection.execute(more.returning(jobs.c.event_count)).scalar_one()
     first = last - len(new) + 1
     rows: list[dict[str, Any]] = [
-        {"job": job, "number": number, "created_at": now(), "level": event.level, "message": event.message}
+        {"job": job, "number": number, "created_at": now(), "level": event.level, "message": storable(event.message)}
         | {"data": None if event.data is None else dict(event.data)}
         for number, event in enumerate(new, start=first)
     ]

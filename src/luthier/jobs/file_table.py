@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping
 from luthier.jobs.database import Database, files, jobs, now
 from luthier.jobs.errors import InUse, NotFound
 from luthier.jobs.limits import Limits, expect_room
-from luthier.jobs.rows import ACTIVE, FileRow, Order, Page, new_id
+from luthier.jobs.rows import ACTIVE, FileRow, Order, Page, new_id, storable
 from luthier.runs import durable
 
 ID = re.compile(r"file-[a-z0-9]{24}")
@@ -43,7 +43,7 @@ class Files:
         row = FileRow(
             new_id("file-"),
             key,
-            filename,
+            storable(filename),
             purpose,
             bytes,
             sha256,

@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from luthier import recipe as recipes
 from luthier.errors import UserError
 from luthier.jobs.errors import InvalidRequest
-from luthier.jobs.rows import JobSpec
+from luthier.jobs.rows import JobRow, JobSpec, storable
 from luthier.recipe import Recipe
 
 EPOCHS = 50
@@ -56,6 +57,8 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise _invalid("metadata", {name: value}, "pairs of texts")
+        if storable(name) != name or storable(value) != value:
+            raise _invalid("metadata", name, "texts without NUL and halves of surrogate pairs")
         if len(name) > LONGEST_NAME or len(value) > LONGEST_VALUE:
             raise _invalid(
                 "metadata", name, f"names of at most {LONGEST_NAME} characters and values of at most {LONGEST_VALUE}"
@@ -91,6 +94,27 @@ def epochs(asked: object, examples: int) -> int:
     if 3 * examples > most:
         return max(1, most // examples)
     return 3
+
+
+def recipe_values(job: JobRow, *, training: Path, validation: Path | None) -> dict[str, Any]:
+    """The settings of the job's run by their dotted names, but for those that need its rows in tokens (`with_sizes`)."""
+    asked = job.hyperparameters
+    values: dict[str, Any] = {"model": job.reference, "data.path": training, "train.seed": job.seed}
+    if validation is not None:
+        values["data.dev_path"] = validation
+    if job.method == "dpo":
+        values["train.objective"] = "dpo"
+    if is_number(asked.get("beta")):
+        values["train.dpo_beta"] = asked["beta"]
+    if is_number(asked.get("n_epochs")):
+        values["train.epochs"] = asked["n_epochs"]
+    return values | dict(job.settings)
+
+
+def settings_for(job: JobRow, examples: int) -> dict[str, Any]:
+    """The job's settings, and of so few examples that a tenth is one, two to test by."""
+    few = examples < 2 * FEWEST_EXAMPLES and not {"data.test_items", "data.test_path"} & job.settings.keys()
+    return dict(job.settings) | ({"data.test_items": 2} if few else {})
 
 
 def is_number(value: object) -> bool:

@@ -15,7 +15,7 @@ from luthier.jobs.errors import LostJob
 from luthier.jobs.event_table import append
 from luthier.jobs.file_table import Files
 from luthier.jobs.job_table import job_of
-from luthier.jobs.rows import FileRow, JobError, JobRow, ModelRow, NewEvent
+from luthier.jobs.rows import FileRow, JobError, JobRow, ModelRow, NewEvent, storable
 
 MOST_ATTEMPTS = 3
 """Starts of a job that end with its worker or its training gone, without a step forward between them."""
@@ -35,11 +35,12 @@ class Queue:
             query = sa.select(jobs).where(jobs.c.state == "validating_files").order_by(jobs.c.number)
             return [job_of(row) for row in connection.execute(query).mappings()]
 
-    def accept(self, job: str, hyperparameters: Mapping[str, Any]) -> None:
+    def accept(self, job: str, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """The files can be trained on: the job takes its place in the queue, unless it was cancelled or paused meanwhile."""
         with self._database.writing() as connection:
             last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.queued), 0) + 1).scalar_subquery()
-            values = {"state": "queued", "queued": last, "hyperparameters": dict(hyperparameters)}
+            values = {"state": "queued", "queued": last}
+            values |= {"hyperparameters": dict(hyperparameters), "settings": dict(settings)}
             where = (jobs.c.id == job) & (jobs.c.state == "validating_files")
             if connection.execute(jobs.update().where(where).values(**values)).rowcount:
                 append(connection, job, [NewEvent("Files validated, moving job to queued state")])
@@ -56,6 +57,10 @@ class Queue:
 
         It goes to the key with the fewest that run, then to the one that was served the longest ago, then by the queue.
         """
+        with self._database.reading() as connection:  # most of the time there is nothing
+            states = (jobs.c.state == "queued") | (jobs.c.state == "running")
+            if not connection.execute(sa.select(sa.exists().where(states))).scalar():
+                return None
         with self._database.writing() as connection:
             self._take_back(connection)
             running: dict[str, int] = {}
@@ -117,6 +122,15 @@ class Queue:
         with self._database.writing() as connection:
             return str(_held(connection, job, **self._lease())["wish"])
 
+    def wish(self, job: JobRow) -> str:
+        """The same without renewing the lease."""
+        with self._database.reading() as connection:
+            where = (jobs.c.id == job.id) & (jobs.c.state == "running") & (jobs.c.fence == job.fence)
+            found = connection.execute(sa.select(jobs.c.wish).where(where)).scalar()
+        if found is None:
+            raise LostJob(job.id)
+        return str(found)
+
     def record(self, job: JobRow, events: Sequence[NewEvent], **values: object) -> JobRow:
         """Add events together with what they change of the row, such as `log_offset`, behind which they were read."""
         with self._database.writing() as connection:
@@ -177,6 +191,12 @@ def _held(connection: Connection, job: JobRow, **values: object) -> RowMapping:
 
 
 def _fail(connection: Connection, where: sa.ColumnElement[bool], job: str, error: JobError) -> None:
-    values = {"state": "failed", "wish": "", "error": asdict(error), "finished_at": now(), "lease_until": None}
+    values = {
+        "state": "failed",
+        "wish": "",
+        "error": {**asdict(error), "message": storable(error.message)},
+        "finished_at": now(),
+        "lease_until": None,
+    }
     if connection.execute(jobs.update().where(where).values(**values, estimated_finish=None)).rowcount:
         append(connection, job, [NewEvent(f"The job failed: {error.message}", "error")])

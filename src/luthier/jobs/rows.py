@@ -1,5 +1,6 @@
 """Files, jobs, events and models as everybody outside of the database sees them: frozen, and plain values throughout."""
 
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -25,6 +26,11 @@ Row = TypeVar("Row")
 def new_id(prefix: str) -> str:
     """A fresh id that nobody can guess, such as file-6qk2…"""
     return prefix + "".join(secrets.choice(_LETTERS) for _ in range(24))
+
+
+def storable(text: str) -> str:
+    """The text without what some databases cannot hold: NUL and halves of surrogate pairs, which become U+FFFD."""
+    return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
 
 
 @dataclass(frozen=True)

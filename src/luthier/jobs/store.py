@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+import sqlalchemy as sa
 
 from luthier.errors import UserError
 from luthier.jobs import lease
@@ -40,6 +41,7 @@ NETWORK_DISKS = {
 }
 """File systems over a network, whose locks SQLite cannot rely on."""
 PRIVATE = 0o700
+FOLDERS = ("files", "uploads", "runs", "logs")
 
 
 class Store:
@@ -50,15 +52,20 @@ class Store:
     ) -> None:
         self.home = home.absolute()
         self.limits = limits or Limits()
-        for folder in (self.home, self.home / "files", self.home / "uploads", self.home / "runs"):
+        for folder in (self.home, *(self.home / name for name in FOLDERS)):
             if not folder.is_dir():
                 durable.make_folders(folder)
                 folder.chmod(PRIVATE)  # people's data: for nobody else on this machine
         self.url = url or f"sqlite:///{self.home / 'luthier.db'}"
+        file = sa.make_url(self.url)
+        if file.get_backend_name() == "sqlite":
+            _expect_local_disk(Path(file.database or ""))
         self.database = Database(self.url)
-        if self.database.is_file:
-            _expect_local_disk(Path(self.database.url.database or ""))
-        self._expect_own_home()
+        try:
+            self._expect_own_home()
+        except BaseException:
+            self.database.close()
+            raise
         self.keys = Keys(self.database)
         self.files = Files(self.database, self.home / "files", self.limits)
         self.jobs = JobTable(self.database, self.limits)
@@ -73,6 +80,10 @@ class Store:
 
     def run_folder(self, job: str) -> Path:
         return self.home / "runs" / job
+
+    def log_of(self, job: str) -> Path:
+        """What the processes of a job wrote to their standard error; for whoever runs the service."""
+        return self.home / "logs" / f"{job}.log"
 
     def model_folder(self, model: ModelRow) -> Path:
         return self.home / model.folder

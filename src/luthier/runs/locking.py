@@ -17,13 +17,13 @@ from luthier.runs.events import now
 
 
 @contextlib.contextmanager
-def lock(folder: Path, *, option: str = "--run") -> Iterator[None]:
+def lock(folder: Path, *, option: str = "--run", what: str = "the run") -> Iterator[None]:
     """Hold a folder's lock while the body runs: no other process writes there, nor does this one once the folder is another.
 
-    `option` is the command line's word for another folder.
+    `option` is the command line's word for another folder, and `what` is what the folder is.
     """
     holder = folder / ".lock-holder.json"
-    with pinned(folder), _system_lock(folder, holder, option):
+    with pinned(folder), _system_lock(folder, holder, option, what):
         expect_same_folder(holder)  # the lock could be another one's, put here a moment ago
         write_atomic(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
         try:
@@ -36,19 +36,19 @@ def lock(folder: Path, *, option: str = "--run") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _system_lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
+def _system_lock(folder: Path, holder: Path, option: str, what: str) -> Iterator[None]:
     """The operating system's lock, which goes with its process."""
     system_lock = FileLock(folder / ".lock")
     try:
         with disk_errors(folder):
             system_lock.acquire(timeout=1)  # whoever only looks whether it is held lets go at once
     except Timeout:
-        raise MachineError(_in_use(holder, option), where=str(folder)) from None
+        raise MachineError(_in_use(holder, option, what), where=str(folder)) from None
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
         raise MachineError(
-            f"this disk cannot lock files, so two processes could spoil the run; put it on a local disk with {option}.",
+            f"this disk cannot lock files, so two processes could spoil {what}; put it on a local disk with {option}.",
             where=str(folder),
         ) from None
     try:
@@ -57,14 +57,14 @@ def _system_lock(folder: Path, holder: Path, option: str) -> Iterator[None]:
         system_lock.release()
 
 
-def _in_use(holder: Path, option: str) -> str:
+def _in_use(holder: Path, option: str, what: str) -> str:
     """Who works in the folder, as far as the holder's note says."""
     try:
         note = json.loads(holder.read_text(encoding="utf-8"))
         who = f"process {note['pid']} on {note['host']} since {note['since'][:16].replace('T', ' ')} UTC"
     except (OSError, ValueError, KeyError):
         who = "another process"
-    return f"the run is in use by {who}; wait for it, or name another folder with {option}."
+    return f"{what} is in use by {who}; wait for it, or name another folder with {option}."
 
 
 def is_locked(folder: Path) -> bool:

@@ -8,7 +8,17 @@ Everything in a run folder is written through here:
     lines     files of JSON Lines that grow
 """
 
-from luthier.runs.durable.disk import CHUNK, REASONS, Disk, format_bytes, free_space, require_space, sync, system_errors
+from luthier.runs.durable.disk import (
+    CHUNK,
+    REASONS,
+    Disk,
+    format_bytes,
+    free_space,
+    require_space,
+    size,
+    sync,
+    system_errors,
+)
 from luthier.runs.durable.files import (
     NewFile,
     append_bytes,
@@ -50,6 +60,7 @@ __all__ = [
     "repair",
     "require_space",
     "scratch_folder",
+    "size",
     "sync",
     "system_errors",
     "temporary_folder",

@@ -99,6 +99,16 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def size(folder: Path) -> int:
+    """Bytes of the files in a folder, which may change meanwhile; 0 where there is none."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
 def require_space(folder: Path, needed: float, what: str) -> None:
     """Raises MachineError, with both numbers, where fewer than `needed` bytes are free; `what` says what needs them."""
     if (free := free_space(folder)) < needed:
