@@ -14,6 +14,7 @@ import reference
 
 import luthier
 from luthier import recipe as recipes
+from luthier.cli.arguments import RECORD_ROWS
 from luthier.evaluate import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def test_documents_name_only_python_files_that_exist(document: Path) -> None:
 
 @each_document
 def test_documents_name_only_settings_that_exist(document: Path) -> None:
-    known = {*KEYS}
+    known = {*KEYS, RECORD_ROWS}  # the switch is no setting of the recipe
     named = re.findall(r"(?<![\w/.])(?:data|train|evaluate)\.[a-z_]+\b(?![/(])", document.read_text(encoding="utf-8"))
     files = {"arrow", "csv", "json", "jsonl", "md", "parquet", "tsv"}
     assert [name for name in named if name not in known and name.partition(".")[2] not in files] == []

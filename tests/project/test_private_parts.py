@@ -19,7 +19,8 @@ DOCUMENTED = {
     "jinja2.parser", "jinja2.sandbox", "lm_eval.api.model", "lm_eval.evaluator", "numpy.typing", "py3langid.langid",
     "pyarrow.parquet", "pypdf.errors", "rapidfuzz.distance", "rich.console", "rich.markup", "rich.measure",
     "rich.progress", "rich.table", "rich.text", "sacrebleu.metrics.chrf", "safetensors.torch", "scipy.optimize",
-    "scipy.stats", "torch.nn.attention.bias", "torch.nn.functional", "trafilatura.settings", "transformers.utils",
+    "scipy.stats", "torch.distributed", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor",
+    "torch.nn.attention.bias", "torch.nn.functional", "trafilatura.settings", "transformers.utils",
 }  # fmt: skip
 """Modules inside other packages that their documentation sends everybody to."""
 OF_TUPLES = {"_asdict", "_fields", "_replace"}

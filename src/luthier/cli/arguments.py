@@ -18,6 +18,12 @@ Words = Annotated[
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes", min=1, metavar="N", help="Train in so many processes on this machine, one to a GPU if any."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 RunOrModel = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a model.")]
 AdapterRuns = Annotated[
@@ -47,6 +53,18 @@ def load_recipe(words: list[str] | None, file: Path | None) -> "Recipe":
             where="command line",
         )
     return recipes.load(file, settings, data=Path(paths[0]) if paths else None)
+
+
+RECORD_ROWS = "train.record_rows"
+"""A word of the command line that is no setting of the recipe, since it changes nothing in the result."""
+
+
+def without_switches(words: list[str] | None) -> tuple[list[str], bool]:
+    """The words without `train.record_rows=true`, and whether that was among them."""
+    values = [word.partition("=")[2].strip().lower() for word in words or [] if word.startswith(f"{RECORD_ROWS}=")]
+    if wrong := [value for value in values if value not in ("true", "false")]:
+        raise UserError(f'found "{wrong[0]}", expected true or false.', where=RECORD_ROWS)
+    return [word for word in words or [] if not word.startswith(f"{RECORD_ROWS}=")], values[-1:] == ["true"]
 
 
 def adapter_folders(words: list[str] | None) -> dict[str, Path]:

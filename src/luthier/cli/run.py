@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.arguments import Quiet, RecipeFile, RunFolder, Words, command_line, load_recipe
+from luthier.cli.arguments import (
+    Processes,
+    Quiet,
+    RecipeFile,
+    RunFolder,
+    Words,
+    command_line,
+    load_recipe,
+    without_switches,
+)
 from luthier.errors import FolderGone, Interrupted, MachineError, StoppedAtOnce, UserError
 
 if TYPE_CHECKING:
@@ -37,13 +46,18 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="First look at the data as `luthier inspect` does; stop at warnings.")
     ] = False,
+    processes: Processes = 1,
+    until_training: Annotated[
+        bool, typer.Option("--until-training", help="Stop before training, which torchrun then does on many machines.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
+    words, record_rows = without_switches(words)
     asked = load_recipe(words, recipe)
     if strict:
         _expect_sound(asked)
-    _run(asked, folder, quiet=quiet)
+    _run(asked, folder, quiet=quiet, processes=processes, record_rows=record_rows, until_training=until_training)
 
 
 def resume(
@@ -55,6 +69,7 @@ def resume(
             help="Only train.tokens_per_batch may be changed, for example after running out of memory.",
         ),
     ] = None,
+    processes: Processes = 1,
     quiet: Quiet = False,
 ) -> None:
     """Continue a run where it stopped; finished work is not repeated."""
@@ -63,9 +78,10 @@ def resume(
     from luthier.runs import Run
 
     current = Run(run)
+    words, record_rows = without_switches(words)
     if words:
         resuming.change_settings(current, words)
-    _run(Recipe(), run, quiet=quiet)
+    _run(Recipe(), run, quiet=quiet, processes=processes, record_rows=record_rows)
 
 
 def evaluate(
@@ -109,7 +125,15 @@ def _expect_sound(asked: "Recipe") -> None:
     expect_sound(found, strict=True)
 
 
-def _run(asked: "Recipe", folder: Path | None, *, quiet: bool) -> None:
+def _run(
+    asked: "Recipe",
+    folder: Path | None,
+    *,
+    quiet: bool,
+    processes: int,
+    record_rows: bool,
+    until_training: bool = False,
+) -> None:
     """Do the run, or what is left of it, and show the verdict."""
     from luthier import pipeline
     from luthier.cli.screens.run import RunScreen, read_verdict, show_result
@@ -118,7 +142,10 @@ def _run(asked: "Recipe", folder: Path | None, *, quiet: bool) -> None:
     folder = folder or pipeline.default_folder(asked)
     try:
         with _says_how_to_continue(lambda: _resume_command(folder)):
-            pipeline.run(asked, folder, listen=None if quiet else screen, command=command_line())
+            pipeline.run(
+                asked, folder, listen=None if quiet else screen, command=command_line(), processes=processes,
+                record_rows=record_rows, until_training=until_training,
+            )  # fmt: skip
     finally:
         screen.close()
     show_result(read_verdict(folder), folder)

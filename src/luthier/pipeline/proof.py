@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 from luthier import recipe as recipes
 from luthier import report
-from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted
 from luthier.evaluate import judging, shared_baselines
 from luthier.evaluate import stages as evaluation
 from luthier.evaluate.verdict import contamination
-from luthier.model import identity, loading, memory, methods, tuned
+from luthier.model import identity, memory, tuned
 from luthier.model.loading import LanguageModel
 from luthier.pipeline import opening, preparation, resume
 from luthier.pipeline.preparation import Preparation
@@ -28,7 +27,7 @@ from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
-from luthier.train import loop, memory_estimate
+from luthier.train import launch, worker
 
 Listener = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
@@ -42,6 +41,8 @@ class Job:
     stop: Stop
     preparation: Preparation | None = None
     """What a new run was opened with, until it is on the disk."""
+    processes: int = 1
+    """How many train together."""
     base: LanguageModel | None = None
     """The base model, from its answers until the tuned model answers; training changes its weights."""
 
@@ -71,10 +72,16 @@ def run(
     command: str = "",
     baselines: Path | None = None,
     stop: Stop | None = None,
+    processes: int = 1,
+    record_rows: bool = False,
+    until_training: bool = False,
 ) -> Run:
     """Everything from the data to the report. In a folder that has a run already, that run is continued.
 
     `baselines` is a complete run of the same base model on the same questions; its prompts and their answers are taken over.
+    With several `processes` these train together, with the same rows in the same order; `until_training` ends before, for those
+    that torchrun starts (`luthier.train.worker`). `record_rows` notes the rows of each step in its event.
+
     `stop` says whether to stop: it is asked at every step, from whatever thread this runs in, and Interrupted is raised with
     all of it kept. By default Ctrl-C and SIGTERM say so, in the main thread.
     """
@@ -95,13 +102,17 @@ def run(
         done = [] if state == "new" else resume.progress_summary(current)
         current.record("start", folder=str(current.folder), state=state, kept=done)
         current.forget_checksums("evaluation")
+        if record_rows:
+            current.update(record_rows=True)
         if baselines is not None and not current.events("borrowed"):
             shared_baselines.share(baselines, current.folder)
             current.record("borrowed", what="the prompt arms' answers", of=baselines.name)
         if resume.is_prepared(current):
             resume.expect_unchanged(current)
-        job, made = Job(current, stopped, made), None
-        go_through(PROVE, job)
+        job, made = Job(current, stopped, made, processes), None
+        go_through(BEFORE_TRAINING if until_training else PROVE, job)
+        if until_training and not _is_trained(job):
+            raise Interrupted("stopped before training, as asked: it is for the processes that torchrun starts.")
     return current
 
 
@@ -184,17 +195,11 @@ def _ask_base(job: Job) -> None:
 
 def _train(job: Job) -> None:
     """Tune the base model, whose weights change, and save the best checkpoint as the run's model."""
-    folder, settings, base = job.folder / "model", job.recipe.train, job.base
+    folder, base = job.folder / "model", job.base
     assert base is not None, "the base model has answered"
     if not folder.is_dir():
-        with memory.explain_out_of_memory("to train", memory_estimate.advice(settings)):
-            model = methods.resolve(settings.method or "full").prepare(base.model, settings)
-            rows, dev = (Prepared(job.folder / "data" / f"{name}.arrow") for name in ("train", "dev"))
-            outcome = loop.train(
-                model, rows, dev, settings, checkpoints=job.folder / "checkpoints", record=job.run.record, stop=job.stop,
-                end_tokens=() if rows.documents else base.template.stop_ids,
-            )  # fmt: skip
-            loading.save(model, base.tokenizer, base.template, folder, outcome.weights)
+        with launch.processes(job.folder, job.processes, job.stop) as world:
+            worker.tune(job.run, base, record=job.run.record, stop=job.stop, world=world)
     job.run.record_checksums([folder])
     job.run.update(hashes={**job.run.metadata["hashes"], "model": identity.fingerprint(folder)})
 
@@ -236,3 +241,4 @@ PROVE = (
     Stage("the verdict", _never, _judge),
 )
 """From the data to the verdict; another story is another tuple."""
+BEFORE_TRAINING = PROVE[: [stage.do for stage in PROVE].index(_train)]

@@ -3,20 +3,23 @@
 What a step does depends on nothing but the recipe, the rows and the weights: the order is a pure function (`order`), dropout
 is seeded by the step's number, and a checkpoint holds every number that the next update needs. So a run that was killed and
 continued ends with the same weights, bit for bit, as one that was not.
+
+Where several processes train together (`world`), each of them runs this loop over its share of every step's rows, with the sums
+of all: so all make the same updates, and the first one alone writes.
 """
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from luthier.errors import CorruptedState, Interrupted, UserError
+from luthier.errors import Interrupted
 from luthier.model import allocator, attention, layers, memory, recomputation
 from luthier.model.causal import CausalModel
 from luthier.model.device import DTYPES
@@ -25,37 +28,12 @@ from luthier.runs import durable, manifest
 from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check
 from luthier.train.objectives import Measured, Objective
 from luthier.train.optimizer import MasterOptimizer, learning_rate
+from luthier.train.progress import Progress, Record, restore
 from luthier.train.rows import TokenRows, shared_prefixes
 from luthier.train.throughput import SAVE_BYTES_PER_SECOND, STEPS_MEASURED, Throughput
+from luthier.train.world import ALONE, ProcessLost, World
 
 TRIM_EVERY = 2  # steps after which free memory goes back: batches of many sizes would leave ever more gaps
-
-
-class Record(Protocol):
-    """Records an event: its kind and its fields."""
-
-    def __call__(self, kind: str, **fields: object) -> None: ...
-
-
-@dataclass
-class Progress:
-    """How far the training has come; part of every checkpoint."""
-
-    step: int = 0
-    best_step: int = 0
-    best_loss: float = math.inf
-    checks_without_best: int = 0
-    seconds: float = 0.0
-    first_loss: float | None = None
-    """Dev loss before the first update; unknown where a run was begun without noting it."""
-
-    def note_loss(self, loss: float) -> bool:
-        """Note the dev loss after a step; whether it is the lowest so far."""
-        if loss < self.best_loss:
-            self.best_loss, self.best_step, self.checks_without_best = loss, self.step, 0
-            return True
-        self.checks_without_best += 1
-        return False
 
 
 @dataclass(frozen=True)
@@ -77,6 +55,8 @@ def train(
     record: Record,
     stop: Callable[[], bool] = lambda: False,
     end_tokens: Collection[int] = (),
+    world: World = ALONE,
+    record_rows: bool = False,
 ) -> Outcome:
     """Train until the steps are done or dev loss stops falling; continues from the newest good checkpoint.
 
@@ -84,6 +64,10 @@ def train(
     and `Interrupted` raised. Each row's loss tokens end with one of `end_tokens`, where there are such. The model's modules are
     replaced by ours that save less memory, and its weights change. Raises NonFiniteLoss before the update whose loss or
     gradient is not finite, and where the dev loss is not.
+
+    In a `world` of several processes each calls this with the same of everything, but `record`, which is heard in the first one
+    alone; only that one's outcome has weights. Raises ProcessLost in all others when one of them is gone. With `record_rows`
+    each step's event names its rows.
     """
     with allocator.MemoryPool().in_use():
         # The model: with modules that save less, and checked on its first rows before its weights are put into the dtype.
@@ -99,20 +83,32 @@ def train(
 
         # The rows, as the objective needs them; what it computes of the model's own likelihoods comes before the first update.
         objective = objectives.resolve(settings.objective or "sft")(model, settings, checkpoints)
-        rows, dev = (_prepare_rows(objective, *split, record, stop) for split in ((rows, "train"), (dev, "dev")))
+        with world.first_alone("reference"):
+            rows, dev = (_prepare_rows(objective, *split, record, stop) for split in ((rows, "train"), (dev, "dev")))
         lengths = rows.lengths
-        steps = order.Steps.of(lengths, settings, shared=shared_prefixes(rows), computed_once=share_prefixes)
+        steps = order.Steps.of(
+            lengths,
+            settings,
+            shared=shared_prefixes(rows),
+            computed_once=share_prefixes,
+            share=(world.rank, world.size),
+        )
 
         # The steps, from the newest checkpoint on.
-        progress = _restore(optimizer, checkpoints, settings, record)
+        progress = restore(optimizer, checkpoints, settings, record, world)
         training = _Training(
-            model, optimizer, objective, rows, lengths, dev, steps, settings, checkpoints, record, progress
-        )
+            model, optimizer, objective, rows, lengths, dev, steps, settings, checkpoints, record, progress, world,
+            record_rows,
+        )  # fmt: skip
         reason = training.run(stop)
 
         # The best weights.
         layers.restore(model)
-        record("trained", **asdict(progress), reason=reason, peak_bytes=peak.bytes())
+        peaks = world.exchange(peak.bytes())
+        more = {"processes": world.size, "peak_bytes_by_rank": peaks} if world.size > 1 else {}
+        record("trained", **asdict(progress), reason=reason, peak_bytes=peaks[0], **more)
+        if not world.is_first:
+            return Outcome({}, progress, reason)
         best = checkpoint.verify(manifest.path(checkpoints, progress.best_step))
         return Outcome(optimizer.weights_of(best.tensors()), progress, reason)
 
@@ -174,9 +170,27 @@ class _Training:
     checkpoints: Path
     record: Record
     progress: Progress
+    world: World
+    record_rows: bool
+    is_checked: bool = True
+    """Whether the dev check of the last step is made, where one is due: a checkpoint without it would go on otherwise."""
     throughput: Throughput = field(default_factory=Throughput)
 
     def run(self, stop: Callable[[], bool]) -> str:
+        """Make the steps that are left; why there are no more. Where another process is lost, the last step made is saved."""
+        try:
+            return self.make_steps(stop)
+        except ProcessLost as lost:
+            step = self.progress.step
+            if not (self.world.is_first and step and self.is_checked):
+                raise
+            if not manifest.path(self.checkpoints, step).exists():
+                self.write_checkpoint()
+            raise ProcessLost(
+                f"{lost} The other processes have stopped; the checkpoint of step {step} is saved."
+            ) from lost
+
+    def make_steps(self, stop: Callable[[], bool]) -> str:
         """Make the steps that are left; why there are no more."""
         assert self.settings.check_every
         self.throughput.save_seconds = checkpoint.bytes_of(self.optimizer.state()) / SAVE_BYTES_PER_SECOND
@@ -190,9 +204,11 @@ class _Training:
             self.make_step(check_space=self.progress.step == first)
             self.record_forecast_if_known()
             due = self.progress.step % self.settings.check_every == 0 or self.progress.step == len(self.steps)
+            self.is_checked = not due
             if due:
                 self.validate()
-            stopping = stop() and self.progress.step < len(self.steps)
+                self.is_checked = True
+            stopping = self.world.agree(stop()) and self.progress.step < len(self.steps)
             if due or stopping:
                 self.save()
             if stopping:
@@ -206,8 +222,8 @@ class _Training:
         start = time.perf_counter()
         step = self.steps[self.progress.step]
         update = self.update(step, number=self.progress.step + 1)
-        tokens = sum(self.lengths[row] for batch in step.batches for row in batch)
-        if check_space:
+        tokens = sum(self.lengths[row] for row in step.rows)
+        if check_space and self.world.is_first:
             self.require_space()
         seconds = time.perf_counter() - start
         self.progress.step += 1
@@ -215,23 +231,25 @@ class _Training:
         self.throughput.add_step(tokens, seconds, update=update["update_seconds"])
         self.record(
             "step", step=self.progress.step, steps=len(self.steps), epoch=step.epoch, **update,
-            tokens=tokens, tokens_per_second=tokens / seconds,
+            tokens=tokens, tokens_per_second=tokens / seconds, **({"rows": step.rows} if self.record_rows else {}),
         )  # fmt: skip
 
     def update(self, step: order.Step, *, number: int) -> dict[str, Any]:
         """One optimizer step: loss = sum over its micro-batches ÷ count of the step (of loss tokens, pairs or answers)."""
         settings, found = self.settings, []
-        members = [row for batch in step.batches for row in batch]
-        objective = objectives.of_step(self.objective, self.model, self.rows, members)
-        torch.manual_seed(_dropout_seed(settings.seed, number))
+        objective = objectives.of_step(self.objective, self.model, self.rows, step.rows)
+        torch.manual_seed(_dropout_seed(settings.seed, number, self.world.rank))
         for batch in step.batches:
+            self.world.expect_all()
             measured = objective.measure(self.model, self.rows, batch)
             measured.total.backward()
             self.optimizer.accumulate()
             found.append(replace(measured, total=measured.total.detach()))
-        means = _means(found)
+        sums = self.world.total(_sums(found))
+        means = _means(sums)
         start = time.perf_counter()
-        clip = self.optimizer.clip(sum(part.count for part in found), settings.clip_norm)
+        self.optimizer.total_gradients(self.world)
+        clip = self.optimizer.clip(int(sums["count"]), settings.clip_norm)
         if not (math.isfinite(means["loss"]) and math.isfinite(clip.norm)):
             raise nonfinite.of_step(self.model, objective, self.rows, step, settings, number=number, loss=means["loss"])
         assert settings.learning_rate is not None and settings.warmup_steps is not None
@@ -246,8 +264,8 @@ class _Training:
             **means,
             "learning_rate": rate,
             "gradient_norm": clip.norm,
-            "learnt": sum(part.loss_tokens for part in found),
-            **_computed_tokens(found),
+            "learnt": int(sums["loss_tokens"]),
+            **({"computed": int(sums["computed"])} if "computed" in sums else {}),
             "update_seconds": time.perf_counter() - start,
         }
 
@@ -264,7 +282,7 @@ class _Training:
         """Record the loss on dev, before the first step or after the last one made; the seconds that this took."""
         start, progress = time.perf_counter(), self.progress
         with self.optimizer.evaluating():
-            found = evaluate(self.model, self.objective, self.dev, self.settings.tokens_per_batch or 1)
+            found = evaluate(self.model, self.objective, self.dev, self.settings.tokens_per_batch or 1, self.world)
         seconds = time.perf_counter() - start
         if not math.isfinite(found["loss"]):
             raise nonfinite.of_dev(
@@ -288,10 +306,23 @@ class _Training:
         durable.require_space(self.checkpoints, needed, f"{checkpoints} checkpoints to come and the model need")
 
     def save(self) -> None:
+        """Write a checkpoint, once for all processes, whose weights have to be the same."""
+        if self.world.size > 1:
+            self.world.expect_same({"weights": self.optimizer.fingerprint()})
+        if self.world.is_first:
+            self.write_checkpoint()
+        self.world.wait()
+
+    def write_checkpoint(self) -> None:
         """Write a checkpoint; keep it, the one before it and the best one."""
         start, step = time.perf_counter(), self.progress.step
         settings = self.settings.model_dump(mode="json")
-        state = {"order": order.VERSION, "settings": settings, "progress": asdict(self.progress)}
+        state = {
+            "order": order.VERSION,
+            "settings": settings,
+            "progress": asdict(self.progress),
+            "processes": self.world.size,
+        }
         checkpoint.save(self.checkpoints, step, self.optimizer.state(), state)
         if problem := checkpoint.rotate(self.checkpoints, best=self.progress.best_step, verified=step):
             message = f"the new checkpoint cannot be read back, so older checkpoints are kept: {problem}"
@@ -300,73 +331,38 @@ class _Training:
 
 
 @torch.inference_mode()
-def evaluate(model: CausalModel, objective: Objective, rows: TokenRows, tokens_per_batch: int) -> dict[str, float]:
+def evaluate(
+    model: CausalModel, objective: Objective, rows: TokenRows, tokens_per_batch: int, world: World = ALONE
+) -> dict[str, float]:
     """The mean loss over all rows and the objective's other figures, in evaluation mode and without gradients."""
     was_training = model.training
     model.eval()
     objective = objectives.of_step(objective, model, rows, range(len(rows)))
-    found = [objective.measure(model, rows, batch) for batch in order.by_length(rows.lengths, tokens_per_batch)]
+    batches = order.by_length(rows.lengths, tokens_per_batch)[world.rank :: world.size]
+    found = [objective.measure(model, rows, batch) for batch in batches]
     model.train(was_training)
-    return _means(found)
+    return _means(world.total(_sums(found)))
 
 
-def _means(found: Sequence[Measured]) -> dict[str, float]:
-    """The loss and the other figures of several batches, each divided by what was counted in all of them."""
-    count = max(1, sum(part.count for part in found))
-    sums = {"loss": sum(part.total.double() for part in found)}
-    sums |= {name: sum(part.figures[name].double() for part in found) for name in (found[0].figures if found else ())}
-    return {name: float(total) / count for name, total in sums.items()}
-
-
-def _computed_tokens(found: Sequence[Measured]) -> dict[str, int]:
-    """The tokens that went through the model, where the objective says so."""
+def _sums(found: Sequence[Measured]) -> dict[str, float]:
+    """What several batches have together: the loss, the other figures, and the counts; `computed` where all tell it."""
+    sums = {"count": float(sum(part.count for part in found))}
+    sums["loss"] = float(sum(part.total.double() for part in found))
+    sums |= {
+        name: float(sum(part.figures[name].double() for part in found)) for name in (found[0].figures if found else ())
+    }
+    sums["loss_tokens"] = float(sum(part.loss_tokens for part in found))
     each = [part.computed for part in found]
-    return {} if None in each else {"computed": sum(part or 0 for part in each)}
+    return sums if None in each else sums | {"computed": float(sum(part or 0 for part in each))}
 
 
-def _dropout_seed(seed: int, step: int) -> int:
+def _means(sums: Mapping[str, float]) -> dict[str, float]:
+    """The loss and the other figures, each divided by what was counted."""
+    count = max(1.0, sums["count"])
+    return {name: value / count for name, value in sums.items() if name not in ("count", "loss_tokens", "computed")}
+
+
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
     """The seed of a step, whenever it is made. Mixed, since torch's generator on a processor takes 32 bits of it."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
-
-
-def _restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, record: Record) -> Progress:
-    """Load the newest checkpoint that is whole, as is the best one before it; what is wrong with newer ones is a warning."""
-    found, wrong = checkpoint.newest(
-        checkpoints, companion=lambda found: int(found.state["progress"]["best_step"]) or found.step
-    )
-    if found is None:
-        if wrong:
-            problems = "\n".join(wrong.values())
-            raise CorruptedState(
-                f"no checkpoint of this run is intact. Remove the folder to train again.\n{problems}",
-                where=str(checkpoints),
-            )
-        return Progress()
-    if found.state["order"] != order.VERSION:
-        raise UserError(
-            "made by a Luthier with another data order; continue with that version.", where=str(found.folder)
-        )
-    _require_same_settings(found, settings, record)
-    for folder, problem in wrong.items():
-        message = f"skipped a damaged checkpoint and continued from step {found.step}: {problem}"
-        record("warning", message=message)
-        durable.remove(folder)
-    optimizer.load(found.tensors())
-    progress = Progress(**found.state["progress"])
-    record("resumed", step=progress.step)
-    return progress
-
-
-def _require_same_settings(found: checkpoint.Checkpoint, settings: Train, record: Record) -> None:
-    """Refuses other settings than the checkpoint was made with; the size of batches may change, with a warning."""
-    before, now = Train.model_validate(found.state["settings"]).model_dump(), settings.model_dump()
-    changes = {key: (before[key], value) for key, value in now.items() if before[key] != value}
-    if changes.pop("tokens_per_batch", None):
-        message = "train.tokens_per_batch has changed: the result is the same up to rounding, but not bit for bit."
-        record("warning", message=message)
-    if changes:
-        listed = ", ".join(f"train.{key} was {old}, now {new}" for key, (old, new) in changes.items())
-        raise UserError(
-            f"made with other settings ({listed}). Put them back, or start a new run with the new ones.",
-            where=str(found.folder),
-        )
+    entropy = (seed, step, rank) if rank else (seed, step)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])

@@ -31,14 +31,14 @@ def of_step(
     loss: float,
 ) -> NonFiniteLoss:
     """The loss or gradient of a step; names the rows whose own loss is not finite."""
-    members = [row for batch in step.batches for row in batch]
-    guilty = [row for row in members if not math.isfinite(objective.measure(model, rows, [row]).total.item())]
+    losses = ((row, objective.measure(model, rows, [row]).total.item()) for row in step.rows)
+    guilty = [row for row, loss_alone in losses if not math.isfinite(loss_alone)]
     what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
     which = "rows whose own loss is not finite" if guilty else "rows of this step"
     return NonFiniteLoss(
         f"{what} at step {number}; stopped before the update, so the weights are as they were. "
-        f"{which}: {_listed(map(rows.location, guilty or members))}. Resuming would end the same way: start anew without these "
-        f"rows, or with a train.learning_rate below {settings.learning_rate:g}."
+        f"{which}: {_listed(map(rows.location, guilty or step.rows))}. Resuming would end the same way: start anew without "
+        f"these rows, or with a train.learning_rate below {settings.learning_rate:g}."
     )
 
 

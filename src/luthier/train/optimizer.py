@@ -5,6 +5,7 @@ Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch'
 """
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from luthier.recipe import Train
 from luthier.train.checkpoint import Deferred, Stored, as_tensor
 from luthier.train.master_weights import ALL_ROWS, Master, RowRange, Workspace
 from luthier.train.optimizer_state import OptimizerState
+from luthier.train.world import World
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -135,7 +137,8 @@ class Clip:
 class MasterOptimizer:
     """The optimizer of a recipe over the trainable parameters of a model.
 
-    A step is `accumulate` after each backward pass, then `clip`, then `step`. Gradients of micro-batches are added up in fp32.
+    A step is `accumulate` after each backward pass, then `total_gradients` where there are several processes, then `clip`, then
+    `step`. Gradients of micro-batches are added up in fp32.
     The update happens in fp32; the model's own weights are then the rounded masters. In fp32 a parameter is its own master.
     """
 
@@ -178,6 +181,12 @@ class MasterOptimizer:
             if gradient is not None:
                 total = self.gradients.get(name)
                 self.gradients[name] = gradient if total is None else total.float().add_(gradient)
+
+    @torch.no_grad()
+    def total_gradients(self, world: World) -> None:
+        """Add up what all processes have accumulated; from here on each has the same, in fp32."""
+        weights = {name: master.parameter for name, master in self.masters.items()}
+        self.gradients = world.total_gradients(self.gradients, weights)
 
     @torch.no_grad()
     def clip(self, count: int, limit: float) -> Clip:
@@ -259,6 +268,12 @@ class MasterOptimizer:
         for name, master in self.masters.items():
             master.load(tensors[f"weight/{name}"])
         self.optimizer_state.restore(tensors)
+
+    def fingerprint(self) -> str:
+        """What differs where a bit of the trained weights does: SHA-256 of the sums over their bits."""
+        parts = (master.tensor().contiguous().flatten() for master in self.masters.values())
+        sums = [int(part.view(torch.int32).sum(dtype=torch.int64)) for part in parts]
+        return hashlib.sha256(repr(sums).encode()).hexdigest()
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -32,6 +32,9 @@ class Step:
     epoch: float
     """Passes over the data that are done when this step is."""
     batches: tuple[Batch, ...]
+    """Of this process, where there are several."""
+    rows: Batch
+    """All rows of the step, of whichever process, in their shuffled order."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,16 @@ class Pieces:
         ends = _ends(self.tokens[ordered], budget)
         return tuple(tuple(self.rows(batch).tolist()) for batch in np.split(ordered, ends[:-1]))
 
+    def share(self, chosen: np.ndarray, rank: int, of: int) -> np.ndarray:
+        """Which of these pieces the process `rank` of so many takes: the longest left goes to whoever has least so far."""
+        loads, taken = [0] * of, []
+        for piece in chosen[np.lexsort((chosen, -self.tokens[chosen]))].tolist():
+            least = loads.index(min(loads))
+            loads[least] += int(self.tokens[piece])
+            if least == rank:
+                taken.append(piece)
+        return np.asarray(taken, dtype=np.int64)
+
 
 def _conversation(lengths: np.ndarray, costs: np.ndarray, budget: int) -> list[int]:
     """Where a conversation's rows are cut: the first row of each further piece, which shares nothing."""
@@ -126,6 +139,9 @@ class Steps(Sequence[Step]):
     `max_steps` wins over `epochs`, repeating the data as often as it takes. In an epoch each row comes exactly once;
     no batch and no step exceeds its tokens, unless a single row does.
 
+    `share` is which process this is, of how many. The rows of a step and their order do not depend on it, only which batches
+    they are computed in: each process has its own, with about as many tokens as the others.
+
     Shuffling a million rows and cutting them into steps takes some 50 milliseconds, so a run that is continued in a late
     epoch begins at once; only the epoch at hand is kept in memory.
     """
@@ -141,7 +157,9 @@ class Steps(Sequence[Step]):
         tokens_per_batch: int,
         shared: Sequence[int] | np.ndarray = (),
         computed_once: bool = True,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self._share = share
         self._lengths = np.asarray(lengths, dtype=np.int64)
         inside = np.array(shared if len(shared) else np.zeros(len(lengths)), dtype=np.int64)
         self._of_steps = Pieces.cut(self._lengths, inside, tokens_per_step, read_again=None)
@@ -157,7 +175,13 @@ class Steps(Sequence[Step]):
 
     @classmethod
     def of(
-        cls, lengths: Sequence[int], settings: Train, *, shared: Sequence[int] = (), computed_once: bool = True
+        cls,
+        lengths: Sequence[int],
+        settings: Train,
+        *,
+        shared: Sequence[int] = (),
+        computed_once: bool = True,
+        share: tuple[int, int] = (0, 1),
     ) -> "Steps":
         """The steps of a training with these settings, every one of which is set."""
         assert settings.tokens_per_step and settings.tokens_per_batch and settings.epochs
@@ -170,6 +194,7 @@ class Steps(Sequence[Step]):
             tokens_per_batch=settings.tokens_per_batch,
             shared=shared,
             computed_once=computed_once,
+            share=share,
         )
 
     @property
@@ -197,8 +222,11 @@ class Steps(Sequence[Step]):
             self._epoch = self._shuffled(epoch)
         index = number - self._firsts[epoch]
         rows = self._of_steps.rows(self._epoch.step(index))
-        batches = self._of_batches.batches(self._of_batches.holding(rows), self._tokens_per_batch)
-        return Step(self._epoch.number + (index + 1) / len(self._epoch.ends), batches)
+        pieces = self._of_batches.holding(rows)
+        if self._share != (0, 1):
+            pieces = self._of_batches.share(pieces, *self._share)
+        batches = self._of_batches.batches(pieces, self._tokens_per_batch) if len(pieces) else ()
+        return Step(self._epoch.number + (index + 1) / len(self._epoch.ends), batches, tuple(rows.tolist()))
 
     def _count_next(self) -> None:
         """Work out how many steps one more epoch has."""
