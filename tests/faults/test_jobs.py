@@ -24,7 +24,8 @@ from luthier.model.identity import fingerprint
 from .conftest import Tally
 
 SERVICE = Path(__file__).resolve().parent.parent / "job_service.py"
-MANY_STEPS = {**SETTINGS, "train.max_steps": 40, "train.check_every": 10, "train.patience": 100}
+STEPS = 150
+MANY_STEPS = {**SETTINGS, "train.max_steps": STEPS, "train.check_every": 25}
 
 
 class Served:
@@ -103,25 +104,72 @@ def test_a_job_ends_with_the_same_weights_whoever_is_killed_when(
         for number in range(kills):
             victim = ("server", "worker", "both", "training", "all")[number % 5]
             job = client.create(settings=MANY_STEPS)
-            moment = chance.uniform(0.2, seconds)
-            end = time.monotonic() + moment
-            client.wait(job, lambda row, end=end: time.monotonic() > end or row.is_finished)  # type: ignore[misc]
+            if number % 2:  # every other one among the steps, which are a small part of the time
+                moment = f"step {(least := chance.randint(1, STEPS - 1))}"
+                client.wait(job, lambda row, least=least: row.step >= least or row.is_finished)  # type: ignore[misc]
+            else:
+                moment = f"{(end := chance.uniform(0.2, seconds)):.1f} s"
+                end += time.monotonic()
+                client.wait(job, lambda row, end=end: time.monotonic() > end or row.is_finished)  # type: ignore[misc]
             before = client.get(job)
             served.kill(victim)
             done = client.wait(job, seconds=300)
             said = client.messages(job)
-            print(
-                f"kill {number + 1}: {victim} after {moment:.1f} s ({before.state}, step {before.step}): {done.state}"
-            )
+            print(f"kill {number + 1}: {victim} after {moment} ({before.state}, step {before.step}): {done.state}")
             assert done.state == "succeeded", (victim, moment, done, said)
             assert fingerprint(client.store.run_folder(job.id) / "model") == weights, (victim, moment, said)
             steps = [event.data["step"] for event in client.store.events.since(job.id, 0) if event.data]
-            assert steps == list(range(1, 41)), (victim, moment, steps)
+            assert steps == list(range(1, STEPS + 1)), (victim, moment, steps)
             assert said.count("The job has successfully completed") == 1
             tally.add(f"kill -9 of {victim} under a job")
     finally:
         served.close()
         client.store.close()
+
+
+@pytest.mark.faults
+def test_a_worker_that_was_frozen_for_longer_than_its_lease_spoils_nothing(
+    tmp_path: Path, tiny_model: Path, calm: tuple[str, float], tally: Tally
+) -> None:
+    with Jobs(tmp_path / "home", slots=2, lease_seconds=3) as service:
+        client = Client(service, tiny_model)
+        job = client.create(settings=MANY_STEPS)
+        client.wait(job, lambda row: row.log_offset > 0)  # its training has begun
+        (child,) = (
+            one for one in psutil.Process().children(recursive=True) if one.is_running() and job.id in _command(one)
+        )
+        worker = child.parent()
+        assert worker
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            taken = client.wait(job, lambda row: row.fence == 2 or row.is_finished)
+            assert taken.fence == 2, client.messages(job)
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        done = client.wait(job, seconds=300)
+        assert done.state == "succeeded" and done.fence == 2, client.messages(job)
+        assert fingerprint(client.store.run_folder(job.id) / "model") == calm[0]
+        assert [event.data["step"] for event in client.store.events.since(job.id, 0) if event.data] == list(
+            range(1, 41)
+        )
+        tally.add("worker frozen for longer than its lease")
+
+
+@pytest.mark.faults
+def test_a_job_that_kills_its_training_each_time_fails_with_the_reason(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    (tmp_path / "poison.py").write_text("import os\ndef score(answer, reference):\n    os.kill(os.getpid(), 9)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    with Jobs(tmp_path / "home", lease_seconds=3) as service:
+        client = Client(service, tiny_model)
+        done = client.wait(job := client.create(settings={**SETTINGS, "evaluate.metric": "poison:score"}), seconds=300)
+        assert done.state == "failed" and done.error and done.error.code == "worker_lost"
+        assert "killed by the system (signal 9), most often because memory ran out" in done.error.message
+        assert "started 3 times without a step forward" in done.error.message
+        assert client.wait(client.create(), seconds=300).state == "succeeded", "the worker lives on"
+        assert len([message for message in client.messages(job) if "goes on from what is kept" in message]) == 2
+        tally.add("training that kills itself", 3)
 
 
 WRITER = """
@@ -173,13 +221,13 @@ def test_a_disk_that_fills_at_any_write_leaves_a_whole_database(small_disk: Path
     shop = Shop(store)
     job = shop.job()
     filler, refused = small_disk / "filler", 0
-    for step in range(60):
+    for step in range(30):
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         filler.write_bytes(b"x" * max(0, free - 4096 * (step % 20)))
         created = []
         try:
-            for _ in range(30):
-                created.append(shop.job(training_file=job.training_file, metadata={"a": "x" * 500}))
+            for _ in range(10):
+                created.append(shop.job(training_file=job.training_file, metadata={"a": "x" * 200}))
         except MachineError:
             refused += 1
         filler.unlink()
@@ -190,7 +238,7 @@ def test_a_disk_that_fills_at_any_write_leaves_a_whole_database(small_disk: Path
             assert store.jobs.get(shop.key, each.id).state == "validating_files"
             store.jobs.cancel(shop.key, each.id)
         tally.add("full disk while the database is written")
-    assert refused > 20
+    assert refused > 10
     store.close()
 
 

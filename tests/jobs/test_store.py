@@ -252,6 +252,14 @@ def test_a_job_that_loses_its_worker_each_time_fails_with_the_reason(shop: Shop,
     assert "started 3 times without a step forward" in ended.error.message
 
 
+def test_files_whose_check_ends_the_worker_each_time_are_given_up(shop: Shop) -> None:
+    job = shop.job()
+    assert [shop.store.queue.checking(job.id) for _ in range(5)] == [True, True, True, False, False]
+    ended = shop.store.jobs.get(shop.key, job.id)
+    assert ended.state == "failed" and ended.error and ended.error.code == "worker_lost"
+    assert "Checking its files ended the worker 3 times" in ended.error.message
+
+
 def test_a_pause_that_was_asked_holds_though_the_worker_is_gone(shop: Shop, clock: Clock) -> None:
     job = shop.job(queued=True)
     assert shop.store.queue.claim()

@@ -22,8 +22,6 @@ from luthier.runs.events import Event, EventLog
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 CHECKPOINT_MODELS = "checkpoint-models"
 """The folder in a finished job's run with its checkpoints as models."""
-ACCURACIES = ("token_accuracy", "accuracy")
-"""What objectives call the share of what they got right."""
 
 
 @dataclass
@@ -112,22 +110,10 @@ def _lines(path: Path, offset: int) -> list[tuple[Event, int]]:
 def _step(event: Event, check: Event | None) -> NewEvent:
     data = {"step": event["step"], "total_steps": event["steps"], "train_loss": event["loss"]}
     words = f"Step {event['step']}/{event['steps']}: training loss={event['loss']:.2f}"
-    data |= _accuracy(event, "train")
     if check is not None:
         words += f", validation loss={check['loss']:.2f}"
-        data |= _checked(check)
+        data["valid_loss"] = check["loss"]
     return NewEvent(words, data=data)
-
-
-def _checked(check: Event) -> dict[str, float]:
-    """The metrics of a dev check."""
-    return {"valid_loss": check["loss"], **_accuracy(check, "valid")}
-
-
-def _accuracy(event: Event, split: str) -> dict[str, float]:
-    """The share of what was got right, where the objective counts it."""
-    found = [event[name] for name in ACCURACIES if name in event]
-    return {f"{split}_mean_token_accuracy": found[0]} if found else {}
 
 
 # What is read of the whole log, once the run has ended
@@ -140,7 +126,7 @@ def metrics(folder: Path) -> dict[int, dict[str, float]]:
         if event["kind"] == "step":
             found[event["step"]] = dict(_step(event, None).data or {})
         elif event["kind"] == "dev" and event["step"] in found:
-            found[event["step"]] |= _checked(event)
+            found[event["step"]]["valid_loss"] = event["loss"]
     return dict(sorted(found.items()))
 
 
@@ -150,12 +136,11 @@ def trained_tokens(folder: Path) -> int:
 
 
 def result_file(rows: Mapping[int, Mapping[str, float]]) -> bytes:
-    """The metrics as OpenAI's result files have them: CSV, a row for each step."""
-    names = ("step", "train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy")
+    """The metrics as OpenAI's result files have them: CSV, a row for each step; accuracies of tokens are not measured."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows([[row.get(name, "") for name in names] for row in rows.values()])
+    table.writerows([[row.get(name, "") for name in COLUMNS] for row in rows.values()])
     return text.getvalue().encode()
 
 

@@ -35,11 +35,22 @@ class Queue:
             query = sa.select(jobs).where(jobs.c.state == "validating_files").order_by(jobs.c.number)
             return [job_of(row) for row in connection.execute(query).mappings()]
 
+    def checking(self, job: str) -> bool:
+        """Note that a job's files are being checked; False, and the job has failed, where that was begun too often."""
+        with self._database.writing() as connection:
+            where = (jobs.c.id == job) & (jobs.c.state == "validating_files")
+            more = jobs.update().where(where).values(attempts=jobs.c.attempts + 1).returning(jobs.c.attempts)
+            attempts = connection.execute(more).scalar()
+            if attempts is not None and attempts > MOST_ATTEMPTS:
+                message = f"Checking its files ended the worker {MOST_ATTEMPTS} times, most likely for want of memory."
+                _fail(connection, where, job, JobError("worker_lost", message, "training_file"))
+            return attempts is not None and attempts <= MOST_ATTEMPTS
+
     def accept(self, job: str, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """The files can be trained on: the job takes its place in the queue, unless it was cancelled or paused meanwhile."""
         with self._database.writing() as connection:
             last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.queued), 0) + 1).scalar_subquery()
-            values = {"state": "queued", "queued": last}
+            values = {"state": "queued", "queued": last, "attempts": 0}
             values |= {"hyperparameters": dict(hyperparameters), "settings": dict(settings)}
             where = (jobs.c.id == job) & (jobs.c.state == "validating_files")
             if connection.execute(jobs.update().where(where).values(**values)).rowcount:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -59,6 +60,8 @@ class Worker:
                 _Training(self.store, job, self.stop, self.poll_seconds).run()
         except LostJob:
             pass
+        except NotFound as error:
+            self.store.queue.fail(job, JobError("file_not_found", error.message, "training_file"))
         finally:
             self.store.queue.measured(job.id, durable.size(self.store.run_folder(job.id)))
 
@@ -86,6 +89,8 @@ class Worker:
             time.sleep(self.poll_seconds)
 
     def _check(self, job: JobRow) -> None:
+        if not self.store.queue.checking(job.id):
+            return
         fewest = hyperparameters.FEWEST_EXAMPLES if job.kind == "openai" else 1
         try:
             count = files.check(self.store.files.location(job.training_file), job.method, fewest=fewest)
@@ -96,6 +101,10 @@ class Worker:
             self.store.queue.refuse(job.id, error.error)
         except NotFound as error:
             self.store.queue.refuse(job.id, JobError("file_not_found", error.message, "training_file"))
+        except Exception as error:  # a fault of ours; the files of other jobs are checked all the same
+            traceback.print_exc()
+            message = f"the files could not be checked ({type(error).__name__}), by an error of ours; the log has the details."
+            self.store.queue.refuse(job.id, JobError("internal_error", message, "training_file"))
         else:
             asked = job.hyperparameters
             known = {**asked, "n_epochs": hyperparameters.epochs(asked.get("n_epochs"), count)}
