@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from job_service import Shop, upload
 from luthier.errors import MachineError, UserError
 from luthier.jobs import lease
+from luthier.jobs.database import jobs
 from luthier.jobs.errors import Conflict, InUse, InvalidRequest, LostJob, NotFound, QuotaExceeded
 from luthier.jobs.limits import Limits
 from luthier.jobs.rows import JobSpec, NewEvent
@@ -193,6 +195,20 @@ def test_keys_take_turns_where_one_slot_is_free_at_a_time(shop: Shop) -> None:
         turns.append(job.key)
         shop.store.jobs.cancel(job.key, job.id)
     assert turns == [shop.key, other] * 3
+
+
+def test_two_jobs_in_the_same_place_of_the_queue_are_two_jobs(shop: Shop) -> None:
+    made = [shop.job(queued=True).id for _ in range(2)]
+    with shop.store.database.writing() as connection:
+        connection.execute(jobs.update().values(queued=1))  # as two workers of PostgreSQL may number them
+    assert [job.id for job in (shop.store.queue.claim(), shop.store.queue.claim()) if job] == made
+
+
+def test_the_same_request_at_the_same_moment_makes_one_job(shop: Shop) -> None:
+    spec = JobSpec(shop.key, "tiny", "tiny", shop.upload().id)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: shop.store.jobs.create(spec, idempotency_key="k").id, range(8)))
+    assert len(set(made)) == 1 and len(shop.store.jobs.list(shop.key).rows) == 1
 
 
 class Clock:

@@ -7,6 +7,7 @@
 Each change is one statement that names the state it starts from, so of two that race one finds nothing to change.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -38,6 +39,13 @@ class JobTable:
         Conflict where the idempotency key came with another request.
         """
         hyperparameters.check(spec)
+        with contextlib.suppress(
+            sa.exc.IntegrityError
+        ):  # the same request came at the same moment, and has made the job
+            return self._create(spec, idempotency_key)
+        return self._create(spec, idempotency_key)
+
+    def _create(self, spec: JobSpec, idempotency_key: str | None) -> JobRow:
         request = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True, default=str).encode()).hexdigest()
         with self._database.writing() as connection:
             if idempotency_key is not None:

@@ -83,17 +83,21 @@ class Queue:
                 sa.func.max(jobs.c.turn),
                 sa.func.min(sa.case((jobs.c.state == "queued", jobs.c.queued))),
             ).group_by(jobs.c.key)
-            for key, count, turn, first in connection.execute(per_key):
+            for key, count, turn, earliest in connection.execute(per_key):
                 running[key], served[key] = count, turn
-                if first is not None:
-                    waiting[key] = first
+                if earliest is not None:
+                    waiting[key] = earliest
             for key in sorted(waiting, key=lambda key: (running[key], served[key], waiting[key])):
-                where = (jobs.c.key == key) & (jobs.c.state == "queued") & (jobs.c.queued == waiting[key])
-                if row := self._start(connection, where, turn=max(served.values()) + 1):
+                queued = (jobs.c.key == key) & (jobs.c.state == "queued")
+                first = sa.select(jobs.c.id).where(queued).order_by(jobs.c.queued, jobs.c.number).limit(1)
+                job = connection.execute(first).scalar()
+                if job is not None and (row := self._start(connection, job, turn=max(served.values()) + 1)):
                     return row
         return None
 
-    def _start(self, connection: Connection, where: sa.ColumnElement[bool], *, turn: int) -> JobRow | None:
+    def _start(self, connection: Connection, job: str, *, turn: int) -> JobRow | None:
+        """The job, which is the caller's now; None where another worker was quicker."""
+        where = (jobs.c.id == job) & (jobs.c.state == "queued")
         values = {
             "state": "running", "fence": jobs.c.fence + 1, "attempts": jobs.c.attempts + 1, "turn": turn, **self._lease(),
             "started_at": sa.func.coalesce(jobs.c.started_at, now()),
