@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from luthier.errors import MachineError
+from luthier.errors import MachineError, UserError
 
 
 def worker(
@@ -16,6 +16,8 @@ def worker(
         from luthier.jobs import worker as workers
     except ModuleNotFoundError as error:
         raise MachineError(f"needs {error.name}: pip install 'luthier[serve]'.", where="luthier worker") from None
+    if not (home / "home-id").is_file():
+        raise UserError("no service has worked here yet; start one with `luthier serve --home`.", where=str(home))
     workers.serve(home)
 
 
