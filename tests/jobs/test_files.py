@@ -167,6 +167,14 @@ def test_hyperparameters_become_settings_of_the_recipe(store: Store) -> None:
     assert "data.test_items" not in hyperparameters.settings_for(job, 20)
 
 
+def test_a_tuned_model_is_named_by_its_run_which_knows_what_it_was_trained_on(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    job = Shop(store).job(reference=str(tmp_path / "run" / "model"))
+    assert hyperparameters.recipe_values(job, training=tmp_path, validation=None)["model"] == job.reference
+    (tmp_path / "run" / "run.json").touch()
+    assert hyperparameters.recipe_values(job, training=tmp_path, validation=None)["model"] == str(tmp_path / "run")
+
+
 def test_ten_examples_are_enough_to_be_split(tmp_path: Path, tiny_model: Path, store: Store) -> None:
     from luthier import pipeline
 

@@ -99,7 +99,7 @@ def epochs(asked: object, examples: int) -> int:
 def recipe_values(job: JobRow, *, training: Path, validation: Path | None) -> dict[str, Any]:
     """The settings of the job's run by their dotted names, but for those that need its rows in tokens (`with_sizes`)."""
     asked = job.hyperparameters
-    values: dict[str, Any] = {"model": job.reference, "data.path": training, "train.seed": job.seed}
+    values: dict[str, Any] = {"model": _run_of(job.reference), "data.path": training, "train.seed": job.seed}
     if validation is not None:
         values["data.dev_path"] = validation
     if job.method == "dpo":
@@ -109,6 +109,12 @@ def recipe_values(job: JobRow, *, training: Path, validation: Path | None) -> di
     if is_number(asked.get("n_epochs")):
         values["train.epochs"] = asked["n_epochs"]
     return values | dict(job.settings)
+
+
+def _run_of(reference: str) -> str:
+    """The run that a model was made by, which knows what the model was trained on; of other models their own name."""
+    run = Path(reference).parent
+    return str(run) if Path(reference).name == "model" and (run / "run.json").is_file() else reference
 
 
 def settings_for(job: JobRow, examples: int) -> dict[str, Any]:
