@@ -1,9 +1,14 @@
 """What every test may use: a tiny real model, real data beside the repository, an environment without surprises."""
 
+import importlib
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +44,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """Without `-m gpu` everything runs on the processor, so that a test means the same on every machine."""
     if "not gpu" in config.option.markexpr or "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+class _LibrariesFirst(MetaPathFinder):
+    """Loads torch and transformers before the first of our modules whose shapes are checked.
+
+    While jaxtyping loads such a module, Python looks for the compiled files of everything that this one imports under
+    jaxtyping's own names: thousands of modules of the libraries would be compiled anew, which takes longer than importing them.
+    """
+
+    LIBRARIES = ("torch", "transformers.generation.utils", "transformers.models.auto.modeling_auto", "peft")
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "luthier.train" or fullname.startswith("luthier.model."):
+            sys.meta_path.remove(self)
+            for name in ("luthier.model", *self.LIBRARIES):  # ours sets what torch reads when it is loaded
+                importlib.import_module(name)
+        return None
+
+
+sys.meta_path.insert(0, _LibrariesFirst())
 
 
 @pytest.fixture(scope="session")

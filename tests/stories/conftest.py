@@ -1,6 +1,9 @@
 """Luthier as a person uses it: commands with words, and what appears on the screen."""
 
+import contextlib
+import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +45,22 @@ def luthier(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+def run_luthier(*words: object) -> Screen:
+    """Runs the command line in this process, for what several tests share."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr("sys.argv", ["luthier", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return Screen(code, out.getvalue(), err.getvalue())
+
+
+def write_colours(folder: Path) -> Path:
     """Sixty questions and answers that a reader would find dull."""
-    path = tmp_path / "colours.jsonl"
+    path = folder / "colours.jsonl"
     rows = [
         {"question": f"What colour is the {thing} number {number}?", "answer": f"The {thing} is {colour}."}
         for number, colour in enumerate(COLOURS)
@@ -56,8 +71,34 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The dull questions, in a file of the test's own."""
+    return write_colours(tmp_path)
+
+
+@pytest.fixture
 def quick(tiny_model: Path) -> list[str]:
     """Settings that make a run of seconds."""
+    return quick_settings(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run on the dull questions with the default arms, which is made once; nobody changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    screen = run_luthier("run", write_colours(folder), *quick_settings(tiny_model), "--run", folder / "r")
+    assert screen.code == 0, screen.err
+    return folder / "r"
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the complete run, to do with as one likes."""
+    return Path(shutil.copytree(finished, tmp_path / "r"))
+
+
+def quick_settings(tiny_model: Path) -> list[str]:
+    """Settings that make a run of seconds with the tiny model."""
     return [
         f"model={tiny_model}",
         "train.max_steps=6",

@@ -97,12 +97,11 @@ def test_pickled_weights(run, tiny_model: Path, tmp_path: Path) -> None:  # type
     refused(run(PAIR * 5, f"model={tmp_path / 'pickled'}"), 2, "the weights are pickled (pytorch_model.bin)")
 
 
-def test_a_run_folder_in_use(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "train.max_steps=1", "--run", tmp_path / "r")
-    current = Run(tmp_path / "r")
+def test_a_run_folder_in_use(luthier: Command, done: Path) -> None:
+    current = Run(done)
     current.update(state="interrupted")
     with current.working():
-        refused(luthier("run", "--run", tmp_path / "r"), 4, "the run is in use by process")
+        refused(luthier("run", "--run", done), 4, "the run is in use by process")
 
 
 def test_a_full_disk(luthier: Command, data: Path, quick: list[str], small_disk: Path) -> None:
@@ -136,10 +135,9 @@ def test_two_data_files_at_once(luthier: Command) -> None:
     refused(luthier("run", "a.jsonl", "b.jsonl"), 2, "one data file or folder at a time")
 
 
-def test_questions_without_a_question_column(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "train.max_steps=1", "--run", tmp_path / "r")
+def test_questions_without_a_question_column(luthier: Command, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"subject": "x"}\n')
-    screen = luthier("ask", tmp_path / "r", tmp_path / "q.jsonl", "-o", tmp_path / "a.jsonl")
+    screen = luthier("ask", finished, tmp_path / "q.jsonl", "-o", tmp_path / "a.jsonl")
     refused(screen, 2, "q.jsonl: no column of questions among subject")
     assert not (tmp_path / "a.jsonl").exists()
 

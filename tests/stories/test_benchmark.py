@@ -29,21 +29,18 @@ def quiz(tmp_path: Path) -> Path:
 
 @needs_lm_eval
 @pytest.mark.filterwarnings("ignore")
-def test_a_run_is_measured_beside_its_base_model(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path, quiz: Path
-) -> None:
-    assert luthier("run", data, "--run", tmp_path / "run", *quick).code == 0
-    screen = luthier("benchmark", tmp_path / "run", "--tasks", quiz)
+def test_a_run_is_measured_beside_its_base_model(luthier: Command, done: Path, quiz: Path) -> None:
+    screen = luthier("benchmark", done, "--tasks", quiz)
     assert screen.code == 0, screen.err
     head, line = screen.out.splitlines()[:2]
     assert head.split()[:5] == ["task", "items", "metric", "fine-tuned", "base"]
     assert line.split()[:3] == ["quiz", "3", "acc"]
-    found = json.loads((tmp_path / "run" / "evaluation" / "benchmarks.json").read_text())
+    found = json.loads((done / "evaluation" / "benchmarks.json").read_text())
     assert found["arms"] == ["fine-tuned", "base"]
     assert found["tasks"][0]["metrics"][0]["test"] == "McNemar mid-p"
-    answers = (tmp_path / "run" / "evaluation" / "benchmark-answers.jsonl").read_text().splitlines()
+    answers = (done / "evaluation" / "benchmark-answers.jsonl").read_text().splitlines()
     assert len(answers) == 6
-    alone = luthier("benchmark", tmp_path / "run", "--tasks", quiz, "--no-base", "--limit", 2, "--quiet")
+    alone = luthier("benchmark", done, "--tasks", quiz, "--no-base", "--limit", 2, "--quiet")
     assert alone.err == "" and alone.out.splitlines()[1].split()[:2] == ["quiz", "2"]
 
 

@@ -13,7 +13,7 @@ from luthier.model.reference import ModelReference
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 
-from .conftest import COLOURS, THINGS, Command
+from .conftest import COLOURS, THINGS, Command, quick_settings, run_luthier, write_colours
 
 SHORT = ["evaluate.arms=zero-shot,fine-tuned"]
 
@@ -189,19 +189,26 @@ def test_what_cannot_be_merged_is_said(luthier: Command, data: Path, quick: list
     assert "there is no such folder" in luthier("merge", tmp_path / "r", tmp_path / "x" / "y").err
 
 
-@pytest.fixture
-def customers(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def customers(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two runs whose adapters learnt beside the tiny model, each its own first words: on any processor they differ."""
-    words = [*quick, *SHORT, "train.method=lora", "train.learning_rate=0.005", "train.max_steps=80"]
-    questions = [json.loads(line)["question"] for line in data.read_text().splitlines()]
+    folder = tmp_path_factory.mktemp("customers")
+    words = [
+        *quick_settings(tiny_model),
+        *SHORT,
+        "train.method=lora",
+        "train.learning_rate=0.01",
+        "train.max_steps=40",
+    ]
+    questions = [json.loads(line)["question"] for line in write_colours(folder).read_text().splitlines()]
     for customer, colour in (("acme", "Red"), ("zenith", "Blue")):
-        own = tmp_path / f"{customer}.jsonl"
+        own = folder / f"{customer}.jsonl"
         own.write_text(
             "".join(json.dumps({"question": each, "answer": f"{colour}, as {each}"}) + "\n" for each in questions)
         )
-        screen = luthier("run", own, *words, f"data.system=You serve {customer}.", "--run", tmp_path / customer)
+        screen = run_luthier("run", own, *words, f"data.system=You serve {customer}.", "--run", folder / customer)
         assert screen.code == 0, screen.err
-    return {name: tmp_path / name for name in ("acme", "zenith")}
+    return {name: folder / name for name in ("acme", "zenith")}
 
 
 ASKED = "What colour is the hat number 2?"

@@ -82,11 +82,8 @@ def test_what_does_not_fit_is_told_with_the_smallest_change_that_does(luthier: C
     assert [fits for _, fits in remedies] == [""] * (len(remedies) - 1) + [", fits"]
 
 
-def test_the_report_holds_the_forecast_against_the_facts(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path
-) -> None:
-    assert luthier("run", data, *quick, "--run", tmp_path / "run").code == 0
-    told = json.loads((tmp_path / "run" / "report.json").read_text())["training"]["foretold"]
+def test_the_report_holds_the_forecast_against_the_facts(finished: Path) -> None:
+    told = json.loads((finished / "report.json").read_text())["training"]["foretold"]
     assert [one["what"] for one in told] == ["memory", "time"]
     assert all(one["foretold"] > 0 and one["measured"] > 0 for one in told)
 

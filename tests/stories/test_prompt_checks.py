@@ -62,8 +62,8 @@ def test_an_arm_whose_prompts_are_refused_is_named_before_anything_is_asked(
 def test_a_system_message_goes_where_the_template_puts_it_or_opens_the_question_in_every_arm(
     luthier: Command, data: Path, quick: list[str], model: Path, tmp_path: Path
 ) -> None:
-    words = [word for word in quick if word != "evaluate.guards=[]"]
-    words += [f"model={model}", "data.system=Be brief.", "evaluate.instruction=Say one word."]
+    words = [*quick, "evaluate.guards=hallucination,consistency", f"model={model}", "data.system=Be brief."]
+    words += ["evaluate.instruction=Say one word."]
     screen = luthier("run", data, *words, "--run", tmp_path / "r")
     assert screen.code == 0, screen.err
 

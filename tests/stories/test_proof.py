@@ -40,13 +40,6 @@ def documents(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def done(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> Path:
-    """A complete run with the default arms."""
-    assert luthier("run", data, *quick, "--run", tmp_path / "r").code == 0
-    return tmp_path / "r"
-
-
 def test_every_offline_arm_answers_and_the_plan_was_kept(
     luthier: Command, data: Path, quick: list[str], documents: Path, tmp_path: Path
 ) -> None:
@@ -78,8 +71,10 @@ def test_the_few_shot_answers_on_dev_are_those_of_the_chosen_candidate(done: Pat
 
 
 def test_an_interrupted_run_is_opened_once_and_ends_like_one_that_was_not(
-    luthier: Command, data: Path, quick: list[str], done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    done = tmp_path / "r"
+    assert luthier("run", data, *quick, "--run", done).code == 0
     answer, begun = AnswersFile.ask, set()
 
     def stumble(self: AnswersFile, lm: Any, items: Any, **named: Any) -> Any:

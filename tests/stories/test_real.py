@@ -28,7 +28,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("example", ["tickets", "docs-qa"])
+@pytest.mark.parametrize("example", ["docs-qa", pytest.param("tickets", marks=pytest.mark.slow)])
 def test_an_example_goes_from_data_to_verdict(luthier: Command, tmp_path: Path, example: str) -> None:
     folder = EXAMPLES / example
     screen = luthier(

@@ -22,7 +22,7 @@ from luthier.model.identity import fingerprint
 from luthier.runs import Run
 from luthier.runs.durable import read_json_lines
 
-from .conftest import Command
+from .conftest import Command, quick_settings, run_luthier, write_colours
 
 
 def test_a_run_ends_with_verdict_table_and_report(
@@ -44,11 +44,8 @@ def test_a_run_ends_with_verdict_table_and_report(
     assert Run(tmp_path / "r").state == "complete"
 
 
-def test_every_arm_answers_the_same_items_and_all_say_what_they_cost(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path
-) -> None:
-    luthier("run", data, *quick, "--run", tmp_path / "r")
-    lines = read_json_lines(tmp_path / "r" / "evaluation" / "answers.jsonl")
+def test_every_arm_answers_the_same_items_and_all_say_what_they_cost(finished: Path) -> None:
+    lines = read_json_lines(finished / "evaluation" / "answers.jsonl")
     items = {
         arm: sorted(line["item"] for line in lines if line["arm"] == arm) for arm in {line["arm"] for line in lines}
     }
@@ -59,10 +56,9 @@ def test_every_arm_answers_the_same_items_and_all_say_what_they_cost(
 
 
 def test_the_model_answers_alike_from_every_side(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    luthier: Command, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "r"
-    luthier("run", data, *quick, "--run", folder)
+    folder = done
     question = "What colour is the hat number 2?"
     tuned = package.load(folder)
     answer = tuned.ask(question, max_new_tokens=12)
@@ -202,8 +198,9 @@ def test_a_run_is_not_continued_with_other_settings(
     assert "started with other settings (train.seed was 0, now 5)" in screen.err
 
 
-def test_runs_are_listed_and_reported(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "--run", tmp_path / "runs" / "r")
+def test_runs_are_listed_and_reported(luthier: Command, done: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    done.rename(tmp_path / "runs" / "r")
     listed = luthier("runs", tmp_path / "runs").out
     assert "complete" in listed and str(tmp_path / "runs" / "r") in listed
     (tmp_path / "runs" / "r" / "report.html").unlink()
@@ -214,16 +211,17 @@ def test_runs_are_listed_and_reported(luthier: Command, data: Path, quick: list[
     )
 
 
-def test_a_moved_run_still_talks(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "--run", tmp_path / "r")
-    answer = package.load(tmp_path / "r").ask("Why?", max_new_tokens=6)
-    (tmp_path / "r").rename(tmp_path / "moved")
+def test_a_moved_run_still_talks(done: Path, tmp_path: Path) -> None:
+    answer = package.load(done).ask("Why?", max_new_tokens=6)
+    done.rename(tmp_path / "moved")
     assert package.load(tmp_path / "moved").ask("Why?", max_new_tokens=6) == answer
 
 
-def test_a_tuned_model_can_be_tuned_further(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "--run", tmp_path / "first")
-    screen = luthier("run", data, *quick, f"model={tmp_path / 'first'}", "--run", tmp_path / "second")
+def test_a_tuned_model_can_be_tuned_further(
+    luthier: Command, data: Path, quick: list[str], finished: Path, tmp_path: Path
+) -> None:
+    words = [*quick, f"model={finished}", "evaluate.arms=zero-shot,fine-tuned"]
+    screen = luthier("run", data, *words, "--run", tmp_path / "second")
     assert screen.code == 0, screen.err
 
 
@@ -248,11 +246,10 @@ def test_how_data_is_read_is_shown_before_what_is_wrong_with_it(
         assert "# read as question-answer (columns Frage as question, Antwort as answer)" in screen.err
 
 
-def test_a_changed_template_is_refused(luthier: Command, data: Path, quick: list[str], tmp_path: Path) -> None:
-    luthier("run", data, *quick, "--run", tmp_path / "r")
-    template = tmp_path / "r" / "model" / "chat_template.jinja"
+def test_a_changed_template_is_refused(luthier: Command, done: Path) -> None:
+    template = done / "model" / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
-    screen = luthier("compare", "Why?", tmp_path / "r")
+    screen = luthier("compare", "Why?", done)
     assert screen.code == 5
     assert "the chat template is not the one that the model was trained with" in screen.err
 
@@ -271,15 +268,26 @@ def wait_for_step(folder: Path, step: int, process: "subprocess.Popen[bytes]") -
     raise AssertionError(f"step {step} never came")
 
 
+LONGER = ["train.max_steps=24", "train.tokens_per_step=256", "evaluate.arms=zero-shot,fine-tuned"]
+
+
+@pytest.fixture(scope="module")
+def calm(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights of a run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("calm")
+    words = [write_colours(folder), *quick_settings(tiny_model), *LONGER]
+    assert run_luthier("run", *words, "--run", folder / "r").code == 0
+    return fingerprint(folder / "r" / "model")
+
+
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
-    luthier: Command, data: Path, quick: list[str], tmp_path: Path, blow: signal.Signals
+    luthier: Command, data: Path, quick: list[str], tmp_path: Path, calm: str, blow: signal.Signals
 ) -> None:
-    words = [*quick, "train.max_steps=40", "train.tokens_per_step=256", "evaluate.arms=zero-shot,fine-tuned"]
-    assert luthier("run", data, *words, "--run", tmp_path / "calm").code == 0
+    words = [*quick, *LONGER]
     folder = tmp_path / "rough"
     process = subprocess.Popen(command("run", data, *words, "--run", folder), stderr=subprocess.PIPE)
-    wait_for_step(folder, 17, process)
+    wait_for_step(folder, 10, process)
     os.kill(process.pid, blow)
     _, said = process.communicate(timeout=60)
     assert Run(folder).state == "interrupted"
@@ -289,7 +297,7 @@ def test_a_run_that_was_ended_by_force_goes_on_to_the_same_weights(
     screen = luthier("run", "--run", folder)
     assert screen.code == 0, screen.err
     assert "continues from the intact checkpoint of step" in screen.err
-    assert fingerprint(folder / "model") == fingerprint(tmp_path / "calm" / "model")
+    assert fingerprint(folder / "model") == calm
     assert not torch.cuda.is_initialized()
 
 

@@ -99,8 +99,7 @@ def test_loss_gradients_and_margin_are_those_of_the_formula(model: Any, tmp_path
         torch.testing.assert_close(ours[name], weight.grad, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("method", "precision"), [("full", "fp32"), ("lora", "bf16")])
 def test_the_margin_rises_on_pairs_that_were_not_learnt(
     model: Any, tmp_path: Path, method: str, precision: str
 ) -> None:
