@@ -54,4 +54,5 @@ def test_departures_are_named_one_by_one() -> None:
 def test_what_a_test_of_some_size_can_see() -> None:
     # By hand for n = 100: z = 1.96 + 0.8416, z² = 7.849; 2.8016 × √(0.2 / 107.849) = 0.1206.
     assert analysis_plan.visible_effect(100, 0.05) == pytest.approx(0.1206, abs=1e-4)
+    assert analysis_plan.visible_effect(100, 0.05, groups=5) == 1.0 and analysis_plan.visible_effect(100, 0.05, 6) < 1
     assert analysis_plan.visible_effect(8, 0.05) > 0.3 and analysis_plan.visible_effect(2000, 0.05) < 0.03

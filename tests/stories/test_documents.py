@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import docx
 import pytest
 
 from luthier.runs.durable import read_json_lines
+from pdf_files import pdf
 
 from .conftest import Command
 
@@ -14,11 +17,34 @@ FAQ = "# {0}\n\n## When is the {0} open?\n\nAt {1}.\n\n## Is the {0} hot?\n\nNot
 THINGS = ["kiln", "oven", "shop", "office", "garden", "library"]
 
 
+def _pdf(text: str) -> bytes:
+    """The text as a page whose headings have larger letters."""
+    lines = [line for line in text.split("\n") if line]
+    return pdf([(line.lstrip("# "), 16.0, True) if line.startswith("#") else line for line in lines])
+
+
+def _docx(text: str) -> Any:
+    """The text as a document with Word's own headings."""
+    document = docx.Document()
+    for line in filter(None, text.split("\n")):
+        if line.startswith("#"):
+            document.add_heading(line.lstrip("# "), level=line.index(" "))
+        else:
+            document.add_paragraph(line)
+    return document
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "help").mkdir()
     for number, thing in enumerate(THINGS):
-        (tmp_path / "help" / f"{thing}.md").write_text(FAQ.format(thing, number + 5))
+        name, text = tmp_path / "help" / thing, FAQ.format(thing, number + 5)
+        if number == 0:
+            name.with_suffix(".pdf").write_bytes(_pdf(text))
+        elif number == 1:
+            _docx(text).save(str(name.with_suffix(".docx")))
+        else:
+            name.with_suffix(".md").write_text(text)
     (tmp_path / "help" / "empty.md").write_text("")
     return tmp_path / "help"
 

@@ -34,10 +34,11 @@ def freeze_plan(
     content = plan_content(context, kept, selection, excluded, against=against, n=len(context.items("test")))
     plan = analysis_plan.freeze(content, run.folder / "evaluation" / "plan.json")
     # The formula is one for right and wrong answers; documents are measured in bits per byte.
-    effect = None if context.documents else analysis_plan.visible_effect(content["n"], content["alpha"])
+    groups = len({item.group for item in context.items("test")})
+    effect = None if context.documents else analysis_plan.visible_effect(content["n"], content["alpha"], groups)
     run.record(
         "plan", sha256=plan.sha256, frozen=plan.frozen, arms=kept, against=against, dev_means=means, n=content["n"],
-        visible_effect=effect,
+        groups=groups, visible_effect=effect,
     )  # fmt: skip
     run.update(hashes={**run.metadata["hashes"], "plan": plan.sha256})
     return plan

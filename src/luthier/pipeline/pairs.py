@@ -116,6 +116,9 @@ def make(
     writer = Writer(model, beside(out, "replies.jsonl"), listen) if model else None
     if writer:
         made += _by_model(writer, library.documents, of_documents, splits or {}, made, account)
+        made, seen = records.unseen_questions(made)
+        for each in seen:
+            account.drop(each)
     if not made:
         raise UserError(_nothing(account, model), where=str(path))
     if {pair.split for pair in made} != set(SPLITS):  # too few documents, or one part of them without a pair

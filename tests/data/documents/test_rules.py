@@ -162,7 +162,9 @@ def test_what_makes_no_pair_is_told_with_its_reason() -> None:
 def test_documents_are_divided_by_their_names_before_anything_is_made_of_them() -> None:
     names = [f"d{number}.md" for number in range(16)]
     splits = records.assign_splits(names)
-    assert sorted(splits.values()).count("test") == 4 and list(splits.values()).count("dev") == 2
+    assert sorted(splits.values()).count("test") == 6 and list(splits.values()).count("dev") == 2
+    assert list(records.assign_splits(names[:11]).values()).count("test") == 3
+    assert list(records.assign_splits([f"d{number}.md" for number in range(60)]).values()).count("test") == 15
     assert records.assign_splits(names[::-1]) == splits and records.assign_splits(names[:2]) == {}
     assert set(records.assign_splits(names[:3]).values()) == {"train", "dev", "test"}
 
@@ -172,6 +174,26 @@ def test_a_question_counts_once_in_a_document_and_again_in_another() -> None:
     kept, dropped = records.by_rules([document(text), document(text, "oven.md")])
     assert [pair.document for pair in kept] == ["kiln.md", "oven.md"]
     assert [each.reason for each in dropped] == ["the same question in the same document"] * 2
+
+
+def test_a_question_that_documents_answer_differently_names_its_document() -> None:
+    guides = [
+        document(f"# {name}\n\n## Is it hot?\n\n{answer}.", f"{name}.md")
+        for name, answer in (("Kiln", "Yes"), ("Ice", "No"))
+    ]
+    assert [pair.question for pair in records.by_rules(guides)[0]] == ['In "Kiln", is it hot?', 'In "Ice", is it hot?']
+
+
+def test_a_question_that_a_training_document_asks_too_is_not_asked_for_the_verdict() -> None:
+    tables = [f"# Guide {n}\n\n| Tool | Price |\n|--|--|\n| Rake | 4 |\n| Spade{n} | {n} |\n" for n in range(8)]
+    guides = [document(text, f"g{number}.md") for number, text in enumerate(tables)]
+    kept, dropped = records.by_rules(guides)
+    shared = {pair.split for pair in kept if pair.question == "What is the price of the tool Rake?"}
+    assert shared == {"train"} and {pair.split for pair in kept} == {"train", "dev", "test"}
+    assert sorted(each.reason for each in dropped) == [
+        "a question for dev that is asked of an earlier split too",
+        *["a question for test that is asked of an earlier split too"] * 2,
+    ]
 
 
 def test_a_folder_of_rows_is_no_folder_of_documents(tmp_path: Path) -> None:

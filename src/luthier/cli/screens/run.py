@@ -161,8 +161,13 @@ class RunScreen:
         if event["visible_effect"] is None:
             self._line("Plan", f"{compared}, {event['n']:,} test documents")
             return
-        sees = f"differences above about {100 * event['visible_effect']:.0f} points can be seen"
-        self._line("Plan", f"{compared}; with {event['n']:,} test questions, {sees}")
+        asked = f"{event['n']:,} test questions"
+        if event["visible_effect"] < 1:
+            sees = f"differences above about {100 * event['visible_effect']:.0f} points can be seen"
+        else:
+            asked += f" in {count(event['groups'], 'group')}"
+            sees = "no difference can be shown, whatever the answers: more groups are needed"
+        self._line("Plan", f"{compared}; with {asked}, {sees}")
 
     def _selftest(self, event: Event) -> None:
         tokens, rows = count(event["learnt"], "token"), count(event["rows"], "row")

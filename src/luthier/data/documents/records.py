@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from luthier.data.documents import reading, rules, support
+from luthier.data.documents import reading, rules, support, wording
 from luthier.data.documents.pairs import SPLITS, Dropped, Pair, is_divided, split_of
 from luthier.data.documents.passages import joined
 from luthier.data.documents.reading import Document
@@ -16,6 +16,7 @@ from luthier.data.readers.kinds import BESIDE_ROWS
 from luthier.data.readers.sources import Source
 from luthier.data.readers.tables import READERS
 from luthier.data.readers.values import Number, Record, Value
+from luthier.data.words import normalised
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -25,6 +26,8 @@ FEWEST_DOCUMENTS = 3
 TEST_SHARE, DEV_SHARE = 0.25, 0.125
 MOST_TEST, MOST_DEV = 40, 20
 """The verdict counts documents, so test gets more of them than of rows; beyond these numbers more change little."""
+FEWEST_TEST = 6
+"""Of fewer documents no test can tell anything (p is 2·2⁻⁵ at least); where there are twice as many, test gets so many."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +179,51 @@ def by_rules(
             kept.append(each)
     if splits is None:
         splits = assign_splits(list(dict.fromkeys(pair.document for pair in kept)))
-    return [replace(pair, split=splits.get(pair.document)) for pair in kept], dropped
+    titles = {document.name: document.title for document in documents}
+    named = [replace(pair, split=splits.get(pair.document)) for pair in _with_titles(kept, titles)]
+    unseen, seen = unseen_questions(named)
+    return unseen, dropped + seen
+
+
+def _with_titles(pairs: Sequence[Pair], titles: Mapping[str, str]) -> Iterator[Pair]:
+    """The pairs; those whose question other documents answer otherwise name their document in it."""
+    answers: dict[str, set[str]] = {}
+    for pair in pairs:
+        answers.setdefault(normalised(pair.question), set()).add(normalised(pair.answer))
+    for pair in pairs:
+        is_clear = len(answers[normalised(pair.question)]) == 1
+        yield pair if is_clear else replace(pair, question=wording.within(pair.question, titles[pair.document]))
+
+
+def unseen_questions(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Dropped]]:
+    """The pairs without those of test and dev documents whose question a document of an earlier split asks too.
+
+    Manuals share tables and paragraphs; a question that was trained on, or chosen by, proves nothing when it comes again.
+    """
+    asked = {split: {normalised(pair.question) for pair in pairs if pair.split == split} for split in SPLITS}
+    earlier = {"dev": asked["train"], "test": asked["train"] | asked["dev"]}
+    kept, dropped = [], []
+    for pair in pairs:
+        if normalised(pair.question) in earlier.get(pair.split or "", ()):
+            dropped.append(
+                Dropped(f"a question for {pair.split} that is asked of an earlier split too", pair.location, pair.by)
+            )
+        else:
+            kept.append(pair)
+    return kept, dropped
 
 
 def assign_splits(names: Sequence[str]) -> dict[str, str]:
     """Each document's split, by a hash of its name, before anything is made of it; empty with fewer than three documents.
 
-    A quarter is for test and an eighth for dev, at least one each: what a verdict can show depends on the number of documents.
+    A quarter is for test and an eighth for dev, at least one each, and from twelve documents on at least six for test: what a
+    verdict can show depends on the number of documents.
     """
     if len(names) < FEWEST_DOCUMENTS:
         return {}
     order = sorted(names, key=lambda name: hashlib.blake2b(name.encode("utf-8"), digest_size=16).digest())
-    test = min(MOST_TEST, max(1, round(len(order) * TEST_SHARE)))
+    fewest = FEWEST_TEST if len(order) >= 2 * FEWEST_TEST else 1
+    test = min(MOST_TEST, max(fewest, round(len(order) * TEST_SHARE)))
     dev = min(MOST_DEV, max(1, round(len(order) * DEV_SHARE)))
     return {
         name: "test" if number < test else "dev" if number < test + dev else "train"

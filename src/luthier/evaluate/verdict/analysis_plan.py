@@ -15,6 +15,7 @@ from typing import Any
 from scipy.stats import norm
 
 from luthier.errors import CorruptedState
+from luthier.evaluate import statistics
 from luthier.runs import now
 from luthier.runs.durable import write_atomic
 
@@ -96,11 +97,14 @@ def deviations(plan: Content, actual: Content, prefix: str = "") -> list[Deviati
     return found
 
 
-def visible_effect(n: int, alpha: float) -> float:
-    """The difference that n paired questions show with 80 % probability, if a fifth of the answers change.
+def visible_effect(n: int, alpha: float, groups: int | None = None) -> float:
+    """The difference that n paired questions show with 80 % probability, if a fifth of the answers change; at most 1.
 
-    Solves δ = z·√((d - δ²)/n) for δ, with d the discordant share (Connor 1987, as for McNemar's test).
+    Solves δ = z·√((d - δ²)/n) for δ, with d the discordant share (Connor 1987, as for McNemar's test). Where they come in so
+    few `groups` that no p-value can be small enough, it is 1: no difference can be shown.
     """
+    if groups is not None and groups < n and groups < statistics.fewest_changed(alpha, mid=False):
+        return 1.0
     z = norm.ppf(1 - alpha / 2) + norm.ppf(POWER)
     return float(z * math.sqrt(DISCORDANT / (n + z * z)))
 
