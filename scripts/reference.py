@@ -14,7 +14,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from luthier.data.documents import generation
-from luthier.recipe import Recipe, get, keys
+from luthier.recipe import PretrainRecipe, Recipe, get, keys
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 100
@@ -23,13 +23,22 @@ _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def settings() -> str:
     """A table for each section of the recipe: key, values, default, meaning."""
+    return _tables(Recipe, list(keys()))
+
+
+def pretraining() -> str:
+    """The same of what only a recipe of pretraining has."""
+    return _tables(PretrainRecipe, [key for key in keys(PretrainRecipe) if key.startswith("pretrain.")], level="###")
+
+
+def _tables(kind: type[Recipe], wanted: list[str], level: str = "##") -> str:
     lines: list[str] = []
     section = None
-    for key, field, default in _fields(Recipe.model_json_schema()):
+    for key, field, default in _fields(kind, wanted):
         head = key.rpartition(".")[0]
         if head != section:
             section = head
-            title = f"\n## `[{head}]`\n" if head else ""
+            title = f"\n{level} `[{head}]`\n" if head else ""
             lines += [title, "| setting | value | default | meaning |", "|---|---|---|---|"]
         cells = (f"`{key}`", _values(field), _default(default), field["description"].replace("\n", " "))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -56,7 +65,9 @@ def prompts() -> str:
     )
 
 
-GENERATED: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands, "prompts": prompts}
+GENERATED: dict[str, Callable[[], str]] = {
+    "settings": settings, "pretraining": pretraining, "commands": commands, "prompts": prompts,
+}  # fmt: skip
 
 
 def refreshed(text: str) -> str:
@@ -69,14 +80,15 @@ def documents() -> list[Path]:
     return [path for path in sorted(DOCS.glob("*.md")) if _PART.search(path.read_text(encoding="utf-8"))]
 
 
-def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], object]]:
-    """Key, JSON Schema and default of every setting, in the order of the recipe."""
-    for key in keys():
+def _fields(kind: type[Recipe], wanted: list[str]) -> Iterator[tuple[str, dict[str, Any], object]]:
+    """Key, JSON Schema and default of these settings."""
+    schema = kind.model_json_schema()
+    for key in wanted:
         inner = schema
         for name in key.split("."):
             inner = schema["$defs"][inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner
             inner = inner["properties"][name]
-        yield key, inner, get(Recipe(), key)
+        yield key, inner, get(kind(), key)
 
 
 def _values(field: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Commands for texts to pretrain on: a tokenizer made of them."""
+"""Commands for texts to pretrain on: a tokenizer made of them, and a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from luthier.cli.arguments import Quiet
+from luthier.cli.pretrain import pretrain
 from luthier.errors import UserError
 
 
@@ -51,5 +52,6 @@ def _settings(words: list[str]) -> dict[str, str]:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(tokenizer)
+    """Add the commands."""
+    for command in (tokenizer, pretrain):
+        app.command()(command)

@@ -49,12 +49,27 @@ def plan(
     from luthier.cli.screens.inspection import Watch
     from luthier.cli.screens.plan import show_plan
     from luthier.pipeline import estimate
+    from luthier.recipe import PretrainRecipe
 
     asked = load_recipe(words, recipe)
+    if isinstance(asked, PretrainRecipe):
+        return _plan_pretraining(asked, memory=memory, probe=probe)
     available = round(memory * 2**30) if memory else None
     with _shows_reading(asked), Watch("Data") as watch:
         found = estimate.training(asked, memory_bytes=available, try_steps=probe, progress=watch.rows)
     show_plan(found, probe=probe)
+    if not found.fits:
+        raise SystemExit(MachineError.exit_code)
+
+
+def _plan_pretraining(asked: "Recipe", *, memory: float | None, probe: bool) -> None:
+    from luthier.cli.screens.pretrain_plan import show_pretrain_plan
+    from luthier.pipeline import pretrain_plan
+
+    if memory is not None:
+        raise UserError("has no effect on a pretraining, which is planned for this machine.", where="--memory")
+    found = pretrain_plan.plan(asked, try_steps=probe)
+    show_pretrain_plan(found)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)
 

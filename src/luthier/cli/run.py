@@ -138,6 +138,8 @@ def _run(
     from luthier import pipeline
     from luthier.cli.screens.run import RunScreen, read_verdict, show_result
 
+    if folder is not None and asked.data.path is None and pipeline.is_pretraining(folder):
+        return continue_pretraining(asked, folder, quiet=quiet)
     screen = RunScreen()
     folder = folder or pipeline.default_folder(asked)
     try:
@@ -163,6 +165,21 @@ def _says_how_to_continue(advice: Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt:
         message = "stopped at once; whatever was complete before is kept."
         raise StoppedAtOnce(f"{message} {advice()}".strip()) from None
+
+
+def continue_pretraining(asked: "Recipe", folder: Path | None, *, quiet: bool) -> None:
+    """Do the pretraining, or what is left of it, and show what came out."""
+    from luthier import pipeline
+    from luthier.cli.screens.run import RunScreen, show_pretrained
+
+    screen = RunScreen()
+    folder = folder or pipeline.default_folder(asked)
+    try:
+        with _says_how_to_continue(lambda: _resume_command(folder)):
+            pipeline.pretrain(asked, folder, listen=None if quiet else screen, command=command_line())
+    finally:
+        screen.close()
+    show_pretrained(folder)
 
 
 def _resume_command(folder: Path) -> str:

@@ -56,8 +56,8 @@ def install_attention(model: PreTrainedModel | PeftModel) -> None:
 def attend(
     module: nn.Module,
     query: Float[Tensor, "batch heads time width"],
-    key: Float[Tensor, "batch groups time width"],
-    value: Float[Tensor, "batch groups time width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys width"],
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,

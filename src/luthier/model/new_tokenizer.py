@@ -44,8 +44,8 @@ class Compression:
         return self.bytes / max(1, self.tokens)
 
 
-def train(texts: Iterable[str], vocabulary: int, *, where: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of so many entries, control tokens and template included; refuses more than the texts have."""
+def train(texts: Iterable[str], vocabulary: int, *, where: str, fewer: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer of so many entries, control tokens included; refuses more than the texts have, or has `fewer`."""
     if vocabulary < SMALLEST:
         raise UserError(
             f"a vocabulary of {vocabulary:,} cannot hold the 256 bytes and {len(CONTROL)} control tokens. "
@@ -65,7 +65,7 @@ def train(texts: Iterable[str], vocabulary: int, *, where: str) -> PreTrainedTok
     coder.train_from_iterator(counted, trainer)
     if not counted.characters:
         raise UserError("there is no text in it. Expected documents.", where=where)
-    if (found := coder.get_vocab_size()) < vocabulary:
+    if (found := coder.get_vocab_size()) < vocabulary and not fewer:
         raise UserError(
             f"a vocabulary of {vocabulary:,} was asked for, and its {counted.characters:,} characters have no more than "
             f"{found:,} different pieces. Set vocab={found} or lower, or give more text.",

@@ -14,7 +14,7 @@ from luthier.evaluate import benchmark as harness
 from luthier.evaluate.benchmark import BenchmarkSettings
 from luthier.model import reference
 from luthier.model.loading import LanguageModel
-from luthier.recipe import Recipe
+from luthier.recipe import PretrainRecipe, Recipe
 from luthier.runs import Run
 
 Listener = Callable[[dict[str, Any]], None]
@@ -37,7 +37,10 @@ def benchmark(
     if current:
         settings = recipes.load(current.folder / "recipe.toml")
         asked = replace(asked, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
-        models |= {"base": settings.model} if base is not False else {}
+        if isinstance(settings, PretrainRecipe) and base:
+            raise UserError("its model was made from nothing, so there is no base model to compare with.", where=name)
+        if base is not False and not isinstance(settings, PretrainRecipe):
+            models["base"] = settings.model
     for model in models.values():
         reference.find_folder(model)
 

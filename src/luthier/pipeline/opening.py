@@ -15,7 +15,7 @@ from luthier.pipeline import preparation, resume
 from luthier.pipeline.documents import with_documents
 from luthier.pipeline.preparation import Preparation
 from luthier.pipeline.split_rows import Progress
-from luthier.recipe import Recipe
+from luthier.recipe import PretrainRecipe, Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
 
@@ -32,11 +32,15 @@ def open_run(
 
     Refuses to continue a run with other settings than it was started with. Models are noted by their whole paths.
     """
+    if isinstance(asked, PretrainRecipe):
+        raise UserError("settings of pretrain belong to `luthier pretrain CORPUS`.", where="pretrain")
     asked = with_whole_paths(with_documents(asked))
     if not (folder / "run.json").exists():
         return _new_run(asked, folder, command, stop, progress)
     current = Run(folder)
     before = with_whole_paths(recipes.recorded(current.metadata["asked"]))
+    if isinstance(before, PretrainRecipe):
+        raise UserError(f"a pretraining; continue it with luthier resume {folder}.", where=str(folder))
     if asked.data.path is not None and (changes := recipes.differences(before, asked)):
         listed = "; ".join(f"{key} was {_short(old)}, now {_short(new)}" for key, (old, new) in changes.items())
         raise UserError(

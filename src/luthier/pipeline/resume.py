@@ -67,6 +67,11 @@ def warn_of_changes(current: Run) -> None:
         changes = []
     if changes:
         current.record("warning", message=f"{'; '.join(changes)}. The run continues with its own copy of the rows.")
+    warn_of_versions(current)
+
+
+def warn_of_versions(current: Run) -> None:
+    """Warns of libraries that are others than when the run began."""
     before = current.metadata.get("versions", {})
     newer = [
         f"{name} was {before[name]}, now {version(name)}"
@@ -137,7 +142,20 @@ def _data_changes(current: Run, asked: Recipe) -> list[str]:
     before: Sources = current.metadata.get("sources", {})
     if not before or asked.data.path is None:
         return []
-    now = sources(held_out_files.files(asked.data))
+    return _changes_of(before, sources(held_out_files.files(asked.data)))
+
+
+def expect_same_sources(current: Run, now: Sources) -> None:
+    """Refuses files that are no longer those the run began with, where it has no copy of its own yet."""
+    if changes := _changes_of(current.metadata.get("sources", {}), now):
+        message = (
+            f"the corpus has changed since this run began: {'; '.join(changes)}. To use the new one, start a new run."
+        )
+        raise UserError(message, where=str(current.folder))
+
+
+def _changes_of(before: Sources, now: Sources) -> list[str]:
+    """What became of the files of before, in words."""
     changes = [f"{name} is gone" for name in before if name not in now] + [
         f"{name} is new" for name in now if name not in before
     ]

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from luthier.errors import UserError, together, unknown
 from luthier.recipe import toml
-from luthier.recipe.sections import Recipe, Section
+from luthier.recipe.sections import PretrainRecipe, Recipe, Section
 
 RENAMED: dict[str, str] = {"evaluate.refusal": "evaluate.errors.refusal"}
 """Settings that have another name now, old → new: a recipe with the old one is refused with the new one."""
@@ -90,6 +90,8 @@ def get(recipe: Section | dict[str, Any], key: str) -> Any:
 def replace(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
     """The same recipe with the values under these dotted names, checked again; what nobody set stays unset."""
     content = recipe.model_dump(exclude_unset=True)
+    if isinstance(recipe, PretrainRecipe):
+        content.setdefault("pretrain", {})
     for key, value in values.items():
         _put(content, key, value)
     return _checked(content, dict.fromkeys(values, "settings"))
@@ -106,12 +108,14 @@ def recorded(settings: Mapping[str, Any]) -> Recipe:
         value = holder.pop(name, None)
         if value is not None:
             _put(values, new, value)
-    return Recipe.model_validate(values)
+    return kind_of(values).model_validate(values)
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     """Dotted name → (before, after), for the settings that differ."""
-    pairs = {key: (get(before, key), get(after, key)) for key in keys()}
+    if type(before) is not type(after):
+        return {"pretrain": (type(before).__name__, type(after).__name__)}
+    pairs = {key: (get(before, key), get(after, key)) for key in keys(before)}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -119,7 +123,7 @@ def render(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
     """The recipe as TOML, each value with its reason as a comment; values still to be computed are commented out."""
     lines: list[str] = []
     section = ""
-    for key in keys():
+    for key in recipe.keys_read() if isinstance(recipe, PretrainRecipe) else keys():
         head, _, name = key.rpartition(".")
         if head != section:
             section = head
@@ -141,10 +145,15 @@ def schema() -> str:
     return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)
 
 
+def kind_of(values: Mapping[str, Any]) -> type[Recipe]:
+    """Which kind of recipe values belong to: with settings of `pretrain` that of pretraining."""
+    return PretrainRecipe if "pretrain" in values else Recipe
+
+
 def _checked(values: Mapping[str, Any], locations: Mapping[str, str], errors: Sequence[UserError] = ()) -> Recipe:
     """The recipe of these values; or one UserError of everything that is wrong with them and was found before."""
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = kind_of(values).model_validate(values)
     except ValidationError as error:
         raise together([*errors, *(_wording(detail, locations) for detail in error.errors())]) from None
     if errors:
@@ -167,9 +176,10 @@ def _put(values: dict[str, Any], key: str, value: object) -> None:
 def read_value(key: str, text: str) -> object:
     """A command-line word as the value that its key wants: text stays text, the rest is read as TOML."""
     kinds = _kinds(key)
-    if key in {"evaluate.arms", "evaluate.guards"} and not text.startswith("["):
+    is_list = key in {"evaluate.arms", "evaluate.guards", "pretrain.prompts"}
+    if is_list and not text.startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if (str in kinds or Path in kinds) and not text.startswith(('"', "'")):
+    if not is_list and (str in kinds or Path in kinds) and not text.startswith(('"', "'")):
         return text
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -182,7 +192,7 @@ def _kinds(key: str) -> tuple[Any, ...]:
     """The types that a dotted key accepts; empty for a key that does not exist, or that takes any."""
     if key.startswith(("data.columns.", "data.findings.", "evaluate.endpoints.", "evaluate.errors.")):
         return (str,)
-    section: type[Section] = Recipe
+    section: type[Section] = PretrainRecipe
     *path, last = key.split(".")
     for name in path:
         field = section.model_fields.get(name)
@@ -196,7 +206,7 @@ def _kinds(key: str) -> tuple[Any, ...]:
 def _wording(detail: ErrorDetails, locations: Mapping[str, str]) -> UserError:
     """One of pydantic's errors in our words: where, the key, what was found, what is expected."""
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "constrained-")))
-    known = list(keys())
+    known = list(keys(PretrainRecipe if key.startswith("pretrain.") else Recipe))
     if key not in locations:  # what was written says best where; else the setting that it belongs to
         key = next((name for name in known if key == name or key.startswith(name + ".")), key)
     inside = (location for name, location in locations.items() if name.startswith(key + "."))

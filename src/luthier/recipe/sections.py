@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 METHODS = ("full", "lora", "dora", "qlora")
-OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
+OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
 SCHEDULES = ("cosine", "linear", "constant")
 OBJECTIVES = ("sft", "text", "dpo", "kto")
 _OWN = re.compile(r"[\w.]+:\w+")
@@ -115,7 +115,8 @@ class Train(Section):
     """What is minimised: answers (sft), whole texts (text), or a preference: of the chosen answer to the rejected one
     (dpo), or of liked answers to disliked ones (kto)."""
     optimizer: Optimizer = "adamw"
-    """What turns gradients into updates; the two small ones (adamw-8bit, adafactor) save memory."""
+    """What turns gradients into updates; the two small ones (adamw-8bit, adafactor) save memory; muon learns in fewer
+    steps from random weights."""
     epochs: Count | None = None
     """Passes over the training rows."""
     max_steps: Count | None = None
@@ -229,3 +230,65 @@ class Recipe(Section):
     chat: Chat = Chat()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+
+
+class Pretrain(Section):
+    """A model from random weights: one of parameters, minutes and compute decides the rest."""
+
+    parameters: Count | None = None
+    """Weights of the model, the table of tokens included."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """How long to train on this machine."""
+    compute: Annotated[float, Field(gt=0)] | None = None
+    """Floating-point operations to spend."""
+    tokens: Count | None = None
+    """Tokens to train on, however often the corpus has to be read for that."""
+    family: Literal["llama", "gpt-neox"] = "llama"
+    """The architecture."""
+    width: Count | None = None
+    """Numbers that stand for a token between two layers (hidden size)."""
+    layers: Count | None = None
+    """Layers of the model."""
+    context: Annotated[int, Field(ge=8, strict=True)] | None = None
+    """Tokens of a training row, and the most that the model can look back on."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, as `luthier tokenizer` makes it; by default one is made of the corpus."""
+    vocab: Count | None = None
+    """Entries of the tokenizer that is made."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """How often a source of the corpus comes in a pass, relative to the others: `pretrain.weights.Books=2`."""
+    deduplicate: bool = False
+    """Leave out passages that came before."""
+    prompts: tuple[str, ...] = ("The",)
+    """Beginnings that the model continues at each dev check."""
+
+
+class PretrainTrain(Train):
+    """How a model is trained from random weights: the settings of `train`, with other defaults."""
+
+    optimizer: Optimizer = "muon"
+    schedule: Schedule = "linear"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    patience: Count = 1_000_000
+    """Without effect unless set: text that is new to the model is worth all steps."""
+
+
+class PretrainRecipe(Recipe):
+    """A recipe of its own kind: what `luthier pretrain` needs to know; of `data` it reads the path only."""
+
+    model: str = "scratch"
+    pretrain: Pretrain = Pretrain()
+    train: PretrainTrain = PretrainTrain()
+
+    def keys_read(self) -> tuple[str, ...]:
+        """The settings that pretraining depends on."""
+        own = tuple(f"pretrain.{name}" for name in Pretrain.model_fields)
+        return ("model", "data.path", *own, *(f"train.{name}" for name in TRAINS_FROM_SCRATCH))
+
+
+TRAINS_FROM_SCRATCH = (
+    "method", "objective", "optimizer", "epochs", "max_steps", "learning_rate", "schedule", "warmup_steps",
+    "tokens_per_step", "tokens_per_batch",
+    "weight_decay", "clip_norm", "check_every", "patience", "gradient_checkpointing", "compile", "precision", "seed",
+)  # fmt: skip
+"""The settings of `train` that apply where all weights are new and all tokens are learnt."""

@@ -26,7 +26,7 @@ from luthier.train import checkpoint, optimizer
 
 MASTER = 4  # bytes of a master weight, and of a weight in the model that is saved
 FOUR_BITS = 0.5 + (1 + 4 / 256) / 64  # bytes of a weight in NF4: 8 bits of scale for each 64, fp32 for 256 of these
-MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256)}
+MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256), "muon": 8.0}
 """Bytes of optimizer state per trainable weight; for others see `_optimizer_bytes`."""
 UPDATE_BLOCK = optimizer.BLOCK * 2 * MASTER  # fp32 masters and gradients of the weights that are updated together
 SPARE = 0.9  # of the available memory is planned with: the rest is for what no estimate knows
@@ -228,6 +228,8 @@ def _in_four_bits(spec: ModelSpec, itemsize: int) -> int:
 
 def _optimizer_bytes(spec: ModelSpec, settings: Train, trainable: int) -> int:
     """State of the optimizer; of one of the user's own as much as AdamW has."""
+    if settings.optimizer == "muon" and trainable == spec.parameters:
+        return round(MOMENTS["muon"] * trainable) - 4 * sum(rows * columns for rows, columns in spec.adapted_shapes)
     if settings.optimizer != "adafactor":
         return round(MOMENTS.get(settings.optimizer, MOMENTS["adamw"]) * trainable)
     if trainable == spec.parameters:

@@ -100,7 +100,21 @@ def adafactor(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
     return [torch.optim.Adafactor(weights.groups(settings.weight_decay), lr=0.0, eps=(None, 1.0))]
 
 
-OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "adamw-8bit": adamw_8bit, "adafactor": adafactor}
+def muon(weights: Weights, settings: Train) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for hidden matrices, AdamW for tables and vectors.
+
+    An update of a matrix is its momentum with all singular values near 1, scaled to the size of AdamW's updates (Liu et al.
+    2025), so that one learning rate fits both.
+    """
+    rest = Weights([], weights.tables, weights.vectors)
+    found: list[torch.optim.Optimizer] = adamw(rest, settings) if rest.tables or rest.vectors else []
+    if weights.hidden:
+        decay = settings.weight_decay
+        found.append(torch.optim.Muon(weights.hidden, lr=0.0, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return found
+
+
+OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "adamw-8bit": adamw_8bit, "adafactor": adafactor, "muon": muon}
 """Optimizers by the word in `train.optimizer`; a dotted name "package.module:function" reaches your own."""
 
 PACKAGES = {"adamw-8bit": ("bitsandbytes", "quantised")}

@@ -34,6 +34,8 @@ class RunScreen:
             "reading": lambda event: self._reading.rows(event["rows"]),
             "start": self._start,
             "data": self._data,
+            "corpus": self._corpus,
+            "sample": lambda event: self._line("Wrote", f"{event['prompt']}{event['text']}".replace("\n", "⏎")[:100]),
             "recipe": self._recipe,
             "leakage": self._leakage,
             "model": self._model,
@@ -111,6 +113,13 @@ class RunScreen:
         documents = event.get("documents") or {}
         of = {name: f" (of {count(documents[name], 'document')})" for name in documents}
         self._line("", " · ".join(f"{name} {event[name]:,}{of.get(name, '')}" for name in ("train", "dev", "test")))
+
+    def _corpus(self, event: Event) -> None:
+        kept = event["kept"]
+        self._line("Corpus", f"{event['documents']:,} documents, {event['tokens']['train']:,} tokens to train on")
+        left = ", ".join(f"{event[name]:,} {name}" for name in ("duplicates", "empty") if event[name])
+        split = " · ".join(f"{name} {kept[name]:,}" for name in ("train", "dev", "test"))
+        self._line("", f"passages: {split}{f'; left out: {left}' if left else ''}")
 
     def _leakage(self, event: Event) -> None:
         if event["sentence"]:
@@ -224,6 +233,19 @@ def show_result(verdict: Mapping[str, Any], folder: Path) -> None:
     if plan := verdict.get("plan"):
         out.print(escape(_plan_summary(plan)))
     out.print(f"\nReport  {folder / 'report.html'}\nTalk    luthier chat {folder}")
+
+
+def show_pretrained(folder: Path) -> None:
+    """What a pretraining came to, and what can be done with it."""
+    found = json.loads((folder / "evaluation" / "held-out.json").read_text(encoding="utf-8"))
+    low, high = found["interval"]
+    out = console()
+    out.print(
+        f"\nHeld-out text: {found['bits_per_byte']:.3f} bits per byte "
+        f"[{100 * found['confidence']:g} % CI {low:.3f}, {high:.3f}], {found['documents']:,} documents.",
+        markup=False,
+    )
+    out.print(f"\nReport  {folder / 'report.html'}\nTune    luthier run DATA model={folder}", markup=False)
 
 
 def arms_table(verdict: Mapping[str, Any]) -> Table:
