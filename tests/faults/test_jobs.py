@@ -172,6 +172,21 @@ def test_a_job_that_kills_its_training_each_time_fails_with_the_reason(
         tally.add("training that kills itself", 3)
 
 
+@pytest.mark.faults
+def test_a_job_for_which_the_disk_is_too_small_fails_with_the_numbers(
+    small_disk: Path, tiny_model: Path, tally: Tally
+) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 450_000)
+    with Jobs(small_disk / "home", lease_seconds=3) as service:
+        client = Client(service, tiny_model)
+        done = client.wait(client.create(), seconds=300)
+        assert done.state == "failed" and done.error and done.error.code == "machine_error"
+        assert "the disk is full" in done.error.message and str(small_disk) not in done.error.message
+        service.remove_run(client.key, done.id)
+        (small_disk / "filler").unlink()
+        tally.add("full disk under a job")
+
+
 WRITER = """
 import sys
 from pathlib import Path

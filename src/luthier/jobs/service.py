@@ -35,7 +35,7 @@ FREED = ("model", mirror.CHECKPOINT_MODELS, "checkpoints", "base", "data", "eval
 
 
 class Jobs:
-    """The jobs of one home, from `start` to `close`."""
+    """The jobs of one home, from `start` to `close`; their rows are in the home, or in the database of LUTHIER_DATABASE."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Jobs:
         limits: Limits | None = None,
         lease_seconds: float = lease.SECONDS,
     ) -> None:
+        url = url or os.environ.get(DATABASE_VARIABLE)
         self.store = Store(home, url, limits=limits, lease_seconds=lease_seconds)
         self.slots, self.lease_seconds = slots, lease_seconds
         self._held = contextlib.ExitStack()
