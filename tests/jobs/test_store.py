@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from job_service import Shop, upload
 from luthier.errors import MachineError, UserError
-from luthier.jobs import lease
+from luthier.jobs import lease, model_table
 from luthier.jobs.database import jobs
 from luthier.jobs.errors import Conflict, InUse, InvalidRequest, LostJob, NotFound, QuotaExceeded
 from luthier.jobs.limits import Limits
@@ -172,6 +172,21 @@ def test_jobs_are_listed_by_what_they_carry(shop: Shop) -> None:
     assert [row.id for row in page.rows] == [made[4], made[2]] and page.has_more
     rest = shop.store.jobs.list(shop.key, metadata={"n": "0"}, limit=2, after=made[2])
     assert [row.id for row in rest.rows] == [made[0]] and not rest.has_more
+
+
+@pytest.mark.parametrize(
+    ("model", "suffix", "name"),
+    [
+        ("tiny", None, "ft:tiny:luthier::{id}"),
+        ("org/tiny:8b", "My Bot_2", "ft:org/tiny:8b:luthier:my-bot-2:{id}"),
+        ("ft:org/tiny:8b:luthier:a-b:abcd1234", None, "ft:org/tiny:8b:luthier::{id}"),
+        ("ft:tiny:luthier::abcd1234:ckpt-step-20", "x", "ft:tiny:luthier:x:{id}"),
+    ],
+)
+def test_a_tuned_model_bears_the_name_of_its_first_base(shop: Shop, model: str, suffix: str | None, name: str) -> None:
+    job = shop.job(model=model, suffix=suffix)
+    assert model_table.name_of(job) == name.format(id=job.id[-8:])
+    assert model_table.name_of(job, 7) == model_table.name_of(job) + ":ckpt-step-7"
 
 
 # The queue

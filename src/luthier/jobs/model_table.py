@@ -1,5 +1,6 @@
 """Tuned models by their names: `ft:<base>:luthier:<suffix>:<id>`, and `…:ckpt-step-N` for its checkpoints."""
 
+import re
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -13,10 +14,18 @@ from luthier.jobs.rows import ACTIVE, JobRow, ModelRow
 ORGANIZATION = "luthier"
 
 
+_TUNED = re.compile(rf"ft:(.+):{ORGANIZATION}:[a-z0-9-]*:[a-z0-9]+(?::ckpt-step-\d+)?")
+
+
+def base_of(model: str) -> str:
+    """The base's own name: of a tuned model the one in its name, of any other model that itself."""
+    found = _TUNED.fullmatch(model)
+    return found[1] if found else model
+
+
 def name_of(job: JobRow, step: int | None = None) -> str:
     """The name of the model that a job makes, or of its checkpoint after a step."""
-    base = job.model.split(":")[1] if job.model.startswith("ft:") else job.model
-    name = f"ft:{base}:{ORGANIZATION}:{hyperparameters.slug(job.suffix)}:{job.id[-8:]}"
+    name = f"ft:{base_of(job.model)}:{ORGANIZATION}:{hyperparameters.slug(job.suffix)}:{job.id[-8:]}"
     return name if step is None else f"{name}:ckpt-step-{step}"
 
 

@@ -197,7 +197,7 @@ class _Training:
     def _succeed(self) -> None:
         """Give the job its model, the checkpoints beside it, and the file of its metrics."""
         key, id, made, home = self.job.key, self.job.id, now(), self.store.home
-        base = self.job.model.split(":")[1] if self.job.model.startswith("ft:") else self.job.model
+        base = model_table.base_of(self.job.model)
         name = model_table.name_of(self.job)
         models = [ModelRow(name, key, id, base, str((self.folder / "model").relative_to(home)), made)]
         for step, path in mirror.by_step(self.folder / mirror.CHECKPOINT_MODELS).items():
