@@ -16,6 +16,8 @@ import pytest
 if TYPE_CHECKING:
     import torch
 
+    from serving import Running
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before anything imports torch or transformers: no network, no colours, and threads that add up to the cores.
@@ -118,6 +120,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
+    """A server with the tiny model, which all tests of a session share."""
+    from serving import start, stop
+
+    folder = tmp_path_factory.mktemp("serve")
+    running = start(folder / "home", folder, tiny_model)
+    yield running
+    assert stop(running) == 0, running.log.read_text()
+    assert "Traceback" not in running.log.read_text()
 
 
 @pytest.fixture(scope="session")

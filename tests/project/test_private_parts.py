@@ -15,11 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "luthier"
 
 DOCUMENTED = {
-    "docx.table", "ftfy.badness", "gepa.core.adapter", "huggingface_hub.errors", "jinja2.exceptions", "jinja2.ext",
-    "jinja2.parser", "jinja2.sandbox", "lm_eval.api.model", "lm_eval.evaluator", "numpy.typing", "py3langid.langid",
+    "docx.table", "fastapi.exceptions", "fastapi.responses", "ftfy.badness", "gepa.core.adapter", "granian.constants",
+    "granian.http", "granian.server.embed", "huggingface_hub.errors", "jinja2.exceptions", "jinja2.ext",
+    "jinja2.parser", "jinja2.sandbox", "lm_eval.api.model", "lm_eval.evaluator", "numpy.typing",
+    "prometheus_client.core", "prometheus_client.registry", "py3langid.langid",
     "pyarrow.parquet", "pypdf.errors", "rapidfuzz.distance", "rich.console", "rich.markup", "rich.measure",
     "rich.progress", "rich.table", "rich.text", "sacrebleu.metrics.chrf", "safetensors.torch", "scipy.optimize",
-    "scipy.stats", "torch.distributed", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor",
+    "scipy.stats", "starlette.concurrency", "starlette.datastructures", "starlette.exceptions", "starlette.responses",
+    "starlette.types", "torch.distributed", "torch.distributed.checkpoint", "torch.distributed.fsdp",
+    "torch.distributed.tensor",
     "torch.nn.attention.bias", "torch.nn.functional", "trafilatura.settings", "transformers.utils",
 }  # fmt: skip
 """Modules inside other packages that their documentation sends everybody to."""
@@ -77,7 +81,7 @@ def attributes(kind: ast.ClassDef) -> Iterator[str]:
     """What a class has: its methods, its fields, and what is put on `self`."""
     for node in ast.walk(kind):
         match node:
-            case ast.FunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
                 yield name
             case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
                 yield name

@@ -19,6 +19,7 @@ from luthier.cli import (
     review,
     run,
     runs,
+    serve,
     streams,
     sweep,
     template,
@@ -47,6 +48,7 @@ for commands in (
     review,
     runs,
     export,
+    serve,
     worker,
 ):
     commands.register(app)
