@@ -25,10 +25,8 @@ ROWS = [{"question": f"Is pot {number} glazed?", "answer": f"Yes, {number}."} fo
 
 def expect_rows_or_a_message(path: Path) -> None:
     try:
-        files = find(path)
-        columns = set(files.columns())
-        for row in files.rows():
-            assert set(row.values) <= columns
+        for row in find(path).rows():
+            assert all(isinstance(name, str) for name in row.values)
     except UserError as error:
         assert str(error).startswith(str(path))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from luthier.data import read_rows
-from luthier.data.readers.files import find
 from luthier.data.readers.values import as_text
 from luthier.errors import UserError
 
@@ -45,7 +44,6 @@ def test_the_only_table_is_read(write: Write, name: str) -> None:
         {"q": "Wet?", "a": None, "n": b"\xff"},
         {"q": "é", "a": "b", "n": "1"},
     ]
-    assert find(Path(name)).columns() == ["q", "a", "n"]
 
 
 def test_of_several_tables_one_is_named(write: Write) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from luthier.data import load, read_rows
-from luthier.data.readers.files import find
 from luthier.data.readers.values import Unusable, as_text
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -136,13 +135,6 @@ def test_a_lone_surrogate_drops_its_row(write: Write) -> None:
     assert load(Data(path=write("x.jsonl", lines))).ledger.dropped == {
         "half a character (a lone surrogate)": ["x.jsonl:3"]
     }
-
-
-def test_the_columns_are_those_of_all_rows_in_their_order(write: Write) -> None:
-    lines = '{"b": 1}\n' * 150 + '{"a": 1, "b": 2}\n'
-    assert find(write("x.jsonl", lines)).columns() == ["b", "a"]
-    assert find(write("x.csv", "q,,a\n1,2,3\n")).columns() == ["q", "a"]
-    assert find(write("y.jsonl", '{"b": 1}\nbroken\n{"a": 1}\n')).columns() == ["b"]
 
 
 def test_a_list_in_an_inner_object_is_found(write: Write) -> None:

@@ -119,7 +119,6 @@ def test_cells_are_read_as_they_show(write: Write) -> None:
         ("x.xlsx:row 8", "Yes?", "true"),
         ("x.xlsx:row 9", "Said?", "so"),
     ]
-    assert find(Path("x.xlsx")).columns() == ["question", "answer"]
 
 
 def test_titles_above_the_header_are_told(write: Write) -> None:

@@ -45,16 +45,10 @@ def read_columnar(source: Source) -> Iterator[Record]:
                 yield Record(location, values | twice)
 
 
-def columns(source: Source) -> list[str]:
-    """The names in the schema."""
-    with _opened(source, whole=False) as (schema, _):
-        return list(dict.fromkeys(schema.names))
-
-
 @contextlib.contextmanager
-def _opened(source: Source, *, whole: bool = True) -> Iterator[tuple[pa.Schema, Batches]]:
+def _opened(source: Source) -> Iterator[tuple[pa.Schema, Batches]]:
     """The schema and the rows by the thousand; what pyarrow says of the file becomes a message."""
-    with source.open(whole=whole) as stream:
+    with source.open() as stream:
         # The directory of such a file stands at its end, so a packed one has to be unpacked as a whole.
         file = _in_memory(stream, source) if source.codec or source.member else stream
         if not file.seek(0, io.SEEK_END):

@@ -40,11 +40,6 @@ def read_csv(source: Source) -> Iterator[Record]:
         yield Record(f"{source.name}:{line}", head.values(cells, source.name))
 
 
-def columns(source: Source) -> list[str]:
-    """The names in the header."""
-    return _start(source)[1].columns
-
-
 def _start(source: Source) -> tuple[Dialect, Head, Iterator[Row]]:
     """How the file is to be read, its columns, and the rows behind its header."""
     csv.field_size_limit(LARGEST_CELL)  # the module's own limit of 128 KiB is one long document

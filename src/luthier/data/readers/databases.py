@@ -20,12 +20,6 @@ def read_sqlite(source: Source) -> Iterator[Record]:
             yield Record(location, {name: _value(item) for name, item in zip(names, row, strict=True)})
 
 
-def columns(source: Source) -> list[str]:
-    """The names of the table's columns."""
-    with _opened(source) as (database, table):
-        return [column[0] for column in database.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0").description]
-
-
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[tuple[sqlite3.Connection, str]]:
     """The database, and the table to read in it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier.data.readers import archives, folders, split_names
 from luthier.data.readers.sources import Source, trouble
-from luthier.data.readers.tables import READERS, columns
+from luthier.data.readers.tables import READERS
 from luthier.data.readers.values import Record, shown
 from luthier.errors import UserError, nearest
 
@@ -30,13 +30,6 @@ class Files:
         """The rows of one file after the other, streaming where the format allows (not .json, .yaml and texts)."""
         for source in self.sources:
             yield from READERS[source.kind](source)
-
-    def columns(self) -> list[str]:
-        """The names of all columns that any row has, in the order in which they appear; no row is kept in memory.
-
-        Tables say it in their heads; JSON Lines are read once more. What cannot be read is told when the rows are read.
-        """
-        return list(dict.fromkeys(name for source in self.sources for name in columns(source)))
 
     @property
     def remarks(self) -> list[str]:

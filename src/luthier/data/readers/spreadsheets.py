@@ -47,11 +47,6 @@ def read_spreadsheet(source: Source) -> Iterator[Record]:
         yield Record(f"{source.name}:row {number}", values)
 
 
-def columns(source: Source) -> list[str]:
-    """The names in the header."""
-    return list(dict.fromkeys(name for record in islice(read_spreadsheet(source), 1) for name in record.values))
-
-
 Faults = dict[tuple[int, int], Value]
 """What is wrong with cells, by row (from 1) and column (from 0)."""
 
