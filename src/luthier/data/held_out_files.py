@@ -8,7 +8,6 @@ from pathlib import Path
 from luthier.data import dataset as datasets
 from luthier.data.dataset import Dataset, Item, Reading
 from luthier.data.documents.records import find_rows
-from luthier.data.ledger import Ledger
 from luthier.data.readers.files import Files
 from luthier.data.readers.sources import Source
 from luthier.errors import UserError
@@ -112,7 +111,7 @@ def joined(readings: Mapping[str, Reading], items: Sequence[Item]) -> Dataset:
     if not parts:
         return main.with_items(items)
     for part in parts:
-        join(main.ledger, part.ledger)
+        main.ledger.join(part.ledger)
     digest = hashlib.sha256("\n".join(each.sha256 for each in readings.values()).encode()).hexdigest()
     files = list(dict.fromkeys(name for each in readings.values() for name in each.files))
     remarks = list(dict.fromkeys(remark for each in readings.values() for remark in each.found.remarks))
@@ -130,15 +129,3 @@ def files(data: Data) -> list[str]:
 def _paths(data: Data) -> dict[str, Path]:
     paths = {"test": data.test_path, "dev": data.dev_path}
     return {name: path for name, path in paths.items() if path is not None}
-
-
-def join(ledger: Ledger, other: Ledger) -> None:
-    """Add one ledger's rows to another; locations name their file."""
-    ledger.read += other.read
-    for reason, locations in other.dropped.items():
-        ledger.dropped.setdefault(reason, []).extend(locations)
-    for remark, locations in other.notes.items():
-        ledger.notes.setdefault(remark, []).extend(locations)
-    ledger.ignored.extend(other.ignored)
-    ledger.synthetic += other.synthetic
-    ledger.evidence.extend(other.evidence)

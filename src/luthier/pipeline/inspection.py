@@ -74,8 +74,8 @@ class Inspection:
             "ignored": account.ignored,
             "read": account.read,
             "kept": account.kept,
-            "dropped": account.dropped,
-            "notes": account.notes,
+            "dropped": {reason: list(locations) for reason, locations in account.dropped.items()},
+            "notes": {remark: list(locations) for remark, locations in account.notes.items()},
             "task": self.shape.task,
             "labels": self.shape.balance,
             "model": self.model,
@@ -158,7 +158,7 @@ def _tokens(
         sentence = f"{plural(len(longest.spots), 'answer')} stopping where many others stop: {longest}"
         found.append(Finding("cut-answer", "warning", sentence, CUT, tuple(longest.spots)))
     for reason in (encoding.TOO_LONG, encoding.REFUSED):
-        entries = account.dropped.get(reason, [])
+        entries: Sequence[str] = account.dropped.get(reason, ())
         if entries:
             kind = "too-long" if reason == encoding.TOO_LONG else "unusable"
             advice = (

@@ -4,13 +4,13 @@
 copy, which every later stage reads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
 from luthier import recipe as recipes
 from luthier.chat import Template
-from luthier.data import encoding, labels
+from luthier.data import encoding, labels, ledger
 from luthier.data.checks import actions
 from luthier.data.dataset import Dataset
 from luthier.data.documents.pairs import split_of
@@ -198,6 +198,7 @@ def write(current: Run, preparation: Preparation) -> None:
     stages.copy_documents(current, preparation.recipe)
     if evidence := preparation.dataset.ledger.evidence:
         write_atomic(current.folder / "data" / "pairs.jsonl", "".join(f"{as_json({**row})}\n" for row in evidence))
+    ledger.write(current.folder / "data" / ledger.FILE, preparation.dataset.ledger)
     write_atomic(current.folder / "data" / "guards.json", preparation.material.to_json())
     data, settings = preparation.dataset, preparation.recipe.model_dump(mode="json")
     current.record(
@@ -208,8 +209,10 @@ def write(current: Run, preparation: Preparation) -> None:
         sentence=data.sentence(),
         read=data.ledger.read,
         kept=data.ledger.kept,
-        dropped=data.ledger.dropped,
-        notes=data.ledger.notes,
+        dropped=ledger.first_locations(data.ledger.dropped),
+        notes=ledger.first_locations(data.ledger.notes),
+        dropped_rows=ledger.counts(data.ledger.dropped),
+        noted_rows=ledger.counts(data.ledger.notes),
         ignored=data.ledger.ignored,
         synthetic=data.ledger.synthetic,
         documents=_documents(data.ledger.evidence),
@@ -236,6 +239,22 @@ def write(current: Run, preparation: Preparation) -> None:
     if not preparation.splits.train[0].conversation.is_document:
         _record_template(current, preparation)
     _record_memory(current, preparation)
+
+
+def dropped_of(account: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
+    """Location and reason of each row that an account lists as dropped."""
+    for reason, locations in account.items():
+        yield from ((ledger.parted(listed)[0], reason) for listed in locations)
+
+
+def dropped_rows(current: Run) -> Iterator[tuple[str, str]]:
+    """Location and reason of each row that a run has dropped; older runs have no file for them."""
+    path = current.folder / "data" / ledger.FILE
+    if path.exists():
+        yield from ledger.dropped_in(path)
+        return
+    for event in current.events("data")[-1:]:
+        yield from dropped_of(event["dropped"])
 
 
 def _documents(evidence: Sequence[Mapping[str, Value]]) -> dict[str, int]:

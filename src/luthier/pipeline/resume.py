@@ -14,6 +14,7 @@ from luthier.data import held_out_files
 from luthier.data.prepared import Prepared
 from luthier.errors import UserError
 from luthier.model.identity import changed_hash
+from luthier.pipeline.preparation import dropped_rows
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.durable import digest, write_atomic
@@ -176,8 +177,7 @@ def _row_changes(current: Run, asked: Recipe) -> list[str]:
     recorded = current.events("data")[-1]
     # Left out by data.train_share or data.test_items; where they stand in the files is not known
     unused = int(recorded["kept"]) - len(old)
-    for locations in recorded["dropped"].values():
-        old |= {str(location).partition(" (")[0]: "" for location in locations}
+    old |= {location: "" for location, _ in dropped_rows(current)}
     try:
         data, held_out = held_out_files.load(asked.data)
     except UserError as error:

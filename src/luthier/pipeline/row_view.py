@@ -6,8 +6,9 @@ training packs (`train/batch_view.py`).
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ _NUMBER = re.compile(r":(?:[a-z]+ )?(\d+)(?:, record \d+)?$")
 """How a location ends: `:118`, `:row 118`, `:1, record 12`."""
 
 
+Dropped = Callable[[], Iterable[tuple[str, str]]]
+
+
 @dataclass(frozen=True)
 class _Splits:
     """Rows on a disk as a training takes them, and how."""
@@ -45,7 +49,8 @@ class _Splits:
     settings: Train
     prefixes_shared: bool
     notes: tuple[str, ...]
-    dropped: dict[str, list[str]]
+    dropped: Dropped
+    """Location and reason of rows that are in no split."""
 
 
 def of_data(asked: Recipe, wanted: Sequence[str], *, beside: str | None = None) -> RowsView:
@@ -56,7 +61,7 @@ def of_data(asked: Recipe, wanted: Sequence[str], *, beside: str | None = None) 
             made.rows[split].write(folder / f"{split}.arrow")
         rows = {split: Prepared(folder / f"{split}.arrow") for split in SPLITS}
         found = batch_view.try_rows(made.model.spec, _longest(rows)).fields()
-        splits = _checked(rows, made.recipe.train, found, made.dataset.ledger.dropped)
+        splits = _checked(rows, made.recipe.train, found, partial(preparation.dropped_of, made.dataset.ledger.dropped))
         return _view(splits, made.recipe, made.template, wanted, beside)
 
 
@@ -71,7 +76,7 @@ def of_run(folder: Path, wanted: Sequence[str], *, beside: str | None = None) ->
     rows = {split: Prepared(folder / "data" / f"{split}.arrow") for split in SPLITS}
     model = _reference_of(folder, recipe.model)
     template = model.template(variables=recipe.chat.variables, today=recipe.chat.date)
-    dropped: dict[str, list[str]] = next((event["dropped"] for event in current.events("data")), {})
+    dropped = partial(preparation.dropped_rows, current)
     events = current.events("selftest")
     found = events[-1] if events else batch_view.try_rows(model.spec, _longest(rows)).fields()
     return _view(_checked(rows, recipe.train, found, dropped), recipe, template, wanted, beside)
@@ -81,9 +86,7 @@ def _longest(rows: Mapping[str, Prepared]) -> int:
     return max(max(rows[split].lengths, default=0) for split in ("train", "dev"))
 
 
-def _checked(
-    rows: dict[str, Prepared], settings: Train, found: Mapping[str, Any], dropped: dict[str, list[str]]
-) -> _Splits:
+def _checked(rows: dict[str, Prepared], settings: Train, found: Mapping[str, Any], dropped: Dropped) -> _Splits:
     """The rows with the settings that a training has after its sanity check, of which `found` are the fields."""
     settings, prefixes_shared = batch_view.as_checked(
         settings, apart=found["apart"], shared=found["shared"], together=found["together"], longest=_longest(rows)
@@ -136,8 +139,8 @@ def _expect_found(
     for each in wanted:
         if any(matches(location, each) for location in found):
             continue
-        for reason, locations in splits.dropped.items():
-            if any(matches(location.partition(" (")[0], each) for location in locations):
+        for location, reason in splits.dropped():
+            if matches(location, each):
                 raise UserError(f"this row is dropped: {reason}.", where=each)
         everywhere = [rows.location(number) for rows in splits.rows.values() for number in range(len(rows))]
         share = f"; data.train_share={train_share:g} leaves some out of train" if train_share < 1 else ""

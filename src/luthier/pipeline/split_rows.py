@@ -123,8 +123,8 @@ def stream(
             part.items = range(start, store.items)
             _check(name, readings, parts)
     data = held_out_files.joined(readings, StoredItems(store, np.asarray(parts["data"].items)))
-    held_out_files.join(data.ledger, disliked)
-    held_out_files.join(data.ledger, encoding.in_order(dropped, template))
+    data.ledger.join(disliked)
+    data.ledger.join(encoding.in_order(dropped, template))
     if not all(part.items for part in parts.values()):
         raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
     own = {name: store.groups(part.items) for name, part in parts.items()}

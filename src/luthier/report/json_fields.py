@@ -3,18 +3,41 @@
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from luthier.errors import CorruptedState
 
 JsonObject = Mapping[str, Any]
 
 
-def locations_by_reason(values: JsonObject | None) -> dict[str, tuple[str, ...]]:
-    """Reason → locations such as tickets.jsonl:118; reasons without any are left out."""
-    return {reason: tuple(map(str, found)) for reason, found in (values or {}).items() if found}
+@dataclass(frozen=True)
+class Locations(Sequence[str]):
+    """Rows that share a reason: how many, and where the first of them are, such as tickets.jsonl:118."""
+
+    first: tuple[str, ...]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.first)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, number: int | slice) -> str | tuple[str, ...]:
+        return self.first[number]
+
+
+def locations_by_reason(values: JsonObject | None, counts: JsonObject | None) -> dict[str, Locations]:
+    """Reason → locations; reasons without any are left out. Older runs list all, and have no counts."""
+    found = {reason: tuple(map(str, first)) for reason, first in (values or {}).items() if first}
+    return {reason: Locations(first, int((counts or {}).get(reason, len(first)))) for reason, first in found.items()}
 
 
 def read_json_object(path: Path) -> JsonObject:

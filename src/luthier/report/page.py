@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from luthier.data.formats.formats import named
-from luthier.report import charts
+from luthier.report import charts, json_fields
 from luthier.report.arms_table import ArmsTable
 from luthier.report.evaluation_details import leakage_sentence
 from luthier.report.formatting import DASH, moment, p_value, plural
@@ -170,6 +170,12 @@ def first_five(found: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return found[:5], found[5:]
 
 
+def beyond(found: json_fields.Locations) -> str:
+    """How many more locations there are than a page lists, and where they are."""
+    more = len(found) - len(found.first)
+    return f", and {more:,} more, all in data/ledger.jsonl" if more else ""
+
+
 def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("luthier.report"),
@@ -185,6 +191,7 @@ def _environment(*, autoescape: bool) -> Environment:
         "fenced": fenced,
         "inline": inline,
         "first_five": first_five,
+        "beyond": beyond,
         "plural": plural,
         "row_sum": row_sum,
         "code": code,

@@ -37,8 +37,8 @@ class Data:
     alternatives: tuple[str, ...]
     read: int
     kept: int
-    dropped: dict[str, tuple[str, ...]]
-    notes: dict[str, tuple[str, ...]]
+    dropped: dict[str, json_fields.Locations]
+    notes: dict[str, json_fields.Locations]
     """Remarks on rows that were kept."""
     ignored: tuple[str, ...]
     """Files that are not data files and were not read."""
@@ -354,8 +354,8 @@ def _data(values: JsonObject) -> Data:
         alternatives=tuple(str(name) for name in values.get("alternatives") or ()),
         read=json_fields.count(values, "read") or 0,
         kept=json_fields.count(values, "kept") or 0,
-        dropped=json_fields.locations_by_reason(values.get("dropped")),
-        notes=json_fields.locations_by_reason(values.get("notes")),
+        dropped=json_fields.locations_by_reason(values.get("dropped"), values.get("dropped_rows")),
+        notes=json_fields.locations_by_reason(values.get("notes"), values.get("noted_rows")),
         ignored=tuple(str(name) for name in values.get("ignored") or ()),
         synthetic=json_fields.count(values, "synthetic") or 0,
         train=json_fields.count(values, "train") or 0,

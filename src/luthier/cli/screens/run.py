@@ -12,6 +12,7 @@ from rich.table import Table
 from luthier.cli.screens.inspection import Watch
 from luthier.cli.screens.ledger import ledger_lines
 from luthier.cli.screens.terminal import COLOURS, console, count, duration, print_whole
+from luthier.report.json_fields import locations_by_reason
 from luthier.report.score_units import metric_name
 
 Event = Mapping[str, Any]
@@ -105,8 +106,12 @@ class RunScreen:
 
     def _data(self, event: Event) -> None:
         self._line("Data", f"{event['sentence']}")
-        account = {key: event[key] for key in ("read", "kept", "dropped", "notes")}
-        for line in ledger_lines(**account, ignored=event.get("ignored") or ()):
+        dropped = locations_by_reason(event["dropped"], event.get("dropped_rows"))
+        notes = locations_by_reason(event["notes"], event.get("noted_rows"))
+        for line in ledger_lines(
+            read=event["read"], kept=event["kept"], dropped=dropped, notes=notes, ignored=event.get("ignored") or (),
+            file="data/ledger.jsonl",
+        ):  # fmt: skip
             self._line("", line)
         if synthetic := event.get("synthetic"):
             self._line("", f"{synthetic:,} of the rows are synthetic: made by rules or by a model")

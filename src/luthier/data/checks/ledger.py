@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from luthier.data.checks.findings import Finding, Severity, Spot, plural, share
-from luthier.data.ledger import Ledger
+from luthier.data.ledger import Ledger, parted
 
 MANY = 0.05
 """Share of the rows that may be dropped before that is worth a warning."""
@@ -35,5 +35,5 @@ def _finding(kind: str, reasons: Mapping[str, Sequence[str]], read: int, what: s
 
 def spot(entry: str, reason: str) -> Spot:
     """A ledger's entry as location and detail: `x.jsonl:5 (same as x.jsonl:3)`."""
-    location, bracket, rest = entry.partition(" (")
-    return Spot(location, rest.removesuffix(")") if bracket else reason)
+    location, detail = parted(entry)
+    return Spot(location, detail or reason)
