@@ -39,7 +39,7 @@ def test_arrivals_departures_and_short_memory_change_no_answer(lm: LanguageModel
     chance = random.Random(seed)
     asked = [(chance.choice(prompts), chance.randint(0, 30), chance.random() < 0.2) for _ in range(30)]
     found: dict[int, tuple[int, ...]] = {}
-    with Engine(lm, slots=chance.choice([2, 5, 9]), cache_bytes=chance.choice([2**16, 2**18])) as engine:
+    with Engine(lm, threads=1, slots=chance.choice([2, 5, 9]), cache_bytes=chance.choice([2**16, 2**18])) as engine:
         engine._loop._beside = chance.choice([16, 64])
 
         def ask(numbers: range) -> None:
@@ -65,7 +65,7 @@ def test_arrivals_departures_and_short_memory_change_no_answer(lm: LanguageModel
 
 def test_a_row_that_had_to_wait_again_is_answered_as_if_it_had_not(lm: LanguageModel, prompts: Prompts) -> None:
     some = [prompt for prompt in prompts if len(prompt) < 60]
-    with Engine(lm, cache_bytes=256 * 400) as engine:  # 256 bytes a token, a quarter of them for beginnings
+    with Engine(lm, threads=1, cache_bytes=256 * 400) as engine:  # 256 bytes a token, a quarter of them for beginnings
         streams = [engine.submit(GenerationRequest(prompt, 60)) for prompt in some]
         assert [list(stream.result().ids) for stream in streams] == [alone(lm, prompt, 60).ids for prompt in some]
         assert engine.stats().preempted > 0
@@ -79,7 +79,7 @@ def test_the_end_of_the_context_ends_an_answer(engine: Engine, lm: LanguageModel
 
 def test_a_beginning_that_comes_again_is_computed_once(lm: LanguageModel, prompts: Prompts) -> None:
     head = tuple(range(50, 150))
-    with Engine(lm, slots=1) as engine:
+    with Engine(lm, threads=1, slots=1) as engine:
         for number, prompt in enumerate(prompts[:5]):
             found = engine.submit(GenerationRequest(head + prompt, 5)).result()
             assert list(found.ids) == alone(lm, head + prompt, 5).ids
@@ -88,7 +88,7 @@ def test_a_beginning_that_comes_again_is_computed_once(lm: LanguageModel, prompt
 
 
 def test_a_cancelled_request_leaves_its_slot_at_the_next_step(lm: LanguageModel, prompts: Prompts) -> None:
-    with Engine(lm, slots=1) as engine:
+    with Engine(lm, threads=1, slots=1) as engine:
         first = engine.submit(GenerationRequest(prompts[0], 400, ignore_end=True))
         events = first.events()
         assert isinstance(next(events), Piece)
@@ -99,7 +99,7 @@ def test_a_cancelled_request_leaves_its_slot_at_the_next_step(lm: LanguageModel,
 
 
 def test_a_full_queue_says_when_to_come_again(lm: LanguageModel, prompts: Prompts) -> None:
-    with Engine(lm, slots=1, longest_queue=2) as engine:
+    with Engine(lm, threads=1, slots=1, longest_queue=2) as engine:
         running = engine.submit(GenerationRequest(prompts[0], 400, ignore_end=True))
         next(running.events())
         waiting = [engine.submit(GenerationRequest(prompts[1], 2)) for _ in range(2)]
@@ -112,7 +112,7 @@ def test_a_full_queue_says_when_to_come_again(lm: LanguageModel, prompts: Prompt
 
 def test_clients_take_turns(lm: LanguageModel, prompts: Prompts) -> None:
     order: list[str] = []
-    with Engine(lm, slots=1) as engine:
+    with Engine(lm, threads=1, slots=1) as engine:
         running = engine.submit(GenerationRequest(prompts[0], 400, ignore_end=True))
         next(running.events())
         asked = [("greedy", engine.submit(GenerationRequest(prompts[1], 1, client="greedy"))) for _ in range(6)]
@@ -134,6 +134,13 @@ def test_streams_are_read_in_an_event_loop_too(engine: Engine, lm: LanguageModel
         return [list(one.ids) for one in await asyncio.gather(*(stream.aresult() for stream in streams))]
 
     assert asyncio.run(ask()) == [alone(lm, prompt, 9).ids for prompt in prompts[:6]]
+
+
+def test_an_answer_ends_at_the_end_tokens_of_its_template(engine: Engine, prompts: Prompts) -> None:
+    whole = engine.submit(GenerationRequest(prompts[2], 30, ignore_end=True)).result().ids
+    ends = GenerationRequest(prompts[2], 30, stop_ids=frozenset([whole[4]]))
+    found = engine.submit(ends).result()
+    assert (found.ids, found.finished.finish) == (whole[: whole.index(whole[4]) + 1], "stop")
 
 
 def test_what_is_drawn_depends_on_the_seed_alone(engine: Engine, prompts: Prompts) -> None:
@@ -203,7 +210,7 @@ def test_without_memory_fewer_are_answered_at_a_time(
 
     wanted = [alone(lm, prompt, 12).ids for prompt in prompts]
     monkeypatch.setattr(decoding, "forward_all", short)
-    with Engine(lm) as engine:
+    with Engine(lm, threads=1) as engine:
         streams = [engine.submit(GenerationRequest(prompt, 12)) for prompt in prompts]
         assert [list(stream.result().ids) for stream in streams] == wanted
         assert engine.stats().slots <= 6
@@ -211,13 +218,13 @@ def test_without_memory_fewer_are_answered_at_a_time(
 
 
 def test_an_end_that_drains_answers_all_and_one_at_once_tells_all(lm: LanguageModel, prompts: Prompts) -> None:
-    engine = Engine(lm)
+    engine = Engine(lm, threads=1)
     streams = [engine.submit(GenerationRequest(prompt, 9)) for prompt in prompts]
     engine.close(drain=True)
     assert [list(stream.result().ids) for stream in streams] == [alone(lm, prompt, 9).ids for prompt in prompts]
     with pytest.raises(Closed, match="takes no more"):
         engine.submit(GenerationRequest(prompts[0], 1))
-    engine = Engine(lm)
+    engine = Engine(lm, threads=1)
     stream = engine.submit(GenerationRequest(prompts[0], 400, ignore_end=True))
     engine.close()
     with pytest.raises(Closed, match="before the answer"):
@@ -252,7 +259,7 @@ def test_models_whose_caches_stay_as_they_were_read_are_answered_alike(
     """A window or a state cannot be put beside others: each group that was read together is a lane of its own."""
     monkeypatch.setattr(loop.caches, "is_plain", lambda cache: False)
     monkeypatch.setattr(decoding.caches, "is_plain", lambda cache: False)
-    with Engine(lm, slots=9) as engine:
+    with Engine(lm, threads=1, slots=9) as engine:
         streams = [engine.submit(GenerationRequest(prompt, 3 + number % 9)) for number, prompt in enumerate(prompts)]
         found = [list(stream.result().ids) for stream in streams]
     assert found == [alone(lm, prompt, 3 + number % 9).ids for number, prompt in enumerate(prompts)]

@@ -70,6 +70,11 @@ class Engine:
         return self._loop.add(request)
 
     @property
+    def threads(self) -> int | None:
+        """On how many threads a processor computes; None on a GPU."""
+        return self._loop.threads
+
+    @property
     def adapters(self) -> list[str]:
         """Names that a request's `adapter` may have."""
         return self._loop.adapters.names

@@ -54,6 +54,8 @@ class GenerationRequest:
     adapter: str | None = None
     ignore_end: bool = False
     """Goes on behind tokens that end an answer."""
+    stop_ids: frozenset[int] | None = None
+    """Tokens that end an answer, of a template that is not the base model's; None: those of the base model's template."""
     client: str = ""
     """Who asks; clients get equal shares of the slots."""
 

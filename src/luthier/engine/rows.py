@@ -40,7 +40,9 @@ class Row:
         self.counts: Counter[int] = Counter()
         self.generator = np.random.default_rng(request.seed)
         self.text = TextStream(tokenizer, request.stop_strings)
-        self._stops = frozenset() if request.ignore_end else lm.template.stop_ids
+        self._stops = lm.template.stop_ids if request.stop_ids is None else request.stop_ids
+        if request.ignore_end:
+            self._stops = frozenset()
 
     @property
     def ids(self) -> Sequence[int]:
