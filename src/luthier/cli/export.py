@@ -18,7 +18,8 @@ DIFFERS = 1
 def export(
     run: RunFolder,
     to: Annotated[
-        str, typer.Option("--to", metavar="KIND", help="adapter, merged, gguf, or package.module:function of your own.")
+        str,
+        typer.Option("--to", metavar="KIND", help="adapter, merged, gguf, gguf-adapter, or package.module:function."),
     ],
     type: Annotated[
         str | None,

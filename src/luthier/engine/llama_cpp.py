@@ -95,6 +95,13 @@ class LlamaCpp:
         self._log.close()
         self._process = None
 
+    def switch(self, file: Path) -> None:
+        """Take another file in the same process, which saves its start; not once answers were asked for."""
+        self.file = file
+        self._settings["file"] = str(file.absolute())
+        if self._process is not None:
+            self._ask({"do": "switch", "settings": self._settings})
+
     @property
     def address(self) -> str:
         """Where llama.cpp's own server listens, on this machine only."""

@@ -76,6 +76,8 @@ def load_library() -> ctypes.CDLL:
         ("llama_n_threads", number, [pointer]),
         ("ggml_row_size", ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
         ("ggml_quantize_chunk", ctypes.c_size_t, [ctypes.c_int, pointer, pointer, *[ctypes.c_int64] * 3, pointer]),
+        ("llama_free", None, [pointer]),
+        ("llama_model_free", None, [pointer]),
         ("llama_adapter_lora_init", pointer, [pointer, ctypes.c_char_p]),
         ("llama_set_adapters_lora", number, [pointer, ctypes.POINTER(pointer), ctypes.c_size_t, pointer]),
     ):
@@ -102,6 +104,12 @@ class Library:
             raise Unreadable("llama.cpp cannot load the file")
         self.vocab = self.library.llama_model_get_vocab(self.model)
         self.context = None
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self.context is not None:
+            self.library.llama_free(self.context)
+        self.library.llama_model_free(self.model)
 
     def tokenize(self, text: str, *, special: bool, add: bool) -> list[int]:
         """Ids of a text; `special`: spelled control tokens are taken as such; `add`: BOS and EOS as the file says."""
@@ -214,6 +222,8 @@ class _Worker:
 
     def answer(self, request: dict[str, Any]) -> Any:
         kind = request["do"]
+        if kind == "switch":
+            return self.switch(request["settings"])
         if kind == "address":
             return self.server.address
         if kind == "tokenize":
@@ -225,6 +235,13 @@ class _Worker:
             return self.server.render(request["body"])
         assert kind == "complete", kind
         return self.server.complete(request["bodies"])
+
+    def switch(self, settings: dict[str, Any]) -> None:
+        """Take another file; a server cannot be left."""
+        assert self._server is None
+        if self._library is not None:
+            self._library.close()
+        self.settings, self._library = settings, None
 
     @property
     def library(self) -> Library:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from luthier import extensions
 from luthier.errors import UserError
+from luthier.export.gguf import adapter as gguf_adapters
 from luthier.export.gguf import model as gguf_model
 from luthier.export.gguf import types
 from luthier.export.source import Source, expect_new
@@ -77,7 +78,17 @@ def gguf(source: Source, options: Options) -> Artefact:
     return Artefact(out, gguf=out)
 
 
-EXPORTERS: dict[str, Exporter] = {"adapter": adapter, "merged": merged, "gguf": gguf}
+def gguf_adapter(source: Source, options: Options) -> Artefact:
+    """A LoRA adapter in one file, which llama.cpp puts beside a GGUF file of the base."""
+    word = types.check(options.type or "f32")
+    if not source.reference.is_adapter:
+        raise UserError("the run's model is a whole one, not an adapter; export it with --to gguf.", where=source.name)
+    out = expect_new(options.out or Path(f"{source.run.name}-adapter-{word}.gguf"))
+    gguf_adapters.write(source, out, number_format=word)
+    return Artefact(out, gguf=out)
+
+
+EXPORTERS: dict[str, Exporter] = {"adapter": adapter, "merged": merged, "gguf": gguf, "gguf-adapter": gguf_adapter}
 """By the word after `--to`; a dotted name "package.module:function" reaches your own."""
 
 

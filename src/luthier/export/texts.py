@@ -71,46 +71,54 @@ def _token(ids: Sequence[int], at: int, tokenizer: HubTokenizer) -> str:
     return f'{ids[at]} "{spelled}"'
 
 
-def cases(template: Template, items: Iterable[Item], *, add_bos: bool, count: int = TEXTS) -> list[TextCase]:
-    """Texts of the run's rows and hard ones, `count` in all, and renderings of the rows as well."""
+def cases(template: Template, items: Iterable[Item], *, begin: list[int], count: int = TEXTS) -> list[TextCase]:
+    """Texts of the run's rows and hard ones, `count` in all, and renderings of the rows as well.
+
+    `begin` are the ids that the file puts before a plain text: BOS or nothing.
+    """
     tokenizer = template.tokenizer
     assert isinstance(tokenizer, HubTokenizer)
-    begin = [tokenizer.control[tokenizer.bos]] if add_bos else []
     found: dict[tuple[str, bool], TextCase] = {}
+    documents = False
     for item in items:
         if len(found) >= int(count * OWN_SHARE):
             break
-        for case in _of_row(item, template, tokenizer, begin):
-            found.setdefault((case.text, case.special), case)
+        documents = item.conversation.is_document
+        for message in item.conversation.messages:
+            text = message.content[:LONGEST]
+            found.setdefault((text, False), TextCase(text, begin + _ids(text, tokenizer, documents), item.location))
+        if whole := _rendered(item, template):
+            found.setdefault(
+                (whole, True), TextCase(whole, tokenizer.render([whole])[0], f"{item.location}, rendered", True)
+            )
     for number, text in enumerate(hard_texts()):
         if len(found) >= count:
             break
-        if not _spells_tags(text, tokenizer):
-            case = TextCase(text, begin + tokenizer.encode(text)[0], f"hard text {number}")
-            found.setdefault((text, False), case)
-    return list(found.values())
+        case = TextCase(text, begin + _ids(text, tokenizer, documents), f"hard text {number}")
+        found.setdefault((text, False), case)
+    return [case for case in found.values() if case.special or not _spells_tags(case.text, tokenizer)]
 
 
-def _of_row(item: Item, template: Template, tokenizer: HubTokenizer, begin: list[int]) -> Iterator[TextCase]:
-    """The messages of a row as texts, and the row as the template renders it."""
-    for message in item.conversation.messages:
-        text = message.content[:LONGEST]
-        if not _spells_tags(text, tokenizer):
-            yield TextCase(text, begin + tokenizer.encode(text)[0], item.location)
-    if item.conversation.is_document or any(
-        spells_control(message.content, tokenizer) for message in item.conversation.messages
-    ):
-        return
+def _ids(text: str, tokenizer: HubTokenizer, document: bool) -> list[int]:
+    """A document stands at the beginning, where some tokenizers put a blank in front; a message behind a control token."""
+    return tokenizer.encode(text)[0] if document else tokenizer.between(tokenizer.eos, text, "")
+
+
+def _rendered(item: Item, template: Template) -> str | None:
+    """A row as the template renders it, where nobody has spelled a control token in it."""
+    conversation, tokenizer = item.conversation, template.tokenizer
+    assert isinstance(tokenizer, HubTokenizer)
+    if conversation.is_document or any(spells_control(message.content, tokenizer) for message in conversation.messages):
+        return None
     try:
-        whole = template.render(item.conversation.messages, add_generation_prompt=False, tools=item.conversation.tools)
+        whole = template.render(conversation.messages, add_generation_prompt=False, tools=conversation.tools)
     except UserError:
-        return
-    if len(whole) <= LONGEST:
-        [ids] = tokenizer.render([whole])
-        yield TextCase(whole, ids, f"{item.location}, rendered", special=True)
+        return None
+    return whole if len(whole) <= LONGEST else None
 
 
 def spells_control(text: str, tokenizer: HubTokenizer) -> bool:
+    """Whether an added token is spelled in a text."""
     return any(token in text for token in tokenizer.hub.added_tokens_encoder)
 
 

@@ -56,7 +56,7 @@ def write(path: Path, arch: str, metadata: Metadata, tensors: Iterable[NewTensor
 
 def write_to(file: NewFile, arch: str, metadata: Metadata, tensors: list[NewTensor]) -> None:
     """The file's beginning, then each tensor's bytes as they are made."""
-    begun = _beginning(arch, metadata, tensors)
+    begun = beginning(arch, metadata, tensors)
     file.write(begun + bytes(-len(begun) % ALIGNMENT))
     for tensor in tensors:
         written = 0
@@ -67,8 +67,8 @@ def write_to(file: NewFile, arch: str, metadata: Metadata, tensors: list[NewTens
         file.write(bytes(-written % ALIGNMENT))
 
 
-def _beginning(arch: str, metadata: Metadata, tensors: Iterable[NewTensor]) -> bytes:
-    """All that stands before the tensors' bytes."""
+def beginning(arch: str, metadata: Metadata, tensors: Iterable[NewTensor] = ()) -> bytes:
+    """All that stands before the tensors' bytes; alone, a file that holds a tokenizer and no model."""
     writer, begun = GGUFWriter(None, arch), io.BytesIO()
     for key, value in metadata.items():
         _add(writer, key, value)

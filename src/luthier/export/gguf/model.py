@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +27,11 @@ QUANTISATION = 2  # version of the block formats
 CASES = 400  # texts on which each way to cut text is tried; the whole check comes afterwards
 
 
-def write(source: Source, out: Path, *, number_format: str, unchecked: bool = False) -> None:
+def write(source: Source, out: Path, *, number_format: str, unchecked: bool = False, base: bool = False) -> None:
     """Write the model in a number format; refuses what the format or llama.cpp cannot hold.
 
-    `unchecked` writes a tokenizer that llama.cpp reads otherwise, or without llama.cpp to try it.
+    `unchecked` writes a tokenizer that llama.cpp reads otherwise, or without llama.cpp to try it; `base` the weights that an
+    adapter stands beside, with the run's tokenizer.
     """
     config = source.reference.config.get_text_config()
     family = family_of(config, source.name)
@@ -39,7 +41,7 @@ def write(source: Source, out: Path, *, number_format: str, unchecked: bool = Fa
     }  # fmt: skip
     metadata |= tokenizer_metadata(source, config.vocab_size, family.word, unchecked=unchecked)
     with (
-        source.whole_weights(out) as folder,
+        nullcontext(source.reference.base.folder) if base else source.whole_weights(out) as folder,
         opened_weights(folder, config, family, source.name) as weights,
     ):
         tensors = list(tensors_of(weights, number_format))
@@ -69,9 +71,11 @@ def tokenizer_metadata(source: Source, size: int, arch: str, *, unchecked: bool)
         if not unchecked:
             raise llama_cpp.not_installed_error(source.name)
         return settings | next(vocabulary.variants())
-    wanted = texts.cases(source.template, source.items(), add_bos=vocabulary.add_bos, count=CASES)
-    attempt = _attempts(arch, settings, wanted, vocabulary)
-    variant, left = proven_variant(vocabulary, attempt)
+    wanted = texts.cases(source.template, source.items(), begin=vocabulary.begin, count=CASES)
+    with tempfile.TemporaryDirectory(prefix="luthier-vocabulary-") as folder:
+        path = Path(folder) / "vocabulary.gguf"
+        with LlamaCpp(path, vocab_only=True) as llama:
+            variant, left = proven_variant(vocabulary, _attempts(llama, arch, settings, wanted, vocabulary))
     if left and not unchecked:
         cut = variant.get(f"{PREFIX}pre")
         raise UserError(
@@ -91,19 +95,17 @@ def vocabulary_of(source: Source, size: int) -> Vocabulary:
 
 
 def _attempts(
-    arch: str, settings: Metadata, wanted: Sequence[TextCase], vocabulary: Vocabulary
+    llama: LlamaCpp, arch: str, settings: Metadata, wanted: Sequence[TextCase], vocabulary: Vocabulary
 ) -> Callable[[Metadata], list[str]]:
     """Tries a variant of the tokenizer in llama.cpp, in a file that holds nothing else."""
 
     def attempt(variant: Metadata) -> list[str]:
-        with tempfile.TemporaryDirectory(prefix="luthier-vocabulary-") as folder:
-            path = Path(folder) / "vocabulary.gguf"
-            files.write(path, arch, settings | variant)
-            with LlamaCpp(path, vocab_only=True) as llama:
-                try:
-                    found = texts.differences(llama, wanted)
-                except UserError as refusal:
-                    return [refusal.message] * len(wanted)
+        llama.file.write_bytes(files.beginning(arch, settings | variant))
+        llama.switch(llama.file)
+        try:
+            found = texts.differences(llama, wanted)
+        except UserError as refusal:
+            return [refusal.message] * len(wanted)
         real = [each for each in found if not (vocabulary.normalises and texts.normalised(each))]
         return [each.words(vocabulary.hub) for each in real]
 

@@ -75,6 +75,11 @@ class Vocabulary:
         return False
 
     @property
+    def begin(self) -> list[int]:
+        """What the file puts before a text: BOS or nothing."""
+        return [self.hub.control[self.hub.bos]] if self.add_bos else []
+
+    @property
     def normalises(self) -> bool:
         """Whether texts are brought to Unicode's NFC form first, which llama.cpp does not do."""
         return "NFC" in _kinds(self.settings["normalizer"])

@@ -10,13 +10,17 @@ report      all of it as FILE.parity.json
 
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from luthier.engine.llama_cpp import SLOTS, LlamaCpp
 from luthier.errors import UserError
 from luthier.export import texts
 from luthier.export.gguf import file as files
+from luthier.export.gguf import model as gguf_model
 from luthier.export.gguf.file import GGUF
 from luthier.export.gguf.model import vocabulary_of
 from luthier.export.gguf.types import TYPES
@@ -24,6 +28,7 @@ from luthier.export.parity import answers, diagnosis, outputs, templates
 from luthier.export.parity.limits import EXACT, LIMITS, fewest_same
 from luthier.export.parity.report import Report
 from luthier.export.source import Source
+from luthier.runs.durable import scratch_folder
 
 OnNote = Callable[[str], None]
 SAID = 3  # differences of a kind that the report names
@@ -37,14 +42,45 @@ def check(source: Source, path: Path, *, unchecked: bool = False, on_note: OnNot
     word = _format_of(file)
     report = Report(source.name, str(path), word, _engine(), LIMITS[word], unchecked)
     on_note(f"{word}: {report.limits.words()}.")
-    _check_text(source, file, report, on_note)
-    _check_outputs(source, file, report, on_note)
-    _check_answers(source, file, report, on_note)
+    with _runnable(source, file, on_note) as subject:
+        _check_text(source, subject, report, on_note)
+        _check_outputs(source, subject, report, on_note)
+        _check_answers(source, subject, report, on_note)
     if report.faults:
-        report.faults[:0] = [*diagnosis.settings(source, file), *diagnosis.tensors(source, file)]
+        report.faults[:0] = diagnosis.causes(source, file)
     report.seconds = time.perf_counter() - begin
     report.write(path)
     return report
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What llama.cpp runs: a file, or that of a base with an adapter beside it."""
+
+    file: GGUF
+    adapter: Path | None = None
+
+    def context(self, needed: int) -> int:
+        """A context for so many tokens, and no longer than the file's."""
+        most = int(self.file.metadata.get(f"{self.file.arch}.context_length", needed))
+        return min(-needed // BLOCK * -BLOCK, max(most, 1))
+
+    def open(self, context: int, **how: Any) -> LlamaCpp:
+        return LlamaCpp(self.file.path, adapter=self.adapter, context=context, **how)
+
+
+@contextmanager
+def _runnable(source: Source, file: GGUF, on_note: OnNote) -> Iterator[_Subject]:
+    """The file; of an adapter, one of its base in fp32 with it, which goes again."""
+    if file.metadata.get("general.type") != "adapter":
+        yield _Subject(file)
+        return
+    if not source.reference.is_adapter:
+        raise UserError("this file is an adapter, and the run's model is a whole one.", where=str(file.path))
+    on_note("the base is written in f32, to put the adapter beside it")
+    with scratch_folder(file.path.absolute().parent) as scratch:
+        gguf_model.write(source, scratch / "base.gguf", number_format=EXACT, base=True)
+        yield _Subject(files.read(scratch / "base.gguf"), file.path)
 
 
 def _format_of(file: GGUF) -> str:
@@ -63,19 +99,13 @@ def _engine() -> str:
     return f"llama.cpp of xllamacpp {importlib.metadata.version('xllamacpp')}"
 
 
-def _context(file: GGUF, needed: int) -> int:
-    """A context for so many tokens, and no longer than the file's."""
-    most = int(file.metadata.get(f"{file.arch}.context_length", needed))
-    return min(-needed // BLOCK * -BLOCK, max(most, 1))
-
-
-def _check_text(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+def _check_text(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
     """Template and tokenizer."""
     template = source.template
     vocabulary = vocabulary_of(source, source.reference.config.get_text_config().vocab_size)
-    cases = texts.cases(template, source.items(), add_bos=vocabulary.add_bos)
+    cases = texts.cases(template, source.items(), begin=vocabulary.begin)
     on_note(f"{len(cases):,} texts and 20 conversations")
-    with LlamaCpp(file.path, context=BLOCK, slots=1) as llama:
+    with subject.open(BLOCK, slots=1) as llama:
         found = texts.differences(llama, cases)
         system = any(message.role == "system" for item in source.items() for message in item.conversation.messages)
         rendered = None if source.documents else templates.compare(template, llama, system_trained=system)
@@ -105,16 +135,16 @@ def _check_text(source: Source, file: GGUF, report: Report, on_note: OnNote) -> 
     )
 
 
-def _check_outputs(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+def _check_outputs(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
     """Logits on held-out rows."""
-    context = _context(file, outputs.LONGEST)
+    context = subject.context(outputs.LONGEST)
     rows = outputs.rows_to_compare(source.held_out(), context)
     if not rows:
         report.top1 = report.kl = {"skipped": "the run has no test rows"}
         return
     on_note(f"{sum(map(len, rows)):,} tokens of {len(rows)} test rows")
     lm = source.load()
-    with LlamaCpp(file.path, context=context) as llama:
+    with subject.open(context) as llama:
         found = outputs.compare(lm, llama, rows)
     limits = report.limits
     report.top1 = {"positions": found.positions, "agreement": found.top1, "limit": limits.top1, "first": found.first}
@@ -127,15 +157,15 @@ def _check_outputs(source: Source, file: GGUF, report: Report, on_note: OnNote) 
         report.faults.append(f"kl: {found.kl:.3g} nats a token, at most {limits.kl:g} expected")
 
 
-def _check_answers(source: Source, file: GGUF, report: Report, on_note: OnNote) -> None:
+def _check_answers(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
     """Test questions and the verdict's metric."""
     stored, why = answers.stored_answers(source)
     if why:
         report.answers = report.score = {"skipped": why}
         return
     on_note(f"{len(stored):,} test questions")
-    context = _context(file, answers.longest_prompt(source, stored))
-    with LlamaCpp(file.path, context=context, slots=SLOTS, exact=report.type == EXACT) as llama:
+    context = subject.context(answers.longest_prompt(source, stored))
+    with subject.open(context, slots=SLOTS, exact=report.type == EXACT) as llama:
         answered = answers.ask_again(source, llama, stored)
     same, limits = answered.same, report.limits
     report.answers = {"same": sum(same), "of": len(same), "limit": limits.answers, "first": answered.first_difference}

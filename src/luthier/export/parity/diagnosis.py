@@ -2,29 +2,55 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import torch
 
-from luthier.export.gguf import types
-from luthier.export.gguf.families import Metadata, family_of, metadata_of
+from luthier.export.gguf import adapter, types
+from luthier.export.gguf.families import Family, Metadata, family_of, metadata_of
 from luthier.export.gguf.file import GGUF
-from luthier.export.gguf.model import vocabulary_of
+from luthier.export.gguf.model import tokenizer_metadata
 from luthier.export.gguf.weights import Weights, chunks, opened_weights
 from luthier.export.source import Source
 
 MOST = 5  # faults of a kind that are named
 SHOWN = 60
+ROUGHLY = 2e-2  # of numbers in bf16
 CLOSE = 1e-6  # how far settings in fp32 may be from ours
 
 
-def settings(source: Source, file: GGUF) -> Iterator[str]:
-    """Settings of the model and of the tokenizer that are others than the run's, the first few."""
+def causes(source: Source, file: GGUF) -> list[str]:
+    """The first settings and tensors of the file that are not the run's, in words."""
     config = source.reference.config.get_text_config()
     family = family_of(config, source.name)
-    vocabulary = vocabulary_of(source, config.vocab_size)
+    if file.metadata.get("general.type") == "adapter":
+        return list(islice(_of_adapter(source, file, config, family), MOST))
+    return [
+        *islice(_settings(source, file, config, family), MOST),
+        *islice(_tensors(source, file, config, family), MOST),
+    ]
+
+
+def _settings(source: Source, file: GGUF, config: Any, family: Family) -> Iterator[str]:
+    """Settings of the model and of the tokenizer that are others than the run's."""
     wanted: Metadata = {"general.architecture": family.word, **metadata_of(config, family, source.name)}
-    wanted |= {key: value for key, value in vocabulary.metadata().items() if key.startswith(("tokenizer.",))}
-    yield from islice(_different(wanted, file.metadata), MOST)
+    wanted |= tokenizer_metadata(source, config.vocab_size, family.word, unchecked=True)
+    return _different(wanted, file.metadata)
+
+
+def _of_adapter(source: Source, file: GGUF, config: Any, family: Family) -> Iterator[str]:
+    """What an adapter adds to each weight, which is one product of its alpha and of both halves."""
+    pairs, alpha = adapter.read(source, config, family), float(file.metadata.get("adapter.lora.alpha", 0.0))
+    for name, (down, up, scale) in pairs.items():
+        if f"{name}.lora_a" not in file.tensors or f"{name}.lora_b" not in file.tensors:
+            yield f"tensor {name} has no pair of matrices"
+            continue
+        theirs = [torch.from_numpy(file.numbers(f"{name}.lora_{half}")) for half in "ab"]
+        ours, added = scale * up.float() @ down.float(), alpha / len(theirs[0]) * theirs[1] @ theirs[0]
+        times = float((ours * added).sum() / (ours * ours).sum())
+        if not torch.allclose(ours, added, rtol=ROUGHLY, atol=ROUGHLY * float(ours.abs().max())):
+            yield f"tensor {name} gets {times:.3g} times what the run's adapter adds (adapter.lora.alpha is {alpha:g})"
 
 
 def _different(wanted: Metadata, found: Metadata) -> Iterator[str]:
@@ -63,15 +89,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def tensors(source: Source, file: GGUF) -> Iterator[str]:
-    """Tensors of the file that are others than the run's weights in that number format, the first few in their order."""
-    config = source.reference.config.get_text_config()
-    family = family_of(config, source.name)
+def _tensors(source: Source, file: GGUF, config: Any, family: Family) -> Iterator[str]:
+    """Tensors of the file that are others than the run's weights in that number format, in their order."""
     with (
         source.whole_weights(file.path) as folder,
         opened_weights(folder, config, family, source.name) as weights,
     ):
-        yield from islice(_other_tensors(weights, file), MOST)
+        yield from _other_tensors(weights, file)
 
 
 def _other_tensors(weights: Weights, file: GGUF) -> Iterator[str]:
