@@ -53,6 +53,9 @@ def test_an_openai_client_tunes_a_model_and_talks_to_it(server: Running, tmp_pat
     events = [event.message for event in strict.fine_tuning.jobs.list_events(job.id, limit=5)]
     assert events[-1] == f"Created fine-tuning job: {job.id}"
     assert events[0] == "The job has successfully completed"
+    followed = server.ask("GET", f"/v1/fine_tuning/jobs/{job.id}/events?stream=true").text.split("\n\n")
+    assert [json.loads(line[6:])["message"] for line in (followed[0], followed[-3])] == [events[-1], events[0]]
+    assert followed[-2:] == ["data: [DONE]", ""]
     checkpoints = list(strict.fine_tuning.jobs.checkpoints.list(job.id))
     assert checkpoints and checkpoints[0].metrics.train_loss
     csv = strict.files.content(done.result_files[0]).text

@@ -10,8 +10,10 @@ from luthier import recipe as recipes
 from luthier.chat import Template
 from luthier.engine.engine import Engine
 from luthier.engine.pool import ModelSource, Pool, Served
+from luthier.errors import UserError
 from luthier.model.reference import ModelReference
 from luthier.serve.catalogue import KnownModel, base_and_adapter
+from luthier.serve.errors import log
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Engines:
                     self._voices[known.folder] = _template_and_system(known, served)
                 template, system = self._voices[known.folder]
             yield Voice(served.engine, served.adapter, template, system)
+
+    def prepare(self, known: KnownModel) -> None:
+        """Begin to load a model that is likely to be asked first; whoever asks for it waits for this one load."""
+
+        def load() -> None:
+            try:
+                with self.speaking(known):
+                    pass
+            except UserError as unusable:
+                log.warning("cannot load %s: %s", known.name, unusable)
+
+        threading.Thread(target=load, name=f"preparing {known.name}", daemon=True).start()
 
     def forget(self, folder: Path) -> None:
         """A model is about to be deleted; answers that have begun are finished."""

@@ -41,13 +41,15 @@ def serve(opening: Opening, say: Callable[[str], object]) -> None:
     with Jobs(opening.home) as jobs, contextlib.closing(Engines()) as engines:
         fresh = _prepare_key(jobs.store, opening.key)
         catalogue = Catalogue(jobs.store.home, opening.models, jobs.store)
-        names = [known.name for known in catalogue.bases()]  # what is not there is said now
+        bases = list(catalogue.bases())  # what is not there is said now
+        for known in bases[:1]:
+            engines.prepare(known)
         service = Service(jobs, catalogue, engines, Metrics(engines.figures))
 
         def ready() -> None:
             if fresh is not None:
                 say(f"Key     {fresh}   (shown this once; OPENAI_API_KEY takes it)")
-            say(f"Serving {address.url}/v1   (models: {', '.join(names)})")
+            say(f"Serving {address.url}/v1   (models: {', '.join(known.name for known in bases)})")
 
         server.run(make_app(service, _door(address, opening.names)), address, on_ready=ready, on_stop=engines.close)
 

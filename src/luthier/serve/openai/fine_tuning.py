@@ -1,6 +1,8 @@
 """Fine-tuning jobs: what OpenAI's `client.fine_tuning.jobs` sends and reads."""
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -8,7 +10,9 @@ from pydantic import BaseModel, Field
 
 from luthier.jobs.model_table import ORGANIZATION
 from luthier.jobs.rows import CheckpointRow, EventRow, JobRow, JobSpec
+from luthier.jobs.service import Jobs
 from luthier.serve.errors import bad_request, not_found
+from luthier.serve.openai.answering import EventStream
 from luthier.serve.openai.shapes import JOB_ID, After, Asked, JobId, Listed, key_of, known_id, page
 from luthier.serve.service import service_of
 
@@ -212,13 +216,22 @@ def resume(request: Request, job_id: JobId) -> Job:
     return Job.of(service_of(request).jobs.store.jobs.resume(key_of(request), _known(job_id)))
 
 
-@router.get("/{job_id}/events")
-def events(request: Request, job_id: JobId, after: After = None, limit: Limit = 20) -> Listed[Event]:
-    """What happened, newest first."""
-    store, job = service_of(request).jobs.store, _known(job_id)
-    store.jobs.get(key_of(request), job)
-    found = store.events.newest(job, after=after, limit=limit)
+@router.get("/{job_id}/events", response_model=Listed[Event])
+async def events(
+    request: Request, job_id: JobId, after: After = None, limit: Limit = 20, stream: bool = False
+) -> Listed[Event] | EventStream:
+    """What happened, newest first; with `stream`, from the first event on as server-sent events, until the job rests."""
+    jobs, key, job = service_of(request).jobs, key_of(request), _known(job_id)
+    await asyncio.to_thread(jobs.store.jobs.get, key, job)
+    if stream:
+        return EventStream(request, _followed(jobs, key, job), contextlib.AsyncExitStack())
+    found = await asyncio.to_thread(lambda: jobs.store.events.newest(job, after=after, limit=limit))
     return Listed[Event](**page([Event.of(row) for row in found.rows], found.has_more))
+
+
+async def _followed(jobs: Jobs, key: str, job: str) -> AsyncGenerator[dict[str, Any]]:
+    async for row in jobs.follow(key, job):
+        yield Event.of(row).model_dump()
 
 
 @router.get("/{job_id}/checkpoints")
