@@ -1,6 +1,7 @@
 """From the words of `luthier serve` to a server: home, key, models, guards; and everything closed again at the end."""
 
 import contextlib
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def serve(opening: Opening, say: Callable[[str], object]) -> None:
             say(f"Serving {address.url}/v1   (models: {', '.join(known.name for known in bases)})")
 
         server.run(make_app(service, _door(address, opening.names)), address, on_ready=ready, on_stop=engines.close)
+    gc.freeze()  # the process ends: a last search for garbage through all of torch would take seconds
 
 
 def _check_key(opening: Opening) -> None:
