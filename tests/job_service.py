@@ -84,7 +84,7 @@ class Client:
         return self.store.jobs.get(self.key, job.id)
 
     def wait(
-        self, job: JobRow, until: Callable[[JobRow], bool] = lambda row: row.is_finished, seconds: float = 120
+        self, job: JobRow, until: Callable[[JobRow], bool] = lambda row: row.is_finished, seconds: float = 400
     ) -> JobRow:
         """Poll as clients do."""
         end = time.monotonic() + seconds

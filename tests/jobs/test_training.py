@@ -14,6 +14,7 @@ from luthier.jobs.service import Jobs
 from luthier.model.identity import fingerprint
 from luthier.runs import Run
 
+pytestmark = pytest.mark.timeout(900)  # each job starts a Python with torch, beside whatever else the machine does
 STEPS, CHECKED = 150, [50, 100, 150]
 
 
@@ -37,6 +38,7 @@ def calm(client: Client) -> tuple[JobRow, list[str], str]:
     return done, followed, fingerprint(client.store.run_folder(job.id) / "model")
 
 
+@pytest.mark.slow
 def test_a_paused_job_goes_on_and_ends_with_the_weights_of_one_that_never_was(
     client: Client, calm: tuple[JobRow, list[str], str]
 ) -> None:
