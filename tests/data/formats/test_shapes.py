@@ -148,6 +148,15 @@ def test_a_vote_chooses_one_of_two_answers(write: Write, vote: str) -> None:
     assert data.ledger.dropped == {"neither answer was preferred": ["x.jsonl:2"]}
 
 
+def test_a_label_of_shp_is_1_for_the_first_answer(write: Write) -> None:
+    rows = [
+        {"post_id": f"p{n}", "history": f"{Q} {n}", "human_ref_A": NOT, "human_ref_B": A, "labels": n % 2, "score_A": n}
+        for n in range(6)
+    ]
+    first, second, *_ = (item.conversation for item in read(write, *rows).items)
+    assert first == Conversation.pair(f"{Q} 0", A, rejected=NOT) and second.answer == NOT and second.rejected == A
+
+
 @pytest.mark.parametrize("row", [{"messages": [ASK, SAY]}, {"prompt": Q, "completion": A}])
 def test_answers_that_people_did_not_like_carry_it(write: Write, row: Mapping[str, Any]) -> None:
     data = read(write, {**row, "label": True}, {**row, "label": False})

@@ -304,6 +304,11 @@ def votes(table: Table, columns: Columns) -> Columns | None:
     if found is None:
         return None
     bound = {**columns, "first": found[0], "second": found[1]}
+    past = next(
+        (name for name, column in table.columns.items() if names.plain(name) == "history" and column.prose), None
+    )
+    if "prompt" not in bound and past:  # texts, not turns: what was asked
+        bound = {**{word: column for word, column in bound.items() if column != past}, "prompt": past}
     ends = {*vote_ends(table, bound).values(), *building.NEITHER}
     cast = table.columns[bound["winner"]]
     if cast.known and not cast.mostly(lambda value: building.vote(text_of(value)) in ends):
@@ -312,5 +317,8 @@ def votes(table: Table, columns: Columns) -> Columns | None:
 
 
 def vote_ends(table: Table, columns: Columns) -> dict[str, str]:
-    """How a vote calls either answer: by the end of its column's name."""
+    """How a vote calls either answer: by the end of its column's name; in SHP's `labels`, 1 is for A and 0 for B."""
+    is_shp = names.plain(columns["first"]) == "human_ref_a" and names.plain(columns.get("winner", "")) == "label"
+    if is_shp:
+        return {"name of first": "1", "name of second": "0"}
     return {f"name of {word}": names.plain(columns[word]).rpartition("_")[2] for word in ("first", "second")}
