@@ -1,10 +1,13 @@
 """`luthier inspect`: the data before anything is trained, for people and for programs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from luthier import pipeline, recipe
 from luthier.cli.screens.inspection import Watch
 
 from .conftest import Command
@@ -83,6 +86,45 @@ def test_with_a_model_lengths_are_tokens_and_rows_that_do_not_fit_are_named(
     assert found["lengths"]["unit"] == "tokens" and found["lengths"]["row"]["max"] <= 512
     (long,) = [each for each in found["findings"] if each["kind"] == "too-long"]
     assert long["places"] == [f"{data}:61"] and "tokens, 512 fit" in long["details"][0]
+
+
+def test_conversations_that_a_run_would_shorten_are_named(luthier: Command, data: Path, quick: list[str]) -> None:
+    turns = [{"role": role, "content": "red " * 60} for role in ("user", "assistant")] * 6
+    chats = [{"messages": turns[: 2 + 10 * (number == 3)]} for number in range(9)]
+    data.write_text(
+        "".join(
+            json.dumps({"messages": [{"role": "user", "content": f"{n}"}, *chat["messages"][1:]]}) + "\n"
+            for n, chat in enumerate(chats)
+        )
+    )
+    found = json.loads(luthier("inspect", data, quick[0], "--json").out)["findings"]
+    (shorter,) = [each for each in found if each["kind"] == "shortened"]
+    assert shorter["places"] == [f"{data}:4"] and "of 12 messages" in shorter["details"][0]
+
+
+def test_without_a_model_s_name_nothing_of_torch_is_loaded(data: Path) -> None:
+    code = (
+        "import sys; from luthier.cli.main import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "print([name for name in ('torch', 'transformers', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "inspect", data], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("objective", ["kto", "sft"])
+def test_splits_are_those_of_a_run(luthier: Command, quick: list[str], tmp_path: Path, objective: str) -> None:
+    lines = [
+        {"prompt": f"Is {number} red?", "completion": f"{answer} {number}.", "label": answer != "No"}
+        for number in range(40)
+        for answer in (["Yes", "No"] if number % 3 else ["Yes"])
+    ]
+    (tmp_path / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = [tmp_path / "v.jsonl", *quick[:1], f"train.objective={objective}"]
+    asked = recipe.load(None, [str(word) for word in words[1:]], data=words[0])
+    made = pipeline.prepare(asked).splits
+    sizes = json.loads(luthier("inspect", *words, "--json").out)["splits"]
+    assert sizes == {name: len(getattr(made, name)) for name in ("train", "dev", "test")}
 
 
 def test_the_first_rows_hide_personal_data_too(luthier: Command, data: Path) -> None:

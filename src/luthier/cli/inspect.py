@@ -11,8 +11,11 @@ from luthier.cli.arguments import RecipeFile, Words, load_recipe
 from luthier.errors import UserError
 
 if TYPE_CHECKING:
+    from luthier.cli.screens.inspection import Watch
     from luthier.data.checks import Finding
+    from luthier.data.inspection import Inspection
     from luthier.data.token_view import RowsView
+    from luthier.recipe import Recipe
 
 
 class Stopped(UserError):
@@ -67,12 +70,11 @@ def inspect(
     if words and len(words) == 1 and _is_run(words[0]):
         raise UserError("this is a run; --row shows its rows: luthier inspect RUN --row 118.", where=words[0])
     from luthier.cli.screens.inspection import Watch, show_inspection
-    from luthier.pipeline import inspection
     from luthier.report.inspection import write
 
     asked = load_recipe(words, recipe)
     with Watch() as watch:
-        found = inspection.inspect(asked, progress=watch)
+        found = _look_at(asked, watch)
     if page is not None:
         write(page, found.to_json())
     if as_json:
@@ -80,6 +82,17 @@ def inspect(
     else:
         show_inspection(found, page)
     expect_sound(found.findings, strict=strict)
+
+
+def _look_at(asked: "Recipe", watch: "Watch") -> "Inspection":
+    """The data of the recipe; without a model's name nothing of torch is loaded, which would take longer than looking."""
+    if "model" in asked.model_fields_set:
+        from luthier.pipeline import inspection as in_tokens
+
+        return in_tokens.inspect(asked, progress=watch)
+    from luthier.data import inspection
+
+    return inspection.inspect(asked, progress=watch)
 
 
 def expect_sound(findings: "Sequence[Finding]", *, strict: bool) -> None:

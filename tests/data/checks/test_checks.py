@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from luthier.chat import Conversation
-from luthier.data.checks import CHECKS, KINDS, Row, Scope, answers, encodings, examine, markup, personal
+from luthier.chat import Conversation, Message, ToolCall
+from luthier.data.checks import CHECKS, KINDS, Row, Scope, answers, encodings, examine, lengths, markup, personal
 from luthier.data.checks.cut_answers import ending
 from luthier.data.checks.findings import Finding, share
 from luthier.data.checks.language import language
@@ -275,6 +275,14 @@ def test_what_a_tenth_of_the_rows_begin_with_does_not_make_them_near() -> None:
     for number in range(50):
         texts.add([*(f"please{part}" for part in range(60)), f"a{number}", f"b{number}"], "", telling=False)
     assert list(texts.pairs()) == []
+
+
+def test_rows_whose_answers_are_calls_are_no_writing() -> None:
+    shape = lengths.Shape()
+    call = Message("assistant", "", tool_calls=(ToolCall("open_kiln", '{"hour": 7, "door": "left", "slowly": true}'),))
+    for number in range(3):
+        shape.see(Row(Item("i", f"x:{number}", "g", Conversation((Message("user", "Open"), call)))))
+    assert shape.task == "calls"
 
 
 def test_numbers_that_are_joined_make_clusters() -> None:

@@ -1,7 +1,7 @@
 """An inspection on the terminal: how the data is read, what is in it, and what was found."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +10,8 @@ from rich.text import Text
 from luthier.cli.screens.terminal import console, count
 from luthier.data.checks.findings import Finding, Spot
 from luthier.data.checks.lengths import TASKS, Lengths
-from luthier.pipeline.inspection import Inspection
+from luthier.data.dataset import CUT_END, OPEN_END
+from luthier.data.inspection import Inspection
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -36,7 +37,8 @@ class Watch:
         if now - self._begun < QUIET_SECONDS or (self._shown and now - self._last < pause):
             return
         self._last, self._shown = now, True
-        line = f"{self._head:<9} {what}, {done:,} of {of:,} rows" if of else f"{self._head:<9} {what}"
+        rows = f", {done:,} of {of:,} rows" if of else f", {done:,} rows" if done else ""
+        line = f"{self._head:<9} {what}{rows}"
         if self._moves:
             self.err.file.write(f"\r\x1b[2K{line}")
             self.err.file.flush()
@@ -84,7 +86,7 @@ def _facts(found: Inspection) -> Iterator[Text]:
     account = found.dataset.ledger
     yield _line("Data", f"{', '.join(found.dataset.files)}: {found.dataset.sentence()}")
     yield _line("Rows", f"{account.read:,} read = {account.kept:,} kept + {account.read - account.kept:,} dropped")
-    for reason, locations in account.dropped.items():
+    for reason, locations in (*account.dropped.items(), *_left_out(account.notes)):
         yield _line("", f"{len(locations):,} {reason}: {_some(locations)}")
     yield _line("Task", f"{found.shape.task}: {TASKS[found.shape.task]}")
     if balance := found.shape.balance:
@@ -97,8 +99,13 @@ def _facts(found: Inspection) -> Iterator[Text]:
             yield _line(f"{name.capitalize()}s" if name == "row" else "", _length(name, size, found.unit))
     yield _line("Groups", f"{count(found.groups, 'group')}, none of which is in two splits")
     if found.splits is not None:
-        sizes = ", ".join(f"{name} {len(getattr(found.splits, name)):,}" for name in ("train", "dev", "test"))
+        sizes = ", ".join(f"{name} {number:,}" for name, number in found.splits.items())
         yield _line("Splits", f"a run would make: {sizes}")
+
+
+def _left_out(notes: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """The remarks on rows that are kept in part; the others are findings."""
+    return ((remark, notes[remark]) for remark in (OPEN_END, CUT_END) if remark in notes)
 
 
 def _line(head: str, text: str) -> Text:

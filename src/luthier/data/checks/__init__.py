@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "leak": "a test or dev row that a training row resembles",
     "conflict": "the same question with another answer",
     "too-long": "with the answer a row has more tokens than fit; a run leaves it out",
+    "shortened": "a conversation that fits without its oldest turns only; a run trains on the rest",
     "cut-answer": "an answer that stops in the middle of a sentence, of code or of JSON, or where many others stop",
     "placeholder": "an answer that is still to be written: N/A, TODO, [insert name]",
     "repetition": "an answer that says a sentence four times or more",

@@ -1,5 +1,6 @@
 """The same question with different answers: one of them is wrong, or the question lacks what would tell them apart."""
 
+import hashlib
 from collections.abc import Iterator
 
 from luthier.data.checks.findings import Finding, Spot, plural
@@ -15,9 +16,9 @@ class Conflicts:
     """Collects the answers to each question. A pair with a rejected answer is a comparison and no conflict."""
 
     def __init__(self, scope: Scope) -> None:
-        self.first: dict[str, tuple[str, str]] = {}  # question → answer and location
-        self.asked: dict[str, list[Spot]] = {}
-        self.answers: dict[str, set[str]] = {}
+        self.first: dict[bytes, tuple[bytes, str]] = {}  # question → answer, both as digests, and location
+        self.asked: dict[bytes, list[Spot]] = {}
+        self.answers: dict[bytes, set[bytes]] = {}
 
     def see(self, row: Row) -> None:
         conversation = row.item.conversation
@@ -28,8 +29,8 @@ class Conflicts:
             or row.held_out
         ):
             return
-        question = normalised_prompt(conversation)
-        answer = normalise(conversation.answer).casefold()
+        question = _digest(normalised_prompt(conversation))
+        answer = _digest(normalise(conversation.answer).casefold())
         if question not in self.first:
             self.first[question] = (answer, row.location)
         elif self.first[question][0] != answer or question in self.asked:
@@ -53,3 +54,8 @@ class Conflicts:
             "data.findings.conflict=drop takes these rows out.",
             spots,
         )  # fmt: skip
+
+
+def _digest(text: str) -> bytes:
+    """16 bytes that stand for a text, so that memory does not grow with what the rows say."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

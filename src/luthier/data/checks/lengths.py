@@ -18,10 +18,11 @@ LONGEST_LABELS = 50
 MOST_OF_A_LABEL = 0.9
 FEW_OF_A_LABEL = 10
 
-Task = Literal["document", "classification", "extraction", "expansion"]
+Task = Literal["document", "classification", "calls", "extraction", "expansion"]
 TASKS: dict[Task, str] = {
     "document": "plain text to continue",
     "classification": "a label for each text",
+    "calls": "calls of functions: reading, in one form, which small models learn well",
     "extraction": "less text out than in: reading, which small models learn well",
     "expansion": "more text out than in: writing, which asks more of a model",
 }
@@ -68,7 +69,7 @@ class Shape:
     """Words of questions and answers, and from them what the task is."""
 
     def __init__(self) -> None:
-        self.rows = self.copied = self.shorter = 0
+        self.rows = self.copied = self.shorter = self.calls = 0
         self.documents = False
         self.asked: list[int] = []
         self.answers: list[int] = []
@@ -86,6 +87,7 @@ class Shape:
         inside = set(asked)
         self.copied += bool(answer) and sum(word in inside for word in answer) >= COPIED * len(answer)
         self.shorter += len(answer) < len(asked)
+        self.calls += bool(row.item.conversation.messages[-1].tool_calls)
         self._count_label(row.answer, len(answer))
 
     def _count_label(self, answer: str, words: int) -> None:
@@ -107,6 +109,8 @@ class Shape:
         """What most rows ask for."""
         if self.documents:
             return "document"
+        if self.calls > self.rows / 2:
+            return "calls"
         if self.balance:
             return "classification"
         copies = self.copied > self.rows / 2

@@ -6,6 +6,7 @@ Rajaraman and Ullman, Mining of Massive Datasets, section 3.4). Candidates are c
 the similarity itself, with the measures of `luthier.data.leakage`.
 """
 
+import hashlib
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ SLACK = 0.25
 """By how much the estimate of a similarity from a signature may be too low: 4 standard errors at 0.5."""
 FEWEST_COMMON = 10
 """Rows that may share an n-gram in any case; of more than these and a tenth of all, it is the form and proves nothing."""
-AT_ONCE = 1 << 18  # n-grams
+AT_ONCE = 1 << 15  # n-grams; of each all signatures are in memory, 576 bytes
 
 _RANDOM = np.random.default_rng(20260101)
 _FACTORS = _RANDOM.integers(1, 1 << 61, (BANDS * ROWS_PER_BAND, 1), dtype=np.uint64) | np.uint64(1)
@@ -52,7 +53,8 @@ class Texts:
     def add(self, words: Sequence[str], answer: str, *, telling: bool) -> None:
         """One more text; `answer` tells near questions apart, where it says enough."""
         number = len(self)
-        key = " ".join(words).encode("utf-8", "surrogatepass")
+        whole = " ".join(words).encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(whole, digest_size=16).digest()
         self._same_as.append(self._whole.setdefault(key, number))
         self._answers.append(zlib.crc32(answer.encode("utf-8", "surrogatepass")) + 1 if telling else 0)
         if self._same_as[-1] == number:
