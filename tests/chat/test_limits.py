@@ -91,5 +91,5 @@ def test_a_call_ends_with_its_result_or_the_limit_that_it_met(
     (tmp_path / "greedy_functions.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(tmp_path)
     argument = str(tmp_path / "file") if name == "write_file" else "ß"
-    limits = Limits(seconds=2, memory=1 << 30, output=2000, clock=60)
+    limits = Limits(seconds=1, memory=1 << 30, output=2000, clock=60)
     assert limited_process.call(f"greedy_functions:{name}", argument, limits) == outcome
