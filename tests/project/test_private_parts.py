@@ -22,8 +22,8 @@ DOCUMENTED = {
     "pyarrow.parquet", "pypdf.errors", "rapidfuzz.distance", "rich.console", "rich.markup", "rich.measure",
     "rich.progress", "rich.table", "rich.text", "sacrebleu.metrics.chrf", "safetensors.torch", "scipy.optimize",
     "scipy.stats", "starlette.concurrency", "starlette.datastructures", "starlette.exceptions", "starlette.responses",
-    "starlette.types", "torch.distributed", "torch.distributed.checkpoint", "torch.distributed.fsdp",
-    "torch.distributed.tensor",
+    "starlette.types", "torch.distributed", "torch.distributed.checkpoint",
+    "torch.distributed.device_mesh", "torch.distributed.fsdp", "torch.distributed.tensor",
     "torch.nn.attention.bias", "torch.nn.functional", "trafilatura.settings", "transformers.utils",
 }  # fmt: skip
 """Modules inside other packages that their documentation sends everybody to."""

@@ -19,9 +19,9 @@ from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.cli.arguments import RECORD_ROWS, without_switches
 from luthier.errors import Interrupted, UserError
-from luthier.model import tuned
-from luthier.runs import Run, verify
-from luthier.train import launch, watch, worker
+from luthier.model import generate, loading, tuned
+from luthier.runs import Run, manifest, verify
+from luthier.train import checkpoint, launch, sharding, watch, worker
 from luthier.train.order import Steps
 from luthier.train.world import ALONE, ProcessLost
 
@@ -189,3 +189,55 @@ def test_recording_rows_is_a_word_of_the_command_line_and_no_setting() -> None:
     assert without_switches([f"{RECORD_ROWS}=false"]) == ([], False)
     with pytest.raises(UserError, match=r"train.record_rows: found \"maybe\", expected true or false"):
         without_switches([f"{RECORD_ROWS}=maybe"])
+
+
+@pytest.mark.slow
+def test_a_model_in_shards_trains_as_a_whole_one_and_goes_on_with_any_number_of_processes(
+    train: Callable[..., Path], prepared: Path, tmp_path: Path
+) -> None:
+    alone = load_file(train(1, "alone") / "model" / "model.safetensors")
+    shutil.copytree(prepared, tmp_path / "shards")
+    Run(tmp_path / "shards").update(shards=True)
+    with pytest.raises(ProcessLost, match=r"rank 1 .* was ended by signal 9"):
+        train(2, "shards", at_step(5, lambda child: child.kill()))
+    newest, wrong = checkpoint.newest(tmp_path / "shards" / "checkpoints")
+    assert newest is not None and newest.step == 4 and newest.is_sharded and not wrong
+
+    # On three processes and on one, from a folder each; the model is a plain folder.
+    shutil.copytree(tmp_path / "shards", tmp_path / "one")
+    for size, name in ((3, "shards"), (1, "one")):
+        folder = train(size, name)
+        assert rows_used(folder) == rows_used(tmp_path / "alone")
+        tuned_alike = load_file(folder / "model" / "model.safetensors")
+        assert all(tuned_alike[key].allclose(weight, rtol=1e-3, atol=2e-5) for key, weight in alone.items())
+        assert not [finding for finding in verify.verify(Run(folder)) if finding.problem]
+    models = [loading.load(str(tmp_path / name / "model")) for name in ("alone", "shards", "one")]
+    prompt = models[0].tokenizer("What is 7 times three?")["input_ids"]
+    said = [generate.answer(lm, [prompt], max_new_tokens=12)[0].ids for lm in models]
+    assert said[0] == said[1] == said[2]
+
+
+def test_an_index_of_shards_that_we_did_not_write_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "step-00000002"
+    folder.mkdir()
+    state = {"state.json": manifest.write_json(folder / "state.json", {})}
+    (folder / ".metadata").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    manifest.write(folder, 2, state | {".metadata": hashlib.sha256(b"what we wrote").hexdigest()})
+    found, wrong = checkpoint.newest(tmp_path)
+    assert found is None and ".metadata: its SHA-256 is not the one" in wrong[folder]
+
+
+@pytest.mark.parametrize(
+    "word", ["train.method=lora", "train.optimizer=adafactor", "train.objective=kto", "train.compile=true"]
+)
+def test_what_cannot_be_trained_in_shards_is_said(word: str) -> None:
+    with pytest.raises(UserError, match=f"{word.replace('true', 'True')} cannot be trained in shards"):
+        sharding.check(recipes.load(None, [word]).train)
+
+
+def test_processes_in_step_have_as_many_batches_each() -> None:
+    sizes = {"epochs": 1, "max_steps": None, "seed": 3, "tokens_per_step": 256, "tokens_per_batch": 96, "in_step": True}
+    shares = [Steps(LENGTHS, share=(rank, 3), **sizes) for rank in range(3)]  # type: ignore[arg-type]
+    for parts in zip(*shares, strict=True):
+        assert len({len(part.batches) for part in parts}) == 1
+        assert sorted(row for part in parts for batch in part.batches for row in batch) == sorted(parts[0].rows)

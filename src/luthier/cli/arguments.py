@@ -24,6 +24,10 @@ Processes = Annotated[
         "--processes", min=1, metavar="N", help="Train in so many processes on this machine, one to a GPU if any."
     ),
 ]
+Shard = Annotated[
+    bool,
+    typer.Option("--shard", help="Each process keeps a part of the weights only, for a model that does not fit whole."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 RunOrModel = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a model.")]
 AdapterRuns = Annotated[

@@ -14,6 +14,7 @@ from luthier.cli.arguments import (
     Quiet,
     RecipeFile,
     RunFolder,
+    Shard,
     Words,
     command_line,
     load_recipe,
@@ -50,6 +51,7 @@ def run(
     until_training: Annotated[
         bool, typer.Option("--until-training", help="Stop before training, which torchrun then does on many machines.")
     ] = False,
+    shard: Shard = False,
     quiet: Quiet = False,
 ) -> None:
     """Prepare the data, ask the base model, fine-tune, ask the tuned model, and give a verdict."""
@@ -57,7 +59,9 @@ def run(
     asked = load_recipe(words, recipe)
     if strict:
         _expect_sound(asked)
-    _run(asked, folder, quiet=quiet, processes=processes, record_rows=record_rows, until_training=until_training)
+    _run(
+        asked, folder, quiet=quiet, processes=processes, record_rows=record_rows, shards=shard, until_training=until_training
+    )  # fmt: skip
 
 
 def resume(
@@ -132,6 +136,7 @@ def _run(
     quiet: bool,
     processes: int,
     record_rows: bool,
+    shards: bool = False,
     until_training: bool = False,
 ) -> None:
     """Do the run, or what is left of it, and show the verdict."""
@@ -146,7 +151,7 @@ def _run(
         with _says_how_to_continue(lambda: _resume_command(folder)):
             pipeline.run(
                 asked, folder, listen=None if quiet else screen, command=command_line(), processes=processes,
-                record_rows=record_rows, until_training=until_training,
+                record_rows=record_rows, shards=shards, until_training=until_training,
             )  # fmt: skip
     finally:
         screen.close()

@@ -189,6 +189,16 @@ def _hidden(model: CausalModel, batch: Packed) -> Float[Tensor, "loss_tokens wid
     return padding.index_select_summed(states(model, batch), batch.predicted_from)
 
 
+def loss_of(model: CausalModel) -> "CausalLoss":
+    """The model and its loss as one module, the same one each time."""
+    found = getattr(model, "loss_module", None)
+    if found is None:
+        found = CausalLoss(model)
+        object.__setattr__(model, "loss_module", found)  # beside its modules: it holds the model
+    assert isinstance(found, CausalLoss)
+    return found
+
+
 class CausalLoss(nn.Module):
     """A model and its loss as one module, whose `forward` is the one call of a training step.
 

@@ -16,16 +16,17 @@ def enable_checkpointing(model: CausalModel) -> None:
 def compile_layers(model: CausalModel) -> None:
     """Let torch.compile fuse what it can in each layer; names of weights stay."""
     warnings.filterwarnings("ignore", message=".*functools.lru_cache")  # a mask is computed anew in each graph
-    for layer in _layers(model):
+    for layer in blocks(model):
         layer.compile(dynamic=True)
 
 
 def restore(model: CausalModel) -> None:
     """Layers without checkpointing and not compiled, as they were."""
     base_model(model).activation_checkpointing_disable()
-    for layer in _layers(model):
+    for layer in blocks(model):
         layer._compiled_call_impl = None
 
 
-def _layers(model: CausalModel) -> list[nn.Module]:
+def blocks(model: CausalModel) -> list[nn.Module]:
+    """The layers that are alike, each of which attends and computes once."""
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

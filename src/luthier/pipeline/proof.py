@@ -74,13 +74,15 @@ def run(
     stop: Stop | None = None,
     processes: int = 1,
     record_rows: bool = False,
+    shards: bool = False,
     until_training: bool = False,
 ) -> Run:
     """Everything from the data to the report. In a folder that has a run already, that run is continued.
 
     `baselines` is a complete run of the same base model on the same questions; its prompts and their answers are taken over.
-    With several `processes` these train together, with the same rows in the same order; `until_training` ends before, for those
-    that torchrun starts (`luthier.train.worker`). `record_rows` notes the rows of each step in its event.
+    With several `processes` these train together, with the same rows in the same order, and with `shards` each of them keeps a
+    part of the weights; `until_training` ends before, for those that torchrun starts (`luthier.train.worker`). `record_rows`
+    notes the rows of each step in its event.
 
     `stop` says whether to stop: it is asked at every step, from whatever thread this runs in, and Interrupted is raised with
     all of it kept. By default Ctrl-C and SIGTERM say so, in the main thread.
@@ -104,6 +106,8 @@ def run(
         current.forget_checksums("evaluation")
         if record_rows:
             current.update(record_rows=True)
+        if shards:
+            current.update(shards=True)
         if baselines is not None and not current.events("borrowed"):
             shared_baselines.share(baselines, current.folder)
             current.record("borrowed", what="the prompt arms' answers", of=baselines.name)

@@ -13,7 +13,8 @@ from luthier.errors import CorruptedState, UserError
 from luthier.runs import durable
 
 FORMAT = 1
-FILES = ("tensors.safetensors", "state.json")
+FILES = ({"tensors.safetensors", "state.json"}, {".metadata", "state.json"})
+"""What a checkpoint of whole tensors has, and one of shards at least."""
 
 
 def path(root: Path, step: int) -> Path:
@@ -44,7 +45,9 @@ def verify(folder: Path) -> int:
                 "update Luthier to continue this run.",
                 where=str(folder),
             )
-        for name in FILES:
+        if not any(files <= manifest["files"].keys() for files in FILES):
+            raise KeyError("files")
+        for name in manifest["files"]:
             if durable.digest(folder / name) != manifest["files"][name]:
                 raise CorruptedState(
                     "its SHA-256 is not the one that was recorded when it was written.", where=str(folder / name)

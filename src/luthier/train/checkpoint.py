@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import struct
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.distributed import checkpoint as dcp
 
 from luthier.errors import CorruptedState
 from luthier.runs import durable, manifest
@@ -59,8 +61,21 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process wrote its own part (`sharding`)."""
+        return not (self.folder / "tensors.safetensors").exists()
+
     def tensors(self) -> dict[str, Tensor]:
-        """Master weights and optimizer state by name."""
+        """Master weights and optimizer state by name, whole also where they were written in shards."""
+        if self.is_sharded:
+            reader = dcp.FileSystemReader(self.folder)  # type: ignore[attr-defined]
+            known: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
+            found = {name: torch.empty(one.size, dtype=one.properties.dtype) for name, one in known.items()}
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # which is what we want
+                dcp.load(found, storage_reader=reader, no_dist=True)  # type: ignore[attr-defined]
+            return found
         return safetensors.torch.load_file(self.folder / "tensors.safetensors")
 
 

@@ -25,7 +25,8 @@ from luthier.model.causal import CausalModel
 from luthier.model.device import DTYPES
 from luthier.recipe import Train
 from luthier.runs import durable, manifest
-from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check
+from luthier.train import checkpoint, nonfinite, objectives, order, sanity_check, sharding
+from luthier.train.master_weights import fingerprint
 from luthier.train.objectives import Measured, Objective
 from luthier.train.optimizer import MasterOptimizer, learning_rate
 from luthier.train.progress import Progress, Record, restore
@@ -57,6 +58,7 @@ def train(
     end_tokens: Collection[int] = (),
     world: World = ALONE,
     record_rows: bool = False,
+    shards: bool = False,
 ) -> Outcome:
     """Train until the steps are done or dev loss stops falling; continues from the newest good checkpoint.
 
@@ -67,7 +69,7 @@ def train(
 
     In a `world` of several processes each calls this with the same of everything, but `record`, which is heard in the first one
     alone; only that one's outcome has weights. Raises ProcessLost in all others when one of them is gone. With `record_rows`
-    each step's event names its rows.
+    each step's event names its rows; with `shards` each process keeps its part of the weights only.
     """
     with allocator.MemoryPool().in_use():
         # The model: with modules that save less, and checked on its first rows before its weights are put into the dtype.
@@ -75,6 +77,8 @@ def train(
         recomputation.replace_norms_and_mlps(model, DTYPES[settings.precision or "fp32"])
         peak = memory.Peak(model.device)
         settings, share_prefixes = _check_sanity(model, rows, dev, end_tokens, settings, record)
+        if shards:
+            sharding.shard(model, settings, world)
         optimizer = MasterOptimizer(model, settings)
         if settings.gradient_checkpointing:
             layers.enable_checkpointing(model)
@@ -92,6 +96,7 @@ def train(
             shared=shared_prefixes(rows),
             computed_once=share_prefixes,
             share=(world.rank, world.size),
+            in_step=shards,
         )
 
         # The steps, from the newest checkpoint on.
@@ -182,7 +187,7 @@ class _Training:
             return self.make_steps(stop)
         except ProcessLost as lost:
             step = self.progress.step
-            if not (self.world.is_first and step and self.is_checked):
+            if not (self.world.is_first and step and self.is_checked) or self.optimizer.is_sharded:
                 raise
             if not manifest.path(self.checkpoints, step).exists():
                 self.write_checkpoint()
@@ -241,9 +246,11 @@ class _Training:
         torch.manual_seed(_dropout_seed(settings.seed, number, self.world.rank))
         for batch in step.batches:
             self.world.expect_all()
-            measured = objective.measure(self.model, self.rows, batch)
-            measured.total.backward()
+            measured = objective.measure(self.model, self.rows, batch or step.rows[:1])
+            (measured.total if batch else 0 * measured.total).backward()
             self.optimizer.accumulate()
+            if not batch:  # in step with processes that have one more
+                continue
             found.append(replace(measured, total=measured.total.detach()))
         sums = self.world.total(_sums(found))
         means = _means(sums)
@@ -307,30 +314,49 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint, once for all processes, whose weights have to be the same."""
+        if self.optimizer.is_sharded:
+            self.write_shards()
+            return
         if self.world.size > 1:
-            self.world.expect_same({"weights": self.optimizer.fingerprint()})
+            self.world.expect_same({"weights": fingerprint(self.optimizer.masters.values())})
         if self.world.is_first:
             self.write_checkpoint()
         self.world.wait()
 
+    def write_shards(self) -> None:
+        """Write a checkpoint of which each process has a part."""
+        start, step = time.perf_counter(), self.progress.step
+        weights = {name: master.parameter for name, master in self.optimizer.masters.items()}
+        tensors = sharding.with_shards(self.optimizer.state(), weights)
+        sharding.save(self.checkpoints, step, tensors, self.state(), self.world)
+        if self.world.is_first:
+            self.rotate(start)
+        self.world.wait()
+
+    def state(self) -> dict[str, object]:
+        """What a checkpoint says of the training besides its tensors."""
+        settings, processes = self.settings.model_dump(mode="json"), self.world.size
+        return {
+            "order": order.VERSION, "settings": settings, "progress": asdict(self.progress), "processes": processes,
+            "shards": self.optimizer.is_sharded,
+        }  # fmt: skip
+
     def write_checkpoint(self) -> None:
         """Write a checkpoint; keep it, the one before it and the best one."""
-        start, step = time.perf_counter(), self.progress.step
-        settings = self.settings.model_dump(mode="json")
-        state = {
-            "order": order.VERSION,
-            "settings": settings,
-            "progress": asdict(self.progress),
-            "processes": self.world.size,
-        }
-        checkpoint.save(self.checkpoints, step, self.optimizer.state(), state)
+        start = time.perf_counter()
+        checkpoint.save(self.checkpoints, self.progress.step, self.optimizer.state(), self.state())
+        self.rotate(start)
+
+    def rotate(self, start: float) -> None:
+        """Remove checkpoints that are not kept beside the new one, whose writing began at `start`, and record it."""
+        step = self.progress.step
         if problem := checkpoint.rotate(self.checkpoints, best=self.progress.best_step, verified=step):
             message = f"the new checkpoint cannot be read back, so older checkpoints are kept: {problem}"
             self.record("warning", message=message)
         self.record("checkpoint", step=step, seconds=time.perf_counter() - start)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     model: CausalModel, objective: Objective, rows: TokenRows, tokens_per_batch: int, world: World = ALONE
 ) -> dict[str, float]:
@@ -338,8 +364,11 @@ def evaluate(
     was_training = model.training
     model.eval()
     objective = objectives.of_step(objective, model, rows, range(len(rows)))
-    batches = order.by_length(rows.lengths, tokens_per_batch)[world.rank :: world.size]
-    found = [objective.measure(model, rows, batch) for batch in batches]
+    batches = order.by_length(rows.lengths, tokens_per_batch)
+    own = batches[world.rank :: world.size]
+    found = [objective.measure(model, rows, batch) for batch in own]
+    if sharding.is_sharded(model) and len(own) < -(-len(batches) // world.size):
+        objective.measure(model, rows, batches[0])  # in step with processes that have one more
     model.train(was_training)
     return _means(world.total(_sums(found)))
 

@@ -5,12 +5,15 @@ bits that rounding took away are kept beside it, so the master is known to the l
 updated.
 """
 
+import hashlib
+from collections.abc import Iterable
 from types import EllipsisType
 from typing import cast
 
 import torch
 from jaxtyping import BFloat16, Float, Float32, Int16
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 PIECE = 1 << 19  # numbers split or merged at once: they stay in the processor's cache
 HALF = 1 << 15  # of the last bit that bf16 has
@@ -42,7 +45,7 @@ class Workspace:
 
 
 class Master:
-    """A parameter of the model, and the fp32 tensor that an optimizer updates in its stead."""
+    """A parameter of the model, and the fp32 tensor that an optimizer updates in its stead; of a shard, the part here."""
 
     def __init__(self, parameter: nn.Parameter, dtype: torch.dtype) -> None:
         """The parameter, so far in fp32, is rounded to the dtype that the model computes in."""
@@ -50,15 +53,16 @@ class Master:
         self.parameter = parameter
         self.low_bits: Tensor | None = None
         """The bits that the parameter lacks; None where the parameter is fp32 and its own master."""
-        self.full: Tensor = parameter
-        """What the optimizer updates: the parameter itself, or a tensor that has numbers between `merge` and `split` only."""
-        if dtype == torch.bfloat16:
+        self.full: Tensor = parameter.to_local().detach() if isinstance(parameter, DTensor) else parameter
+        """What the optimizer updates: the parameter itself, or its part that is in this process, or a tensor that has numbers
+        between `merge` and `split` only."""
+        if dtype == torch.bfloat16 and not isinstance(parameter, DTensor):
             self.full = parameter.detach().contiguous()
             self.low_bits = torch.empty_like(self.full, dtype=torch.int16)
             parameter.data = torch.empty_like(self.full, dtype=dtype)
             self.split()
         else:
-            assert dtype == torch.float32, f"no masters beside {dtype}"
+            assert dtype == torch.float32 or isinstance(parameter, DTensor), f"no masters beside {dtype}"
 
     def merge(self, workspace: Workspace, rows: RowRange = ALL_ROWS) -> None:
         """Fill the optimizer's tensor with the master's numbers, or with those of some rows."""
@@ -74,15 +78,22 @@ class Master:
     def tensor(self) -> Float32[Tensor, "..."]:
         """The master's numbers: in fp32 the parameter's own memory, else a new tensor."""
         if self.low_bits is None:
-            return self.parameter.detach()
+            return self.full.detach()
         return merge(self.parameter.data, self.low_bits, Workspace(0))
 
     def load(self, value: Float32[Tensor, "..."]) -> None:
         """Take these numbers."""
         if self.low_bits is None:
-            self.parameter.detach().copy_(value)
+            self.full.detach().copy_(value)
         else:
             split(value.to(self.low_bits.device), self.parameter.data, self.low_bits)
+
+
+def fingerprint(masters: Iterable[Master]) -> str:
+    """What differs where a bit of the weights does: SHA-256 of the sums over their bits."""
+    parts = (master.tensor().contiguous().flatten() for master in masters)
+    sums = [int(part.view(torch.int32).sum(dtype=torch.int64)) for part in parts]
+    return hashlib.sha256(repr(sums).encode()).hexdigest()
 
 
 def split(full: Float32[Tensor, "..."], rounded: BFloat16[Tensor, "..."], low_bits: Int16[Tensor, "..."]) -> None:

@@ -19,7 +19,7 @@ from luthier.train.rows import TokenRows
 SHOWN = 8  # rows, or names of weights
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def of_step(
     model: CausalModel,
     objective: Objective,
@@ -42,7 +42,7 @@ def of_step(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def of_dev(
     model: CausalModel, objective: Objective, rows: TokenRows, settings: Train, *, step: int, loss: float
 ) -> NonFiniteLoss:

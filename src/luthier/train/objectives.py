@@ -21,7 +21,7 @@ from luthier.data.prepared import PreparedRow
 from luthier.errors import UserError
 from luthier.model import prefix_sharing
 from luthier.model.causal import CausalModel
-from luthier.model.head import CausalLoss
+from luthier.model.head import loss_of
 from luthier.model.packed import TokenRow
 from luthier.recipe import Train
 from luthier.train import order, reference
@@ -81,7 +81,7 @@ class AnswerLoss:
     """−log p of the loss tokens that the template marks: the assistant's answers, or all of a document."""
 
     def __init__(self, model: CausalModel, settings: Train, folder: Path) -> None:
-        self.loss = CausalLoss(model)
+        self.loss = loss_of(model)
 
     def prepare_rows(self, rows: TokenRows, split: str, advance: Advance = _untold) -> TokenRows:
         return rows

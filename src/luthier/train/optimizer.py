@@ -5,7 +5,6 @@ Two tables: `OPTIMIZERS` from the word in `train.optimizer` to what makes torch'
 """
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from luthier import extensions
 from luthier.errors import UserError
@@ -24,7 +24,7 @@ from luthier.recipe import Train
 from luthier.train.checkpoint import Deferred, Stored, as_tensor
 from luthier.train.master_weights import ALL_ROWS, Master, RowRange, Workspace
 from luthier.train.optimizer_state import OptimizerState
-from luthier.train.world import World
+from luthier.train.world import ALONE, World
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -184,6 +184,9 @@ class MasterOptimizer:
         self.optimizer_state = OptimizerState(self.optimizers, names)
         self.schedule_free = [one for one in self.optimizers if hasattr(one, "train") and hasattr(one, "eval")]
         self._switch_mode("train")
+        self.is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+        self.world = ALONE
+        """The processes that hold the other parts, where the model is sharded."""
         self.gradients: dict[str, Tensor] = {}
         """Sums over the step's backward passes: in the model's dtype after one pass, in fp32 after several."""
 
@@ -193,12 +196,16 @@ class MasterOptimizer:
         for name, master in self.masters.items():
             gradient, master.parameter.grad = master.parameter.grad, None
             if gradient is not None:
+                gradient = gradient.to_local() if isinstance(gradient, DTensor) else gradient
                 total = self.gradients.get(name)
                 self.gradients[name] = gradient if total is None else total.float().add_(gradient)
 
     @torch.no_grad()
     def total_gradients(self, world: World) -> None:
         """Add up what all processes have accumulated; from here on each has the same, in fp32."""
+        if self.is_sharded:  # each part has been added up where it is, on the way back
+            self.world = world
+            return
         weights = {name: master.parameter for name, master in self.masters.items()}
         self.gradients = world.total_gradients(self.gradients, weights)
 
@@ -207,7 +214,10 @@ class MasterOptimizer:
         """What brings the norm of the mean gradient to `limit` at most: the mean is the accumulated sum divided by `count`."""
         parts = [part for gradient in self.gradients.values() for part in gradient.flatten().split(PIECE)]
         norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
-        norm = float(torch.linalg.vector_norm(torch.stack(norms))) / count
+        whole = float(torch.linalg.vector_norm(torch.stack(norms)))
+        if self.is_sharded:
+            whole = math.sqrt(self.world.total({"squares": whole * whole})["squares"])
+        norm = whole / count
         return Clip(norm, min(1.0, limit / (norm + 1e-6)) / count if math.isfinite(norm) else math.nan)
 
     @torch.no_grad()
@@ -271,7 +281,7 @@ class MasterOptimizer:
     def state(self) -> dict[str, Stored]:
         """Everything that the next update depends on, as named tensors, no two of which share memory."""
         masters: dict[str, Stored] = {
-            f"weight/{name}": Deferred(torch.float32, master.parameter.shape, master.tensor)
+            f"weight/{name}": Deferred(torch.float32, master.full.shape, master.tensor)
             for name, master in self.masters.items()
         }
         return masters | self.optimizer_state.read()
@@ -282,12 +292,6 @@ class MasterOptimizer:
         for name, master in self.masters.items():
             master.load(tensors[f"weight/{name}"])
         self.optimizer_state.restore(tensors)
-
-    def fingerprint(self) -> str:
-        """What differs where a bit of the trained weights does: SHA-256 of the sums over their bits."""
-        parts = (master.tensor().contiguous().flatten() for master in self.masters.values())
-        sums = [int(part.view(torch.int32).sum(dtype=torch.int64)) for part in parts]
-        return hashlib.sha256(repr(sums).encode()).hexdigest()
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

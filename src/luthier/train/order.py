@@ -140,7 +140,8 @@ class Steps(Sequence[Step]):
     no batch and no step exceeds its tokens, unless a single row does.
 
     `share` is which process this is, of how many. The rows of a step and their order do not depend on it, only which batches
-    they are computed in: each process has its own, with about as many tokens as the others.
+    they are computed in: each process has its own, with about as many tokens as the others; with `in_step` as many batches as
+    the others too, of which some may be empty.
 
     Shuffling a million rows and cutting them into steps takes some 50 milliseconds, so a run that is continued in a late
     epoch begins at once; only the epoch at hand is kept in memory.
@@ -158,8 +159,9 @@ class Steps(Sequence[Step]):
         shared: Sequence[int] | np.ndarray = (),
         computed_once: bool = True,
         share: tuple[int, int] = (0, 1),
+        in_step: bool = False,
     ) -> None:
-        self._share = share
+        self._share, self._in_step = share, in_step
         self._lengths = np.asarray(lengths, dtype=np.int64)
         inside = np.array(shared if len(shared) else np.zeros(len(lengths)), dtype=np.int64)
         self._of_steps = Pieces.cut(self._lengths, inside, tokens_per_step, read_again=None)
@@ -182,6 +184,7 @@ class Steps(Sequence[Step]):
         shared: Sequence[int] = (),
         computed_once: bool = True,
         share: tuple[int, int] = (0, 1),
+        in_step: bool = False,
     ) -> "Steps":
         """The steps of a training with these settings, every one of which is set."""
         assert settings.tokens_per_step and settings.tokens_per_batch and settings.epochs
@@ -195,6 +198,7 @@ class Steps(Sequence[Step]):
             shared=shared,
             computed_once=computed_once,
             share=share,
+            in_step=in_step,
         )
 
     @property
@@ -222,11 +226,17 @@ class Steps(Sequence[Step]):
             self._epoch = self._shuffled(epoch)
         index = number - self._firsts[epoch]
         rows = self._of_steps.rows(self._epoch.step(index))
-        pieces = self._of_batches.holding(rows)
-        if self._share != (0, 1):
-            pieces = self._of_batches.share(pieces, *self._share)
-        batches = self._of_batches.batches(pieces, self._tokens_per_batch) if len(pieces) else ()
+        pieces, (rank, of) = self._of_batches.holding(rows), self._share
+        batches = self._batches(pieces, rank, of)
+        if self._in_step:
+            most = max(len(self._batches(pieces, other, of)) for other in range(of))
+            batches += ((),) * (most - len(batches))
         return Step(self._epoch.number + (index + 1) / len(self._epoch.ends), batches, tuple(rows.tolist()))
+
+    def _batches(self, pieces: np.ndarray, rank: int, of: int) -> tuple[Batch, ...]:
+        """The batches in which a process computes its share of a step's pieces."""
+        own = self._of_batches.share(pieces, rank, of) if of > 1 else pieces
+        return self._of_batches.batches(own, self._tokens_per_batch) if len(own) else ()
 
     def _count_next(self) -> None:
         """Work out how many steps one more epoch has."""

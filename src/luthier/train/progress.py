@@ -8,7 +8,7 @@ from typing import Protocol
 from luthier.errors import CorruptedState, UserError
 from luthier.recipe import Train
 from luthier.runs import durable, manifest
-from luthier.train import checkpoint, order
+from luthier.train import checkpoint, order, sharding
 from luthier.train.optimizer import MasterOptimizer
 from luthier.train.world import World
 
@@ -50,16 +50,34 @@ def restore(optimizer: MasterOptimizer, checkpoints: Path, settings: Train, reco
         chosen = checkpoint.verify(manifest.path(checkpoints, step)) if step else None
         if chosen is None:
             return Progress()
-        optimizer.load(chosen.tensors())
+        _load(optimizer, chosen)
         return Progress(**chosen.state["progress"])
-    progress = _restore_newest(optimizer, checkpoints, settings, record, world.size)
-    world.exchange(progress.step)
+    found = _newest(checkpoints, settings, record, world.size)
+    world.exchange(found.step if found else 0)
+    if found is None:
+        return Progress()
+    _load(optimizer, found)
+    progress = Progress(**found.state["progress"])
+    record("resumed", step=progress.step)
     return progress
 
 
-def _restore_newest(
-    optimizer: MasterOptimizer, checkpoints: Path, settings: Train, record: Record, processes: int
-) -> Progress:
+def _load(optimizer: MasterOptimizer, found: checkpoint.Checkpoint) -> None:
+    """Take up a checkpoint: of shards each process its own part, where the weights are spread over several."""
+    if not optimizer.is_sharded:
+        optimizer.load(found.tensors())
+        return
+    if not found.is_sharded:
+        raise UserError(
+            "this run was trained with whole weights in each process so far. Go on without --shard, or start a new run.",
+            where=str(found.folder),
+        )
+    weights = {name: master.parameter for name, master in optimizer.masters.items()}
+    tensors = sharding.with_shards(optimizer.state(), weights)
+    optimizer.load(sharding.load(found, {name: tensor.clone() for name, tensor in tensors.items()}))
+
+
+def _newest(checkpoints: Path, settings: Train, record: Record, processes: int) -> checkpoint.Checkpoint | None:
     """What the first process does, which alone puts a damaged checkpoint away."""
     found, wrong = checkpoint.newest(
         checkpoints, companion=lambda found: int(found.state["progress"]["best_step"]) or found.step
@@ -71,7 +89,7 @@ def _restore_newest(
                 f"no checkpoint of this run is intact. Remove the folder to train again.\n{problems}",
                 where=str(checkpoints),
             )
-        return Progress()
+        return None
     if found.state["order"] != order.VERSION:
         raise UserError(
             "made by a Luthier with another data order; continue with that version.", where=str(found.folder)
@@ -87,10 +105,7 @@ def _restore_newest(
         message = f"skipped a damaged checkpoint and continued from step {found.step}: {problem}"
         record("warning", message=message)
         durable.remove(folder)
-    optimizer.load(found.tensors())
-    progress = Progress(**found.state["progress"])
-    record("resumed", step=progress.step)
-    return progress
+    return found
 
 
 def _count_processes(number: int) -> str:

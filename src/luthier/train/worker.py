@@ -13,6 +13,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from luthier import recipe as recipes
 from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted, UserError
@@ -20,7 +22,7 @@ from luthier.model import identity, loading, memory, methods, tuned
 from luthier.model.loading import LanguageModel
 from luthier.runs import Run, durable
 from luthier.runs.signals import stopping
-from luthier.train import launch, loop, memory_estimate
+from luthier.train import launch, loop, memory_estimate, sharding
 from luthier.train.progress import Record
 from luthier.train.world import ProcessLost, World
 
@@ -31,7 +33,10 @@ DONE = "trained; `luthier resume` asks the tuned model and gives the verdict."
 def tune(current: Run, base: LanguageModel, *, record: Record, stop: Callable[[], bool], world: World) -> None:
     """Tune the base model, whose weights change; the first process saves the best checkpoint as the run's model."""
     settings = recipes.load(current.folder / "recipe.toml").train
-    with memory.explain_out_of_memory("to train", memory_estimate.advice(settings)):
+    with memory.explain_out_of_memory("to train", memory_estimate.advice(settings)), world.explained():
+        shards = bool(current.metadata.get("shards")) and world.size > 1
+        if shards:
+            sharding.check(settings)
         if world.size > 1:
             world.expect_same(_inputs(current))
         model = methods.resolve(settings.method or "full").prepare(base.model, settings)
@@ -39,9 +44,11 @@ def tune(current: Run, base: LanguageModel, *, record: Record, stop: Callable[[]
         outcome = loop.train(
             model, rows, dev, settings, checkpoints=current.folder / "checkpoints", record=record, stop=stop,
             end_tokens=() if rows.documents else base.template.stop_ids, world=world,
-            record_rows=bool(current.metadata.get("record_rows")),
+            record_rows=bool(current.metadata.get("record_rows")), shards=shards,
         )  # fmt: skip
         if world.is_first:
+            if shards:  # the model in memory has a part of each weight
+                model = loading.load(base.reference, device=torch.device("cpu")).model
             loading.save(model, base.tokenizer, base.template, current.folder / "model", outcome.weights)
         world.wait()
 

@@ -119,6 +119,16 @@ class World:
         self.agree(False)
 
     @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns what the body raises because another process is gone into ProcessLost, also where torch raises it."""
+        try:
+            yield
+        except RuntimeError as error:
+            if lost := self.lost(5.0):
+                raise ProcessLost(lost) from error
+            raise
+
+    @contextlib.contextmanager
     def first_alone(self, name: str) -> Iterator[None]:
         """The body runs in the first process; the others run it when that one is through, and find what it has written."""
         if self.store is None:
