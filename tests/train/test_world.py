@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from luthier import pipeline
@@ -241,3 +242,12 @@ def test_processes_in_step_have_as_many_batches_each() -> None:
     for parts in zip(*shares, strict=True):
         assert len({len(part.batches) for part in parts}) == 1
         assert sorted(row for part in parts for batch in part.batches for row in batch) == sorted(parts[0].rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: NCCL lets no two processes share one")
+def test_two_gpus_train_as_one_does(train: Callable[..., Path]) -> None:
+    alone, two = train(1, "alone"), train(2, "two")
+    assert rows_used(two) == rows_used(alone)
+    assert losses(two) == pytest.approx(losses(alone), rel=1e-4)
+    assert weights(train(2, "again")) == weights(two)
