@@ -174,4 +174,5 @@ def _matrices(model: nn.Module, base: set[int], name: str) -> Iterator[tuple[str
             yield layer.removeprefix(PEFTS), Matrices(down.detach().contiguous(), scaled.contiguous())
     left = [each for each, weight in model.named_parameters() if id(weight) not in used]
     if left:
-        raise NotShared(f"the adapter is more than LoRA on linear layers (it has {left[0]}): {OWN_ENGINE}.", where=name)
+        more = next((each for each in left if ".lora_A." not in each and ".lora_B." not in each), left[0])
+        raise NotShared(f"the adapter is more than LoRA on linear layers (it has {more}): {OWN_ENGINE}.", where=name)
