@@ -1,6 +1,7 @@
 """An answer is the same alone and in any company; what is cancelled, refused or fails takes nobody along."""
 
 import asyncio
+import itertools
 import random
 import threading
 from typing import Any
@@ -13,7 +14,7 @@ from luthier.engine import loop
 from luthier.engine.engine import Engine
 from luthier.engine.requests import AnswerFailed, Busy, Closed, Finished, GenerationRequest, Piece
 from luthier.errors import UserError
-from luthier.model import decoding, generate, likelihood
+from luthier.model import cache, decoding, generate, likelihood
 from luthier.model.loading import LanguageModel
 
 Prompts = list[tuple[int, ...]]
@@ -215,6 +216,25 @@ def test_without_memory_fewer_are_answered_at_a_time(
         assert [list(stream.result().ids) for stream in streams] == wanted
         assert engine.stats().slots <= 6
         assert engine.stats().failed == 0
+
+
+def test_rows_whose_joining_fails_halfway_are_read_again(
+    lm: LanguageModel, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, calls = cache.RoomyLayer.append, itertools.count()
+
+    def failing(layer: cache.RoomyLayer, *rows: Any) -> None:
+        if next(calls) == 3:  # one layer of two has the new rows
+            raise MemoryError
+        append(layer, *rows)
+
+    wanted = [alone(lm, prompt, 12).ids for prompt in prompts]
+    monkeypatch.setattr(cache.RoomyLayer, "append", failing)
+    with Engine(lm, threads=1) as engine:
+        streams = [engine.submit(GenerationRequest(prompt, 12)) for prompt in prompts]
+        assert [list(stream.result().ids) for stream in streams] == wanted
+        assert engine.stats().failed == 0
+    assert next(calls) > 4
 
 
 def test_an_end_that_drains_answers_all_and_one_at_once_tells_all(lm: LanguageModel, prompts: Prompts) -> None:

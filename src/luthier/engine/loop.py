@@ -104,19 +104,25 @@ class Loop:
             torch.set_num_threads(self.threads)
         while self._wait():
             self._run_commands()
-            self._drop_cancelled()
-            self._starting = []
-            with self._guarded(self._starting, "read its prompt"):
-                self._start_reading()
-            if self.readings:
-                reading = self._next_reading()
-                with self._guarded(reading.rows, "read its prompt"):
-                    self._read(reading)
-            for lane in list(self.lanes):
+            with self._guarded(self.rows, "go on"):
+                self._turn_once()
+        self._end()
+
+    def _turn_once(self) -> None:
+        """A portion of a prompt, and a token for each row."""
+        self._drop_cancelled()
+        self._starting = []
+        with self._guarded(self._starting, "read its prompt"):
+            self._start_reading()
+        if self.readings:
+            reading = self._next_reading()
+            with self._guarded(reading.rows, "read its prompt"):
+                self._read(reading)
+        for lane in list(self.lanes):
+            if lane in self.lanes:
                 with self._guarded(lane.rows, "compute its next token"):
                     self._step(lane)
-            self._tidy()
-        self._end()
+        self._tidy()
 
     def _wait(self) -> bool:
         """Sleeps while there is nothing to do; gives whether to go on."""
@@ -163,8 +169,9 @@ class Loop:
             lane.keep_going()
         for lane in self.lanes[1:]:
             if self.lanes[0].takes(lane):
-                self.lanes[0].take(lane)
                 self.lanes.remove(lane)
+                self._join(self.lanes[0], lane)
+                break
         while len(self.rows) > 1 and sum(each.tokens for each in self.lanes) > self.room:
             self._preempt()
 
@@ -237,7 +244,7 @@ class Loop:
         lane.keep_going()
         home = next((each for each in self.lanes if each.takes(lane)), None)
         if home:
-            home.take(lane)
+            self._join(home, lane)
         else:
             self.lanes.append(lane)
 
@@ -254,6 +261,11 @@ class Loop:
         self.steps += 1
         self.tokens_written += len(going)
         self._count_ended(going)
+
+    def _join(self, home: Lane, lane: Lane) -> None:
+        """Let the rows of a lane join another's; halfway, neither could be trusted."""
+        with self._guarded([*home.rows, *lane.rows], "join other answers"):
+            home.take(lane)
 
     def forget_adapters(self) -> None:
         """Free adapters that were removed and are used by no row any more."""
