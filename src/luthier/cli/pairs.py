@@ -65,8 +65,8 @@ def _show(account: "Account") -> None:
 
 
 def _show_progress(what: str, done: int, of: int) -> None:
-    """A line at each tenth."""
-    if of and (done == of or done * 10 // of != max(0, done - 16) * 10 // of):
+    """A line at the beginning and at each tenth."""
+    if of and (done in (0, of) or done * 10 // of != max(0, done - 16) * 10 // of):
         print(f"luthier: {what} {done:,}/{of:,}", file=sys.stderr)
 
 

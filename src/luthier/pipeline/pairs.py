@@ -25,6 +25,7 @@ from luthier.runs.durable import append_json_lines, read_json_lines, write_atomi
 WITH = "--with"
 MAX_NEW_TOKENS = 768
 AT_ONCE = 16  # prompts between two writes to disk
+AT_ONCE_HERE = 4  # the same of a model on this machine, which may take a minute for each
 SHORT_FACT = 8
 """Words of an answer that a fact may have: the guard `knowledge` looks for them in a row."""
 
@@ -73,9 +74,10 @@ class Writer:
         keys = [hashlib.sha256(prompt.encode("utf-8")).hexdigest()[:32] for prompt in prompts]
         open_ones = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._known}
         waiting = list(open_ones.items())
-        for start in range(0, len(waiting), AT_ONCE):
+        at_once = AT_ONCE if self._remote else AT_ONCE_HERE
+        for start in range(0, len(waiting), at_once):
             self._listen(what, len(prompts) - len(waiting) + start, len(prompts))
-            block = waiting[start : start + AT_ONCE]
+            block = waiting[start : start + at_once]
             replies = self._replies([prompt for _, prompt in block])
             lines = [
                 {"prompt": key, "by": self.name, "reply": reply} for (key, _), reply in zip(block, replies, strict=True)
