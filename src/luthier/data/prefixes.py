@@ -1,5 +1,6 @@
 """Prefixes that rows have in common: those of one conversation above all, where each of its answers has a row."""
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -15,9 +16,9 @@ def common_prefix(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.
     return int(unequal[0]) if len(unequal) else shorter
 
 
-def shared_with_previous(locations: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> list[int]:
+def shared_with_previous(locations: Iterable[str], ids: Callable[[int], Sequence[int] | np.ndarray]) -> Sequence[int]:
     """Tokens that each row has in common with the one before it from the same location; else, and of too few, 0."""
-    found: list[int] = []
+    found = array("q")
     before: str | None = None
     for row, location in enumerate(locations):
         shared = common_prefix(ids(row - 1), ids(row)) if location == before else 0

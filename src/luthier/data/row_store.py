@@ -8,7 +8,7 @@ numbers, which is copied to its own file batch by batch, or read as items one at
 import contextlib
 import errno
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, overload
@@ -345,7 +345,7 @@ class ListedRows:
 
     def number(self, name: str) -> np.ndarray:
         """One of NUMBERS, of each row."""
-        of = {
+        of: dict[str, Callable[[], Sequence[int]]] = {
             "length": lambda: [row.tokens for _, row in self.rows],
             "loss": lambda: [row.loss_tokens for _, row in self.rows],
             "thoughts": lambda: [encoding.parts(row, self.template)[0] for _, row in self.rows],
