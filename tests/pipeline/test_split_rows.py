@@ -7,6 +7,7 @@ import pytest
 
 from luthier import recipe as recipes
 from luthier.chat import Template
+from luthier.data import dataset as datasets
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
 from luthier.pipeline import split_rows
@@ -37,9 +38,19 @@ def write(path: Path, start: int, count: int) -> Path:
     return path
 
 
+FINDINGS = {
+    "none": [],
+    "dropped": ["data.findings.conflict=drop", "data.findings.repetition=drop"],
+    "grouped": ["data.findings.conflict=drop", "data.findings.near-duplicate=group"],
+    "leaks": ["data.findings.leak=drop"],
+}
+
+
+@pytest.mark.parametrize("findings", FINDINGS)
 @pytest.mark.parametrize("held_out", [False, True])
-def test_streamed_rows_are_those_in_memory(tmp_path: Path, template: Template, held_out: bool) -> None:
+def test_streamed_rows_are_those_in_memory(tmp_path: Path, template: Template, held_out: bool, findings: str) -> None:
     words = [f"data.path={write(tmp_path / 'd.jsonl', 0, 120)}", "data.train_share=0.7", "data.test_items=9"]
+    words += FINDINGS[findings]
     if held_out:
         words.append(f"data.test_path={write(tmp_path / 't.jsonl', 500, 20)}")
         words.append(f"data.dev_path={write(tmp_path / 'v.jsonl', 700, 9)}")
@@ -64,6 +75,18 @@ def test_reading_tells_how_far_it_is(tmp_path: Path, template: Template) -> None
     assert counts == [100, 200]
 
 
+def test_every_reading_of_a_large_file_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Template
+) -> None:
+    monkeypatch.setattr(datasets, "COUNTED", 50)
+    asked: Recipe = recipes.load(None, [f"data.path={write(tmp_path / 'd.jsonl', 0, 120)}"])
+    counts: list[int] = []
+    split_rows.open_data(asked, progress=counts.append)
+    assert counts == [50, 100]
+    split_rows.load(asked, split_rows.open_data(asked), template, LIMIT, progress=counts.append)
+    assert counts == [50, 100, 50, 100]
+
+
 def test_a_private_key_stops_before_a_run_folder_is_there(tmp_path: Path, template: Template) -> None:
     path = write(tmp_path / "d.jsonl", 0, 30)
     key = "-----BEGIN RSA PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA75yzBnrQvmZLqPj8eXk\\n-----END RSA PRIVATE KEY-----"
@@ -73,4 +96,12 @@ def test_a_private_key_stops_before_a_run_folder_is_there(tmp_path: Path, templa
         )
     asked = recipes.load(None, [f"data.path={path}"])
     with pytest.raises(UserError, match=r"private key \(.*d\.jsonl:36\)"):
+        split_rows.stream(asked, split_rows.open_data(asked), template, LIMIT)
+
+
+def test_data_that_findings_empty_is_refused(tmp_path: Path, template: Template) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{n}?", "answer": f"a{n}@bern.ch"}) + "\n" for n in range(9)))
+    asked = recipes.load(None, [f"data.path={path}", "data.findings.email=drop"])
+    with pytest.raises(UserError, match=r"no row is left after data\.findings"):
         split_rows.stream(asked, split_rows.open_data(asked), template, LIMIT)

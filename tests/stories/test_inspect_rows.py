@@ -35,7 +35,10 @@ def test_a_runs_own_rows_are_shown_as_it_trains_on_them(
     luthier: Command, data: Path, quick: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    assert luthier("run", data, "--run", run, *quick, "evaluate.arms=zero-shot,fine-tuned").code == 0
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    data.write_text("".join(lines + [lines[0]] * 120), encoding="utf-8")
+    screen = luthier("run", data, "--run", run, *quick, "evaluate.arms=zero-shot,fine-tuned")
+    assert screen.code == 0 and " and 116 more, all in data/ledger.jsonl" in " ".join(screen.err.split())
     kept = Prepared(run / "data" / "train.arrow")
     before = json.loads(luthier("inspect", data, "--row", kept.location(7), "--json", *quick).out)
     data.unlink()
@@ -47,6 +50,9 @@ def test_a_runs_own_rows_are_shown_as_it_trains_on_them(
     held_out = Prepared(run / "data" / "test.arrow").location(0)
     screen = luthier("inspect", run, "--row", held_out)
     assert "note: in test: opened for the verdict, and nothing is learnt from it\n" in screen.out
+    last = luthier("inspect", run, "--row", f"{data}:{len(lines) + 120}")
+    assert last.code == 2 and "this row is dropped: exact duplicate" in last.err
+    assert "data/ledger.jsonl" in luthier("verify", run).out
 
 
 def test_another_template_stands_beside(

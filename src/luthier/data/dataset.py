@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -22,6 +23,9 @@ from luthier.errors import UserError
 from luthier.recipe import Data
 
 DIGEST_BYTES = 16
+COUNTED = 1000
+"""After so many rows it is told how many there are."""
+Progress = Callable[[int], None]
 BLOCK = 512
 """Rows that are looked up among the earlier ones together."""
 CUT_END = "cut behind its last answer that is learnt"
@@ -67,17 +71,20 @@ def load(data: Data) -> Dataset:
     return reading.with_items(items)
 
 
-def open_data(data: Data, files: Files | None = None, *, like: Choice | None = None) -> "Reading":
+def open_data(
+    data: Data, files: Files | None = None, *, like: Choice | None = None, progress: Progress | None = None
+) -> "Reading":
     """The data as the recipe describes it, to be read once; raises a UserError where it cannot be read or understood.
 
     `files` are read in place of those at the recipe's path, if they were found otherwise. With `like`, rows with the same
-    columns are read like those of other files.
+    columns are read like those of other files. `progress` is told how many rows are read, each time that the files are.
     """
     if data.path is None:
         raise UserError("no data given; name a file or folder: luthier run tickets.jsonl.", where="data.path")
     files = files or find_rows(data, data.path)
     try:
-        understood = understand(files.rows, data, path=files.name, like=like)
+        rows = files.rows if progress is None else partial(_counted, files.rows, progress)
+        understood = understand(rows, data, path=files.name, like=like)
     except UserError as error:
         if error.where != files.name or not files.remarks:
             raise
@@ -88,6 +95,13 @@ def open_data(data: Data, files: Files | None = None, *, like: Choice | None = N
         )
     ledger = Ledger(ignored=[*files.ignored])
     return Reading(understood.choice, ledger, files, data, understood.rows(ledger.leave_out))
+
+
+def _counted(rows: Callable[[], Iterator[Record]], progress: Progress) -> Iterator[Record]:
+    for number, record in enumerate(rows(), start=1):
+        if number % COUNTED == 0:
+            progress(number)
+        yield record
 
 
 @dataclass

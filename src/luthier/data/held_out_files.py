@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier.data import dataset as datasets
-from luthier.data.dataset import Dataset, Item, Reading
+from luthier.data.dataset import Dataset, Item, Progress, Reading
 from luthier.data.documents.records import find_rows
 from luthier.data.readers.files import Files
 from luthier.data.readers.sources import Source
@@ -30,9 +30,9 @@ class HeldOut:
         return [*(self.test or ()), *(self.dev or ())]
 
 
-def load(data: Data) -> tuple[Dataset, HeldOut]:
+def load(data: Data, *, progress: Progress | None = None) -> tuple[Dataset, HeldOut]:
     """The data, and what the user holds out. The ledger, the files and the hash of the first account for all files."""
-    readings = open_data(data)
+    readings = open_data(data, progress=progress)
     items = {name: list(reading.items()) for name, reading in readings.items()}
     documents = {name: part[0].conversation.is_document for name, part in items.items()}
     for name in readings.keys() - {"data"}:
@@ -40,12 +40,12 @@ def load(data: Data) -> tuple[Dataset, HeldOut]:
     return joined(readings, items["data"]), HeldOut(items.get("test"), items.get("dev"))
 
 
-def open_data(data: Data) -> dict[str, Reading]:
+def open_data(data: Data, *, progress: Progress | None = None) -> dict[str, Reading]:
     """The data, and beside it "test" and "dev" where they have files of their own, to be read in this order."""
     if data.path is None:
-        return {"data": datasets.open_data(data)}
+        return {"data": datasets.open_data(data, progress=progress)}
     found, held_out = _find(data)
-    main = datasets.open_data(data, found)
+    main = datasets.open_data(data, found, progress=progress)
     parts = {name: datasets.open_data(data, files, like=main.choice) for name, files in held_out.items()}
     return {"data": main, **parts}
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from luthier.data.dataset import Progress
 from luthier.data.prepared import Prepared
 from luthier.model import device, loading, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.pipeline import defaults, opening, preparation
 from luthier.pipeline.preparation import Preparation
-from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
 from luthier.train import loop, memory_estimate

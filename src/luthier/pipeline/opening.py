@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from luthier import recipe as recipes
+from luthier.data.dataset import Progress
 from luthier.errors import Interrupted, UserError
 from luthier.model import reference
 from luthier.pipeline import preparation, resume
 from luthier.pipeline.documents import with_documents
 from luthier.pipeline.preparation import Preparation
-from luthier.pipeline.split_rows import Progress
 from luthier.recipe import PretrainRecipe, Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping

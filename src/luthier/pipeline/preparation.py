@@ -12,7 +12,7 @@ from luthier import recipe as recipes
 from luthier.chat import Template
 from luthier.data import encoding, labels, ledger
 from luthier.data.checks import actions
-from luthier.data.dataset import Dataset
+from luthier.data.dataset import Dataset, Progress
 from luthier.data.documents.pairs import split_of
 from luthier.data.readers.values import Value, as_json
 from luthier.data.row_store import Rows
@@ -26,7 +26,7 @@ from luthier.model import conformance, device, memory, methods
 from luthier.model.reference import ModelReference
 from luthier.pipeline import defaults, documents, row_limit, split_rows
 from luthier.pipeline.defaults import FirstChoices, Resolved
-from luthier.pipeline.split_rows import SPLITS, Progress, SplitRows
+from luthier.pipeline.split_rows import SPLITS, SplitRows
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.durable import format_bytes, write_atomic
@@ -69,7 +69,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None, *, progress: Progr
     """Read the data, tokenize it for the model, split it and compute every default; nothing is written.
 
     `first` are settings, with their reasons, that an earlier preparation of the same run took from day, machine and memory.
-    `progress` is told now and then how many rows are read and tokenized.
+    `progress` is told now and then how many rows are read.
     """
     asked = documents.with_documents(asked)
     material = _check_words(asked)
@@ -78,8 +78,8 @@ def prepare(asked: Recipe, first: FirstChoices | None = None, *, progress: Progr
     # What the rows become under this model's template
     actions.check_words(asked.data.findings)
     unpaired = asked.train.objective in labels.UNPAIRED
-    read = split_rows.load if unpaired or actions.need_all(asked.data.findings) else split_rows.stream
-    opened = split_rows.open_data(asked)
+    read = split_rows.load if unpaired else split_rows.stream
+    opened = split_rows.open_data(asked, progress=progress)
     day = _day(asked, first)
     template = model.template(variables=asked.chat.variables, today=day)
     available = memory.available(device.pick_device())
@@ -88,7 +88,7 @@ def prepare(asked: Recipe, first: FirstChoices | None = None, *, progress: Progr
     found = read(asked, opened, template, limit, progress=progress)
     if asked.train.max_tokens is None and (lower := _lower_limit(asked, model, found, available, first)):
         limit, longest = lower[0], lower
-        found = read(asked, split_rows.open_data(asked), template, limit, progress=progress)
+        found = read(asked, split_rows.open_data(asked, progress=progress), template, limit, progress=progress)
     data, splits, rows = found.dataset, found.splits, found.rows
     if len(rows["test"]) < 2:
         raise UserError(

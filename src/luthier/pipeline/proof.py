@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from luthier import recipe as recipes
 from luthier import report
+from luthier.data.dataset import Progress
 from luthier.errors import Interrupted
 from luthier.evaluate import judging, shared_baselines
 from luthier.evaluate import stages as evaluation
@@ -23,7 +24,6 @@ from luthier.model import identity, memory, tuned
 from luthier.model.loading import LanguageModel
 from luthier.pipeline import opening, preparation, resume
 from luthier.pipeline.preparation import Preparation
-from luthier.pipeline.split_rows import Progress
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping

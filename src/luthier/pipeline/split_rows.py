@@ -1,12 +1,13 @@
 """From the files to the rows of each split, in one pass over them, with memory for a few hundred rows at a time.
 
 Rows are read, understood, checked and tokenized one after the other, and lie in a scratch file until the groups of all of them
-tell which split each is in. All rows are in memory only where they have to be seen together: where an objective learns from
-liked and disliked answers, and where the recipe drops or groups rows by what the checks find.
+tell which split each is in. Where the recipe drops or groups rows by what the checks find, the files are read before, once or
+twice. All rows are in memory only where an objective learns from liked and disliked answers.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -15,7 +16,7 @@ from luthier.chat import Encoded, Template
 from luthier.data import encoding, held_out_files, labels, splits
 from luthier.data.checks import actions
 from luthier.data.checks.rows import Scope
-from luthier.data.dataset import Dataset, Item, Reading, has_pairs
+from luthier.data.dataset import Dataset, Item, Progress, Reading, has_pairs
 from luthier.data.held_out_files import HeldOut
 from luthier.data.ledger import Ledger
 from luthier.data.refusals import refusal_pattern
@@ -27,9 +28,6 @@ from luthier.train import check
 
 SPLITS = ("train", "dev", "test")
 PROGRESS_ROWS = 100
-
-Progress = Callable[[int], None]
-"""What is told how many rows are prepared."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ class Opened:
     documents: bool
 
 
-def open_data(asked: Recipe) -> Opened:
+def open_data(asked: Recipe, *, progress: Progress | None = None) -> Opened:
     """The data and what is held out; refuses an objective that cannot be computed on such rows, as far as few rows tell."""
     objective = asked.train.objective
     wants_pairs = objective not in (None, "sft", "text", *labels.UNPAIRED)
-    readings = held_out_files.open_data(asked.data)
+    readings = held_out_files.open_data(asked.data, progress=progress)
     items, seen = {}, {}
     for name, reading in readings.items():
         items[name] = reading.items()
@@ -103,16 +101,24 @@ def stream(
     asked: Recipe, opened: Opened, template: Template, limit: int, *, progress: Progress | None = None
 ) -> SplitRows:
     """The rows of each split, in a scratch file."""
-    readings = opened.readings
-    disliked, dropped = Ledger(), Ledger()
+    readings, settings = opened.readings, asked.data.findings
+    left_out, disliked, dropped = Ledger(), Ledger(), Ledger()
+    decisions, ids = None, hashlib.sha256()
+    if actions.need_all(settings):
+        decisions = actions.decide(
+            lambda: held_out_files.open_data(asked.data, progress=progress)["data"].items(), settings, _scope(asked)
+        )
     parts: dict[str, _Part] = {}
     with RowStore(template, shares=asked.data.train_share < 1) as store:
         for name in readings:
             part = parts[name] = _Part()
             start = store.items
-            items = part.counted(opened.items[name])
-            if name == "data":
-                items = actions.watched(items, asked.data.findings, _scope(asked))
+            items = opened.items[name]
+            if name == "data" and decisions is None:
+                items = actions.watched(items, settings, _scope(asked))
+            elif name == "data" and decisions is not None:
+                items = _hashed(decisions.carried_out(items, left_out), ids)
+            items = part.counted(items)
             kept = labels.liked_ones(items, labels.NOT_ASKED if name == "test" else labels.NOT_TRAINED_ON, disliked)
             pairs = _constant(opened.pairs and name != "test")
             for item, rows in encoding.encode_each(kept, template, limit, dropped, pairs=pairs):
@@ -121,8 +127,13 @@ def stream(
                 if progress and store.items % PROGRESS_ROWS == 0:
                     progress(store.items)
             part.items = range(start, store.items)
+            if name == "data" and not part.count:
+                raise actions.nothing_left()
             _check(name, readings, parts)
     data = held_out_files.joined(readings, StoredItems(store, np.asarray(parts["data"].items)))
+    if decisions is not None and decisions.change:
+        data = replace(data, sha256=ids.hexdigest())
+    data.ledger.join(left_out)
     data.ledger.join(disliked)
     data.ledger.join(encoding.in_order(dropped, template))
     if not all(part.items for part in parts.values()):
@@ -136,6 +147,10 @@ def stream(
         name: StoredItems(store, chosen + parts[name if name in parts else "data"].items.start)
         for name, chosen in (("train", numbers.train), ("dev", numbers.dev), ("test", numbers.test))
     }
+    if settings.get("leak") == "drop":
+        unrelated = actions.unrelated(Splits(found["train"], found["dev"], found["test"]))
+        for name, kept_ones in zip(("train", "dev"), unrelated, strict=True):
+            found[name] = StoredItems(store, found[name].numbers[np.array(kept_ones)])
     rows_of = {name: StoredRows.of(items, last=name != "train") for name, items in found.items()}
     return SplitRows(
         data,
@@ -144,6 +159,13 @@ def stream(
         int(store.number("length").max()),
         opened.pairs,
     )
+
+
+def _hashed(items: Iterable[Item], digest: "hashlib._Hash") -> Iterator[Item]:
+    """The items; their ids, one a line, go into the digest."""
+    for number, item in enumerate(items):
+        digest.update(f"\n{item.id}".encode() if number else item.id.encode())
+        yield item
 
 
 def _check(name: str, readings: Mapping[str, Reading], parts: Mapping[str, _Part]) -> None:
@@ -167,7 +189,7 @@ def load(
     asked: Recipe, opened: Opened, template: Template, limit: int, *, progress: Progress | None = None
 ) -> SplitRows:
     """The rows of each split, in memory, where something is asked of all of them together; the files are read anew."""
-    data, held_out = held_out_files.load(asked.data)
+    data, held_out = held_out_files.load(asked.data, progress=progress)
     data = actions.apply(data, asked.data.findings, _scope(asked))
     check.check_rows(asked.train, data, held_out.dev)
     unpaired = asked.train.objective in labels.UNPAIRED

@@ -46,8 +46,8 @@ class Watch:
             self.err.print(line, markup=False)
 
     def rows(self, done: int) -> None:
-        """Rows that are read and tokenized, of an unknown number."""
-        self(f"{done:,} rows read and tokenized", done, 0)
+        """Rows that are read, of an unknown number."""
+        self(f"{done:,} rows read", done, 0)
 
     def close(self) -> None:
         """Take the line away."""

@@ -9,7 +9,8 @@ the similarity itself, with the measures of `luthier.data.leakage`.
 import hashlib
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from luthier.data.checks.rows import Row, Scope
 from luthier.data.dataset import Item
 from luthier.data.leakage import COMMON, NEAR, NEAR_WITH_ANSWER, TELLING_ANSWER
 from luthier.data.readers.values import normalise
-from luthier.data.splits import MOST_TEST_ITEMS, SHARE
+from luthier.data.splits import MOST_TEST_ITEMS, SHARE, digest
 
 GRAM = 5  # words
 BANDS, ROWS_PER_BAND = 24, 3
@@ -149,6 +150,12 @@ def _jaccard(one: "np.ndarray", other: "np.ndarray") -> float:
     return shared / (len(one) + len(other) - shared)
 
 
+def add(texts: Texts, row: Row) -> None:
+    """What a row asks, as one more text."""
+    answer = normalise(row.answer).casefold()
+    texts.add(row.asked_words, answer, telling=len(row.answer_words) >= TELLING_ANSWER)
+
+
 class NearDuplicates:
     """Collects what rows ask, and finds in the end which ask almost the same."""
 
@@ -160,9 +167,7 @@ class NearDuplicates:
     def see(self, row: Row) -> None:
         if row.held_out:
             return
-        self.texts.add(
-            row.asked_words, normalise(row.answer).casefold(), telling=len(row.answer_words) >= TELLING_ANSWER
-        )
+        add(self.texts, row)
         self.locations.append(row.location)
         self.groups.append(row.item.group)
 
@@ -226,24 +231,37 @@ class Clusters:
 
     def sizes(self) -> list[int]:
         """How many numbers each cluster has, of those that have more than one."""
-        counts: dict[int, int] = {}
-        for number in range(len(self._above)):
-            root = self.root(number)
-            counts[root] = counts.get(root, 0) + 1
-        return [count for count in counts.values() if count > 1]
+        return list(self._counts().values())
+
+    def shared(self) -> Set[int]:
+        """The roots of clusters that have more than one number."""
+        return self._counts().keys()
+
+    def _counts(self) -> dict[int, int]:
+        counts = Counter(map(self.root, range(len(self._above))))
+        return {root: count for root, count in counts.items() if count > 1}
 
 
-def together(items: Sequence[Item]) -> list[Item]:
-    """The items with those that ask almost the same in one group, whose name is that of its first item."""
-    collected = NearDuplicates(Scope())
-    clusters = Clusters(len(items))
-    first: dict[str, int] = {}
+def clusters(items: Iterable[Item]) -> Clusters:
+    """Which of the items ask almost the same or are in one group, by their numbers; no item is kept."""
+    texts = Texts()
+    first: dict[bytes, int] = {}
+    same = array("q")
     for number, item in enumerate(items):
-        collected.see(Row(item))
-        clusters.join(number, first.setdefault(item.group, number))
-    for number, other, _ in collected.texts.pairs():
-        clusters.join(number, other)
+        add(texts, Row(item))
+        same.append(first.setdefault(digest(item.group), number))
+    found = Clusters(len(same))
+    for number, other in enumerate(same):
+        found.join(number, other)
+    for number, other, _ in texts.pairs():
+        found.join(number, other)
+    return found
+
+
+def in_groups(items: Iterable[Item], found: Clusters) -> Iterator[Item]:
+    """The items, those of a cluster in one group, whose name is that of its first item."""
+    shared = found.shared()
     names: dict[int, str] = {}
     for number, item in enumerate(items):
-        names.setdefault(clusters.root(number), item.group)
-    return [replace(item, group=names[clusters.root(number)]) for number, item in enumerate(items)]
+        root = found.root(number)
+        yield replace(item, group=names.setdefault(root, item.group)) if root in shared else item
