@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_the_description_has_the_routes_that_clients_know() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_that_the_description_allows_breaks_the_server(server: Running) -> None:
+def test_nothing_that_the_description_allows_breaks_the_server(server: Running, tmp_path: Path) -> None:
     """schemathesis makes requests of the description, right ones and wrong ones."""
     words = [
         "run", f"{server.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}", "--checks",
@@ -48,7 +49,7 @@ def test_nothing_that_the_description_allows_breaks_the_server(server: Running) 
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", *words],
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert server.ask("GET", "/v1/models").status_code == 200
