@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ class Running:
         return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60, **more)
 
 
-def start(home: Path, folder: Path, model: Path, *, key: str | None = KEY) -> Running:
-    """Start `luthier serve` on a free port and wait until it takes requests."""
-    words = ["serve", "--home", home, "--port", 0, "--model", f"tiny={model}"]
+def start(home: Path, folder: Path, model: Path, *, key: str | None = KEY, names: Sequence[str] = ("tiny",)) -> Running:
+    """Start `luthier serve` on a free port, with the model under these names, and wait until it takes requests."""
+    words = ["serve", "--home", home, "--port", 0, *(word for name in names for word in ("--model", f"{name}={model}"))]
     out, log = folder / "out", folder / "log"
     environment = {**os.environ, **({"LUTHIER_API_KEY": key} if key else {})}
     with open(out, "wb") as to_out, open(log, "wb") as to_log:

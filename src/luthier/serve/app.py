@@ -14,6 +14,8 @@ from luthier.serve.guards.bodies import BodyGuard, BodyLimits
 from luthier.serve.guards.hosts import HostGuard
 from luthier.serve.guards.keys import KeyGuard
 from luthier.serve.guards.observation import Observation
+from luthier.serve.lamini import data, dialect, inference, page, training
+from luthier.serve.lamini import models as lamini_models
 from luthier.serve.openai import chat, completions, embeddings, files, fine_tuning, models
 from luthier.serve.service import Service
 
@@ -28,6 +30,11 @@ ROUTERS: list[APIRouter] = [
     embeddings.router,
     tokens.router,
     pages.router,
+    inference.router,
+    data.router,
+    training.router,
+    lamini_models.router,
+    page.router,
 ]
 """All routes, by what they are about."""
 UPLOADS = frozenset({"/v1/files"})
@@ -53,10 +60,10 @@ class Door:
 
 def make_app(service: Service, door: Door) -> ASGIApp:
     """The whole server as one ASGI app; guards stand before every route."""
-    app: ASGIApp = make_api(service)
+    app: ASGIApp = dialect.Dispatch(make_api(service))
     app = BodyGuard(app, door.limits)
     app = KeyGuard(app, service.jobs.store.keys.verify)
-    app = HostGuard(app, door.names, door.any_address)
+    app = dialect.Errors(HostGuard(app, door.names, door.any_address))
     return Observation(app, service.metrics.answered)
 
 
