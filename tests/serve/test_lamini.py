@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from luthier.jobs.rows import JobRow
-from luthier.serve.lamini import finetune_args, inference, training
+from luthier.serve.lamini import finetune_args, training
 from luthier.serve.service import Service
 
 from .conftest import ask_app
@@ -127,7 +127,7 @@ def test_all_jobs_are_cancelled_at_once(app: Any) -> None:
 
 def test_every_state_of_a_job_has_a_word_and_only_ends_end_the_clients_loop() -> None:
     ends = {"COMPLETED", "FAILED", "CANCELLED"}
-    known = {state for state in JobRow.__annotations__["state"].__args__}
+    known = set(JobRow.__annotations__["state"].__args__)
     assert known == training.STATUSES.keys()
     assert {state for state, word in training.STATUSES.items() if word in ends} == {"succeeded", "failed", "cancelled"}
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.types import ASGIApp
 
 from luthier.jobs.errors import Conflict, InUse, InvalidRequest, NotFound, QuotaExceeded, RequestError
-from luthier.serve import errors, health, metrics, pages, tokens
+from luthier.serve import decisions, errors, health, metrics, pages, tokens
 from luthier.serve.errors import APIError
 from luthier.serve.guards.bodies import BodyGuard, BodyLimits
 from luthier.serve.guards.hosts import HostGuard
@@ -29,6 +29,7 @@ ROUTERS: list[APIRouter] = [
     completions.router,
     embeddings.router,
     tokens.router,
+    decisions.router,
     pages.router,
     inference.router,
     data.router,
