@@ -174,3 +174,7 @@ def test_models_are_listed_as_the_newer_client_reads_them(app: Any) -> None:
     assert listed[0]["model_name"] == "tiny" and listed[0]["status"] == "available"
     assert ask(app, "/v1alpha/downloaded_models/", {"hf_model_name": "tiny", "model_type": "transformer"})["model_id"]
     assert "embeddings" in ask_app(app, "POST", "/v1/embedding", json={"prompt": "a"}).json()["detail"]
+
+
+def test_the_version_of_the_server_is_told(app: Any) -> None:
+    assert ask_app(app, "GET", "/v1/version").json()["server"].count(".") == 2

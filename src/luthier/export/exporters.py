@@ -8,6 +8,7 @@ from pathlib import Path
 
 from luthier import extensions
 from luthier.errors import UserError
+from luthier.export import card
 from luthier.export.gguf import adapter as gguf_adapters
 from luthier.export.gguf import model as gguf_model
 from luthier.export.gguf import types
@@ -55,6 +56,7 @@ def adapter(source: Source, options: Options) -> Artefact:
         settings = json.loads(path.read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = str(source.reference.base.folder)
         write_atomic(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        card.write(source.run.folder, temporary, form="adapter")
     return Artefact(out)
 
 
@@ -67,6 +69,7 @@ def merged(source: Source, options: Options) -> Artefact:
     else:
         with whole_folder(out) as temporary, system_errors():
             shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
+    card.write(source.run.folder, out, form="merged")
     return Artefact(out)
 
 

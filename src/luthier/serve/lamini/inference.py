@@ -17,7 +17,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from luthier import __version__
 from luthier.chat import Message
 from luthier.engine.requests import Finished, GenerationRequest, Grammar, Piece
 from luthier.engine.streams import Stream
@@ -94,9 +93,9 @@ async def of_batch(request: Request, answer_id: str) -> dict[str, Any]:
 
 
 @router.get("/v1/version")
-async def version() -> dict[str, Any]:
+async def version(request: Request) -> dict[str, Any]:
     """Versions of the API and of this server."""
-    return {"api": [{"name": "v1", "path": "/v1"}], "server": __version__, "client": ""}
+    return {"api": [{"name": "v1", "path": "/v1"}], "server": request.app.version, "client": ""}
 
 
 @dataclass
