@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,6 @@ def test_a_process_with_another_recipe_is_named_before_the_first_step(
 
 
 def test_a_port_in_use_is_said_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     with contextlib.closing(socket.create_server(("", 0))) as taken:
         port = taken.getsockname()[1]
         places = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -174,6 +173,16 @@ def test_a_port_in_use_is_said_with_what_to_set(monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=f"port {port} cannot be used.*set MASTER_PORT"), launch.of_environment():
             pass
+
+
+def test_a_process_whose_first_one_is_gone_already_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "HERE_SECONDS", 1)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match=r"timed out|Timed out|failed to connect"), launch.of_environment():
+        pass
 
 
 def test_without_torchruns_variables_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:

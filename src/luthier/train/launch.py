@@ -23,6 +23,8 @@ from luthier.train.world import ALONE, POLL_SECONDS, ProcessLost, Store, World
 
 START_SECONDS = 300
 """In which every process has to come: it loads torch and the model."""
+HERE_SECONDS = 20
+"""In which the first process is found on this machine: it is there before the others, or has died meanwhile."""
 EXCHANGE_SECONDS = 1800
 """The longest that one process waits for another that gives signs of life."""
 END_SECONDS = 30
@@ -96,8 +98,9 @@ def _expect_devices(size: int) -> None:
 
 def _table(host: str, port: int, **more: Any) -> Store:
     """The table that all processes share. torchrun's stays over its restarts, so each of them has a part of its own."""
-    wait = timedelta(seconds=START_SECONDS)
+    wait = timedelta(seconds=HERE_SECONDS if host == LOCAL else START_SECONDS)
     table = dist.TCPStore(host, port, wait_for_workers=False, timeout=wait, **more)  # type: ignore[attr-defined]
+    table.set_timeout(timedelta(seconds=START_SECONDS))
     found: Store = _part(table, f"luthier/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}")
     return found
 
