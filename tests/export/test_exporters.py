@@ -46,6 +46,7 @@ def test_an_adapter_leaves_with_the_path_of_its_base(adapter_run: Any, tiny_mode
     lm, again = loading.load(str(adapter_run.folder)), loading.load(str(tmp_path / "a"))
     ids = torch.tensor([[5, 9, 30]])
     assert torch.equal(lm.model(ids).logits, again.model(ids).logits)
+    assert "This folder holds the adapter alone" in (tmp_path / "a" / "README.md").read_text()
 
 
 def test_a_whole_model_and_a_merged_one_are_plain_folders(make_run: MakeRun, adapter_run: Any, tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_a_whole_model_and_a_merged_one_are_plain_folders(make_run: MakeRun, ada
         assert torch.allclose(
             AutoModelForCausalLM.from_pretrained(tmp_path / f"m{number}")(ids).logits, wanted, atol=1e-5
         )
+        assert "## Where it comes from" in (tmp_path / f"m{number}" / "README.md").read_text()
 
 
 def test_a_dotted_name_reaches_an_exporter_of_the_user(make_run: MakeRun, tmp_path: Path) -> None:
