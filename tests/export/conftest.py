@@ -132,3 +132,13 @@ def make_run(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> MakeRun:
         return run
 
     return make
+
+
+@pytest.fixture
+def adapter_run(make_run: MakeRun, tiny_model: Path) -> Any:
+    """A run with a LoRA adapter on the tiny model, whose second halves are not zero."""
+    model = loading.add_adapters(AutoModelForCausalLM.from_pretrained(tiny_model), rank=4, alpha=8, seed=0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    return make_run(model)

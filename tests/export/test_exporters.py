@@ -24,16 +24,6 @@ def own(source: Source, options: Options) -> Artefact:
     return Artefact(options.out)
 
 
-@pytest.fixture
-def adapter_run(make_run: MakeRun, tiny_model: Path) -> Any:
-    """A run with a LoRA adapter on the tiny model, whose second halves are not zero."""
-    model = loading.add_adapters(AutoModelForCausalLM.from_pretrained(tiny_model), rank=4, alpha=8, seed=0)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.2)
-    return make_run(model)
-
-
 def test_an_adapter_is_merged_into_the_file(adapter_run: Any, tmp_path: Path) -> None:
     _, report = export.export(adapter_run.folder, to="gguf", type="f32", out=tmp_path / "it.gguf")
     assert report and report.faults == [] and report.top1["agreement"] == 1

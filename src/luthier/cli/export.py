@@ -19,7 +19,9 @@ def export(
     run: RunFolder,
     to: Annotated[
         str,
-        typer.Option("--to", metavar="KIND", help="adapter, merged, gguf, gguf-adapter, or package.module:function."),
+        typer.Option(
+            "--to", metavar="KIND", help="adapter, merged, vllm, gguf, gguf-adapter, or package.module:function."
+        ),
     ],
     type: Annotated[
         str | None,
@@ -37,6 +39,8 @@ def export(
 
     artefact, report = exporting.export(run, to=to, type=type, out=out, unchecked=unchecked, on_note=print_note)
     print(f"{'File' if artefact.path.is_file() else 'Folder'}  {artefact.path}")
+    if artefact.serve:
+        print(f"Serve   {artefact.serve}")
     if report is not None:
         show(report)
 

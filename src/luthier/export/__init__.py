@@ -4,6 +4,8 @@ exporters   the table `EXPORTERS`: add an exporter there
 source      what leaves: a run's model with its template and its rows
 texts       texts and conversations that tokenizers and templates are held against each other on
 gguf        one file for llama.cpp, tensor by tensor
+vllm        whether vLLM serves an adapter, and the line for it
+card        README.md of every folder
 parity      whether that file is the same model, in llama.cpp itself
 """
 
@@ -36,6 +38,8 @@ def export(
     options = Options(type, out, unchecked)
     artefact = resolve(to)(source, options)
     on_note(f"written: {artefact.path}")
+    for note in artefact.notes:
+        on_note(note)
     if artefact.gguf is None or not (llama_cpp.is_installed() or not unchecked):
         return artefact, None
     return artefact, parity.check(source, artefact.gguf, unchecked=unchecked, on_note=on_note)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier import extensions
 from luthier.errors import UserError
-from luthier.export import card
+from luthier.export import card, vllm
 from luthier.export.gguf import adapter as gguf_adapters
 from luthier.export.gguf import model as gguf_model
 from luthier.export.gguf import types
@@ -35,6 +35,10 @@ class Artefact:
     path: Path
     gguf: Path | None = None
     """The file that llama.cpp can run, which is held against the run."""
+    serve: str | None = None
+    """The command that serves it elsewhere."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of it."""
 
 
 Exporter = Callable[[Source, Options], Artefact]
@@ -44,33 +48,54 @@ DEFAULT_TYPE = "f16"  # same answers as fp32 but for one in thirty, at half the 
 def adapter(source: Source, options: Options) -> Artefact:
     """The run's adapter as a folder of peft's, which finds its base from anywhere on this machine."""
     _expect_no_type(options, "adapter")
+    return Artefact(_write_adapter(source, options, form="adapter"))
+
+
+def _write_adapter(source: Source, options: Options, *, form: str, notes: tuple[str, ...] = ()) -> Path:
     if not source.reference.is_adapter:
         raise UserError(
             "the run's model is a whole one, not an adapter; export it with --to merged or --to gguf.",
             where=source.name,
         )
-    out = expect_new(options.out or Path(f"{source.run.name}-adapter"))
+    out = expect_new(options.out or Path(f"{source.run.name}-{form}"))
     with whole_folder(out) as temporary, system_errors():
         shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
         path = temporary / folders.ADAPTER
         settings = json.loads(path.read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = str(source.reference.base.folder)
         write_atomic(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
-        card.write(source.run.folder, temporary, form="adapter")
-    return Artefact(out)
+        card.write(source.run.folder, temporary, form=form, notes=notes)
+    return out
 
 
 def merged(source: Source, options: Options) -> Artefact:
     """The whole model as a plain Hugging Face folder; an adapter is merged into its base."""
     _expect_no_type(options, "merged")
-    out = expect_new(options.out or Path(f"{source.run.name}-merged"))
+    return Artefact(_write_merged(source, options, form="merged"))
+
+
+def _write_merged(source: Source, options: Options, *, form: str) -> Path:
+    out = expect_new(options.out or Path(f"{source.run.name}-{form}"))
     if source.reference.is_adapter:
         tuned.merge(source.run, out)
     else:
         with whole_folder(out) as temporary, system_errors():
             shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
     card.write(source.run.folder, out, form="merged")
-    return Artefact(out)
+    return out
+
+
+def for_vllm(source: Source, options: Options) -> Artefact:
+    """A folder that vLLM serves: the adapter where it takes such a one, else the whole model; and the line to serve it."""
+    _expect_no_type(options, "vllm")
+    fit = vllm.Fit.of(source)
+    if not fit.as_adapter:
+        out = _write_merged(source, options, form="vllm")
+        why = f"merged into its base, because vLLM does not serve this adapter: {'; '.join(fit.reasons)}."
+        return Artefact(out, serve=vllm.serve_line(source, fit, out), notes=(why,) if fit.reasons else ())
+    vllm.expect_template(source.reference.folder)
+    out = _write_adapter(source, options, form="vllm")
+    return Artefact(out, serve=vllm.serve_line(source, fit, out))
 
 
 def gguf(source: Source, options: Options) -> Artefact:
@@ -91,7 +116,9 @@ def gguf_adapter(source: Source, options: Options) -> Artefact:
     return Artefact(out, gguf=out)
 
 
-EXPORTERS: dict[str, Exporter] = {"adapter": adapter, "merged": merged, "gguf": gguf, "gguf-adapter": gguf_adapter}
+EXPORTERS: dict[str, Exporter] = {
+    "adapter": adapter, "merged": merged, "gguf": gguf, "gguf-adapter": gguf_adapter, "vllm": for_vllm,
+}  # fmt: skip
 """By the word after `--to`; a dotted name "package.module:function" reaches your own."""
 
 
