@@ -215,8 +215,8 @@ def test_room_is_asked_for_before(tmp_path: Path) -> None:
 
 
 def test_no_other_room_changes_a_disk() -> None:
-    """Save libraries' own writers, into a folder that `whole_folder` gives; and neither /proc, /dev/null nor a file without
-    a name is a disk."""
+    """Save libraries' own writers and copies, into a folder that `whole_folder` gives; what is gone with its process promises
+    nothing; and neither /proc, /dev/null nor a file without a name is a disk."""
     room = Path(durable.__file__).parent
     source = room.parent.parent
     changing = re.compile(
@@ -234,6 +234,13 @@ def test_no_other_room_changes_a_disk() -> None:
         'model/memory.py: open("/proc/self/clear_refs", "r+b"',
         "cli/streams.py: os.open(",
         "chat/limited_process.py: tempfile.TemporaryFile(",
+        "train/child.py: tempfile.TemporaryFile(",
+        "engine/llama_cpp.py: tempfile.NamedTemporaryFile(",  # what a child prints
+        'jobs/service.py: open(self.store.home / "logs" / "workers.log", "ab"',  # the same of workers
+        'data/ledger.py: open("ab"',  # what memory has no room for, until the ledger is written
+        "export/gguf/model.py: tempfile.TemporaryDirectory(",  # vocabularies that llama.cpp tries
+        "export/gguf/model.py: .write_bytes(",
+        "export/exporters.py: shutil.copytree(",  # into a whole folder
         "data/step_by_step.py: tempfile.mkdtemp(",  # an example in a docstring
         "pipeline/row_view.py: tempfile.gettempdir(",  # where the scratch folder of a look goes
     }

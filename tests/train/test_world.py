@@ -116,12 +116,17 @@ def losses(folder: Path) -> list[float]:
     return list({event["step"]: event["loss"] for event in Run(folder).events("step")}.values())
 
 
+def trained_by() -> list[psutil.Process]:
+    """The processes of a training that this one has started; other tests have started others."""
+    return [child for child in psutil.Process().children() if "luthier.train.worker" in child.cmdline()]
+
+
 def at_step(number: int, blow: Callable[[psutil.Process], None]) -> Listen:
     """Strikes the last process that was started, when this step is made."""
 
     def listen(kind: str, fields: dict[str, Any]) -> None:
         if kind == "step" and fields["step"] == number:
-            blow(psutil.Process().children()[-1])
+            blow(trained_by()[-1])
 
     return listen
 
@@ -136,7 +141,7 @@ def test_two_processes_train_as_one_does_and_each_time_alike(train: Callable[...
     # One is killed: all stop with one message and a checkpoint, and the run goes on to the same bits.
     with pytest.raises(ProcessLost, match=r"rank 1 \(process \d+\) was ended by signal 9, SIGKILL.*step 3 is saved"):
         train(2, "killed", at_step(3, lambda child: child.kill()))
-    assert not (psutil.Process().children())
+    assert not trained_by()
     assert not [finding for finding in verify.verify(Run(two.parent / "killed")) if finding.problem]
     other = Path(shutil.copytree(two.parent / "killed", two.parent / "more"))
     assert weights(train(2, "killed")) == weights(two)
@@ -151,7 +156,7 @@ def test_a_process_that_hangs_is_ended_and_named(train: Callable[..., Path], mon
     monkeypatch.setattr(watch, "SILENT", 2)
     with pytest.raises(ProcessLost, match=r"rank 1 \(process \d+\) has given no sign of life for 2 seconds"):
         train(2, "hung", at_step(2, lambda child: os.kill(child.pid, signal.SIGSTOP)))
-    assert not psutil.Process().children()
+    assert not trained_by()
 
 
 def test_a_process_with_another_recipe_is_named_before_the_first_step(

@@ -40,6 +40,7 @@ def processes(folder: Path, size: int, stop: Callable[[], bool] = lambda: False)
     listening = socket.create_server((LOCAL, 0))  # any port that is free, and heard on this machine only
     port = listening.getsockname()[1]
     store = _table(LOCAL, port, is_master=True, master_listen_fd=listening.detach())
+    store.set("beat/0", "0")
     threads = torch.get_num_threads()
     share = max(1, threads // size)
     children = {rank: Child.start(folder, rank, size, port, share) for rank in range(1, size)}
@@ -79,6 +80,7 @@ def of_environment() -> Iterator[World]:
     store = _serve(host, port) if rank == 0 and not agent else _table(host, port, is_master=False)
     watch = Watch(lambda: _table(host, port, is_master=False), rank, size, {})
     try:
+        store.set(f"beat/{rank}", "0")  # before the watch's first one, so that who hangs at once is missed as well
         watch.start()
         store.set(f"here/{rank}", "1")
         if rank == 0:
