@@ -51,7 +51,7 @@ def adapter(source: Source, options: Options) -> Artefact:
     return Artefact(_write_adapter(source, options, form="adapter"))
 
 
-def _write_adapter(source: Source, options: Options, *, form: str, notes: tuple[str, ...] = ()) -> Path:
+def _write_adapter(source: Source, options: Options, *, form: str) -> Path:
     if not source.reference.is_adapter:
         raise UserError(
             "the run's model is a whole one, not an adapter; export it with --to merged or --to gguf.",
@@ -64,7 +64,7 @@ def _write_adapter(source: Source, options: Options, *, form: str, notes: tuple[
         settings = json.loads(path.read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = str(source.reference.base.folder)
         write_atomic(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
-        card.write(source.run.folder, temporary, form=form, notes=notes)
+        card.write(source.run.folder, temporary, form="adapter")
     return out
 
 
@@ -74,14 +74,14 @@ def merged(source: Source, options: Options) -> Artefact:
     return Artefact(_write_merged(source, options, form="merged"))
 
 
-def _write_merged(source: Source, options: Options, *, form: str) -> Path:
+def _write_merged(source: Source, options: Options, *, form: str, notes: tuple[str, ...] = ()) -> Path:
     out = expect_new(options.out or Path(f"{source.run.name}-{form}"))
     if source.reference.is_adapter:
         tuned.merge(source.run, out)
     else:
         with whole_folder(out) as temporary, system_errors():
             shutil.copytree(source.reference.folder, temporary, dirs_exist_ok=True)
-    card.write(source.run.folder, out, form="merged")
+    card.write(source.run.folder, out, form="merged", notes=notes)
     return out
 
 
@@ -90,9 +90,10 @@ def for_vllm(source: Source, options: Options) -> Artefact:
     _expect_no_type(options, "vllm")
     fit = vllm.Fit.of(source)
     if not fit.as_adapter:
-        out = _write_merged(source, options, form="vllm")
-        why = f"merged into its base, because vLLM does not serve this adapter: {'; '.join(fit.reasons)}."
-        return Artefact(out, serve=vllm.serve_line(source, fit, out), notes=(why,) if fit.reasons else ())
+        reasons = "; ".join(fit.reasons)
+        notes = (f"Merged into its base, because vLLM does not serve this adapter: {reasons}.",) if reasons else ()
+        out = _write_merged(source, options, form="vllm", notes=notes)
+        return Artefact(out, serve=vllm.serve_line(source, fit, out), notes=notes)
     vllm.expect_template(source.reference.folder)
     out = _write_adapter(source, options, form="vllm")
     return Artefact(out, serve=vllm.serve_line(source, fit, out))

@@ -5,7 +5,6 @@ A run whose answers are labels knows them, and the temperature at which its prob
 """
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +13,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from luthier.chat import Message
-from luthier.data import messages
 from luthier.errors import UserError
 from luthier.evaluate import decisions
 from luthier.report.json_fields import read_json_object
 from luthier.serve.engines import Voice
 from luthier.serve.errors import bad_request
-from luthier.serve.openai import answering
+from luthier.serve.openai import answering, chat
 from luthier.serve.openai.requests import MOST_MESSAGES, MessageAsked, Text
 from luthier.serve.openai.shapes import Asked, key_of
 from luthier.serve.service import service_of
@@ -122,14 +120,9 @@ def _log_likelihoods(voice: Voice, asked: DecisionRequest, answers: list[str]) -
 def _spoken(voice: Voice, asked: DecisionRequest) -> tuple[Message, ...]:
     """The question with what comes before it."""
     if asked.messages is None:
-        spoken: tuple[Message, ...] = (Message("user", str(asked.input)),)
+        spoken = voice.with_system((Message("user", str(asked.input)),))
     else:
-        try:
-            spoken = messages.chat(json.dumps([message.as_data for message in asked.messages])).messages
-        except (messages.Unfit, ValueError) as fault:
-            raise bad_request(f"Invalid 'messages': {fault}.", "messages", "invalid_value") from None
-    if voice.system and not any(message.role == "system" for message in spoken):
-        spoken = (Message("system", voice.system), *spoken)
+        spoken = chat.spoken_messages(voice, asked.messages)
     if not spoken or spoken[-1].role == "assistant":
         raise bad_request("Invalid 'messages': expected a question at their end.", "messages", "invalid_value")
     return spoken

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier import recipe as recipes
-from luthier.chat import Template
+from luthier.chat import Message, Template
 from luthier.engine.engine import Engine
 from luthier.engine.pool import ModelSource, Pool, Served
 from luthier.errors import UserError
@@ -29,6 +29,12 @@ class Voice:
     @property
     def context(self) -> int:
         return self.engine.lm.context
+
+    def with_system(self, spoken: tuple[Message, ...]) -> tuple[Message, ...]:
+        """The messages, behind the system message of the model's run where they bring none."""
+        if self.system and not any(message.role == "system" for message in spoken):
+            return (Message("system", self.system), *spoken)
+        return spoken
 
 
 class Engines:

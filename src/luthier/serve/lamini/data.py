@@ -4,7 +4,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request
 
@@ -69,11 +68,6 @@ def find(request: Request, dataset: str) -> FileRow:
     if not FILE_ID.fullmatch(name):
         raise not_found("dataset", dataset[:80] if dataset.isprintable() else "…", param="dataset_id")
     return service_of(request).jobs.store.files.get(key_of(request), name)
-
-
-def shown(row: FileRow) -> dict[str, Any]:
-    """What a list says of uploaded rows."""
-    return {"dataset_id": row.id, "dataset_location": PREFIX + row.id, "creation_ts": row.created_at}
 
 
 @router.post("/v1/data", status_code=400)

@@ -171,9 +171,8 @@ def _ids(voice: Voice, text: str) -> list[int]:
         raise bad_request("Invalid 'prompt': it is empty.", "prompt", "invalid_value")
     if voice.adapter is None and not voice.engine.lm.tokenizer.chat_template:
         return voice.template.prompt((Message("text", text),))
-    spoken = (*((Message("system", voice.system),) if voice.system else ()), Message("user", text))
     try:
-        return voice.template.prompt(spoken)
+        return voice.template.prompt(voice.with_system((Message("user", text),)))
     except UserError as refusal:
         raise bad_request(f"Invalid 'prompt': {refusal.message}", "prompt", "invalid_value") from None
 

@@ -20,7 +20,7 @@ from luthier.serve.errors import APIError, bad_request
 from luthier.serve.openai import answering, token_texts
 from luthier.serve.openai.answering import EventStream
 from luthier.serve.openai.replies import Reply, Said
-from luthier.serve.openai.requests import ChatRequest
+from luthier.serve.openai.requests import ChatRequest, MessageAsked
 from luthier.serve.openai.shapes import key_of
 from luthier.serve.service import service_of
 
@@ -55,13 +55,7 @@ async def create(request: Request, asked: ChatRequest) -> Response:
 def _prompt(voice: Voice, asked: ChatRequest) -> list[int]:
     """The conversation as the template asks with it."""
     tools = _offered(asked)
-    try:
-        conversation = messages.chat(json.dumps([message.as_data for message in asked.messages]))
-    except (messages.Unfit, ValueError) as fault:
-        raise bad_request(f"Invalid 'messages': {fault}.", "messages", "invalid_value") from None
-    spoken = conversation.messages
-    if voice.system and not any(message.role == "system" for message in spoken):
-        spoken = (Message("system", voice.system), *spoken)
+    spoken = spoken_messages(voice, asked.messages)
     whole = Conversation(spoken, tools=tools)
     if not voice.template.takes_tools_of(whole) or (tools and not voice.template.reads_calls):
         raise bad_request("The chat template of this model has no form for tools.", "tools", "unsupported_value")
@@ -71,6 +65,15 @@ def _prompt(voice: Voice, asked: ChatRequest) -> list[int]:
         return voice.template.prompt(spoken, tools=tools)
     except UserError as refusal:
         raise bad_request(f"Invalid 'messages': {refusal.message}", "messages", "invalid_value") from None
+
+
+def spoken_messages(voice: Voice, asked: Sequence[MessageAsked]) -> tuple[Message, ...]:
+    """The messages as training data would be read, behind the model's own system message where they bring none."""
+    try:
+        spoken = messages.chat(json.dumps([message.as_data for message in asked])).messages
+    except (messages.Unfit, ValueError) as fault:
+        raise bad_request(f"Invalid 'messages': {fault}.", "messages", "invalid_value") from None
+    return voice.with_system(spoken)
 
 
 def _offered(asked: ChatRequest) -> tuple[str, ...]:
