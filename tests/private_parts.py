@@ -23,6 +23,8 @@ PARTS = [
          "softmax_gradient"),
     Part("torch", "torch.ops.aten.silu_backward", ("model/recomputation.py",), "the gradient of gated layers in one pass",
          "silu_gradient"),
+    Part("torch", "torch.ops.mkldnn._linear_pointwise", ("model/device.py", "model/products.py"),
+         "linear layers in fp32 by oneDNN", "products_by_onednn"),
     Part("torch", "you tried to allocate", ("model/memory.py",), "telling how much memory was asked for in vain",
          "words_for_too_little_memory"),
     Part("torch", "_orig_mod", ("model/weights.py",), "reading weights that were saved from a compiled model",

@@ -61,6 +61,12 @@ def silu_gradient(_: Path) -> None:
     torch.testing.assert_close(torch.ops.aten.silu_backward(grad, gate.detach()), gate.grad)
 
 
+def products_by_onednn(_: Path) -> None:
+    states, weight, bias = torch.randn(2, 3, 8), torch.randn(5, 8), torch.randn(5)
+    found = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+    torch.testing.assert_close(found, nn.functional.linear(states, weight, bias))
+
+
 def words_for_too_little_memory(_: Path) -> None:
     with pytest.raises(RuntimeError, match=r"you tried to allocate \d+ bytes"):
         torch.empty(2**60, dtype=torch.uint8)

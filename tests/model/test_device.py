@@ -56,3 +56,18 @@ def test_speed_is_told_by_the_smallest_product_that_takes_a_while(
 def test_the_chosen_format_is_one_that_this_machine_computes_in() -> None:
     choice, reason = device.pick_precision(CPU)
     assert choice in device.DTYPES and "as in fp32 here" in reason
+
+
+@pytest.mark.parametrize(("own", "onednn", "faster"), [(3.0, 1.0, True), (1.2, 1.0, False), (1.0, 3.0, False)])
+def test_onednn_is_taken_where_it_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, own: float, onednn: float, faster: bool
+) -> None:
+    seconds = {torch.nn.functional.linear: own, device._by_onednn: onednn}
+    monkeypatch.setattr(device, "_time_linear", lambda linear: seconds[linear])
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert device.onednn_is_faster() is faster
+
+
+def test_a_torch_without_onednn_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert device.onednn_is_faster() is False

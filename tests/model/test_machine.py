@@ -15,6 +15,7 @@ def forget() -> None:
     """As in another process."""
     machine._precision_here.cache_clear()
     machine._flops_here.cache_clear()
+    machine.onednn_is_faster.cache_clear()
 
 
 @pytest.fixture
@@ -36,6 +37,15 @@ def test_a_timing_is_made_once_and_kept_for_other_processes(cache: Path) -> None
     assert machine.precision(CPU) == ("bf16", "1.4 times")
     assert [machine.matmul_flops_per_second(number, CPU) for number in ("bf16", "fp32", "bf16")] == [1e11, 2e11, 1e11]
     assert sorted(path.name for path in cache.iterdir()) == ["machine.json"]
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_the_library_of_products_is_chosen_once(cache: Path, monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
+    answers = iter([faster, not faster])
+    monkeypatch.setattr(device, "onednn_is_faster", lambda: next(answers))
+    assert machine.onednn_is_faster() is faster
+    forget()
+    assert machine.onednn_is_faster() is faster
 
 
 def test_another_limit_on_the_processor_is_another_machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

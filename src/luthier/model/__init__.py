@@ -17,6 +17,7 @@ attention, prefix_sharing each row sees itself alone; a prefix that rows share i
 head                      the loss, with the output head where it is taken only
 
 generate, sampling        answers, many at once; which token comes next
+products                  linear layers of answers, by the library that is faster here
 decoding, cache           rows that are read and written together; keys and values of what they read
 replies                   thoughts apart from the answer
 likelihood, prefix_tree   how likely texts are; several continuations behind one context

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from luthier.model import cache as caches
+from luthier.model import products
 from luthier.model.cache import RoomyLayer
 from luthier.model.loading import LanguageModel
 
@@ -27,6 +28,7 @@ class Batch:
     """Rows with the keys and values of what each has read so far, and room for `room` tokens in all."""
 
     def __init__(self, lm: LanguageModel, room: int = 0) -> None:
+        products.install(lm.model)
         self.lm = lm
         self.cache = caches.roomy(lm.model.config, room)
         self.mask: Int[Tensor, "rows time"] = torch.ones(0, 0, dtype=torch.long, device=lm.device)

@@ -1,9 +1,11 @@
 """On which device and in which dtype to compute: measured, not looked up."""
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 Precision = Literal["bf16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -17,6 +19,8 @@ TRIAL_SECONDS = 0.12
 """Processor time for the trials of one size."""
 LONG_ENOUGH = 0.002
 """Seconds of a matmul that shows how fast larger ones would be."""
+ROWS = 32
+"""Of the states that a linear layer is timed with: a batch that is written, or a short prompt."""
 
 
 def pick_device() -> torch.device:
@@ -69,6 +73,32 @@ def _compare(size: int) -> float:
         if time.process_time() - start > TRIAL_SECONDS:
             break
     return seconds["fp32"] / seconds["bf16"]
+
+
+def onednn_is_faster() -> bool:
+    """Whether oneDNN computes a linear layer in fp32 on this processor clearly faster than what torch itself takes."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    own = onednn = float("inf")
+    for trial in range(TRIALS + 1):  # in turns, as above; the first makes the kernels
+        seconds = _time_linear(nn.functional.linear), _time_linear(_by_onednn)
+        if trial:
+            own, onednn = min(own, seconds[0]), min(onednn, seconds[1])
+    return own >= WORTH_IT * onednn
+
+
+@torch.inference_mode()
+def _time_linear(linear: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Seconds of a linear layer in fp32 on a few states."""
+    states, weight = torch.ones(ROWS, LARGE), torch.ones(LARGE, LARGE)
+    start = time.perf_counter()
+    linear(states, weight)
+    return time.perf_counter() - start
+
+
+def _by_onednn(states: Tensor, weight: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", [], "")
+    return product
 
 
 def _time_matmul(dtype: torch.dtype, size: int, device: torch.device | None = None) -> float:

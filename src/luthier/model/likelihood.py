@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from luthier.model import attention, prefix_tree, probes
+from luthier.model import attention, prefix_tree, probes, products
 from luthier.model.causal import decoder, logit_transform
 from luthier.model.head import CHUNK
 from luthier.model.loading import LanguageModel
@@ -127,6 +127,7 @@ class _Scored(NamedTuple):
 
 @torch.inference_mode()
 def _score(lm: LanguageModel, rows: Sequence[TreeRow]) -> _Scored:
+    products.install(lm.model)
     batch = prefix_tree.inputs(rows, lm.device, lm.model.dtype)
     named: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
     if batch.mask is not None:
@@ -167,7 +168,7 @@ def _scores(
     softcap, scale = logit_transform(lm.model)
     hidden = decoder(lm.model)(**named).last_hidden_state.flatten(0, 1)[positions]  # positions width
     for part in hidden.split(CHUNK):
-        scores = (part @ head.weight.T).float()
+        scores = products.linear(part, head.weight).float()
         if scale != 1.0:
             scores *= scale
         yield softcap * torch.tanh(scores / softcap) if softcap else scores

@@ -39,6 +39,12 @@ def matmul_flops_per_second(precision: Precision, device: torch.device) -> float
 
 
 @cache
+def onednn_is_faster() -> bool:
+    """Whether linear layers in fp32 are to be computed by oneDNN on this processor, as first measured."""
+    return bool(_once(f"{_name(torch.device('cpu'))}: oneDNN in fp32", devices.onednn_is_faster))
+
+
+@cache
 def _precision_here(machine: str, device: torch.device) -> tuple[Precision, str]:
     """Measured once in this process for a machine of this name."""
     return devices.pick_precision(device)
