@@ -25,9 +25,9 @@ BROUGHT_ALONG = {
 }  # fmt: skip
 """Modules that we import and that a dependency of ours always brings."""
 
-NEEDED_UNSEEN = {"accelerate", "bitsandbytes", "lxml_html_clean", "python_multipart"}
-"""transformers needs the first two to read weights in 4 bits, trafilatura the third, fastapi the last to read uploads; none of
-them is imported by a statement."""
+NEEDED_UNSEEN = {"accelerate", "bitsandbytes", "lxml_html_clean", "python_multipart", "ray"}
+"""transformers needs the first two to read weights in 4 bits, trafilatura the third, fastapi the fourth to read uploads, and a
+sweep the last if it is asked for; none of them is imported by a statement."""
 
 
 def loaded_after(code: str) -> set[str]:

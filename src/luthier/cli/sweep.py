@@ -1,12 +1,23 @@
 """The sweep: several runs with one command, one chart, an answer in words."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luthier.cli.arguments import Quiet, RecipeFile, Words, comma_separated, command_line, load_recipe
 from luthier.errors import UserError
+
+if TYPE_CHECKING:
+    from luthier.pipeline.sweep.work import Executor
+
+
+class On(StrEnum):
+    """Where points run."""
+
+    here = "here"
+    ray = "ray"
 
 
 def sweep(
@@ -25,12 +36,21 @@ def sweep(
     folder: Annotated[
         Path | None, typer.Option("--folder", help="The sweep's folder; an unfinished sweep in it is continued.")
     ] = None,
+    on: Annotated[
+        On,
+        typer.Option("--on", help="Where the points run: here, one after the other, or side by side as tasks of Ray."),
+    ] = On.here,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus-per-point", min=1, help="Cores of a point's task, with --on ray.  [default: 1]"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run amounts of data, base models or settings on the same questions: a curve, and whether more data would help."""
     from luthier.cli.screens.sweep import SweepScreen, show_sweep
     from luthier.pipeline import sweep as sweeps
 
+    executor = _executor(on, cpus)
     asked = load_recipe(words, recipe)
     screen = SweepScreen()
     try:
@@ -42,10 +62,23 @@ def sweep(
             settings=dict(map(_values, settings or [])),
             listen=None if quiet else screen,
             command=command_line(),
+            executor=executor,
         )
     finally:
         screen.close()
     show_sweep(sweep_folder)
+
+
+def _executor(on: On, cpus: int | None) -> "Executor":
+    """Who runs the points."""
+    from luthier.pipeline.sweep.ray_tasks import RayTasks
+    from luthier.pipeline.sweep.work import Here
+
+    if on is On.ray:
+        return RayTasks(cpus or 1)
+    if cpus is not None:
+        raise UserError("has an effect only with --on ray.", where="--cpus-per-point")
+    return Here()
 
 
 def _amount(word: str) -> float:

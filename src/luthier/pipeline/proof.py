@@ -93,8 +93,7 @@ def run(
     if listen:
         current.listeners.append(listen)
     state = current.state
-    results = (current.folder / "evaluation" / "verdict.json", current.folder / "model")
-    if state == "complete" and all(path.exists() for path in results):
+    if is_complete(current.folder):
         current.emit("start", folder=str(current.folder), state=state, kept=[])
         return current
     with (
@@ -118,6 +117,12 @@ def run(
         if until_training and not _is_trained(job):
             raise Interrupted("stopped before training, as asked: it is for the processes that torchrun starts.")
     return current
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a run of which nothing is left to do."""
+    results = (folder / "evaluation" / "verdict.json", folder / "model")
+    return all(path.exists() for path in results) and Run(folder).state == "complete"
 
 
 def _reading_events(listen: Listener | None) -> Progress | None:

@@ -24,6 +24,8 @@ class SweepScreen:
             self._screen.close()
             self._screen = RunScreen()
             self._screen.err.print(f"\n[bold]Point {event['number']} of {event['of']}[/]  {event['name']}")
+        elif event["kind"] == "point_done":
+            self._screen.err.print(f"{event['name']} is complete")
         else:
             self._screen(event)
 

@@ -9,6 +9,7 @@ All points answer the same dev and test questions. A smaller amount of data is a
 are asked once for a base model, with the examples of its largest amount; its other points share their answers.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,11 @@ from typing import Any
 from luthier import recipe as recipes
 from luthier.errors import Interrupted, UserError
 from luthier.model import reference
-from luthier.pipeline import opening, preparation, proof
+from luthier.pipeline import opening, preparation
 from luthier.pipeline.documents import with_documents
 from luthier.pipeline.sweep.points import AMOUNTS, Point, plan_points
 from luthier.pipeline.sweep.results import results
+from luthier.pipeline.sweep.work import Executor, Here, Listener, Work
 from luthier.recipe import Recipe
 from luthier.report import sweep as page
 from luthier.runs import lock, now
@@ -41,7 +43,7 @@ FIXED = (
 )
 """Settings that are computed from all the data once, so that every point is asked and scored alike."""
 
-Listener = Callable[[dict[str, Any]], None]
+HERE = Here()
 
 
 def run(
@@ -54,11 +56,12 @@ def run(
     listen: Listener | None = None,
     command: str = "",
     stop: Callable[[], bool] | None = None,
+    executor: Executor = HERE,
 ) -> Path:
     """Run every point that is not complete yet, write the chart, and give the folder.
 
     In a folder that has a sweep already, its points are continued and those that are asked for now are added.
-    `stop` is that of `pipeline.run`.
+    `stop` is that of `pipeline.run`; `executor` runs the points.
     """
     folder = folder or _default_folder(asked)
     before = _content(folder)
@@ -84,41 +87,45 @@ def run(
                 "another process has changed this sweep meanwhile; start the command again.", where=str(folder)
             )
         _write(folder, record)
-        _run_points(folder, known, record, listen=listen, command=command, stop=stop)
+        works = _works(folder, known, record, command)
+        _run_points(works, known, record, folder=folder, executor=executor, listen=listen, stop=stop)
     return folder
 
 
 def _run_points(
-    folder: Path,
+    works: Sequence[Work],
     points: Sequence[Point],
     record: dict[str, Any],
     *,
+    folder: Path,
+    executor: Executor,
     listen: Listener | None,
-    command: str,
     stop: Callable[[], bool] | None,
 ) -> None:
     """Each point's run, and after it the sweep's record and chart as far as they are known."""
-    asked = recipes.recorded(record["asked"])
+    asked, complete = recipes.recorded(record["asked"]), set()
+    try:
+        with contextlib.closing(executor.do(works, listen=listen, stop=stop)) as done:
+            for work in done:
+                complete.add(work.name)
+                if len(complete) > 1:
+                    known = [point for point in points if point.name in complete]
+                    _write(folder, record | results(folder, known, asked))
+                    page.write(folder)
+    except Interrupted as stopped:
+        raise type(stopped)(f"{stopped} Continue with: luthier sweep --folder {folder}{executor.option}") from None
+
+
+def _works(folder: Path, points: Sequence[Point], record: Mapping[str, Any], command: str) -> list[Work]:
+    """What each point's run is asked for. Those of one model share the answers of the first of them."""
+    asked, firsts, works = recipes.recorded(record["asked"]), dict[str, Path](), list[Work]()
     for number, point in enumerate(points, start=1):
-        run_folder = folder / "points" / point.name
-        if listen:
-            listen(
-                {"kind": "point", "number": number, "of": len(points), "name": point.name, "folder": str(run_folder)}
-            )
         fixed = {**record["fixed"], "evaluate.thinking_tokens": record.get("thinking_tokens", {}).get(point.model)}
-        baselines = next(
-            (folder / "points" / one.name for one in points[: number - 1] if one.model == point.model), None
-        )
-        try:
-            recipe = point.recipe(asked, {**fixed, **_shared(record, point)})
-            proof.run(recipe, run_folder, listen=listen, command=command, baselines=baselines, stop=stop)
-        except Interrupted as stopped:
-            raise type(stopped)(f"{stopped} Continue with: luthier sweep --folder {folder}") from None
-        except UserError as error:
-            raise type(error)(f"point {point.name}: {error}") from None
-        if number > 1:
-            _write(folder, record | results(folder, points[:number], asked))
-            page.write(folder)
+        recipe = point.recipe(asked, {**fixed, **_shared(record, point)})
+        own = folder.absolute() / "points" / point.name
+        works.append(Work(point.name, number, len(points), own, recipe, firsts.get(point.model), command))
+        firsts.setdefault(point.model, own)
+    return works
 
 
 def _content(folder: Path) -> bytes | None:
