@@ -25,6 +25,8 @@ PARTS = [
          "silu_gradient"),
     Part("torch", "torch.ops.mkldnn._linear_pointwise", ("model/device.py", "model/products.py"),
          "linear layers in fp32 by oneDNN", "products_by_onednn"),
+    Part("torch", "torch.ops.mkldnn._reorder_linear_weight", ("model/products.py",),
+         "weights in the order in which oneDNN reads them", "products_by_onednn"),
     Part("torch", "you tried to allocate", ("model/memory.py",), "telling how much memory was asked for in vain",
          "words_for_too_little_memory"),
     Part("torch", "_orig_mod", ("model/weights.py",), "reading weights that were saved from a compiled model",

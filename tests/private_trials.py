@@ -65,6 +65,8 @@ def products_by_onednn(_: Path) -> None:
     states, weight, bias = torch.randn(2, 3, 8), torch.randn(5, 8), torch.randn(5)
     found = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
     torch.testing.assert_close(found, nn.functional.linear(states, weight, bias))
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, 32)
+    torch.testing.assert_close(torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], ""), found)
 
 
 def words_for_too_little_memory(_: Path) -> None:

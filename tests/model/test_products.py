@@ -67,6 +67,31 @@ def test_a_copy_computes_with_its_own_weights_and_names_stay() -> None:
     assert list(model.state_dict()) == list(twin.state_dict()) == names
 
 
+@pytest.mark.parametrize("rows", [2, 9, 32, 100])
+def test_packed_weights_give_the_same_numbers(rows: int) -> None:
+    layer, states = nn.Linear(48, 80), drawn(rows, 48)
+    with torch.inference_mode():
+        wanted = products.linear(states, layer.weight, layer.bias)
+        assert products.pack(layer, layer.weight.nbytes)
+        assert torch.equal(layer(states), wanted)
+        assert torch.equal(copy.deepcopy(layer)(states), wanted)
+
+
+def test_weights_are_packed_where_there_is_memory_for_all_of_them() -> None:
+    model = nn.Sequential(nn.Linear(24, 16), nn.Linear(16, 16))
+    whole = 4 * (24 * 16 + 16 * 16)
+    assert not products.pack(model, whole - 1) and "forward" not in vars(model[0])
+    assert products.pack(model, whole) and "forward" in vars(model[1])
+
+
+def test_packed_layers_are_trained_as_ever() -> None:
+    layer, states = nn.Linear(24, 16), drawn(3, 24)
+    wanted = torch.autograd.grad(layer(states).sum(), list(layer.parameters()))
+    products.pack(layer, 1 << 20)
+    for own, other in zip(torch.autograd.grad(layer(states).sum(), list(layer.parameters())), wanted, strict=True):
+        assert torch.equal(own, other)
+
+
 def test_answers_are_those_of_plain_transformers_alone_and_in_company(tiny_model: Path) -> None:
     lm = loading.load(str(tiny_model))
     prompts = [tuple((11 * place + number) % 300 + 5 for place in range(3 + 17 * number)) for number in range(6)]
@@ -79,6 +104,7 @@ def test_answers_are_those_of_plain_transformers_alone_and_in_company(tiny_model
     ways = {"forward" in vars(module) for module in lm.model.modules() if type(module) is nn.Linear}
     assert ways == {False}, "the answers to compare with were not transformers' own"
     with Engine(lm, threads=1) as engine:
+        assert all(layer.forward.func is products._forward_packed for layer in products._layers(lm.model))
         streams = [engine.submit(GenerationRequest(prompt, 30, ignore_end=True)) for prompt in prompts]
         assert [list(stream.result().ids) for stream in streams] == wanted
     stop = lm.template.stop_ids

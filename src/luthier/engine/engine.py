@@ -11,14 +11,14 @@ from luthier.engine.loop import Loop
 from luthier.engine.requests import GenerationRequest
 from luthier.engine.streams import Stream
 from luthier.engine.threads import usual_threads
-from luthier.model import generate, likelihood, memory
+from luthier.model import generate, likelihood, memory, products
 from luthier.model.likelihood import Likelihood
 from luthier.model.loading import LanguageModel
 
 SLOTS = 32
 LONGEST_QUEUE = 256
 SCORED_TOGETHER = 1024  # tokens of pairs whose likelihoods are computed between two steps
-MEMORY_SHARE = 0.25  # of the memory that is free: for keys and values
+MEMORY_SHARE = 0.25  # of the memory that is free: for packed weights, and then for keys and values
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Engine:
         threads: int | None = None,
     ) -> None:
         self.lm = lm
+        products.pack(lm.model, int(MEMORY_SHARE * memory.available(lm.device)))
         if cache_bytes is None:
             cache_bytes = min(generate.CACHE_BYTES, int(MEMORY_SHARE * memory.available(lm.device)))
         if threads is None and lm.device.type == "cpu":
