@@ -23,13 +23,16 @@ from gguf_file import write_fp32
 
 from luthier.engine.engine import Engine
 from luthier.engine.requests import GenerationRequest
-from luthier.model import loading
+from luthier.model import loading, products
 from luthier.model.loading import LanguageModel
 
 HEADING = "Serving: the engine"
-PROMPTS, NEW = (16, 48), (24, 56)  # tokens: the shortest and the longest
+PROMPTS, NEW = (16, 256), (64, 192)  # tokens: the shortest and the longest
 ADAPTERS, RANK = 4, 8
 TARGETS = {"one stream": 8.0, "transformers, continuous batching": 1.2, "llama.cpp server, fp32": 1.0}
+
+PRODUCTS = "the products alone, {rows} rows"
+STEPS = 8  # whose products are timed alone
 
 Asked = tuple[tuple[int, ...], int]
 
@@ -103,6 +106,17 @@ def llama_server(path: Path, streams: int, threads: int) -> Callable[[Sequence[A
     return ask
 
 
+@torch.inference_mode()
+def products_alone(lm: LanguageModel, rows: int) -> int:
+    """The matrix products of so many steps of this many rows, and nothing else: what no engine can be faster than."""
+    layers = [module for module in lm.model.modules() if isinstance(module, torch.nn.Linear)]
+    states = {layer.in_features: torch.ones(rows, 1, layer.in_features) for layer in layers}
+    for _ in range(STEPS):
+        for layer in layers:
+            products.linear(states[layer.in_features], layer.weight, layer.bias)
+    return rows * STEPS
+
+
 def write_adapters(lm: LanguageModel, folder: Path) -> list[Path]:
     """LoRA adapters of random weights on every linear layer."""
     found = []
@@ -131,13 +145,12 @@ def main() -> None:
     asked = workload(given.streams, int(lm.model.config.vocab_size))
     rates: dict[str, float] = {}
     wall: dict[str, float] = {}
-    answers: dict[str, list[tuple[int, ...]]] = {}
 
-    def measure(name: str, work: Callable[[], list[tuple[int, ...]]]) -> None:
+    def measure(name: str, work: Callable[[], list[tuple[int, ...]] | int]) -> None:
         start, used = time.perf_counter(), time.process_time()
-        answers[name] = work()
+        done = work()
         used, spent = time.process_time() - used, time.perf_counter() - start
-        tokens = sum(map(len, answers[name]))
+        tokens = done if isinstance(done, int) else sum(map(len, done))
         rates[name], wall[name] = tokens / used, tokens / spent
         print(f"{name:36} {rates[name]:7.1f} tokens per CPU second, {wall[name]:7.1f} per second", flush=True)
 
@@ -147,6 +160,9 @@ def main() -> None:
         measure("one stream", lambda: one_by_one(engine, asked[: given.alone]))
         measure("engine", lambda: ours(engine, asked))
     torch.set_num_threads(threads)
+    for rows in (1, given.streams):
+        products_alone(lm, rows)  # makes the kernels
+        measure(PRODUCTS.format(rows=rows), lambda rows=rows: products_alone(lm, rows))  # type: ignore[misc]
     if "llama" not in given.skip:
         with tempfile.TemporaryDirectory() as folder:
             ask = llama_server(write_fp32(Path(folder) / "model.gguf"), given.streams, threads)
