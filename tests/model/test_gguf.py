@@ -185,7 +185,7 @@ def test_a_tokenizer_that_cuts_in_an_unknown_way_is_refused(write: Callable[...,
 
 def test_other_files_and_other_architectures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.gguf").write_bytes(b"version https://git-lfs")
-    with pytest.raises(UserError, match=r"no.gguf: incomplete GGUF file"):
+    with pytest.raises(UserError, match=r"no.gguf: not a whole GGUF file: it does not begin with GGUF"):
         find_folder(str(tmp_path / "no.gguf"))
     writer = GGUFWriter(tmp_path / "it.gguf", "gemma3")
     writer.write_header_to_file()
@@ -195,6 +195,42 @@ def test_other_files_and_other_architectures_are_refused(tmp_path: Path) -> None
         UserError, match="a GGUF file of the architecture gemma3; those of llama, qwen2, qwen3 are read"
     ):
         find_folder(str(tmp_path / "it.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda data: data[:-40], "not a whole GGUF file: the tensor .* behind the file's end"),
+        (lambda data: data[:200], "not a whole GGUF file: .*(cut off or damaged|cannot hold)"),
+        (lambda data: data[:8] + (1 << 60).to_bytes(8, "little") + data[16:], "it counts [0-9,]+ tensors, which its"),
+    ],
+)
+def test_a_file_that_is_cut_off_or_counts_wrong_is_one_message(
+    write: Callable[..., Path], damage: Callable[[bytes], bytes], told: str
+) -> None:
+    file = write(model_of(LlamaConfig(**SIZES)))
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=told):
+        find_folder(str(file))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("llama.block_count", 1_000_000, r"states llama.block_count = 1,000,000, and has 2 blocks"),
+        ("llama.feed_forward_length", 1 << 31, r"do not fit its metadata: model.layers.0.mlp.gate_proj.weight has the"),
+        ("llama.attention.head_count", 0, "cannot load the GGUF file"),
+        ("tokenizer.ggml.eos_token_id", 1 << 31, "cannot load the GGUF file"),
+    ],
+)
+def test_settings_that_the_weights_contradict_are_refused_before_they_take_memory(
+    write: Callable[..., Path], setting: str, value: int, told: str
+) -> None:
+    def change(writer: GGUFWriter) -> None:
+        writer.kv_data[0][setting].value = value
+
+    with pytest.raises(UserError, match=told):
+        find_folder(str(write(model_of(LlamaConfig(**SIZES)), change=change)))
 
 
 def test_a_file_is_unpacked_once_for_each_state_of_it(write: Callable[..., Path]) -> None:

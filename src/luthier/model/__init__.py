@@ -1,6 +1,6 @@
 """Models: from a name to weights, to answers, to a saved folder. torch and transformers start here. File by file:
 
-reference, gguf           a name → a folder, its configuration, its tokenizer (`tokenizer`) and its template
+reference, gguf, gguf_file a name → a folder, its configuration, its tokenizer (`tokenizer`) and its template
 folder, identity          whether a folder can be used; whether it is still the model that it was
 spec                      sizes and kinds of layers, from the configuration alone; memory of activations
 loading, weights          a folder → weights in memory, checked; how a model is saved

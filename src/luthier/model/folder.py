@@ -26,7 +26,7 @@ UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration names no limit
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 UNREADABLE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError,
+    OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError,
     StrictDataclassError,
 )  # fmt: skip
 """What libraries raise over files that are not as they expect."""

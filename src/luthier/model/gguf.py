@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
-from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
+from gguf import MODEL_ARCH, get_tensor_name_map
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
@@ -29,6 +28,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from luthier.errors import UserError
+from luthier.model import gguf_file
+from luthier.model.folder import readable
 from luthier.runs.durable import make_folders, remove_leftovers, system_errors, whole_folder
 
 USE_SAFETENSORS = "Take the model's folder with safetensors instead."
@@ -104,11 +105,8 @@ def unpack(file: Path, target: Path) -> None:
 
 def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model in a GGUF file, its weights widened to fp32, and its tokenizer with the chat template."""
-    try:
-        reader = GGUFReader(file)
-        metadata = {key: field.contents() for key, field in reader.fields.items()}
-    except (ValueError, LookupError) as error:
-        raise UserError(f"incomplete GGUF file ({error}); download it again.", where=str(file)) from None
+    stored = gguf_file.read(file)
+    metadata = stored.metadata
     name, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
     if parts > 1:
         message = (
@@ -120,14 +118,14 @@ def read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
             f"a GGUF file of the architecture {name}; those of {', '.join(ARCHITECTURES)} are read. {USE_SAFETENSORS}"
         )
         raise UserError(message, where=str(file))
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    weights = {each: torch.from_numpy(np.array(dequantize(it.data, it.tensor_type))) for each, it in tensors.items()}
-    config = _config(metadata, weights, file)
-    model = _model_with_weights(config, ARCHITECTURES[name], weights, file)
-    tokenizer = _tokenizer(metadata, file)
-    model.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id, eos_token_id=_end_token_ids(metadata)
-    )
+    with readable("the GGUF file", str(file), f" {USE_SAFETENSORS}"):
+        weights = {each: torch.from_numpy(stored.numbers(each).copy()) for each in stored.tensors}
+        config = _config(metadata, weights, file)
+        model = _model_with_weights(config, ARCHITECTURES[name], weights, file)
+        tokenizer = _tokenizer(metadata, file)
+        model.generation_config = GenerationConfig(
+            bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id, eos_token_id=_end_token_ids(metadata)
+        )
     return model, tokenizer
 
 
@@ -139,6 +137,13 @@ def _config(metadata: Mapping[str, Any], weights: dict[str, Tensor], file: Path)
     if lacking := [key for key in SETTINGS if key not in stated]:
         raise UserError(f"the GGUF file does not state {name}.{lacking[0]}. {USE_SAFETENSORS}", where=str(file))
     fields = {field: stated.pop(key) for key, field in SETTINGS.items()}
+    blocks = {each.split(".")[1] for each in weights if each.startswith("blk.")}
+    if fields["num_hidden_layers"] != len(blocks):  # before a model of that size is made
+        raise UserError(
+            f"the GGUF file states {name}.block_count = {fields['num_hidden_layers']:,}, and has {len(blocks):,} blocks. "
+            f"{USE_SAFETENSORS}",
+            where=str(file),
+        )
     head_dim = stated.pop("attention.key_length", fields["hidden_size"] // fields["num_attention_heads"])
     theta = float(stated.pop("rope.freq_base", 10_000.0))
     expected = {
@@ -189,9 +194,10 @@ def _model_with_weights(
 ) -> PreTrainedModel:
     """A model with the file's weights; refuses one that lacks any, or has more than the model has places for."""
     names = get_tensor_name_map(architecture.arch, config.num_hidden_layers)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.device("meta"):
+        sizes = {ours: weight.shape for ours, weight in AutoModelForCausalLM.from_config(config).state_dict().items()}
     state, lacking = {}, []
-    for ours in model.state_dict():
+    for ours in sizes:
         theirs = names.get_name(ours, try_suffixes=(".weight", ".bias"))
         if ours == "lm_head.weight" and config.tie_word_embeddings:
             theirs = "token_embd.weight"
@@ -208,10 +214,15 @@ def _model_with_weights(
     if lacking or left:
         faults = [f"lacks {name}" for name in lacking[:1]] + [f"holds {name}, which has no place" for name in left[:1]]
         raise UserError(f"the GGUF file {' and '.join(faults)}. {USE_SAFETENSORS}", where=str(file))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"the GGUF file's weights do not fit its metadata: {error}", where=str(file)) from None
+    for ours, size in sizes.items():  # before memory is taken for what the metadata claim
+        if state[ours].shape != size:
+            raise UserError(
+                f"the GGUF file's weights do not fit its metadata: {ours} has the sizes {tuple(state[ours].shape)}, by these "
+                f"it would have {tuple(size)}. {USE_SAFETENSORS}",
+                where=str(file),
+            )
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(state)
     return model
 
 
@@ -225,8 +236,8 @@ def _to_half_split_rope(weight: Tensor, name: str, config: PreTrainedConfig) -> 
 
 
 def _end_token_ids(metadata: Mapping[str, Any]) -> list[int]:
-    """The tokens that end an answer: of the text, and of a turn."""
-    keys = ("eos_token_id", "eot_token_id")
+    """The tokens that end an answer: of the text, of a turn, and of a message that calls a function."""
+    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     return sorted({metadata[key] for end in keys if (key := f"tokenizer.ggml.{end}") in metadata})
 
 

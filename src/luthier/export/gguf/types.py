@@ -1,17 +1,16 @@
 """Number formats of the tensors in a GGUF file, and which tensor gets which: llama.cpp's own rules."""
 
-from typing import Any
-
 import numpy as np
 import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quants
+from gguf import GGML_QUANT_SIZES, LlamaFileType, quants
 from torch import Tensor
 
 from luthier.engine import llama_cpp
 from luthier.errors import UserError, unknown
-
-Type = GGMLQuantizationType
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+from luthier.model.gguf_file import Bytes as Bytes
+from luthier.model.gguf_file import Type as Type
+from luthier.model.gguf_file import decode as decode
+from luthier.model.gguf_file import size as size
 
 TYPES: dict[str, tuple[Type, LlamaFileType]] = {
     "f32": (Type.F32, LlamaFileType.ALL_F32),
@@ -60,12 +59,6 @@ def _has_more_bits(block: int, blocks: int) -> bool:
     return block < eighth or block >= 7 * blocks // 8 or (block - eighth) % 3 == 2
 
 
-def size(shape: tuple[int, ...], kind: Type) -> int:
-    """Bytes of a tensor in the file."""
-    per_block, block_bytes = GGML_QUANT_SIZES[kind]
-    return int(np.prod(shape, dtype=np.int64)) // per_block * block_bytes
-
-
 def encode(rows: Tensor, kind: Type, name: str) -> Bytes:
     """Rows of numbers in a format; refuses numbers that it cannot hold."""
     if kind is Type.F32:
@@ -85,11 +78,3 @@ def encode(rows: Tensor, kind: Type, name: str) -> Bytes:
         return llama_cpp.quantise(numbers, int(kind))
     found: Bytes = quants.quantize(numbers, kind).view(np.uint8)
     return found
-
-
-def decode(data: Bytes, kind: Type, shape: tuple[int, ...]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """The numbers that a tensor's bytes stand for."""
-    plain = {Type.F32: np.float32, Type.F16: np.float16}.get(kind)
-    found = data.view(plain).astype(np.float32) if plain else quants.dequantize(data.reshape(*shape[:-1], -1), kind)
-    numbers: np.ndarray[Any, np.dtype[np.float32]] = found.reshape(shape)
-    return numbers
