@@ -20,12 +20,16 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="KIND", help="adapter, merged, vllm, gguf, gguf-adapter, or package.module:function."
+            "--to",
+            metavar="KIND",
+            help="adapter, merged, vllm, gguf, gguf-adapter, ollama, or package.module:function.",
         ),
     ],
     type: Annotated[
         str | None,
-        typer.Option("--type", metavar="FORMAT", help="Of gguf: f32, f16, bf16, q8_0 or q4_k_m.  [default: f16]"),
+        typer.Option(
+            "--type", metavar="FORMAT", help="Of gguf and ollama: f32, f16, bf16, q8_0 or q4_k_m.  [default: f16]"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File or folder to write.  [default: named after the run]")

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from luthier.engine import llama_cpp
-from luthier.export import parity
+from luthier.export import ollama, parity
 from luthier.export.exporters import EXPORTERS, Artefact, Options, resolve
 from luthier.export.parity.report import Report
 from luthier.export.source import Source
 from luthier.runs import Run
 
 OnNote = Callable[[str], None]
+SAID = 3  # differences that a report names
 
 __all__ = ["EXPORTERS", "Artefact", "Options", "Report", "export", "verify"]
 
@@ -42,9 +43,27 @@ def export(
         on_note(note)
     if artefact.gguf is None or not (llama_cpp.is_installed() or not unchecked):
         return artefact, None
-    return artefact, parity.check(source, artefact.gguf, unchecked=unchecked, on_note=on_note)
+    report = parity.check(source, artefact.gguf, unchecked=unchecked, on_note=on_note)
+    if artefact.modelfile is not None:
+        _check_modelfile(source, artefact.modelfile, report)
+    return artefact, report
 
 
 def verify(run: Path, file: Path, *, on_note: OnNote = lambda note: None) -> Report:
-    """Hold an exported file against its run again."""
-    return parity.check(Source.of(Run(run)), file, on_note=on_note)
+    """Hold an exported file, or a folder, against its run again."""
+    source = Source.of(Run(run))
+    if not file.is_dir():
+        report = parity.check(source, file, on_note=on_note)
+    else:
+        report = parity.check(source, ollama.model_file(file), on_note=on_note)
+        _check_modelfile(source, file / ollama.NAME, report)
+    return report
+
+
+def _check_modelfile(source: Source, path: Path, report: Report) -> None:
+    """Add to a report what a Modelfile makes of conversations."""
+    proof, faults = ollama.check(source, path.parent)
+    of = proof.same + proof.trimmed + len(proof.differences)
+    report.modelfile = {"same": proof.same, "of": of, "trimmed": proof.trimmed, "differences": proof.differences[:SAID]}
+    report.faults[:0] = faults[:SAID]
+    report.write(report.path)

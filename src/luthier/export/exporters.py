@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luthier import extensions
 from luthier.errors import UserError
-from luthier.export import card, vllm
+from luthier.export import card, ollama, vllm
 from luthier.export.gguf import adapter as gguf_adapters
 from luthier.export.gguf import model as gguf_model
 from luthier.export.gguf import types
@@ -35,6 +35,8 @@ class Artefact:
     path: Path
     gguf: Path | None = None
     """The file that llama.cpp can run, which is held against the run."""
+    modelfile: Path | None = None
+    """What makes a model of it in Ollama, which is held against the run as well."""
     serve: str | None = None
     """The command that serves it elsewhere."""
     notes: tuple[str, ...] = ()
@@ -107,6 +109,21 @@ def gguf(source: Source, options: Options) -> Artefact:
     return Artefact(out, gguf=out)
 
 
+def for_ollama(source: Source, options: Options) -> Artefact:
+    """A folder with one GGUF file and the Modelfile that Ollama makes a model of it by."""
+    word = types.check(options.type or DEFAULT_TYPE)
+    out = expect_new(options.out or Path(f"{source.run.name}-ollama"))
+    plan = ollama.Plan.of(source)
+    name = f"{source.run.name}-{word}.gguf"
+    with whole_folder(out) as temporary, system_errors():
+        gguf_model.write(source, temporary / name, number_format=word, unchecked=options.unchecked)
+        ollama.write(source, temporary / name, plan)
+        card.write(source.run.folder, temporary, form="ollama", notes=plan.notes)
+    return Artefact(
+        out, gguf=out / name, modelfile=out / ollama.NAME, serve=ollama.serve_line(source, out), notes=plan.notes
+    )
+
+
 def gguf_adapter(source: Source, options: Options) -> Artefact:
     """A LoRA adapter in one file, which llama.cpp puts beside a GGUF file of the base."""
     word = types.check(options.type or "f32")
@@ -118,7 +135,8 @@ def gguf_adapter(source: Source, options: Options) -> Artefact:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "adapter": adapter, "merged": merged, "gguf": gguf, "gguf-adapter": gguf_adapter, "vllm": for_vllm,
+    "adapter": adapter, "merged": merged, "gguf": gguf, "gguf-adapter": gguf_adapter, "ollama": for_ollama,
+    "vllm": for_vllm,
 }  # fmt: skip
 """By the word after `--to`; a dotted name "package.module:function" reaches your own."""
 
@@ -131,5 +149,6 @@ def resolve(word: str) -> Exporter:
 def _expect_no_type(options: Options, word: str) -> None:
     if options.type:
         raise UserError(
-            f"has no meaning with --to {word}, whose weights are in fp32; it goes with --to gguf.", where="--type"
+            f"has no meaning with --to {word}, whose weights are in fp32; it goes with --to gguf and --to ollama.",
+            where="--type",
         )

@@ -12,6 +12,9 @@ BAR = 20  # signs of a full bar
 def show_parity(report: Report) -> None:
     """The five comparisons with a bar for each share, what is at fault, and where the whole of it stands."""
     out = console()
+    if report.modelfile:
+        words = _count(report.modelfile, "prompts render the same bytes in Ollama's template")
+        out.print(f"modelfile [cyan]{_bar(_share(report.modelfile))}[/]  {words}")
     for name, text, share in (
         ("template", _count(report.template, "conversations render the same bytes"), _share(report.template)),
         ("ids", _ids(report), None if "skipped" in report.ids else 1 - report.ids["different"] / report.ids["texts"]),

@@ -22,6 +22,8 @@ class Report:
     limits: Limits
     unchecked: bool = False
     """Whether the file was written although something could not be checked."""
+    modelfile: dict[str, Any] = field(default_factory=dict)
+    """Of an export for Ollama: what the template in its Modelfile renders."""
     template: dict[str, Any] = field(default_factory=dict)
     ids: dict[str, Any] = field(default_factory=dict)
     top1: dict[str, Any] = field(default_factory=dict)
@@ -29,7 +31,7 @@ class Report:
     answers: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    """Each with the layer first: template, ids, setting, tensor, top1, kl, answers, score."""
+    """Each with the layer first: load, modelfile, template, ids, setting, tensor, top1, kl, answers, score."""
     notes: list[str] = field(default_factory=list)
     """What is known to be otherwise in llama.cpp and no fault of the file."""
     seconds: float = 0.0
@@ -47,7 +49,8 @@ class Report:
         return {
             "format": FORMAT, "run": self.run, "file": self.file, "type": self.type, "engine": self.engine,
             "limits": {"top1": self.limits.top1, "kl": self.limits.kl, "answers": self.limits.answers},
-            "unchecked": self.unchecked, "passed": self.passed, "template": self.template, "ids": self.ids,
+            "unchecked": self.unchecked, "passed": self.passed,
+            **({"modelfile": self.modelfile} if self.modelfile else {}), "template": self.template, "ids": self.ids,
             "top1": self.top1, "kl": self.kl, "answers": self.answers, "score": self.score, "faults": self.faults,
             "notes": self.notes, "seconds": round(self.seconds, 1),
         }  # fmt: skip
