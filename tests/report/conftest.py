@@ -58,12 +58,13 @@ def write_run(
     run: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     arms: Mapping[str, Any] | None = None,
+    exports: bool = False,
     edit: Callable[[list[Line]], list[Line]] = lambda answers: answers,
 ) -> None:
     """Write the folder: whole, or as a stop at `stop_at_step` leaves it.
 
     `verdict`, `run` and `data` replace single fields; `arms` is what the plan says of the arms;
-    `edit` changes the lines of answers.jsonl.
+    with `exports` files have left it; `edit` changes the lines of answers.jsonl.
     """
     (folder / "evaluation").mkdir(parents=True)
     stopped = stop_at_step is not None
@@ -104,8 +105,36 @@ def write_run(
         if arms:
             (folder / "evaluation" / "plan.json").write_text(json.dumps({"plan": {"arms": arms}}))
         _write_lines(folder / "evaluation" / "answers.jsonl", answers)
+    if exports:
+        events += EXPORTS
     _write_lines(folder / "events.jsonl", [{"time": "2026-11-24T13:05:00.000+00:00"} | event for event in events])
 
+
+def exported(name: str, **found: Any) -> Line:
+    """The event of an export that was held against its run; `found` replaces parts of what was found."""
+    whole = {
+        "file": f"/somewhere/{name}", "type": "q8_0", "engine": "llama.cpp of xllamacpp 2026.10", "unchecked": False,
+        "passed": True, "limits": {"top1": 0.85, "kl": 0.03, "answers": 0.25}, "template": {"same": 20, "of": 20},
+        "ids": {"texts": 2000, "different": 0}, "top1": {"agreement": 0.968}, "kl": {"mean": 0.0096},
+        "answers": {"same": 87, "of": 140}, "faults": [],
+        "score": {"difference": 0.022, "interval": [-0.004, 0.047], "margin": 0.02, "verdict": "NOT SHOWN"},
+    }  # fmt: skip
+    return {"kind": "export", "parity": whole | found}
+
+
+EXPORTS = [
+    exported("tickets-q8_0.gguf", passed=False),
+    exported(
+        "unbroken" * 20 + ".gguf", passed=False, faults=[NASTY[0], "ids: text 17"], ids={"texts": 2000, "different": 12}
+    ),
+    exported(
+        "a folder",
+        answers={"skipped": "no answers"},
+        score={"skipped": "no answers"},
+        template={"skipped": "documents"},
+    ),
+    exported("tickets-q8_0.gguf", modelfile={"same": 30, "of": 32}),
+]
 
 MODEL = {
     "kind": "model",

@@ -42,7 +42,7 @@ def browser(tmp_path: Path) -> Iterator["BrowserContext"]:
 def test_a_phone_shows_the_page_whole_and_asks_nothing_of_the_net(
     make_run: MakeRun, browser: "BrowserContext", stop_at_step: int | None
 ) -> None:
-    path = report.write(make_run(stop_at_step=stop_at_step))
+    path = report.write(make_run(stop_at_step=stop_at_step, exports=stop_at_step is None))
     requests: list[str] = []
     complaints: list[str] = []
     page = browser.new_page()

@@ -46,7 +46,9 @@ def verify(
     exported: Annotated[
         Path | None,
         typer.Option(
-            "--export", metavar="FILE", help="Hold this exported file against the run; exit code 1 if it differs."
+            "--export",
+            metavar="PATH",
+            help="Hold this exported file or folder against the run; exit code 1 if it differs.",
         ),
     ] = None,
 ) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from luthier.chat import Message, Template
 from luthier.data.dataset import Item
-from luthier.engine.llama_cpp import LlamaCpp
 from luthier.errors import UserError
+from luthier.export.running import Running
 from luthier.model.tokenizer import HubTokenizer
 
 TEXTS = 2000
@@ -86,7 +86,9 @@ def cases(template: Template, items: Iterable[Item], *, begin: list[int], count:
         documents = item.conversation.is_document
         for message in item.conversation.messages:
             text = message.content[:LONGEST]
-            found.setdefault((text, False), TextCase(text, begin + _ids(text, tokenizer, documents), item.location))
+            found.setdefault(
+                (text, False), TextCase(text, begin + plain_ids(text, tokenizer, documents), item.location)
+            )
         if whole := _rendered(item, template):
             found.setdefault(
                 (whole, True), TextCase(whole, tokenizer.render([whole])[0], f"{item.location}, rendered", True)
@@ -94,12 +96,12 @@ def cases(template: Template, items: Iterable[Item], *, begin: list[int], count:
     for number, text in enumerate(hard_texts()):
         if len(found) >= count:
             break
-        case = TextCase(text, begin + _ids(text, tokenizer, documents), f"hard text {number}")
+        case = TextCase(text, begin + plain_ids(text, tokenizer, documents), f"hard text {number}")
         found.setdefault((text, False), case)
     return [case for case in found.values() if case.special or not _spells_tags(case.text, tokenizer)]
 
 
-def _ids(text: str, tokenizer: HubTokenizer, document: bool) -> list[int]:
+def plain_ids(text: str, tokenizer: HubTokenizer, document: bool) -> list[int]:
     """A document stands at the beginning, where some tokenizers put a blank in front; a message behind a control token."""
     return tokenizer.encode(text)[0] if document else tokenizer.between(tokenizer.eos, text, "")
 
@@ -138,7 +140,7 @@ def hard_texts(seed: int = 0) -> Iterator[str]:
         yield joiner.join(words)
 
 
-def differences(llama: LlamaCpp, wanted: Sequence[TextCase]) -> list[Difference]:
+def differences(llama: Running, wanted: Sequence[TextCase]) -> list[Difference]:
     """Texts that llama.cpp cuts otherwise than we do; plain ones get BOS where the file says so, renderings have their own."""
     found: dict[int, list[int]] = {}
     for special in (False, True):

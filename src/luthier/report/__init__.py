@@ -6,6 +6,7 @@ charts.py                                                    values → drawings
 page.py                                                      all of it → the three files
 sweep.py, sweep_chart.py                                     a sweep's folder → its page and chart
 inspection.py                                                an inspection of data → its page
+exports.py                                                   what has left the run, and how it was found
 """
 
 from luthier.report.page import write

@@ -241,6 +241,17 @@ def shares(name: str, title: str, parts: Sequence[Share]) -> Markup:
     return _drawing(name, title, description, 22, [hatch, *drawn])
 
 
+def share_bar(share: float, *, limit: float | None, label: str) -> Markup:
+    """One share of a whole as a bar, with a mark at the least that is allowed."""
+    parts = [
+        '<rect class="faint" width="100%" height="100%"/>',
+        f'<rect class="solid" width="{100 * share:.2f}%" height="100%"/>',
+    ]
+    if limit is not None and limit < 1:
+        parts.append(f'<line class="limit" x1="{100 * limit:.2f}%" x2="{100 * limit:.2f}%" y1="0" y2="100%"/>')
+    return Markup(f'<svg class="share" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>')
+
+
 def histogram(name: str, title: str, bins: Sequence[tuple[int, int]]) -> Markup:
     """Bars of equal width, each with the values up to its edge; what is not zero is seen. The last one has all the rest."""
     height, width = 96, 100 / (len(bins) or 1)

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from luthier.data.formats.formats import named
-from luthier.report import charts, json_fields
+from luthier.report import charts, exports, json_fields
 from luthier.report.arms_table import ArmsTable
 from luthier.report.evaluation_details import leakage_sentence
 from luthier.report.formatting import DASH, moment, p_value, plural
@@ -100,6 +100,7 @@ def machine_readable(run: RunContents, text: ReportText) -> str:
             "better": [_example(pair) for pair in text.better],
         },
         "beside": _plain(run.evaluation.to_json()),
+        "exports": [_plain(asdict(each)) for each in run.exports],
         "doubts": [asdict(caveat) for caveat in text.caveats],
         "missing": list(text.missing),
         "continue": text.continue_command,
@@ -220,6 +221,10 @@ class Drawings:
     arms: dict[str, Markup] = field(default_factory=dict)
     axis: Markup = NOTHING
     reliability: Markup = NOTHING
+    export_shares: list[list[Markup]] = field(default_factory=list)
+    """By export and part."""
+    export_scores: list[Markup] = field(default_factory=list)
+    export_axis: Markup = NOTHING
 
 
 def _draw(run: RunContents, text: ReportText) -> Drawings:
@@ -235,6 +240,8 @@ def _draw(run: RunContents, text: ReportText) -> Drawings:
         drawings.reliability = charts.reliability(
             *([(each.confidence, each.right) for each in bins] for bins in (sure.before, sure.after))
         )
+    if run.exports:
+        drawings.export_shares, drawings.export_scores, drawings.export_axis = exports.draw(run.exports)
     if run.verdict:
         _draw_verdict(drawings, run.verdict, text)
     return drawings

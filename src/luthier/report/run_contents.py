@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from luthier.report import estimates, evaluation_details, json_fields, training_events
+from luthier.report import estimates, evaluation_details, exports, json_fields, training_events
 from luthier.report.estimates import Estimate
 from luthier.report.evaluation_details import EvaluationDetails
+from luthier.report.exports import Exported
 from luthier.report.json_fields import JsonObject
 from luthier.report.training_events import DevCheck, SanityCheck, Step, Trained
 from luthier.runs import Run
@@ -193,6 +194,8 @@ class RunContents:
     answered: dict[str, int]
     """How many test answers each arm has given."""
     evaluation: EvaluationDetails
+    exports: tuple[Exported, ...] = ()
+    """What has left, each as it was last checked."""
 
     @property
     def best_step(self) -> int | None:
@@ -252,6 +255,7 @@ def read(folder: Path) -> RunContents:
         pairs=_pairs(list(unique.values()), verdict),
         answered=dict(Counter(arm for arm, _ in unique)),
         evaluation=evaluation_details.read(folder, verdict_file),
+        exports=exports.read(events),
     )
 
 

@@ -5,16 +5,17 @@ templates   the rendered prompt, byte for byte
 outputs     the most likely tokens and the distributions on held-out rows
 answers     the test questions again, and the run's own metric
 diagnosis   which setting or tensor of the file is another than the run's
+folders     the same of a folder, in transformers
 report      all of it as FILE.parity.json
 """
 
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from luthier.engine.llama_cpp import SLOTS, LlamaCpp
 from luthier.errors import UserError
@@ -27,6 +28,7 @@ from luthier.export.gguf.types import TYPES
 from luthier.export.parity import answers, diagnosis, outputs, templates
 from luthier.export.parity.limits import EXACT, LIMITS, fewest_same
 from luthier.export.parity.report import Report
+from luthier.export.running import Running
 from luthier.export.source import Source
 from luthier.runs.durable import scratch_folder
 
@@ -43,9 +45,7 @@ def check(source: Source, path: Path, *, unchecked: bool = False, on_note: OnNot
     report = Report(source.name, str(path), word, _engine(), LIMITS[word], unchecked)
     on_note(f"{word}: {report.limits.words()}.")
     with _runnable(source, file, on_note) as subject:
-        _check_text(source, subject, report, on_note)
-        _check_outputs(source, subject, report, on_note)
-        _check_answers(source, subject, report, on_note)
+        compare(source, subject, report, on_note)
     if report.faults:
         report.faults[:0] = diagnosis.causes(source, file)
     report.seconds = time.perf_counter() - begin
@@ -53,8 +53,27 @@ def check(source: Source, path: Path, *, unchecked: bool = False, on_note: OnNot
     return report
 
 
+class Subject(Protocol):
+    """What is compared with its run."""
+
+    def context(self, needed: int) -> int:
+        """A context for so many tokens, and no longer than the export's."""
+        ...
+
+    def open(self, context: int, **how: Any) -> AbstractContextManager[Running]:
+        """The export, running."""
+        ...
+
+
+def compare(source: Source, subject: Subject, report: Report, on_note: OnNote) -> None:
+    """The five comparisons, into the report."""
+    _check_text(source, subject, report, on_note)
+    _check_outputs(source, subject, report, on_note)
+    _check_answers(source, subject, report, on_note)
+
+
 @dataclass(frozen=True)
-class _Subject:
+class _LlamaCppSubject:
     """What llama.cpp runs: a file, or that of a base with an adapter beside it."""
 
     file: GGUF
@@ -70,17 +89,17 @@ class _Subject:
 
 
 @contextmanager
-def _runnable(source: Source, file: GGUF, on_note: OnNote) -> Iterator[_Subject]:
+def _runnable(source: Source, file: GGUF, on_note: OnNote) -> Iterator[Subject]:
     """The file; of an adapter, one of its base in fp32 with it, which goes again."""
     if file.metadata.get("general.type") != "adapter":
-        yield _Subject(file)
+        yield _LlamaCppSubject(file)
         return
     if not source.reference.is_adapter:
         raise UserError("this file is an adapter, and the run's model is a whole one.", where=str(file.path))
     on_note("the base is written in f32, to put the adapter beside it")
     with scratch_folder(file.path.absolute().parent) as scratch:
         gguf_model.write(source, scratch / "base.gguf", number_format=EXACT, base=True)
-        yield _Subject(files.read(scratch / "base.gguf"), file.path)
+        yield _LlamaCppSubject(files.read(scratch / "base.gguf"), file.path)
 
 
 def _format_of(file: GGUF) -> str:
@@ -99,7 +118,7 @@ def _engine() -> str:
     return f"llama.cpp of xllamacpp {importlib.metadata.version('xllamacpp')}"
 
 
-def _check_text(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
+def _check_text(source: Source, subject: Subject, report: Report, on_note: OnNote) -> None:
     """Template and tokenizer."""
     template = source.template
     vocabulary = vocabulary_of(source, source.reference.config.get_text_config().vocab_size)
@@ -135,7 +154,7 @@ def _check_text(source: Source, subject: _Subject, report: Report, on_note: OnNo
     )
 
 
-def _check_outputs(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
+def _check_outputs(source: Source, subject: Subject, report: Report, on_note: OnNote) -> None:
     """Logits on held-out rows."""
     context = subject.context(outputs.LONGEST)
     rows = outputs.rows_to_compare(source.held_out(), context)
@@ -157,7 +176,7 @@ def _check_outputs(source: Source, subject: _Subject, report: Report, on_note: O
         report.faults.append(f"kl: {found.kl:.3g} nats a token, at most {limits.kl:g} expected")
 
 
-def _check_answers(source: Source, subject: _Subject, report: Report, on_note: OnNote) -> None:
+def _check_answers(source: Source, subject: Subject, report: Report, on_note: OnNote) -> None:
     """Test questions and the verdict's metric."""
     stored, why = answers.stored_answers(source)
     if why:

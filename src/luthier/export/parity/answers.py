@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luthier.engine.llama_cpp import LlamaCpp
 from luthier.evaluate import metrics
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.context import Context
 from luthier.evaluate.prompts.arms import TUNED, render
 from luthier.evaluate.verdict.decision import decide
+from luthier.export.running import Running
 from luthier.export.source import Source
 from luthier.model import generate, replies
 
@@ -66,7 +66,7 @@ def longest_prompt(source: Source, records: Sequence[AnswerRecord]) -> int:
     return max((int(each["prompt_tokens"]) for each in records), default=0) + budget
 
 
-def ask_again(source: Source, llama: LlamaCpp, stored: Sequence[AnswerRecord]) -> Answered:
+def ask_again(source: Source, llama: Running, stored: Sequence[AnswerRecord]) -> Answered:
     """The same questions as ids, so that control tokens that people spelled stay words; greedy, several at once."""
     context = Context(source.run, source.recipe)
     items = {item.id: item for item in context.items("test")}

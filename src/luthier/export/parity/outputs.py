@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luthier.engine.llama_cpp import LlamaCpp
 from luthier.export.parity.limits import TIE
+from luthier.export.running import Running
 from luthier.model.loading import LanguageModel
 
 POSITIONS = 1024  # tokens of all rows together
@@ -38,7 +38,7 @@ def rows_to_compare(rows: Sequence[Sequence[int]], context: int) -> list[list[in
     return [usable[number * len(usable) // count] for number in range(count)]
 
 
-def compare(lm: LanguageModel, llama: LlamaCpp, rows: Sequence[Sequence[int]]) -> Outputs:
+def compare(lm: LanguageModel, llama: Running, rows: Sequence[Sequence[int]]) -> Outputs:
     """Both models' distributions after each token of the rows."""
     same, kl, positions, first = 0, 0.0, 0, None
     for number, row in enumerate(rows):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from luthier.chat import Message, Template
-from luthier.engine.llama_cpp import LlamaCpp
 from luthier.errors import UserError
+from luthier.export.running import Running
 from luthier.export.texts import Difference, TextCase, conversations, spells_control
 from luthier.model.tokenizer import HubTokenizer
 
@@ -26,7 +26,7 @@ class Rendered:
     ids: list[Difference] = field(default_factory=list)
 
 
-def compare(template: Template, llama: LlamaCpp, *, system_trained: bool) -> Rendered:
+def compare(template: Template, llama: Running, *, system_trained: bool) -> Rendered:
     """Twenty conversations, rendered by both. `system_trained`: whether the run's rows have system messages."""
     found, tokenizer = Rendered(), template.tokenizer
     assert isinstance(tokenizer, HubTokenizer)
@@ -55,7 +55,7 @@ def compare(template: Template, llama: LlamaCpp, *, system_trained: bool) -> Ren
     return found
 
 
-def _theirs(messages: Sequence[Message], llama: LlamaCpp) -> str:
+def _theirs(messages: Sequence[Message], llama: Running) -> str:
     try:
         return llama.render([{"role": message.role, "content": message.content} for message in messages])
     except UserError as refusal:
