@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from luthier.data import labels
 from luthier.data.dataset import Item
@@ -11,6 +12,7 @@ from luthier.evaluate import metrics
 from luthier.evaluate.answers import AnswerRecord
 from luthier.evaluate.answers.endpoint import Endpoint
 from luthier.evaluate.answers.file import AnswersFile
+from luthier.evaluate.answers.gguf_file import GgufFile
 from luthier.evaluate.prompts.arms import ENDPOINT, Prompt
 from luthier.evaluate.prompts.demonstration_selection import DEV_QUESTIONS
 from luthier.evaluate.verdict import unanswered
@@ -106,9 +108,12 @@ class Context:
 
 
 def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
-    """The endpoint behind "endpoint:NAME"."""
+    """The endpoint behind "endpoint:NAME": a service, or a GGUF file on this machine."""
     short = name.removeprefix(ENDPOINT)
-    return Endpoint.of(short, recipe.evaluate.endpoints[short])
+    settings = recipe.evaluate.endpoints[short]
+    if settings.url.lower().endswith(".gguf"):
+        return GgufFile.at(Path(settings.url).expanduser(), where=f"evaluate.endpoints.{short}.url")
+    return Endpoint.of(short, settings)
 
 
 def load_base(context: Context) -> LanguageModel:

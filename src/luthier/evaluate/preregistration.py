@@ -13,6 +13,7 @@ from luthier.evaluate.prompt_selection import PromptSelection
 from luthier.evaluate.prompts import arms
 from luthier.evaluate.verdict import analysis_plan
 from luthier.evaluate.verdict.analysis_plan import AnalysisPlan
+from luthier.model import gguf_file
 from luthier.runs import Run
 
 DOCUMENT_ARMS = ("zero-shot", arms.TUNED)
@@ -141,6 +142,8 @@ def _arm_settings(context: Context, name: str, selection: PromptSelection) -> di
     if arm.answered_by == "endpoint":
         endpoint = settings.endpoints[name.removeprefix(arms.ENDPOINT)]
         found |= {"url": endpoint.url, "model": endpoint.model, "prompt": endpoint.prompt}
+        if gguf_file.is_file(endpoint.url):
+            found["sha256"] = _sha256(Path(endpoint.url).expanduser())
     if arm.build is arms.few_shot and selection.few_shot:
         found |= {"shots": selection.few_shot["shots"], "set": selection.few_shot["set"]}
     elif arm.build is arms.retrieved:

@@ -11,6 +11,8 @@ from luthier import recipe as recipes
 from luthier.chat import Message
 from luthier.errors import UserError
 from luthier.evaluate import context
+from luthier.inference import gguf_model
+from luthier.inference.gguf_model import GgufModel
 from luthier.model import loading, replies
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Answer, TokenBudget
@@ -51,6 +53,14 @@ def load_model(name: str, *, thinking_tokens: int | None = None, on_note: OnNote
     return _noted(ChatModel(lm, system, thinking_tokens), on_note)
 
 
+def asked_model(
+    name: str, *, thinking_tokens: int | None = None, on_note: OnNote = ignore_notes
+) -> ChatModel | GgufModel:
+    """What answers questions by this name: a model as `load_model` has it, or a GGUF file in llama.cpp."""
+    found = gguf_model.find(name, thinking_tokens, on_note)
+    return found or load_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
+
+
 def load_base(current: Run, *, thinking_tokens: int | None = None, on_note: OnNote = ignore_notes) -> ChatModel:
     """The model that a run started from, under the template variables and the date of the run."""
     recipe = recipes.load(current.folder / "recipe.toml")
@@ -72,7 +82,7 @@ def prompt(text: str, system: str | None) -> tuple[Message, ...]:
 
 
 def ask(
-    model: ChatModel,
+    model: ChatModel | GgufModel,
     prompts: Sequence[Sequence[Message]],
     *,
     max_new_tokens: int,
@@ -84,6 +94,8 @@ def ask(
     `tools` are for each prompt the functions that it offers; an answer's text holds its calls (`ToolCall.text`).
     `on_batch` gets answers by the numbers of their prompts, batch by batch.
     """
+    if isinstance(model, GgufModel):
+        return model.ask(prompts, max_new_tokens=max_new_tokens, tools=tools, on_batch=on_batch)
     lm = model.lm
     offered = tools or [()] * len(prompts)
     ids = [lm.template.prompt(messages, tools=each) for messages, each in zip(prompts, offered, strict=True)]
@@ -118,7 +130,7 @@ def compare(
 ) -> Iterator[ModelAnswer]:
     """The answers of several models to one question, one model in memory at a time."""
     for name in names:
-        model = load_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
+        model = asked_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
         start = time.perf_counter()
         (answer,) = ask(model, [prompt(text, model.system)], max_new_tokens=max_new_tokens)
         yield ModelAnswer(name, answer, time.perf_counter() - start)

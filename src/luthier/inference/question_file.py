@@ -15,7 +15,8 @@ from luthier.chat import Message
 from luthier.data import questions as file_questions
 from luthier.errors import CorruptedState, Interrupted, UserError
 from luthier.extensions import look_up
-from luthier.inference.question import ChatModel, OnNote, ask, ignore_notes, load_model, prompt
+from luthier.inference.gguf_model import GgufModel
+from luthier.inference.question import ChatModel, OnNote, ask, asked_model, ignore_notes, prompt
 from luthier.model import tuned
 from luthier.model.replies import THINKING, Answer
 from luthier.runs import durable
@@ -47,16 +48,17 @@ def ask_file(
     who = _adapter_of_rows(questions, adapters) if adapters else [None] * len(asked)
     if adapters:
         shared = tuned.load_shared(name, adapters, thinking_tokens)
-        model = ChatModel(shared.lm, None, shared.thinking)
+        model: ChatModel | GgufModel = ChatModel(shared.lm, None, shared.thinking)
     else:
-        shared, model = None, load_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
+        shared, model = None, asked_model(name, thinking_tokens=thinking_tokens, on_note=on_note)
 
-    folders = [model.lm.folder, *(folder / "model" for folder in adapters.values())]
-    first = model.lm.template.prompt(
-        asked[0].messages, tools=asked[0].tools
-    )  # contains the date, where the template writes one
+    files = [model.file if isinstance(model, GgufModel) else model.lm.folder]
+    files += [folder / "model" for folder in adapters.values()]
+    first: list[int] = []  # contains the date, where the template writes one
+    if not isinstance(model, GgufModel):
+        first = model.lm.template.prompt(asked[0].messages, tools=asked[0].tools)
     limits = [max_new_tokens, model.thinking_tokens, version("luthier")]
-    partial_answers = PartialAnswers.of(output, [repr(asked), who, first, limits, list(map(_file_stamps, folders))])
+    partial_answers = PartialAnswers.of(output, [repr(asked), who, first, limits, list(map(_file_stamps, files))])
     with stopping(lambda: on_note("stopping after these answers; Ctrl-C again stops at once")) as stop:
         for adapter in dict.fromkeys(who):
             rows = [row for row in range(len(asked)) if who[row] == adapter and row not in partial_answers.answers]
@@ -140,7 +142,8 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return lines if all(isinstance(line, dict) for line in lines) else []
 
 
-def _file_stamps(folder: Path) -> list[tuple[str, int, int]]:
+def _file_stamps(model: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of a model's files: enough to see that it was exchanged."""
-    found = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [model] if model.is_file() else sorted(path for path in model.iterdir() if path.is_file())
+    found = [(path.name, path.stat()) for path in files]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]

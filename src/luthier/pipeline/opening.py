@@ -11,7 +11,7 @@ from pathlib import Path
 from luthier import recipe as recipes
 from luthier.data.dataset import Progress
 from luthier.errors import Interrupted, UserError
-from luthier.model import reference
+from luthier.model import gguf_file, reference
 from luthier.pipeline import preparation, resume
 from luthier.pipeline.documents import with_documents
 from luthier.pipeline.preparation import Preparation
@@ -85,6 +85,10 @@ def with_whole_paths(asked: Recipe) -> Recipe:
         values["evaluate.judge"] = reference.absolute(judge)
     if embedder:
         values["evaluate.embedder"] = embedder.absolute()
+    if files := {name: one for name, one in asked.evaluate.endpoints.items() if gguf_file.is_file(one.url)}:
+        stated = {name: one.model_dump(exclude_unset=True) for name, one in asked.evaluate.endpoints.items()}
+        whole = {name: {**stated[name], "url": reference.absolute(one.url)} for name, one in files.items()}
+        values["evaluate.endpoints"] = stated | whole
     return recipes.replace(asked, values)
 
 

@@ -158,16 +158,16 @@ class Train(Section):
 
 
 class Endpoint(Section):
-    """A model behind an OpenAI-compatible address, for the arm "endpoint:NAME"."""
+    """A model behind an OpenAI-compatible address, or in a GGUF file, for the arm "endpoint:NAME"."""
 
     url: str
-    """Address up to the version: `http://localhost:8000/v1`."""
+    """Address up to the version: `http://localhost:8000/v1`; or a GGUF file, which llama.cpp answers for."""
     model: str
     """The model's name there."""
     key_env: str | None = None
     """Environment variable that holds the key; the key itself is never stored."""
     prompt: str = "retrieved"
-    """The arm whose prompts are sent."""
+    """The arm whose prompts are sent; "fine-tuned" is the question alone."""
 
 
 class Evaluate(Section):

@@ -1,6 +1,7 @@
 """Answers: put to a model or an endpoint, written down with their scores, and not asked again.
 
-`file` asks and writes, `endpoint` speaks to services, `samples` averages several answers to one question.
+`file` asks and writes, `endpoint` speaks to services, `gguf_file` makes one of a file,
+`samples` averages several answers to one question.
 """
 
 from collections.abc import Mapping

@@ -63,7 +63,7 @@ class Endpoint:
         where = f"evaluate.endpoints.{name}"
         parts = urlsplit(settings.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            expected = "expected an address such as http://localhost:8000/v1"
+            expected = "expected an address such as http://localhost:8000/v1, or a GGUF file"
             raise UserError(f'found "{settings.url}", {expected}.', where=f"{where}.url")
         if settings.key_env and not os.environ.get(settings.key_env):
             raise UserError(

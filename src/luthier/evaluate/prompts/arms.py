@@ -153,7 +153,7 @@ def _endpoint(name: str, endpoints: Mapping[str, Endpoint]) -> Arm:
     """The arm that sends another arm's prompts to an endpoint."""
     settings = look_up("endpoint", name.removeprefix(ENDPOINT), endpoints, where="evaluate.arms")
     where = f"evaluate.endpoints.{name.removeprefix(ENDPOINT)}.prompt"
-    prompts = {known: arm for known, arm in ARMS.items() if arm.answered_by == "base"}
+    prompts = {known: arm for known, arm in ARMS.items() if arm.answered_by == "base" or known == TUNED}
     return Arm(look_up("arm", settings.prompt, prompts, where=where).build, "endpoint")
 
 
