@@ -16,9 +16,9 @@ from luthier.evaluate.answers.gguf_file import GgufFile
 from luthier.evaluate.prompts.arms import ENDPOINT, Prompt
 from luthier.evaluate.prompts.demonstration_selection import DEV_QUESTIONS
 from luthier.evaluate.verdict import unanswered
-from luthier.model import loading
+from luthier.model import loading, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import TokenBudget
+from luthier.model.replies import Ask, TokenBudget
 from luthier.model.tuned import expect_same_base, expect_template, no_model_error, starting_model
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -26,11 +26,12 @@ from luthier.runs import Run
 
 @dataclass(frozen=True)
 class Context:
-    """A run and its recipe; `stop` says whether the user has asked to stop."""
+    """A run and its recipe; `stop` says whether the user has asked to stop, `ask_model` puts questions to a model."""
 
     run: Run
     recipe: Recipe
     stop: Callable[[], bool] = lambda: False
+    ask_model: Ask = replies.ask
     _items: dict[str, list[Item]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, split: str) -> Prepared:
@@ -62,7 +63,7 @@ class Context:
     def answers_file(self, name: str) -> AnswersFile:
         """evaluation/NAME.jsonl, scored by the metric that decides and by those shown beside it."""
         scorers = metrics.scorers(str(self.recipe.evaluate.metric), metric_settings(self.recipe))
-        return AnswersFile(self.run.folder / "evaluation" / f"{name}.jsonl", scorers)
+        return AnswersFile(self.run.folder / "evaluation" / f"{name}.jsonl", scorers, self.ask_model)
 
     def ask(
         self, lm: LanguageModel, items: Sequence[Item], arm: str, prompt: Prompt, *, split: str, file: str

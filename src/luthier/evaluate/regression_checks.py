@@ -14,7 +14,7 @@ from luthier.runs.durable import write_atomic
 def ask_guards(context: Context, lm: LanguageModel, arm: str) -> None:
     """Put the guards' material to the base model, which training will change, or to the tuned one."""
     path = context.run.folder / "evaluation" / "guard-answers.jsonl"
-    guards.ask(lm, arm, _guard_inputs(context), path, context.progress(arm, "guard"))
+    guards.ask(lm, arm, _guard_inputs(context), path, context.progress(arm, "guard"), context.ask_model)
     message = guards.left_out_sentence(path)
     if message and all(event["message"] != message for event in context.run.events("warning")):
         context.run.record("warning", message=message)

@@ -25,7 +25,9 @@ from luthier.evaluate.prompts import arms, optimization, passages
 from luthier.evaluate.prompts.arms import Arm, PromptResources
 from luthier.evaluate.regression_checks import add_guard_results, analyse_errors, ask_guards
 from luthier.evaluate.verdict import contamination, unanswered
+from luthier.model import replies
 from luthier.model.loading import LanguageModel
+from luthier.model.replies import Ask
 from luthier.model.tuned import no_model_error
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -77,9 +79,9 @@ def copy_documents(run: Run, recipe: Recipe) -> None:
 # The stages.
 
 
-def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageModel:
+def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool], ask_model: Ask = replies.ask) -> LanguageModel:
     """The base model's answers: on dev, to select prompts; and when the plan is frozen, on test. Returns the base model."""
-    context = Context(run, recipe, stop)
+    context = Context(run, recipe, stop, ask_model)
     base = load_base(context)
     _record_model(run, recipe, base)
     ask_guards(context, base, guards.BASE)
@@ -110,9 +112,9 @@ def ask_base(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> LanguageMode
     return base
 
 
-def ask_tuned(run: Run, recipe: Recipe, stop: Callable[[], bool]) -> None:
+def ask_tuned(run: Run, recipe: Recipe, stop: Callable[[], bool], ask_model: Ask = replies.ask) -> None:
     """The tuned model's answers on test."""
-    context = Context(run, recipe, stop)
+    context = Context(run, recipe, stop, ask_model)
     run.expect_whole("model")
     tuned = load_tuned(run)
     ask_guards(context, tuned, guards.TUNED)

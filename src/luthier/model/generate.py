@@ -66,7 +66,7 @@ def answer(
     """
     limits = limits_of(lm, prompts, max_new_tokens)
     replies: dict[int, Reply] = {}
-    for batch in _batches(lm, prompts, limits, tokens_per_batch):
+    for batch in batches(lm, prompts, limits, tokens_per_batch):
         start = time.perf_counter()
         rows: list[list[int]] = [[] for _ in batch]
         ended: set[int] = set()
@@ -109,8 +109,8 @@ def _finish(stopped: bool, *, room: int) -> str:
     return "stop" if stopped else "length" if room else NO_ROOM
 
 
-def _batches(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], tokens_per_batch: int | None
+def batches(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], tokens_per_batch: int | None = None
 ) -> Iterator[list[int]]:
     """Numbers of prompts that are answered together: of like length, with at most so many tokens when padded.
 

@@ -7,6 +7,7 @@ before it, and a reply that ended inside its thoughts has no answer.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from luthier.chat import Template
 from luthier.model import generate
@@ -64,6 +65,20 @@ class Answer:
     def said(self, *, tools: bool) -> str:
         """The answer; of somebody who was offered `tools`, with its calls in their one form."""
         return self.called if tools and self.called is not None else self.text
+
+
+class Ask(Protocol):
+    """What `ask` is, and what may stand in for it: several processes that answer together."""
+
+    def __call__(
+        self,
+        lm: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        room: TokenBudget,
+        *,
+        sampling: generate.Sampling | None = None,
+        on_batch: Callable[[dict[int, Answer]], None] | None = None,
+    ) -> list[Answer]: ...
 
 
 def ask(

@@ -8,6 +8,7 @@ Between two stages a run can be stopped.
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from luthier.evaluate import stages as evaluation
 from luthier.evaluate.verdict import contamination
 from luthier.model import identity, memory, tuned
 from luthier.model.loading import LanguageModel
-from luthier.pipeline import opening, preparation, resume
+from luthier.model.replies import Ask
+from luthier.pipeline import answering, opening, preparation, resume
 from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe
 from luthier.runs import Run
@@ -42,7 +44,7 @@ class Job:
     preparation: Preparation | None = None
     """What a new run was opened with, until it is on the disk."""
     processes: int = 1
-    """How many train together."""
+    """How many answer and train together."""
     base: LanguageModel | None = None
     """The base model, from its answers until the tuned model answers; training changes its weights."""
 
@@ -198,8 +200,14 @@ def _compare_splits(job: Job) -> None:
 
 
 def _ask_base(job: Job) -> None:
-    with memory.explain_out_of_memory("to answer the questions"):
-        job.base = evaluation.ask_base(job.run, job.recipe, job.stop)
+    with memory.explain_out_of_memory("to answer the questions"), _answering(job, "base") as ask_model:
+        job.base = evaluation.ask_base(job.run, job.recipe, job.stop, ask_model)
+
+
+def _answering(job: Job, which: answering.Which) -> AbstractContextManager[Ask]:
+    """What puts questions to a model: all processes of the run. With shards it is this one, lest each hold the whole model."""
+    processes = 1 if job.run.metadata.get("shards") else job.processes
+    return answering.together(job.folder, processes, which, job.stop)
 
 
 def _train(job: Job) -> None:
@@ -221,8 +229,8 @@ def _is_trained(job: Job) -> bool:
 def _ask_tuned(job: Job) -> None:
     job.base = None
     gc.collect()  # one model in memory, not two
-    with memory.explain_out_of_memory("to answer the questions"):
-        evaluation.ask_tuned(job.run, job.recipe, job.stop)
+    with memory.explain_out_of_memory("to answer the questions"), _answering(job, "tuned") as ask_model:
+        evaluation.ask_tuned(job.run, job.recipe, job.stop, ask_model)
 
 
 def _judge(job: Job) -> None:

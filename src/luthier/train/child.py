@@ -1,12 +1,12 @@
-"""A process of a training that this one has started, and how it ended."""
+"""A process of a run that this one has started, and how it ended."""
 
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 LOCAL = "127.0.0.1"
@@ -25,8 +25,8 @@ class Child:
     printed: IO[bytes]
 
     @classmethod
-    def start(cls, folder: Path, rank: int, size: int, port: int, threads: int) -> "Child":
-        """The process of a rank; `folder` is that of the run."""
+    def start(cls, program: Sequence[str], rank: int, size: int, port: int, threads: int) -> "Child":
+        """The process of a rank; `program` is a module and its words."""
         variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": LOCAL, "MASTER_PORT": port}
         paths = os.pathsep.join([*filter(None, sys.path), os.environ.get("PYTHONPATH", "")])
         settings = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths} | {
@@ -34,7 +34,7 @@ class Child:
         }
         printed = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         process = subprocess.Popen(
-            [sys.executable, "-m", "luthier.train.worker", str(folder)],
+            [sys.executable, "-m", *program],
             env=dict([INTERFACE]) | os.environ | settings, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
         )  # fmt: skip
         return cls(rank, process, printed)

@@ -5,10 +5,12 @@ model are read from there.
 """
 
 import contextlib
+import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,14 @@ EXCHANGE_SECONDS = 1800
 END_SECONDS = 30
 
 
+TRAIN = ("luthier.train.worker",)
+"""The module that the other processes run, and its words before the run's folder."""
+
+
 @contextlib.contextmanager
-def processes(folder: Path, size: int, stop: Callable[[], bool] = lambda: False) -> Iterator[World]:
+def processes(
+    folder: Path, size: int, stop: Callable[[], bool] = lambda: False, *, program: Sequence[str] = TRAIN
+) -> Iterator[World]:
     """This process as the first of so many on this machine, the others started and ended with the body."""
     if size == 1:
         yield ALONE
@@ -43,7 +51,7 @@ def processes(folder: Path, size: int, stop: Callable[[], bool] = lambda: False)
     store.set("beat/0", "0")
     threads = torch.get_num_threads()
     share = max(1, threads // size)
-    children = {rank: Child.start(folder, rank, size, port, share) for rank in range(1, size)}
+    children = {rank: Child.start((*program, str(folder)), rank, size, port, share) for rank in range(1, size)}
     watch = Watch(lambda: _table(LOCAL, port, is_master=False), 0, size, children)
     torch.set_num_threads(share)
     whole = False
@@ -90,6 +98,20 @@ def of_environment() -> Iterator[World]:
         watch.end()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def noting_failure(world: World) -> Iterator[None]:
+    """Whatever goes wrong in another process than the first is noted for that one, which tells it."""
+    try:
+        yield
+    except (Interrupted, ProcessLost):
+        raise
+    except BaseException as error:
+        if world.store is not None and not world.is_first:
+            said = str(error) if isinstance(error, UserError) else traceback.format_exc().strip()
+            world.store.set(f"failed/{world.rank}", json.dumps({"message": said}))
+        raise
 
 
 def _expect_devices(size: int) -> None:

@@ -6,9 +6,7 @@ trains a run that `luthier run … --until-training` has prepared; `luthier resu
 """
 
 import hashlib
-import json
 import sys
-import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +15,14 @@ import torch
 
 from luthier import recipe as recipes
 from luthier.data.prepared import Prepared
-from luthier.errors import Interrupted, UserError
+from luthier.errors import UserError
 from luthier.model import identity, loading, memory, methods, tuned
 from luthier.model.loading import LanguageModel
 from luthier.runs import Run, durable
 from luthier.runs.signals import stopping
 from luthier.train import launch, loop, memory_estimate, sharding
 from luthier.train.progress import Record
-from luthier.train.world import ProcessLost, World
+from luthier.train.world import World
 
 PACKAGES = ("luthier", "torch", "transformers", "peft")
 DONE = "trained; `luthier resume` asks the tuned model and gives the verdict."
@@ -69,31 +67,23 @@ def main() -> None:
         raise SystemExit("luthier.train.worker: expected RUN, the folder of a prepared run.")
     folder = Path(sys.argv[1])
     try:
-        with launch.of_environment() as world:
-            _train_noting_failure(folder, world)
+        with launch.of_environment() as world, launch.noting_failure(world):
+            _train(folder, world)
     except UserError as error:
         print(f"luthier: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 
-def _train_noting_failure(folder: Path, world: World) -> None:
-    """Train; whatever goes wrong in another process than the first is noted for that one, which tells it."""
-    try:
-        if world.is_first:
-            _train_as_first(folder, world)
-            return
-        with stopping(lambda: None) as stopped:
-            current = Run(folder)
-            base = tuned.starting_model(current, recipes.load(folder / "recipe.toml"))
-            tuned.expect_same_base(current, base)
-            tune(current, base, record=_unheard, stop=stopped, world=world)
-    except (Interrupted, ProcessLost):
-        raise
-    except BaseException as error:
-        if world.store is not None and not world.is_first:
-            said = str(error) if isinstance(error, UserError) else traceback.format_exc().strip()
-            world.store.set(f"failed/{world.rank}", json.dumps({"message": said}))
-        raise
+def _train(folder: Path, world: World) -> None:
+    """Train as the first process or as another one."""
+    if world.is_first:
+        _train_as_first(folder, world)
+        return
+    with stopping(lambda: None) as stopped:
+        current = Run(folder)
+        base = tuned.starting_model(current, recipes.load(folder / "recipe.toml"))
+        tuned.expect_same_base(current, base)
+        tune(current, base, record=_unheard, stop=stopped, world=world)
 
 
 def _train_as_first(folder: Path, world: World) -> None:

@@ -131,16 +131,23 @@ class World:
     @contextlib.contextmanager
     def first_alone(self, name: str) -> Iterator[None]:
         """The body runs in the first process; the others run it when that one is through, and find what it has written."""
-        if self.store is None:
-            yield
-            return
-        key = f"through/{name}"
-        while not self.is_first and not self._is_set(key):
-            self.expect_all()
-            time.sleep(POLL_SECONDS)
+        if not self.is_first:
+            self.wait_for_first(name)
         yield
         if self.is_first:
+            self.wait_for_first(name)
+
+    def wait_for_first(self, name: str) -> None:
+        """Go on when the first process has come here, however long it takes; that one waits for nobody."""
+        key = f"through/{name}"
+        if self.store is None:
+            return
+        if self.is_first:
             self.store.set(key, "1")
+            return
+        while not self._is_set(key):
+            self.expect_all()
+            time.sleep(POLL_SECONDS)
 
     def _is_set(self, key: str) -> bool:
         assert self.store is not None

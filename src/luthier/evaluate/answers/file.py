@@ -20,7 +20,7 @@ from luthier.model import replies
 from luthier.model.head import summed_loss
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
-from luthier.model.replies import Answer, TokenBudget
+from luthier.model.replies import Answer, Ask, TokenBudget
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -40,6 +40,7 @@ class AnswersFile:
     path: Path
     metrics: Mapping[str, Metric]
     """The first is the one that decides; the others are reported."""
+    ask_model: Ask = replies.ask
 
     def records(self) -> list[AnswerRecord]:
         """All that is in the file."""
@@ -70,7 +71,7 @@ class AnswersFile:
             done.update(record["item"] for record in records)
             progress(len(done), len(items))
 
-        replies.ask(lm, [ids for _, ids in prompts], budget, on_batch=append)
+        self.ask_model(lm, [ids for _, ids in prompts], budget, on_batch=append)
         return self.records_of(arm, items)
 
     def ask_endpoint(

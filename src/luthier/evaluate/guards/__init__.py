@@ -33,9 +33,10 @@ from luthier.evaluate.guards.inputs import (
 )
 from luthier.evaluate.guards.pairs import base_arm
 from luthier.extensions import look_up
+from luthier.model import replies
 from luthier.model.generate import NO_ROOM
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import THINKING
+from luthier.model.replies import THINKING, Ask
 from luthier.recipe import Evaluate
 
 __all__ = [
@@ -84,10 +85,17 @@ def active_guards(inputs: GuardInputs) -> dict[str, Guard]:
     return {name: guard for name, guard in table.items() if guard.applies(inputs)}
 
 
-def ask(lm: LanguageModel, arm: str, inputs: GuardInputs, path: Path, progress: Callable[[int, int], None]) -> None:
+def ask(
+    lm: LanguageModel,
+    arm: str,
+    inputs: GuardInputs,
+    path: Path,
+    progress: Callable[[int, int], None],
+    ask_model: Ask = replies.ask,
+) -> None:
     """Have the model do the guards' tasks. Answers are appended to `path` batch by batch; tasks answered there are skipped."""
     tasks = {name: guard.make_tasks(inputs) for name, guard in active_guards(inputs).items()}
-    GuardAnswersFile(path).ask(lm, arm, tasks, inputs, progress)
+    GuardAnswersFile(path, ask_model).ask(lm, arm, tasks, inputs, progress)
 
 
 def check_results(inputs: GuardInputs, path: Path, answers: Sequence[AnswerRecord]) -> list[CheckResult]:

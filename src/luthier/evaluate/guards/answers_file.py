@@ -18,7 +18,7 @@ from luthier.evaluate.guards.inputs import (
 )
 from luthier.model import generate, likelihood, replies
 from luthier.model.loading import LanguageModel
-from luthier.model.replies import Answer, TokenBudget
+from luthier.model.replies import Answer, Ask, TokenBudget
 from luthier.runs.durable import append_json_lines, read_json_lines
 
 OnProgress = Callable[[int, int], None]
@@ -47,6 +47,7 @@ class GuardAnswersFile:
     """guard-answers.jsonl: a record for each guard, arm and task."""
 
     path: Path
+    ask_model: Ask = replies.ask
 
     def records(self) -> list[dict[str, Any]]:
         """All that is written so far."""
@@ -76,7 +77,8 @@ class GuardAnswersFile:
 
             _predict(lm, [task for task in missing if isinstance(task, Passage)], write)
             _choose(lm, [task for task in missing if isinstance(task, Choice)], write)
-            _answer(lm, [task for task in missing if isinstance(task, Question)], inputs, arm, write)
+            questions = [task for task in missing if isinstance(task, Question)]
+            _answer(self.ask_model, lm, questions, inputs, arm, write)
 
 
 def _predict(lm: LanguageModel, tasks: Sequence[Passage], write: WriteResults) -> None:
@@ -138,7 +140,9 @@ def _bytes(lm: LanguageModel, ids: Sequence[int]) -> int:
     return len(lm.template.tokenizer.decode(ids).encode())
 
 
-def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, arm: str, write: WriteResults) -> None:
+def _answer(
+    ask_model: Ask, lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, arm: str, write: WriteResults
+) -> None:
     """Answers, greedy ones first; sampled ones of one temperature go together."""
     limit = min(ANSWER_TOKENS, inputs.settings.max_new_tokens or ANSWER_TOKENS)
     room = TokenBudget(limit, inputs.settings.thinking_tokens or 0)
@@ -151,7 +155,7 @@ def _answer(lm: LanguageModel, tasks: Sequence[Question], inputs: GuardInputs, a
             write([(asked[number], _replied(asked[number], said)) for number, said in batch.items()])
 
         sampling = generate.Sampling(temperature, seeds) if temperature else None
-        replies.ask(lm, prompts, room, sampling=sampling, on_batch=on_batch)
+        ask_model(lm, prompts, room, sampling=sampling, on_batch=on_batch)
 
 
 def _replied(task: Question, said: Answer) -> AnswerFields:
