@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from luthier.engine import llama_process
+from luthier.engine import llama_library, llama_process
 from luthier.errors import MachineError, UserError
 from luthier.extensions import not_installed
 
-SLOTS = 8  # answers at once: where llama.cpp's throughput on a processor is highest
+SLOTS = 32  # answers at once: more are hardly faster
 LOG_LINES = 400
 ENDING = 5.0  # seconds for the process to end by itself
 
@@ -33,9 +33,8 @@ class Completion:
     """An answer as llama.cpp gives it."""
 
     ids: list[int]
-    text: str
     finish: str
-    """`stop` at an end token, `length` at the limit."""
+    """`stop` at an end token, which is the last of the ids; `length` at the limit."""
 
 
 def is_installed() -> bool:
@@ -113,7 +112,10 @@ class LlamaCpp:
         return ids
 
     def logits(self, ids: Sequence[int], *, begin: int = 0) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Logits after each token from number `begin` on, a row each; always computed exactly."""
+        """Logits after each token from number `begin` on, a row each; always computed exactly.
+
+        What the text before has in common with this one's first `begin` tokens is not computed again.
+        """
         data = self._ask({"do": "logits", "ids": [int(each) for each in ids], "begin": begin})
         return np.frombuffer(data, dtype=np.float32).reshape(len(ids) - begin, -1)
 
@@ -122,18 +124,18 @@ class LlamaCpp:
         body = {"messages": list(messages), **({"tools": list(tools)} if tools else {})}
         return str(self._ask({"do": "render", "body": body}))
 
-    def complete(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[Completion]:
-        """Greedy answers to prompts of ids, several at once."""
-        common = {
-            "n_predict": max_new_tokens, "temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0, "return_tokens": True,
-            "cache_prompt": False, "stream": False,
-        }  # fmt: skip
-        bodies = [{"prompt": [int(each) for each in prompt], **common} for prompt in prompts]
-        found = self._ask({"do": "complete", "bodies": bodies})
-        return [
-            Completion(one["tokens"], one["content"], "length" if one["stop_type"] == "limit" else "stop")
-            for one in found
-        ]
+    def complete(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> list[Completion]:
+        """Greedy answers to prompts of ids, many at once, each with its end token.
+
+        A draft is what an answer may be. All of it is read in one go, and counts as far as llama.cpp writes the same; from
+        there on the answer is written token by token. So a wrong guess costs time, and changes no answer.
+        """
+        asked = {"prompts": prompts, "drafts": drafts or [()] * len(prompts)}
+        rows = {name: [[int(token) for token in row] for row in ids] for name, ids in asked.items()}
+        found = self._ask({"do": "complete", "limit": max_new_tokens, **rows})
+        return [Completion(ids, finish) for ids, finish in found]
 
     def log(self) -> list[str]:
         """The last lines that llama.cpp has printed."""
@@ -160,10 +162,11 @@ class LlamaCpp:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.NamedTemporaryFile(prefix="luthier-llama-", suffix=".log")  # noqa: SIM115 - closed by close
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", llama_process.__file__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-            env={**os.environ, "LLAMA_LOG_COLORS": "off"},
+            env={**os.environ, "LLAMA_LOG_COLORS": "off", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )  # fmt: skip
         theirs.close()
         self._pipe = Connection(ours.detach())
@@ -180,7 +183,7 @@ def quantise(rows: "np.ndarray[Any, np.dtype[np.float32]]", kind: int) -> "np.nd
     """Rows of numbers in one of llama.cpp's formats (a `ggml_type`), by its own quantiser."""
     if not is_installed():
         raise not_installed_error("--type")
-    library = llama_process.load_library()
+    library = llama_library.load_library()
     rows = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1, rows.shape[-1])
     row_bytes = int(library.ggml_row_size(kind, rows.shape[1]))
     data = np.empty(row_bytes * len(rows), dtype=np.uint8)

@@ -23,6 +23,8 @@ class Running(Protocol):
         """The prompt that the export's chat template makes of these messages."""
         ...
 
-    def complete(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[Completion]:
-        """Greedy answers to prompts of ids."""
+    def complete(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> list[Completion]:
+        """Greedy answers to prompts of ids. A draft is what an answer may be; it can save time, and changes no answer."""
         ...

@@ -163,7 +163,7 @@ def _check_outputs(source: Source, subject: Subject, report: Report, on_note: On
         return
     on_note(f"{sum(map(len, rows)):,} tokens of {len(rows)} test rows")
     lm = source.load()
-    with subject.open(context) as llama:
+    with subject.open(context, slots=1) as llama:
         found = outputs.compare(lm, llama, rows)
     limits = report.limits
     report.top1 = {"positions": found.positions, "agreement": found.top1, "limit": limits.top1, "first": found.first}

@@ -67,7 +67,10 @@ def longest_prompt(source: Source, records: Sequence[AnswerRecord]) -> int:
 
 
 def ask_again(source: Source, llama: Running, stored: Sequence[AnswerRecord]) -> Answered:
-    """The same questions as ids, so that control tokens that people spelled stay words; greedy, several at once."""
+    """The same questions as ids, so that control tokens that people spelled stay words; greedy, many at once.
+
+    Where the file writes what the run's model wrote, it only reads that: the stored answers are handed over as drafts.
+    """
     context = Context(source.run, source.recipe)
     items = {item.id: item for item in context.items("test")}
     known = [record for record in stored if record["item"] in items and record["finish"] not in replies.UNANSWERED]
@@ -75,7 +78,8 @@ def ask_again(source: Source, llama: Running, stored: Sequence[AnswerRecord]) ->
         render(TUNED, lambda item: item.conversation.prompt, items[record["item"]], source.template)[1]
         for record in known
     ]
-    found = llama.complete(prompts, max_new_tokens=context.token_budget.tokens)
+    drafts = [_draft(record, source) for record in known]
+    found = llama.complete(prompts, max_new_tokens=context.token_budget.tokens, drafts=drafts)
     again = []
     for record, completion in zip(known, found, strict=True):
         reply = generate.Reply(completion.ids, completion.finish, 0.0)
@@ -84,6 +88,13 @@ def ask_again(source: Source, llama: Running, stored: Sequence[AnswerRecord]) ->
         text = answer.said(tools=conversation.uses_tools or bool(metrics.calls_in(record["reference"])))
         again.append({**record, "answer": text, "finish": answer.finish, "answer_tokens": answer.tokens})
     return Answered(known, context.answers_file("answers").rescored(again))
+
+
+def _draft(record: AnswerRecord, source: Source) -> list[int]:
+    """The stored answer's ids, as far as they can be told from its text: what the file is likely to write as well."""
+    ids, _ = source.template.tokenizer.encode(record["answer"])
+    ended = record["finish"] == "stop"
+    return ids if len(ids) == int(record["answer_tokens"]) - ended else []
 
 
 def score(source: Source, answered: Answered) -> dict[str, Any]:

@@ -98,10 +98,12 @@ class FolderModel:
                 )
             )
 
-    def complete(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[Completion]:
-        """Greedy answers, as the run's own were made."""
+    def complete(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> list[Completion]:
+        """Greedy answers, as the run's own were made, without a look at drafts."""
         replies = generate.answer(self.lm, prompts, max_new_tokens=max_new_tokens)
-        return [Completion(reply.ids, "", reply.finish) for reply in replies]
+        return [Completion(reply.ids, reply.finish) for reply in replies]
 
 
 class _Subject:

@@ -39,28 +39,36 @@ def rows_to_compare(rows: Sequence[Sequence[int]], context: int) -> list[list[in
 
 
 def compare(lm: LanguageModel, llama: Running, rows: Sequence[Sequence[int]]) -> Outputs:
-    """Both models' distributions after each token of the rows."""
+    """Both models' distributions after each token of the rows; after what all of them begin with, once."""
     same, kl, positions, first = 0, 0.0, 0, None
+    shared = _common_beginning(rows)
     for number, row in enumerate(rows):
-        ours, theirs = _ours(lm, row), torch.from_numpy(np.array(llama.logits(row))).double()
-        theirs = theirs[:, : ours.shape[1]]
+        begin = shared if number else 0
+        ours = _ours(lm, row, begin)
+        theirs = torch.from_numpy(np.array(llama.logits(row, begin=begin))).double()[:, : ours.shape[1]]
         margins = ours.amax(-1) - ours.gather(-1, theirs.argmax(-1, keepdim=True))[:, 0]
         agree = margins <= TIE
         if first is None and not bool(agree.all()):
             at = int((~agree).nonzero()[0])
-            margin = float(margins[at])
             first = (
-                f"row {number}, token {at}: {int(ours[at].argmax())} before {int(theirs[at].argmax())} by {margin:.3g} logits, "
-                "in llama.cpp the other way round"
+                f"row {number}, token {begin + at}: {int(ours[at].argmax())} before {int(theirs[at].argmax())} by "
+                f"{float(margins[at]):.3g} logits, in llama.cpp the other way round"
             )
-        ours, theirs = torch.log_softmax(ours, -1), torch.log_softmax(theirs, -1)
-        kl += float((ours.exp() * (ours - theirs)).sum())
+        apart, chances = theirs - ours, torch.softmax(ours, -1)
+        kl += float(((chances * apart.exp()).sum(-1).log() - (chances * apart).sum(-1)).sum())
         same += int(agree.sum())
-        positions += len(row)
+        positions += len(agree)
     return Outputs(positions, same / positions, max(kl / positions, 0.0) if kl == kl else kl / positions, first)
 
 
+def _common_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens several rows have in common, which leaves each a token of its own."""
+    most = min(map(len, rows)) - 1 if len(rows) > 1 else 0
+    return next((at for at in range(most) if len({row[at] for row in rows}) > 1), most)
+
+
 @torch.inference_mode()
-def _ours(lm: LanguageModel, row: Sequence[int]) -> Tensor:
-    logits: Tensor = lm.model(torch.tensor([list(row)], device=lm.device)).logits[0]
+def _ours(lm: LanguageModel, row: Sequence[int], begin: int) -> Tensor:
+    ids = torch.tensor([list(row)], device=lm.device)
+    logits: Tensor = lm.model(ids, logits_to_keep=len(row) - begin).logits[0]
     return logits.double().cpu()
