@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Reply = tuple[int, Any]
-"""Status and body: JSON, or bytes as they are."""
+"""Status and body: JSON, or bytes as they are; of a redirect (3xx) where it leads to."""
 
 
 def completion(text: str, finish: str = "stop") -> Reply:
@@ -43,6 +43,8 @@ def serving(reply: Callable[[dict[str, Any], int], Reply]) -> Iterator[Server]:
             status, content = reply(body, number)
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", content)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

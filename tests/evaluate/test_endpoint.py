@@ -71,6 +71,19 @@ def test_a_refusal_is_not_tried_again() -> None:
         assert len(server.asked) == 1
 
 
+def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    with serving(lambda body, number: completion("Hi.")) as elsewhere:
+        for status in (301, 302, 307):
+            reply = (status, f"{elsewhere.url}/chat/completions")
+            with (
+                serving(lambda body, number, reply=reply: reply) as server,  # type: ignore[misc]
+                pytest.raises(Unavailable, match=f"it answered {status}"),
+            ):
+                endpoint(server.url, key_env="MY_KEY").ask(HELLO, max_new_tokens=7)
+        assert elsewhere.asked == []
+
+
 def test_nobody_at_the_address() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

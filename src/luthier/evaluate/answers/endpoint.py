@@ -132,9 +132,7 @@ class Endpoint:
         address = self.url.rstrip("/")
         address += "" if address.endswith("/chat/completions") else "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-        local = urlsplit(self.url).hostname in _LOOPBACK  # a proxy does not know this machine's own addresses
-        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as reply:
+        with opener(self.url).open(request, timeout=TIMEOUT_SECONDS) as reply:
             content = reply.read()
         try:
             return json.loads(content)
@@ -158,6 +156,19 @@ class Endpoint:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             shown = json.dumps(reply, ensure_ascii=False)[:120]
             raise Unavailable(f"its reply is no chat completion: {shown}") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other that is no success: the key would go along to whatever address it names."""
+
+    def redirect_request(self, *asked: Any) -> None:
+        return None
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """What asks an address: without redirects, and on this machine without a proxy, which does not know its addresses."""
+    local = urlsplit(url).hostname in _LOOPBACK
+    return urllib.request.build_opener(_NoRedirects, *([urllib.request.ProxyHandler({})] if local else []))
 
 
 def split_thoughts(message: Mapping[str, Any]) -> tuple[str | None, str]:

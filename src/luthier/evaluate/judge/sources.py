@@ -6,11 +6,10 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from luthier.chat import Message
 from luthier.errors import MachineError, UserError
-from luthier.evaluate.answers.endpoint import split_thoughts
+from luthier.evaluate.answers.endpoint import opener, split_thoughts
 from luthier.evaluate.judge.pairwise import Judge
 from luthier.extensions import import_function
 from luthier.model import loading, reference, replies
@@ -66,8 +65,7 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
     """A model behind an OpenAI-compatible address (the part before /chat/completions), asked at temperature 0."""
     address = f"{url.rstrip('/')}/chat/completions"
     headers = {"Content-Type": "application/json"}
-    is_local = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # a proxy does not know these
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
+    asking = opener(url)
     if key := os.environ.get(KEY):
         headers["Authorization"] = f"Bearer {key}"
 
@@ -77,7 +75,7 @@ def endpoint(url: str, model: str, *, max_tokens: int = 256, seconds: float = 12
         }  # fmt: skip
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with opener.open(request, timeout=seconds) as response:
+            with asking.open(request, timeout=seconds) as response:
                 _, reply = split_thoughts(json.load(response)["choices"][0]["message"])
         except urllib.error.HTTPError as error:
             with error:
