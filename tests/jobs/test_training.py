@@ -99,6 +99,9 @@ def test_a_job_ends_in_a_model_a_report_and_the_events_that_clients_know(
     assert float(rows[0]["train_loss"]) == steps[0].data["train_loss"]  # type: ignore[index]
 
     # And how the room comes back
+    accuracies = [float(row["train_accuracy"]) for row in rows]
+    assert 0 <= min(accuracies) < max(accuracies) <= 1 and sum(accuracies[-10:]) > sum(accuracies[:10])
+    assert [bool(row["valid_mean_token_accuracy"]) for row in rows] == [n in CHECKED for n in range(1, STEPS + 1)]
     assert client.store.used_bytes(client.key) > (before := done.disk_bytes) > 100_000
     for each in names:
         client.service.delete_model(client.key, each)

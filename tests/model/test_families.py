@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from luthier.model import attention, generate, probes
-from luthier.model.head import row_likelihoods, summed_loss
+from luthier.model.head import loss_and_hits, row_likelihoods, summed_loss
 from luthier.model.likelihood import continuations
 from luthier.model.loading import LanguageModel
 from luthier.model.packed import pack
@@ -83,6 +83,30 @@ def made(family: str, settings: dict[str, object]) -> torch.nn.Module:
             if weight.ndim == 2:
                 torch.nn.init.normal_(weight, std=0.4)
     return made.eval()
+
+
+def test_hits_are_the_tokens_that_the_model_s_own_scores_find_likeliest(model: torch.nn.Module) -> None:
+    expect_hits(model)
+
+
+def test_hits_are_counted_where_a_model_bends_its_scores_too(bent: torch.nn.Module) -> None:
+    expect_hits(bent)
+
+
+def expect_hits(model: torch.nn.Module) -> None:
+    """Of a row whose every third token is the likeliest one, as the model itself says."""
+    ids = 5 + (13 * np.arange(14)) % 300
+    with torch.no_grad():
+        for end in range(3, len(ids), 3):
+            ids[end] = int(model(input_ids=torch.tensor(ids[:end])[None], use_cache=False).logits[0, -1].argmax())
+        own = model(input_ids=torch.tensor(ids)[None], use_cache=False).logits[0, :-1].argmax(-1).numpy()
+        row = Row(ids, np.arange(len(ids)) % 3 != 1)
+        likeliest = int((own == ids[1:])[row.loss_mask[1:]].sum())
+        assert 4 <= likeliest < int(row.loss_mask[1:].sum())
+        batch = pack([row], torch.device("cpu"))
+        assert int(loss_and_hits(model, batch)[1]) == likeliest  # type: ignore[arg-type]
+    loss, hits = loss_and_hits(model, batch)  # type: ignore[arg-type]
+    assert int(hits) == likeliest and loss.requires_grad and not hits.requires_grad
 
 
 @pytest.mark.parametrize("implementation", ["own", attention.NAME])

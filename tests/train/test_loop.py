@@ -179,12 +179,13 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update_and_names_the_rows(
 ) -> None:
     rows = counting(60)
     rows[7] = Row(np.full(9, 383), np.arange(9) >= 2)
-    real = head.summed_loss
+    real = head.loss_and_hits
 
-    def bad_for_one_row(model: Any, batch: Packed) -> torch.Tensor:
-        return real(model, batch) * (float("inf") if (batch.tokens == 383).any() else 1.0)
+    def bad_for_one_row(model: Any, batch: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, hits = real(model, batch)
+        return loss * (float("inf") if (batch.tokens == 383).any() else 1.0), hits
 
-    monkeypatch.setattr(head, "summed_loss", bad_for_one_row)
+    monkeypatch.setattr(head, "loss_and_hits", bad_for_one_row)
     told = (
         r"the loss is inf at step \d+; stopped before the update.*rows.jsonl:8\. Resuming .*learning_rate below 0.005\."
     )

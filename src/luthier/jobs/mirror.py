@@ -19,7 +19,11 @@ from luthier.jobs.rows import CheckpointRow, JobRow, NewEvent
 from luthier.runs import manifest
 from luthier.runs.events import Event, EventLog
 
-COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+COLUMNS = {
+    "step": "step", "train_loss": "train_loss", "train_accuracy": "train_mean_token_accuracy", "valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_mean_token_accuracy",
+}  # fmt: skip
+"""Of OpenAI's result files, and what the metrics of events are called."""
 CHECKPOINT_MODELS = "checkpoint-models"
 """The folder in a finished job's run with its checkpoints as models."""
 
@@ -108,12 +112,19 @@ def _lines(path: Path, offset: int) -> list[tuple[Event, int]]:
 
 
 def _step(event: Event, check: Event | None) -> NewEvent:
-    data = {"step": event["step"], "total_steps": event["steps"], "train_loss": event["loss"]}
+    data = {"step": event["step"], "total_steps": event["steps"], **_figures("train", event)}
     words = f"Step {event['step']}/{event['steps']}: training loss={event['loss']:.2f}"
     if check is not None:
         words += f", validation loss={check['loss']:.2f}"
-        data["valid_loss"] = check["loss"]
+        data |= _figures("valid", check)
     return NewEvent(words, data=data)
+
+
+def _figures(which: str, event: Event) -> dict[str, float]:
+    """The loss, and the accuracy of tokens, which objectives over pairs and labels have not."""
+    accuracy = event.get("token_accuracy")
+    more = {} if accuracy is None else {f"{which}_mean_token_accuracy": accuracy}
+    return {f"{which}_loss": event["loss"], **more}
 
 
 # What is read of the whole log, once the run has ended
@@ -126,7 +137,7 @@ def metrics(folder: Path) -> dict[int, dict[str, float]]:
         if event["kind"] == "step":
             found[event["step"]] = dict(_step(event, None).data or {})
         elif event["kind"] == "dev" and event["step"] in found:
-            found[event["step"]]["valid_loss"] = event["loss"]
+            found[event["step"]] |= _figures("valid", event)
     return dict(sorted(found.items()))
 
 
@@ -136,11 +147,11 @@ def trained_tokens(folder: Path) -> int:
 
 
 def result_file(rows: Mapping[int, Mapping[str, float]]) -> bytes:
-    """The metrics as OpenAI's result files have them: CSV, a row for each step; accuracies of tokens are not measured."""
+    """The metrics as OpenAI's result files have them: CSV, a row for each step."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows([[row.get(name, "") for name in COLUMNS] for row in rows.values()])
+    table.writerows([[row.get(name, "") for name in COLUMNS.values()] for row in rows.values()])
     return text.getvalue().encode()
 
 

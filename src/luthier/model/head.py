@@ -20,14 +20,15 @@ PIECE_BYTES = 8 << 20  # of fp32 scores: as much as stays in a processor's cache
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Summed cross entropy of `hidden @ weight.T` against targets; saves gradients, not scores."""
+    """Summed cross entropy of `hidden @ weight.T` against targets, and the hits; saves gradients, not scores."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, scale: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        hits = torch.zeros((), dtype=torch.int64, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight and not len(hidden) else None
         size = positions_at_once(len(weight) * weight.element_size())
@@ -35,17 +36,18 @@ class _HeadLoss(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             block, wanted = hidden[start : start + size], targets[start : start + size]
             scores = torch.mm(block, weight.T, out=buffer[: len(block)])
-            total += _losses(scores, wanted, softcap, scale, with_gradient=True).sum()
+            total += _losses(scores, wanted, softcap, scale, with_gradient=True, hits=hits).sum()
             if grad_hidden is not None:
                 torch.mm(scores, weight, out=grad_hidden[start : start + size])
             if need_weight:
                 grad_weight = _accumulated(grad_weight, scores, block)
         ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
-        return total
+        ctx.mark_non_differentiable(hits)
+        return total, hits
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        (outer,) = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
+        outer, _ = grads  # 1, unless the sum was multiplied by something; the saved gradients are used up
         grad_hidden, grad_weight = (None if grad is None else grad.mul_(outer) for grad in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None
 
@@ -75,8 +77,12 @@ def _losses(
     scale: float,
     *,
     with_gradient: bool,
+    hits: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, " positions"]:
-    """The loss of each position in fp32; where something is trained, `scores` become its gradient with respect to them."""
+    """The loss of each position in fp32; where something is trained, `scores` become its gradient with respect to them.
+
+    To `hits` is added at how many positions no token is likelier than the target.
+    """
     each = torch.empty(len(scores), dtype=torch.float32, device=scores.device)
     rows = max(1, PIECE_BYTES // (scores.shape[1] * each.element_size()))
     for start in range(0, len(scores), rows):
@@ -90,7 +96,10 @@ def _losses(
         slope = torch.softmax(logits, dim=-1)
         # −log p(target) = highest − target's score + log Σ exp(score − highest), and that sum is 1 ÷ the highest p
         highest, summed = logits.amax(-1, keepdim=True), slope.amax(-1, keepdim=True).reciprocal_()
-        each[part] = (highest - logits.gather(-1, wanted) + summed.log_())[:, 0]
+        below = highest - logits.gather(-1, wanted)
+        if hits is not None:
+            hits += (below == 0).sum()
+        each[part] = (below + summed.log_())[:, 0]
         if not with_gradient:
             continue
         slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
@@ -108,10 +117,13 @@ def _losses_only(
     targets: Int[Tensor, " positions"],
     softcap: float | None,
     scale: float,
+    hits: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, " positions"]:
     """The loss of each position, from scores that exist for a few positions at a time."""
     parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    return torch.cat([_losses(part @ weight.T, wanted, softcap, scale, with_gradient=False) for part, wanted in parts])
+    return torch.cat(
+        [_losses(part @ weight.T, wanted, softcap, scale, with_gradient=False, hits=hits) for part, wanted in parts]
+    )
 
 
 class _EachLoss(torch.autograd.Function):
@@ -150,15 +162,24 @@ class _EachLoss(torch.autograd.Function):
 
 def summed_loss(model: CausalModel, batch: Packed) -> Float[Tensor, ""]:
     """Sum of −log p(token | tokens of its row before it), in nats and fp32, over the loss tokens of the batch."""
+    return loss_and_hits(model, batch)[0]
+
+
+def loss_and_hits(model: CausalModel, batch: Packed) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """The summed loss, and how many of the loss tokens are those that the model finds likeliest in their places."""
     head = model.get_output_embeddings()
     wanted = batch.targets
     if not probes.has_plain_head(model):
-        return nn.functional.cross_entropy(scores(model, batch), wanted, reduction="sum")
+        found = scores(model, batch)
+        hits = (found.detach().argmax(-1) == wanted).sum()
+        return nn.functional.cross_entropy(found, wanted, reduction="sum"), hits
     hidden = _hidden(model, batch)
     if not torch.is_grad_enabled():
-        return _losses_only(hidden, head.weight, wanted, *logit_transform(model)).sum()
-    loss: Tensor = _HeadLoss.apply(hidden, head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
-    return loss
+        hits = torch.zeros((), dtype=torch.int64, device=hidden.device)
+        return _losses_only(hidden, head.weight, wanted, *logit_transform(model), hits).sum(), hits
+    loss: Tensor
+    loss, hits = _HeadLoss.apply(hidden, head.weight, wanted, *logit_transform(model))  # type: ignore[no-untyped-call]
+    return loss, hits
 
 
 def row_likelihoods(model: CausalModel, batch: Packed) -> Float[Tensor, " rows"]:
@@ -209,6 +230,6 @@ class CausalLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Packed, *, by_row: bool = False) -> Tensor:
-        """The batch's summed loss; or with `by_row` log p of each row's loss tokens."""
-        return row_likelihoods(self.model, batch) if by_row else summed_loss(self.model, batch)
+    def forward(self, batch: Packed, *, by_row: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """The batch's summed loss and hits; or with `by_row` log p of each row's loss tokens."""
+        return row_likelihoods(self.model, batch) if by_row else loss_and_hits(self.model, batch)

@@ -89,7 +89,9 @@ class AnswerLoss:
     def measure(self, model: CausalModel, rows: TokenRows, numbers: Sequence[int]) -> Measured:
         batch = prefix_sharing.pack_batch(model, [rows[number] for number in numbers])
         assert model is self.loss.model
-        return Measured(self.loss(batch), batch.loss_tokens, batch.loss_tokens, computed=len(batch.tokens))
+        total, hits = self.loss(batch)
+        figures = {"token_accuracy": hits}
+        return Measured(total, batch.loss_tokens, batch.loss_tokens, figures, computed=len(batch.tokens))
 
 
 class Texts(AnswerLoss):
