@@ -15,9 +15,10 @@ from luthier.data import messages, tool_messages
 from luthier.engine.requests import Event, Finished, GenerationRequest, Grammar, Piece, TokenLogprob
 from luthier.engine.streams import Stream
 from luthier.errors import UserError
+from luthier.serve import allowed_answers
 from luthier.serve.engines import Voice
 from luthier.serve.errors import APIError, bad_request
-from luthier.serve.openai import answering, token_texts
+from luthier.serve.openai import answering, choice, token_texts
 from luthier.serve.openai.answering import EventStream
 from luthier.serve.openai.replies import Reply, Said
 from luthier.serve.openai.requests import ChatRequest, MessageAsked
@@ -35,6 +36,8 @@ async def create(request: Request, asked: ChatRequest) -> Response:
         prompt = await asyncio.to_thread(_prompt, voice, asked)
         param = "max_tokens" if asked.max_completion_tokens is None else "max_completion_tokens"
         room = answering.expect_room(voice, prompt, asked.token_limit, param=param)
+        if asked.allowed_answers:
+            return await _chosen(request, asked, voice)
         top = (asked.top_logprobs or 0) if asked.logprobs else None
         wanted = [
             GenerationRequest(
@@ -55,6 +58,20 @@ async def create(request: Request, asked: ChatRequest) -> Response:
 def _prompt(voice: Voice, asked: ChatRequest) -> list[int]:
     """The conversation as the template asks with it."""
     tools = _offered(asked)
+async def _chosen(request: Request, asked: ChatRequest, voice: Voice) -> Response:
+    """One of the answers that are allowed."""
+    service = service_of(request)
+    spoken = spoken_messages(voice, asked.messages)
+    known = await asyncio.to_thread(service.catalogue.find, asked.model, key_of(request))
+    scored = await asyncio.to_thread(allowed_answers.score, voice, known.folder, spoken, asked.allowed_answers)
+    chosen = choice.drawn(scored, asked)
+    used = choice.usage(scored, chosen)
+    service.metrics.generated(used["prompt_tokens"], used["completion_tokens"])
+    if asked.stream:
+        return EventStream(request, choice.chunks(scored, asked, chosen), contextlib.AsyncExitStack())
+    return JSONResponse(choice.body(scored, asked, chosen))
+
+
     spoken = spoken_messages(voice, asked.messages)
     whole = Conversation(spoken, tools=tools)
     if not voice.template.takes_tools_of(whole) or (tools and not voice.template.reads_calls):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from luthier.serve.allowed_answers import LONGEST_ANSWER, MOST_ANSWERS
 from luthier.serve.openai.shapes import Asked
 
 MOST_CHOICES = 128
@@ -189,6 +190,15 @@ class ResponseFormat(Asked):
         return self
 
 
+AllowedAnswers = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=LONGEST_ANSWER)]], Field(min_length=2, max_length=MOST_ANSWERS)
+]
+
+
+class StructuredOutputs(Asked):
+    choice: AllowedAnswers
+
+
 class ChatRequest(Generation):
     messages: Annotated[list[MessageAsked], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: TokenLimit = None
@@ -196,6 +206,9 @@ class ChatRequest(Generation):
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MOST_LOGPROBS)] = None
     response_format: ResponseFormat | None = None
+    guided_choice: AllowedAnswers | None = None
+    """The answers that are allowed, as vLLM has it; `structured_outputs` is its later name for the same."""
+    structured_outputs: StructuredOutputs | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: Annotated[bool | None, _without_effect(None, True)] = None
@@ -207,6 +220,19 @@ class ChatRequest(Generation):
     @property
     def token_limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def allowed_answers(self) -> list[str] | None:
+        return self.structured_outputs.choice if self.structured_outputs else self.guided_choice
+
+    @model_validator(mode="after")
+    def _one_form_of_answer(self) -> "ChatRequest":
+        if answers := self.allowed_answers:
+            if self.response_format or self.tools or (self.guided_choice and self.structured_outputs):
+                raise ValueError("allowed answers leave nothing for a response_format, tools or other allowed answers")
+            if len(set(answers)) < len(answers):
+                raise ValueError("an answer is allowed twice")
+        return self
 
     @model_validator(mode="after")
     def _logprobs_that_were_asked_for(self) -> "ChatRequest":
