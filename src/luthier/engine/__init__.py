@@ -2,7 +2,7 @@
 
 requests, streams         what is asked; what comes back, piece by piece
 engine                    the door of one model: submit, adapters, likelihoods, statistics, end
-pool, remote              engines by name in bounded memory; a server elsewhere behind the same door
+pool                      engines by name in bounded memory
 loop, reading, lanes      one thread: who is next, prompts in portions, a token for each row at every step
 rows, text, picking       a request while it is answered; tokens → whole characters; scores → tokens
 adapters, grammar         adapters by row in one batch; JSON by a schema

@@ -4,14 +4,16 @@ import contextlib
 import gc
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from luthier.errors import UserError
+from luthier.jobs.limits import Limits
 from luthier.jobs.service import Jobs
 from luthier.jobs.store import Store
 from luthier.serve import server
 from luthier.serve.app import Door, make_app
+from luthier.serve.backends.backend import Backend
 from luthier.serve.catalogue import Catalogue
 from luthier.serve.engines import Engines
 from luthier.serve.metrics import Metrics
@@ -33,26 +35,42 @@ class Opening:
     key: str | None = None
     names: Sequence[str] = ()
     """Names of this machine under which it may be asked, besides its addresses."""
+    backends: Sequence[Backend] = ()
+    """Models that answer at other servers."""
+    limits: Limits = field(default_factory=Limits)
+    keep_days: float | None = None
+    """Runs without a model are removed so long after their end; None: never."""
 
 
 def serve(opening: Opening, say: Callable[[str], object]) -> None:
     """Serve until a signal ends it; `say` hears the address, and a new key this one time."""
     _check_key(opening)
     address = Address.free(opening.host, opening.port)
-    with Jobs(opening.home) as jobs, contextlib.closing(Engines()) as engines:
+    with (
+        Jobs(opening.home, limits=opening.limits, keep_days=opening.keep_days) as jobs,
+        contextlib.closing(Engines()) as engines,
+    ):
         fresh = _prepare_key(jobs.store, opening.key)
-        catalogue = Catalogue(jobs.store.home, opening.models, jobs.store)
+        backends = {backend.address.name: backend for backend in opening.backends}
+        catalogue = Catalogue(jobs.store.home, opening.models, jobs.store, elsewhere=backends)
         bases = list(catalogue.bases())  # what is not there is said now
         for known in bases[:1]:
             engines.prepare(known)
-        service = Service(jobs, catalogue, engines, Metrics(engines.figures))
+        service = Service(jobs, catalogue, engines, Metrics(engines.figures), backends)
+
+        names = [*(known.name for known in bases), *backends]
 
         def ready() -> None:
             if fresh is not None:
                 say(f"Key     {fresh}   (shown this once; OPENAI_API_KEY takes it)")
-            say(f"Serving {address.url}/v1   (models: {', '.join(known.name for known in bases)})")
+            say(f"Serving {address.url}/v1   (models: {', '.join(names)})")
 
-        server.run(make_app(service, _door(address, opening.names)), address, on_ready=ready, on_stop=engines.close)
+        def stop() -> None:
+            engines.close()
+            for backend in opening.backends:
+                backend.close()
+
+        server.run(make_app(service, _door(address, opening.names)), address, on_ready=ready, on_stop=stop)
     gc.freeze()  # the process ends: a last search for garbage through all of torch would take seconds
 
 

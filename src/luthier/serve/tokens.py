@@ -80,4 +80,9 @@ async def detokenize(request: Request, asked: DetokenizeRequest) -> Prompt:
 
 
 def _speaking(request: Request, model: str | None) -> AbstractAsyncContextManager[Voice]:
-    return speaking(request, model or next(service_of(request).catalogue.bases()).name)
+    if model is None:
+        first = next(service_of(request).catalogue.bases(), None)
+        if first is None:
+            raise bad_request("Missing required parameter: 'model'. No model has its files here.", "model")
+        model = first.name
+    return speaking(request, model)

@@ -20,6 +20,7 @@ from luthier.serve.engines import Voice
 from luthier.serve.errors import APIError, bad_request
 from luthier.serve.openai import answering, choice, token_texts
 from luthier.serve.openai.answering import EventStream
+from luthier.serve.openai.relay import relay
 from luthier.serve.openai.replies import Reply, Said
 from luthier.serve.openai.requests import ChatRequest, MessageAsked
 from luthier.serve.openai.shapes import key_of
@@ -31,13 +32,15 @@ router = APIRouter(prefix="/v1/chat", tags=["chat"])
 @router.post("/completions")
 async def create(request: Request, asked: ChatRequest) -> Response:
     """The assistant's answer, whole or as server-sent events."""
+    if backend := service_of(request).backends.get(asked.model):
+        return await relay(request, asked, "chat/completions", backend)
     async with contextlib.AsyncExitStack() as held:
         voice = await held.enter_async_context(answering.speaking(request, asked.model))
+        if asked.allowed_answers:
+            return await _chosen(request, asked, voice)
         prompt = await asyncio.to_thread(_prompt, voice, asked)
         param = "max_tokens" if asked.max_completion_tokens is None else "max_completion_tokens"
         room = answering.expect_room(voice, prompt, asked.token_limit, param=param)
-        if asked.allowed_answers:
-            return await _chosen(request, asked, voice)
         top = (asked.top_logprobs or 0) if asked.logprobs else None
         wanted = [
             GenerationRequest(
@@ -55,9 +58,6 @@ async def create(request: Request, asked: ChatRequest) -> Response:
         return JSONResponse(body)
 
 
-def _prompt(voice: Voice, asked: ChatRequest) -> list[int]:
-    """The conversation as the template asks with it."""
-    tools = _offered(asked)
 async def _chosen(request: Request, asked: ChatRequest, voice: Voice) -> Response:
     """One of the answers that are allowed."""
     service = service_of(request)
@@ -72,6 +72,9 @@ async def _chosen(request: Request, asked: ChatRequest, voice: Voice) -> Respons
     return JSONResponse(choice.body(scored, asked, chosen))
 
 
+def _prompt(voice: Voice, asked: ChatRequest) -> list[int]:
+    """The conversation as the template asks with it."""
+    tools = _offered(asked)
     spoken = spoken_messages(voice, asked.messages)
     whole = Conversation(spoken, tools=tools)
     if not voice.template.takes_tools_of(whole) or (tools and not voice.template.reads_calls):

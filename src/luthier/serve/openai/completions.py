@@ -17,6 +17,7 @@ from luthier.serve.engines import Voice
 from luthier.serve.errors import APIError, bad_request
 from luthier.serve.openai import answering, token_texts
 from luthier.serve.openai.answering import EventStream
+from luthier.serve.openai.relay import relay
 from luthier.serve.openai.requests import MOST_CHOICES, CompletionRequest
 from luthier.serve.openai.shapes import key_of
 from luthier.serve.service import service_of
@@ -35,6 +36,8 @@ async def create(request: Request, asked: CompletionRequest) -> Response:
             f"Invalid 'n': found {len(asked.prompts)} prompts with {asked.choices} answers each, at most {MOST_CHOICES}"
         )
         raise bad_request(f"{message} answers are given at a time.", "n", "invalid_value")
+    if backend := service_of(request).backends.get(asked.model):
+        return await relay(request, asked, "completions", backend)
     async with contextlib.AsyncExitStack() as held:
         voice = await held.enter_async_context(answering.speaking(request, asked.model))
         prompts = await asyncio.to_thread(lambda: [_ids(voice, prompt) for prompt in asked.prompts])

@@ -13,6 +13,6 @@ router = APIRouter(prefix="/v1/embeddings", tags=["embeddings"])
 @router.post("", status_code=400, response_model=None)
 def create(request: Request, asked: EmbeddingRequest) -> APIError:
     """Every model of this server writes text; none was trained to make embeddings."""
-    service_of(request).catalogue.find(asked.model, key_of(request))
+    service_of(request).catalogue.listed(asked.model, key_of(request))
     message = f"The model '{asked.model}' writes text and has no embeddings."
     raise bad_request(message, "model", "model_not_supported")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
-from luthier.serve.catalogue import NAME, KnownModel
+from luthier.serve.catalogue import NAME, ListedModel
 from luthier.serve.errors import APIError
 from luthier.serve.openai.shapes import key_of, known_id
 from luthier.serve.service import service_of
@@ -23,7 +23,7 @@ class Model(BaseModel):
     parent: str | None = None
 
     @classmethod
-    def of(cls, known: KnownModel) -> "Model":
+    def of(cls, known: ListedModel) -> "Model":
         return cls(id=known.name, created=known.created, owned_by=known.owned_by, parent=known.parent)
 
 
@@ -48,17 +48,16 @@ def list_models(request: Request) -> ModelList:
 def retrieve(request: Request, model: ModelName) -> Model:
     """What is known of a model."""
     name = known_id(NAME, model, "model", "model")
-    return Model.of(service_of(request).catalogue.find(name, key_of(request)))
+    return Model.of(service_of(request).catalogue.listed(name, key_of(request)))
 
 
 @router.delete("/{model:path}")
 def delete(request: Request, model: ModelName) -> ModelDeleted:
     """Delete a tuned model; the base models belong to whoever started the server."""
     name, service, key = known_id(NAME, model, "model", "model"), service_of(request), key_of(request)
-    found = service.catalogue.find(name, key)
-    if found.parent is None:
+    if service.catalogue.listed(name, key).parent is None:
         message = f"The model '{name}' was not tuned here, so it cannot be deleted."
         raise APIError(403, message, param="model", code="model_not_deletable")
-    service.engines.forget(found.folder)
+    service.engines.forget(service.catalogue.find(name, key).folder)
     service.jobs.delete_model(key, name)
     return ModelDeleted(id=name)
