@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from job_service import Shop, upload
 from luthier.errors import MachineError, UserError
-from luthier.jobs import lease, model_table
+from luthier.jobs import database, lease, model_table
 from luthier.jobs.database import jobs
 from luthier.jobs.errors import Conflict, InUse, InvalidRequest, LostJob, NotFound, QuotaExceeded
 from luthier.jobs.limits import Limits
-from luthier.jobs.rows import JobSpec, NewEvent
+from luthier.jobs.rows import FileRow, JobError, JobSpec, ModelRow, NewEvent
+from luthier.jobs.service import Jobs
 from luthier.jobs.store import Store
 
 from .conftest import POSTGRES
@@ -298,6 +299,62 @@ def test_a_pause_that_was_asked_holds_though_the_worker_is_gone(shop: Shop, cloc
     clock.time += 31
     assert shop.store.queue.claim() is None
     assert shop.store.jobs.get(shop.key, job.id).state == "paused"
+
+
+def test_a_failed_job_is_resumed_where_its_api_knows_that(shop: Shop) -> None:
+    refused, run = shop.job(), shop.job(queued=True)
+    shop.store.queue.refuse(refused.id, JobError("invalid_file", "no rows"))
+    taken = shop.store.queue.claim()
+    assert taken and taken.id == run.id
+    shop.store.queue.fail(taken, JobError("machine_error", "no memory"))
+    for job, state in ((refused, "validating_files"), (run, "queued")):
+        with pytest.raises(Conflict, match="has already failed"):
+            shop.store.jobs.resume(shop.key, job.id)
+        again = shop.store.jobs.resume(shop.key, job.id, failed=True)
+        assert (again.state, again.error, again.finished_at) == (state, None, None)
+    shop.store.jobs.cancel(shop.key, run.id)
+    with pytest.raises(Conflict, match="has already been cancelled"):
+        shop.store.jobs.resume(shop.key, run.id, failed=True)
+    shop.store.queue.refuse(refused.id, JobError("invalid_file", "no rows"))
+    shop.store.files.delete(shop.key, refused.training_file)
+    with pytest.raises(NotFound, match="does not exist"):
+        shop.store.jobs.resume(shop.key, refused.id, failed=True)
+
+
+def test_old_runs_without_a_model_are_removed_and_their_jobs_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Jobs(tmp_path / "home", keep_days=3)
+    shop = Shop(service.store)
+    failed, tuned, waiting = (shop.job(queued=True) for _ in range(3))
+    for job in (failed, tuned):
+        taken = shop.store.queue.claim()
+        assert taken and taken.id == job.id
+        (folder := shop.store.run_folder(job.id)).mkdir()
+        (folder / "report.html").write_text("x")
+        if job is failed:
+            shop.store.queue.fail(taken, JobError("machine_error", "no memory"), disk_bytes=1)
+        else:
+            model = ModelRow("ft:tiny:luthier::1", shop.key, job.id, "tiny", f"runs/{job.id}/model", 1)
+            result = FileRow("file-" + "r" * 24, shop.key, "r.csv", "fine-tune-results", 0, "", 1)
+            shop.store.queue.succeed(taken, [model], result, trained_tokens=1, disk_bytes=1)
+    assert service.remove_old_runs(days=3) == []
+    monkeypatch.setattr("luthier.jobs.service.now", lambda: database.now() + 4 * 86400)
+    assert [row.id for row in service.remove_old_runs(days=3)] == [failed.id]
+    assert not shop.store.run_folder(failed.id).exists() and shop.store.run_folder(tuned.id).exists()
+    assert shop.store.jobs.get(shop.key, failed.id).disk_bytes == 0
+    assert shop.store.jobs.get(shop.key, waiting.id).state == "queued"
+    service.store.close()
+
+
+def test_the_file_of_a_name_and_a_content_is_found(shop: Shop) -> None:
+    first, second = shop.upload("a"), shop.upload("b")
+    shop.upload("a", key=shop.store.keys.create("other")[0])
+    files = shop.store.files
+    assert files.named(shop.key, "rows.jsonl") == second
+    assert files.named(shop.key, "rows.jsonl", sha256=first.sha256) == first
+    files.delete(shop.key, first.id)
+    assert files.named(shop.key, "rows.jsonl", sha256=first.sha256) is None and files.named(shop.key, "x") is None
 
 
 def test_a_finished_job_is_neither_paused_resumed_nor_cancelled(shop: Shop) -> None:

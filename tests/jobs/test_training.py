@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from job_service import LEASE, Client, chat_rows
+from job_service import LEASE, SETTINGS, Client, chat_rows
 from luthier.errors import MachineError
+from luthier.jobs.errors import QuotaExceeded
+from luthier.jobs.limits import Limits
 from luthier.jobs.rows import JobRow
 from luthier.jobs.service import Jobs
 from luthier.model.identity import fingerprint
-from luthier.runs import Run
+from luthier.runs import Run, durable
 
 pytestmark = pytest.mark.timeout(900)  # each job starts a Python with torch, beside whatever else the machine does
 STEPS, CHECKED = 150, [50, 100, 150]
@@ -97,11 +99,11 @@ def test_a_job_ends_in_a_model_a_report_and_the_events_that_clients_know(
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert [bool(row["valid_loss"]) for row in rows] == [n in CHECKED for n in range(1, STEPS + 1)]
     assert float(rows[0]["train_loss"]) == steps[0].data["train_loss"]  # type: ignore[index]
-
-    # And how the room comes back
     accuracies = [float(row["train_accuracy"]) for row in rows]
     assert 0 <= min(accuracies) < max(accuracies) <= 1 and sum(accuracies[-10:]) > sum(accuracies[:10])
     assert [bool(row["valid_mean_token_accuracy"]) for row in rows] == [n in CHECKED for n in range(1, STEPS + 1)]
+
+    # And how the room comes back
     assert client.store.used_bytes(client.key) > (before := done.disk_bytes) > 100_000
     for each in names:
         client.service.delete_model(client.key, each)
@@ -116,6 +118,31 @@ def test_seven_examples_are_too_few(client: Client) -> None:
     assert done.state == "failed" and done.error
     assert (done.error.code, done.error.param) == ("invalid_n_examples", "training_file")
     assert done.error.message == "Training file has 7 example(s), but must have at least 10 examples"
+
+
+@pytest.mark.slow
+def test_a_job_without_room_is_paused_with_a_checkpoint_and_goes_on_when_there_is_room(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with Jobs(tmp_path / "home", lease_seconds=LEASE) as service:
+        client = Client(service, tiny_model)
+        job = client.create(settings=SETTINGS | {"train.max_steps": 20_000})
+        client.wait(job, lambda row: row.step > 60)  # there is a checkpoint
+    store = service.store
+    limits = Limits(bytes_per_key=durable.size(store.run_folder(job.id)) - 1)
+    with Jobs(tmp_path / "home", lease_seconds=LEASE, limits=limits) as service:
+        client = Client(service, tiny_model)
+        held = client.wait(job, lambda row: row.state == "paused" or row.is_finished)
+        assert (held.state, held.error and held.error.code) == ("paused", "quota_exceeded"), client.messages(job)
+        assert "are allowed for this key" in client.messages(job)[-1]
+        assert client.service.checkpoints(client.key, job.id)[0].step == held.step > 60
+        with pytest.raises(QuotaExceeded, match="are allowed for this key"):
+            client.store.jobs.resume(client.key, job.id)
+    with Jobs(tmp_path / "home", lease_seconds=LEASE) as service:
+        client = Client(service, tiny_model)
+        assert client.store.jobs.resume(client.key, job.id).error is None
+        client.wait(job, lambda row: row.step > held.step)
+        client.store.jobs.cancel(client.key, job.id)
 
 
 def test_a_home_has_one_service(client: Client, tiny_model: Path) -> None:

@@ -2,7 +2,7 @@
 
     validating_files → queued → running → succeeded | failed
               ⇅           ⇅        ↓            (cancelled from all but these two)
-              paused ←─────────────┘            at the end of a step
+              paused ←─────────────┘            at the end of a step; for want of room by itself
 
 Each change is one statement that names the state it starts from, so of two that race one finds nothing to change.
 """
@@ -130,15 +130,27 @@ class JobTable:
                 raise Conflict(f"Job has already {_ENDED[found.state]}: {job}", param="fine_tuning_job_id")
             return found
 
-    def resume(self, key: str, job: str) -> JobRow:
-        """Put a paused job back into the queue, or take back that a running one should pause."""
+    def resume(self, key: str, job: str, *, failed: bool = False) -> JobRow:
+        """Put a paused job back into the queue, or take back that a running one should pause.
+
+        With `failed`, a job that has failed as well: it goes on from the last checkpoint of its run. Raises QuotaExceeded
+        where there is still no room for it.
+        """
         with self._database.writing() as connection:
             last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.queued), 0) + 1).scalar_subquery()
             where = (jobs.c.id == job) & (jobs.c.key == key)
-            unchecked = where & (jobs.c.state == "paused") & (jobs.c.queued == 0)  # its files were never looked at
-            back = connection.execute(jobs.update().where(unchecked).values(state="validating_files")).rowcount
+            stopped = where & jobs.c.state.in_(("paused", "failed") if failed else ("paused",))
+            if connection.execute(sa.select(sa.exists().where(stopped))).scalar():
+                expect_room(connection, self._limits, key, 0, param="fine_tuning_job_id")
+                if failed:
+                    found = _existing(connection, key, job)
+                    named = {"training_file": found.training_file, "validation_file": found.validation_file}
+                    expect_files(connection, key, named)
+            fresh = {"error": None, "finished_at": None, "attempts": 0}
+            unchecked = stopped & (jobs.c.queued == 0)  # its files were never looked at, or found wanting
+            back = connection.execute(jobs.update().where(unchecked).values(state="validating_files", **fresh)).rowcount
             back += connection.execute(
-                jobs.update().where(where, jobs.c.state == "paused").values(state="queued", queued=last)
+                jobs.update().where(stopped).values(state="queued", queued=last, **fresh)
             ).rowcount
             back += connection.execute(
                 jobs.update().where(where, jobs.c.state == "running", jobs.c.wish == "pause").values(wish="")

@@ -21,6 +21,11 @@ class Limits:
     jobs_per_key: int = 1000
     """That wait, run or are paused."""
 
+    @property
+    def of_bytes(self) -> bool:
+        """Whether the disk is limited at all."""
+        return self.bytes_per_key is not None or self.bytes_in_all is not None
+
 
 def used_bytes(connection: Connection, key: str | None = None) -> int:
     """What a key's files and runs take on the disk, or those of all keys."""
@@ -38,9 +43,9 @@ def expect_room(connection: Connection, limits: Limits, key: str, more: int, *, 
         (limits.bytes_in_all, "all keys together", None),
     ):
         if limit is not None and (taken := used_bytes(connection, owner)) + more > limit:
+            used = f"{format_bytes(taken)} are used" + (f", and {format_bytes(more)} more were to come" if more else "")
             raise QuotaExceeded(
-                f"{format_bytes(limit)} are allowed for {whose}, {format_bytes(taken)} are used, and {format_bytes(more)} more "
-                "were to come. Delete files or models that are no longer needed.",
+                f"{format_bytes(limit)} are allowed for {whose}, {used}. Delete files or models that are no longer needed.",
                 param=param,
             )
 

@@ -167,6 +167,13 @@ class Queue:
             if paused:
                 append(connection, job.id, [NewEvent("Fine-tuning job paused")])
 
+    def hold(self, job: JobRow, error: JobError) -> None:
+        """The training stopped at a step's end because it may not go on: the job is paused until somebody resumes it."""
+        with self._database.writing() as connection:
+            values = {"state": "paused", "wish": "", "lease_until": None, "attempts": 0, "estimated_finish": None}
+            _held(connection, job, **values, error={**asdict(error), "message": storable(error.message)})
+            append(connection, job.id, [NewEvent(f"Fine-tuning job paused: {error.message}", "error")])
+
     def fail(self, job: JobRow, error: JobError, *, disk_bytes: int = 0) -> None:
         with self._database.writing() as connection:
             _held(connection, job, disk_bytes=disk_bytes)
@@ -191,6 +198,20 @@ class Queue:
         """Note what a job's run takes on the disk, whoever has it."""
         with self._database.writing() as connection:
             connection.execute(jobs.update().where(jobs.c.id == job).values(disk_bytes=disk_bytes))
+
+    def removed(self, job: str) -> None:
+        """Note that nothing of a job's run is left; one that failed and is resumed begins anew."""
+        with self._database.writing() as connection:
+            values = {"disk_bytes": 0, "log_offset": 0, "step": 0}
+            failed = (jobs.c.id == job) & (jobs.c.state == "failed")
+            connection.execute(jobs.update().where(jobs.c.id == job).values(disk_bytes=0))
+            connection.execute(jobs.update().where(failed).values(**values))
+
+    def finished_before(self, time: int) -> Sequence[JobRow]:
+        """Jobs of all keys that ended before this time and whose runs still take room."""
+        with self._database.reading() as connection:
+            query = sa.select(jobs).where(jobs.c.finished_at < time, jobs.c.disk_bytes > 0).order_by(jobs.c.number)
+            return [job_of(row) for row in connection.execute(query).mappings()]
 
 
 def _held(connection: Connection, job: JobRow, **values: object) -> RowMapping:

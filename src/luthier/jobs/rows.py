@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 State = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled")
-"""States that a job never leaves."""
+"""States in which a job has ended; a failed one can be resumed where its client's API knows that."""
 ACTIVE: tuple[State, ...] = ("validating_files", "queued", "running", "paused")
 """States in which a job still needs its files and the model that it starts from."""
 Kind = Literal["openai", "lamini"]
@@ -57,7 +57,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed, in an API's words."""
+    """Why a job failed, or was paused by itself, in an API's words."""
 
     code: str
     message: str

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -30,12 +31,16 @@ from luthier.runs.locking import lock
 LOOK_SECONDS = 0.2  # between two looks at what workers have written
 TIDY_SECONDS = 60.0  # between two searches for files whose time has come
 STOP_SECONDS = 60.0  # that workers are waited for at the end; a training stops at the end of its step
+KEY_VARIABLES = ("LUTHIER_API_KEY", "LUTHIER_BACKEND_KEY_")
 FREED = ("model", mirror.CHECKPOINT_MODELS, "checkpoints", "base", "data", "evaluation")
 """What is removed of a run when its last model is deleted; its report and its log are small and stay."""
 
 
 class Jobs:
-    """The jobs of one home, from `start` to `close`; their rows are in the home, or in the database of LUTHIER_DATABASE."""
+    """The jobs of one home, from `start` to `close`; their rows are in the home, or in the database of LUTHIER_DATABASE.
+
+    Runs that ended `keep_days` ago and have left no model are removed; None keeps them.
+    """
 
     def __init__(
         self,
@@ -44,11 +49,12 @@ class Jobs:
         url: str | None = None,
         slots: int = 1,
         limits: Limits | None = None,
+        keep_days: float | None = None,
         lease_seconds: float = lease.SECONDS,
     ) -> None:
         url = url or os.environ.get(DATABASE_VARIABLE)
         self.store = Store(home, url, limits=limits, lease_seconds=lease_seconds)
-        self.slots, self.lease_seconds = slots, lease_seconds
+        self.slots, self.lease_seconds, self.keep_days = slots, lease_seconds, keep_days
         self._held = contextlib.ExitStack()
         self._closing = threading.Event()
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -96,12 +102,13 @@ class Jobs:
             "number": number,
             "supervised": True,
             "lease_seconds": self.lease_seconds,
+            "limits": asdict(self.store.limits),
         }
         with open(self.store.home / "logs" / "workers.log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "luthier.jobs.worker", json.dumps(asked)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, DATABASE_VARIABLE: self.store.url},
+                env={**_without_keys(os.environ), DATABASE_VARIABLE: self.store.url},
             )  # fmt: skip
 
     def _supervise(self) -> None:
@@ -116,6 +123,8 @@ class Jobs:
                 tidied = time.monotonic()
                 try:
                     self.remove_expired()
+                    if self.keep_days is not None:
+                        self.remove_old_runs(days=self.keep_days)
                 except MachineError as error:
                     print(f"luthier: {error}", file=sys.stderr, flush=True)
 
@@ -166,17 +175,15 @@ class Jobs:
                 self.store.models.delete(key, model.name)
         if self.store.run_folder(job).exists():
             durable.remove(self.store.run_folder(job))
-        self.store.queue.measured(job, 0)
+        self.store.queue.removed(job)
 
-    def remove_old_runs(self, key: str, *, days: float) -> Sequence[JobRow]:
-        """Remove the runs of a key that ended so long ago and have left no model; the jobs that they belong to."""
-        kept = {model.job for model in self.store.models.list(key)}
-        old = [
-            row for row in self._all(key) if (row.finished_at or now()) < now() - days * 86400 and row.id not in kept
-        ]
-        old = [row for row in old if self.store.run_folder(row.id).exists()]
+    def remove_old_runs(self, *, days: float) -> Sequence[JobRow]:
+        """Remove the runs that ended so long ago and have left no model; the jobs that they belong to, of all keys."""
+        found = self.store.queue.finished_before(int(now() - days * 86400))
+        kept = {model.job for key in {row.key for row in found} for model in self.store.models.list(key)}
+        old = [row for row in found if row.id not in kept]
         for row in old:
-            self.remove_run(key, row.id)
+            self.remove_run(row.key, row.id)
         return old
 
     def remove_expired(self) -> int:
@@ -187,11 +194,7 @@ class Jobs:
                 self.store.files.delete(file.key, file.id)
         return len(expired)
 
-    def _all(self, key: str) -> Iterator[JobRow]:
-        after = None
-        while True:
-            page = self.store.jobs.list(key, after=after, limit=100)
-            yield from page.rows
-            if not page.has_more:
-                return
-            after = page.rows[-1].id
+
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without keys of the service, which trainings have no use for."""
+    return {name: value for name, value in environment.items() if not name.startswith(KEY_VARIABLES)}

@@ -19,7 +19,7 @@ from luthier.jobs.event_table import Events
 from luthier.jobs.file_table import Files
 from luthier.jobs.job_table import JobTable
 from luthier.jobs.key_table import Keys
-from luthier.jobs.limits import Limits, used_bytes
+from luthier.jobs.limits import Limits, expect_room, used_bytes
 from luthier.jobs.model_table import Models
 from luthier.jobs.queue import Queue
 from luthier.jobs.rows import ModelRow
@@ -92,6 +92,11 @@ class Store:
         """What a key's files and runs take, or those of all."""
         with self.database.reading() as connection:
             return used_bytes(connection, key)
+
+    def expect_room(self, key: str) -> None:
+        """Raises QuotaExceeded where a key, or all of them, have more on the disk than they may."""
+        with self.database.reading() as connection:
+            expect_room(connection, self.limits, key, 0, param="fine_tuning_job_id")
 
     def close(self) -> None:
         self.database.close()

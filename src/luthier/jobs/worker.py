@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import psutil
 from luthier.errors import MachineError
 from luthier.jobs import files, hyperparameters, lease, mirror, model_table
 from luthier.jobs.database import DATABASE_VARIABLE, now
-from luthier.jobs.errors import LostJob, NotFound
+from luthier.jobs.errors import LostJob, NotFound, QuotaExceeded
 from luthier.jobs.files import Unusable
+from luthier.jobs.limits import Limits
 from luthier.jobs.mirror import Mirror
 from luthier.jobs.orders import Work
 from luthier.jobs.rows import RESULTS, FileRow, JobError, JobRow, ModelRow, new_id
@@ -33,6 +34,7 @@ from luthier.runs import durable
 from luthier.runs.locking import is_locked
 
 POLL_SECONDS = 0.25
+MEASURE_SECONDS = 5.0  # between two looks at what a run takes on the disk, where that is limited
 
 
 class Worker:
@@ -118,11 +120,13 @@ class _Training:
         self.store, self.job, self.stop, self.poll_seconds = store, job, stop, poll_seconds
         self.folder = store.run_folder(job.id)
         self.mirror = Mirror(self.folder, store.home)
+        self.full: JobError | None = None
+        """Why the training is stopped for want of room."""
 
     def run(self) -> None:
         """Raises LostJob where the job is somebody else's by now, after its process has ended."""
         process = self._start()
-        held, asked, beaten = True, False, 0.0
+        held, asked, beaten, measured = True, False, 0.0, 0.0
         try:
             while process.poll() is None:
                 try:
@@ -134,12 +138,15 @@ class _Training:
                     pause = held and self.store.queue.wish(self.job) == "pause"
                     if held:
                         self._record()
+                    if held and not self.full and lease.clock() - measured > MEASURE_SECONDS:
+                        self._measure()
+                        measured = lease.clock()
                 except LostJob:
                     held = False
                 except MachineError as error:  # the disk is full: what is not written down now is written down later
                     print(f"luthier: {error}", file=sys.stderr, flush=True)
                     pause = False
-                if not asked and (not held or pause or self.stop()):
+                if not asked and (not held or pause or self.full or self.stop()):
                     asked = True
                     _say(process, "stop")
                 time.sleep(self.poll_seconds)
@@ -172,6 +179,16 @@ class _Training:
         _say(process, json.dumps(asdict(work), default=str))
         return process
 
+    def _measure(self) -> None:
+        """Note what the run takes while it grows, and whether it takes too much."""
+        if self.store.limits.of_bytes:
+            self.store.queue.measured(self.job.id, durable.size(self.folder))
+            try:
+                self.store.expect_room(self.job.key)
+            except QuotaExceeded as error:
+                message = f"{error.message} Then resume the job: it goes on from what is kept."
+                self.full = JobError(error.code, message, error.param)
+
     def _record(self, *, last: bool = False) -> None:
         news = self.mirror.read(self.job, last=last)
         if news.values:
@@ -183,6 +200,8 @@ class _Training:
         match ended.get("end"):
             case "complete":
                 self._succeed()
+            case "stopped" if self.full:
+                self.store.queue.hold(self.job, self.full)
             case "stopped":
                 self.store.queue.release(self.job)
             case "failed":
@@ -250,7 +269,10 @@ def _end_stray(folder: Path, job: str) -> None:
         pass  # it is gone, or it is none of ours
 
 
-def serve(home: Path, *, number: int = 0, supervised: bool = False, lease_seconds: float = lease.SECONDS) -> None:
+def serve(
+    home: Path, *, number: int = 0, supervised: bool = False, lease_seconds: float = lease.SECONDS,
+    limits: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Work until a signal says to stop, or where `supervised`, until the standard input ends; the running job is kept.
 
     The first worker of a home checks the files of new jobs as well.
@@ -266,7 +288,8 @@ def serve(home: Path, *, number: int = 0, supervised: bool = False, lease_second
         signal.signal(which, lambda *_: stopping.set())
     if supervised:
         threading.Thread(target=listen, daemon=True).start()
-    store = Store(home, os.environ.get(DATABASE_VARIABLE), lease_seconds=lease_seconds)
+    bounds = Limits(**limits or {})
+    store = Store(home, os.environ.get(DATABASE_VARIABLE), limits=bounds, lease_seconds=lease_seconds)
     worker = Worker(store, stopping.is_set)
     if number == 0:
         threading.Thread(target=worker.check_files, daemon=True).start()
