@@ -36,7 +36,7 @@ ATTACKS = {
 def paths() -> list[str]:
     """Every path of the app, with something in place of its parameters; and one that does not exist."""
     found = {path.replace("{", "").replace("}", "") for path in make_api(None).openapi()["paths"]}
-    return sorted({*found, "/openapi.json", "/v1/tokenize", "/", "/jobs/job_id/report", "/docs", "/nothing"})
+    return sorted({*found, "/openapi.json", "/v1/tokenize", "/", "/tune/1", "/jobs/job_id/report", "/docs", "/nothing"})
 
 
 def error(answer: httpx.Response) -> dict[str, Any]:

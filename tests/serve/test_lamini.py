@@ -1,11 +1,12 @@
 """Lamini's API as its clients speak it: the requests of versions 2.0 to 3.4, and errors that they can read."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from luthier.jobs.rows import JobRow
+from luthier.jobs.rows import JobError, JobRow
 from luthier.serve.lamini import finetune_args, training
 from luthier.serve.service import Service
 
@@ -82,13 +83,47 @@ def test_streams_and_batches_are_fetched_by_who_began_them(server: Any) -> None:
     assert server.ask("GET", "/v3/streaming_completions/other/result").status_code == 404
 
 
+def test_a_stream_whose_answer_is_empty_ends_too(server: Any) -> None:
+    body = {"model_name": "tiny", "prompt": "Why?", "max_new_tokens": 1}  # a blank
+    assert server.ask("POST", "/v2/completions", json=body).json() == {"outputs": [""], "finish_reason": ["length"]}
+    number = server.ask("POST", "/v3/streaming_completions", json=body).json()["id"]
+    for _ in range(200):
+        if found := server.ask("GET", f"/v3/streaming_completions/{number}/result").json():
+            break
+        time.sleep(0.02)
+    assert found == {"outputs": [""], "finish_reason": ["length"]}
+
+
+def test_a_stream_of_the_clients_before_3_is_polled_by_the_same_request(server: Any) -> None:
+    body = {"model_name": "tiny", "prompt": "Why?", "out_type": None, "max_tokens": None, "max_new_tokens": 4}
+    whole = server.ask("POST", "/v2/completions", json=body).json()["outputs"]
+    for sends_it_on in (True, False):  # one of them forgets to
+        found = server.ask("POST", "/v1/streaming_completions", json=body).json()
+        first = found["server"]
+        while not found["status"][0]:
+            more = {"server": found["server"]} if sends_it_on else {}
+            found = server.ask("POST", "/v1/streaming_completions", json=body | more).json()
+        assert (found["server"], found["data"]) == (first, whole)
+    assert server.ask("POST", "/v1/streaming_completions", json=body).json()["server"] != first
+
+
+def test_what_other_kinds_of_models_do_is_refused_with_what_there_is(app: Any) -> None:
+    for path, body, words in (
+        ("/v1/inference/embedding", {"prompt": "a"}, "no embeddings"),
+        ("/v1/classifier/3/classification", {"prompt": "a", "top_n": 2}, "/v1/decisions"),
+        ("/v2/classifier/initialize", {"name": "a", "classes": {}}, "/v1/decisions"),
+    ):
+        answer = ask_app(app, "POST", path, json=body)
+        assert answer.status_code == 400 and words in answer.json()["detail"], answer.text
+
+
 def test_rows_are_uploaded_once_and_trained_on_by_their_id(app: Any, service: Service) -> None:
     assert ask_app(app, "GET", "/v1/get-upload-base-path").json() == {"upload_base_path": "local"}
     first = ask(app, "/v1/local-data", {"upload_base_path": "local", "data": ROWS})
     assert ask(app, "/v1/local-data", {"upload_base_path": "local", "data": ROWS}) == first
     assert ask(app, "/v1/existing-data", {"dataset_id": first["dataset_id"]}) == {
-        "dataset_location": first["dataset_location"]
-    }
+        "upload_base_path": "local", "dataset_location": first["dataset_location"],
+    }  # fmt: skip
     body = {
         "model_name": "tiny", "dataset_id": first["dataset_id"], "upload_file_path": first["dataset_location"],
         "finetune_args": {"max_steps": 3, "r_value": 8, "optim": "adafactor"}, "custom_model_name": "mine",
@@ -104,10 +139,55 @@ def test_rows_are_uploaded_once_and_trained_on_by_their_id(app: Any, service: Se
     assert early.status_code == 400 and "has no evaluation" in early.json()["detail"]
     page = ask_app(app, "GET", f"/tune/{job['job_id']}")
     assert page.headers["content-type"].startswith("text/html") and f"Job {job['job_id']}" in page.text
-    assert "script" not in page.headers["content-security-policy"]
+    assert page.headers["content-security-policy"] == ask_app(app, "GET", "/").headers["content-security-policy"]
     assert ask(app, f"/v1/train/jobs/{job['job_id']}/cancel", {})["status"] == "CANCELLED"
     again = ask_app(app, "POST", f"/v1/train/jobs/{job['job_id']}/resume", json={})
     assert again.status_code == 400 and "detail" in again.json()
+
+
+def test_rows_that_the_client_named_are_found_by_that_name(app: Any) -> None:
+    told = ask(app, "/v1/data", {"dataset_id": "d1"})  # 2.0.16 asks where, and sends the rows with the training
+    assert told["upload_base_path"] == "local"
+    missing = ask_app(
+        app, "POST", "/v1/train", json={"model_name": "tiny", "upload_file_path": told["dataset_location"]}
+    )
+    assert missing.status_code == 404 and "send rows with a training only" in missing.json()["detail"]
+    body = {"model_name": "tiny", "data": ROWS, "dataset_id": "d1", "upload_file_path": told["dataset_location"]}
+    first = ask(app, "/v1/train", body)
+    place = ask(app, "/v1/existing-data", {"dataset_id": "d1"})["dataset_location"]
+    again = ask(app, "/v1/train", {"model_name": "tiny", "dataset_id": "d1", "upload_file_path": place})
+    assert again["dataset_id"] == first["dataset_id"]
+    later = ask(app, "/v1/local-data", {"upload_base_path": "local", "dataset_id": "d2", "data": ROWS})  # 2.1 to 2.5
+    assert later["dataset_id"] == "d2"
+    assert ask(app, "/v1/train", {"model_name": "tiny", "dataset_id": "d2"})["job_id"]
+    evil = {"dataset_id": "../x", "data": ROWS}
+    assert ask_app(app, "POST", "/v1/local-data", json=evil).status_code == 400
+
+
+def test_a_failed_job_goes_on_and_one_without_room_ends_the_clients_loop(app: Any, service: Service) -> None:
+    number = ask(app, "/v1/train", {"model_name": "tiny", "data": ROWS, "finetune_args": {"seed": 9}})["job_id"]
+    [row] = [row for row in service.jobs.store.jobs.list(first_key(service)).rows if row.number == number]
+    queue = service.jobs.store.queue
+    queue.accept(row.id, {}, row.settings)
+    running = take(service, row.id)
+    queue.fail(running, JobError("machine_error", "no memory"))
+    assert ask_app(app, "GET", f"/v1/train/jobs/{number}").json()["error"] == "no memory"
+    resumed = ask(app, f"/v1/train/jobs/{number}/resume", {})
+    assert (resumed["status"], resumed["error"]) == ("QUEUED", None)
+    queue.hold(take(service, row.id), JobError("quota_exceeded", "no room"))
+    held = ask_app(app, "GET", f"/v1/train/jobs/{number}").json()
+    assert (held["status"], held["error"]) == ("FAILED", "no room")
+    assert ask(app, f"/v1/train/jobs/{number}/resume", {})["status"] == "QUEUED"
+    ask(app, f"/v1/train/jobs/{number}/cancel", {})
+
+
+def take(service: Service, job: str) -> JobRow:
+    """The job as a worker has it; others that wait are taken before it and cancelled."""
+    while row := service.jobs.store.queue.claim():
+        if row.id == job:
+            return row
+        service.jobs.store.jobs.cancel(row.key, row.id)
+    raise AssertionError(job)
 
 
 def first_key(service: Service) -> str:
@@ -134,7 +214,7 @@ def test_every_state_of_a_job_has_a_word_and_only_ends_end_the_clients_loop() ->
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [(ROWS[:2], "Found 2 pairs in 'data', expected 10 at least"), (None, "Expected either 'data', or")],
+    [(ROWS[:2], "Found 2 pairs in 'data', expected 10 at least"), (None, "Expected 'data', or the")],
     ids=["two pairs", "no data"],
 )
 def test_a_training_without_enough_rows_is_refused(app: Any, rows: object, message: str) -> None:

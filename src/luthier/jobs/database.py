@@ -46,6 +46,7 @@ files = sa.Table(
     sa.Column("created_at", _NUMBER, nullable=False),
     sa.Column("expires_at", _NUMBER),
     sa.Column("deleted_at", _NUMBER),  # the row stays: a client that pages through a list may have deleted its cursor
+    sa.Index("files_by_name", "key", "filename"),
     sqlite_autoincrement=True,
 )
 jobs = sa.Table(
@@ -150,6 +151,8 @@ class Database:
         """The tables, where they are missing; refuses those of a newer version."""
         with self.writing() as connection:
             _metadata.create_all(connection)
+            for index in files.indexes:  # which tables of an earlier version lack
+                index.create(connection, checkfirst=True)
             found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
             if found is None:
                 connection.execute(meta.insert().values(name="schema", value=str(SCHEMA)))

@@ -65,6 +65,15 @@ class Files:
         with self._database.reading() as connection:
             return _of(_existing(connection, key, file))
 
+    def named(self, key: str, filename: str, *, sha256: str | None = None) -> FileRow | None:
+        """The key's newest file of this name, or of this name and content."""
+        where = (files.c.key == key) & files.c.deleted_at.is_(None) & (files.c.filename == filename)
+        where = where if sha256 is None else where & (files.c.sha256 == sha256)
+        with self._database.reading() as connection:
+            query = sa.select(files).where(where).order_by(files.c.number.desc()).limit(1)
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _of(row)
+
     def path(self, key: str, file: str) -> Path:
         """Where its content is."""
         self.get(key, file)

@@ -14,7 +14,7 @@ from luthier.serve.guards.bodies import BodyGuard, BodyLimits
 from luthier.serve.guards.hosts import HostGuard
 from luthier.serve.guards.keys import KeyGuard
 from luthier.serve.guards.observation import Observation
-from luthier.serve.lamini import data, dialect, inference, page, training
+from luthier.serve.lamini import classifiers, data, dialect, inference, training
 from luthier.serve.lamini import models as lamini_models
 from luthier.serve.openai import chat, completions, embeddings, files, fine_tuning, models
 from luthier.serve.service import Service
@@ -35,7 +35,7 @@ ROUTERS: list[APIRouter] = [
     data.router,
     training.router,
     lamini_models.router,
-    page.router,
+    classifiers.router,
 ]
 """All routes, by what they are about."""
 UPLOADS = frozenset({"/v1/files"})

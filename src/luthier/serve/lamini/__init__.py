@@ -2,8 +2,10 @@
 
 dialect      which requests are Lamini's where paths are shared with OpenAI's, and errors in the form its clients read
 shapes       what requests hold
-inference    texts and typed answers, whole, in streams that are polled, in batches
+answers      texts and typed answers to prompts
+pending      those that are fetched later
+inference    the routes that answer: whole, in streams that are polled, in batches
+classifiers  what is not here: classifiers and embeddings, and what there is instead
 data         rows that are uploaded before a training
 training     jobs, their status, the answers of the tuned model beside those of its base
-page         the page that clients print a link to
 """

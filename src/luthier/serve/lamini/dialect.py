@@ -14,7 +14,8 @@ SHARED = "/v1/completions"
 OWN_COMPLETIONS = "/v1/lamini/completions"
 OWN = (
     "/v1/train", "/v1/reservation", "/v1/data", "/v1/get-upload-base-path", "/v1/local-data", "/v1/existing-data",
-    "/v1/streaming_completions", "/v1/batch_completions", "/v1/embedding", "/v1/batch_embeddings", "/v1/version",
+    "/v1/streaming_completions", "/v1/batch_completions", "/v1/embedding", "/v1/inference", "/v1/batch_embeddings",
+    "/v1/version", "/v1/classifier", "/v2/classifier", "/v1/eval",
     "/v1/lamini", "/v2/completions", "/v3/streaming_completions", "/v1alpha/downloaded_models",
 )  # fmt: skip
 """Beginnings of paths that only Lamini's clients ask."""

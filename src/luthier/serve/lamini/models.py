@@ -1,4 +1,4 @@
-"""Models as clients since 3.0 list them, and embeddings, which no model here makes."""
+"""Models as clients since 3.0 list them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from luthier.serve.catalogue import KnownModel
-from luthier.serve.errors import bad_request
-from luthier.serve.lamini.shapes import ModelName, Text
+from luthier.serve.catalogue import ListedModel
+from luthier.serve.lamini.shapes import ModelName
 from luthier.serve.openai.shapes import Asked, key_of
 from luthier.serve.service import service_of
 
@@ -18,11 +17,6 @@ router = APIRouter(tags=["lamini"])
 class DownloadRequest(Asked):
     hf_model_name: ModelName
     model_type: Annotated[str, Field(max_length=32)] = "transformer"
-
-
-class EmbeddingRequest(Asked):
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=512)]
-    model_name: ModelName | None = None
 
 
 @router.get("/v1alpha/downloaded_models")
@@ -37,17 +31,10 @@ def downloaded(request: Request) -> list[dict[str, Any]]:
 @router.post("/v1alpha/downloaded_models/", include_in_schema=False)
 def download(request: Request, asked: DownloadRequest) -> dict[str, Any]:
     """A model that is here; nothing is fetched at a client's word."""
-    return _shown(1, service_of(request).catalogue.find(asked.hf_model_name, key_of(request)))
+    return _shown(1, service_of(request).catalogue.listed(asked.hf_model_name, key_of(request)))
 
 
-@router.post("/v1/embedding", status_code=400)
-@router.post("/v1/batch_embeddings", status_code=400, include_in_schema=False)
-def embedding(request: Request, asked: EmbeddingRequest) -> None:
-    """Every model of this server writes text."""
-    raise bad_request("The models of this server write text and make no embeddings.", "model_name", "unsupported")
-
-
-def _shown(number: int, known: KnownModel) -> dict[str, Any]:
+def _shown(number: int, known: ListedModel) -> dict[str, Any]:
     return {
         "model_id": number,
         "model_name": known.name,

@@ -83,6 +83,13 @@ class ExistingDataRequest(Asked):
     is_public: bool | None = None
 
 
+class DataToComeRequest(Asked):
+    """Rows that will be sent. Clients before 2.0.16 name a folder for them, and send no rows."""
+
+    dataset_id: Annotated[str, Field(max_length=200)]
+    blob_dir_name: Annotated[str | None, Field(max_length=200)] = None
+
+
 class ReservationRequest(Asked):
     capacity: Annotated[int, Field(ge=1, le=1 << 30)]
     model_name: ModelName

@@ -1,5 +1,6 @@
 """Jobs as Lamini's clients start, watch and end them, and the answers of the tuned model beside those of its base."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 
 from luthier.jobs.errors import RequestError
-from luthier.jobs.rows import JobRow, JobSpec
+from luthier.jobs.rows import FileRow, JobRow, JobSpec
 from luthier.runs.durable import read_json_lines
 from luthier.serve.errors import APIError, bad_request
 from luthier.serve.lamini import data, finetune_args
@@ -29,7 +30,7 @@ STATUSES = {
     "failed": "FAILED",
     "cancelled": "CANCELLED",
 }
-"""The clients' loops end at the last three and at no other words."""
+"""The clients' loops end at the last three and at no other words; a job that waits for room is FAILED to them."""
 TUNED, BASE = "fine-tuned", "zero-shot"
 """The arms of the run whose answers are compared."""
 
@@ -38,24 +39,36 @@ TUNED, BASE = "fine-tuned", "zero-shot"
 def train(request: Request, asked: TrainRequest) -> dict[str, Any]:
     """Queue a training on rows that come along, or that were uploaded before."""
     service, key = service_of(request), key_of(request)
-    dataset = asked.dataset_id or asked.upload_file_path
-    if (asked.data is None) == (dataset is None):
-        raise bad_request("Expected either 'data', or the 'dataset_id' of uploaded rows.", "data", "invalid_value")
     reference = service.catalogue.trainable(asked.model_name, key)
     arguments, peft = asked.finetune_args or {}, asked.peft_args or {}
     settings = finetune_args.settings(arguments, peft, enable_peft=asked.enable_peft)
-    if asked.data is not None and len(asked.data) < FEWEST_ROWS:
-        message = (
-            f"Found {len(asked.data)} pairs in 'data', expected {FEWEST_ROWS} at least: some are kept to judge by."
-        )
-        raise bad_request(message, "data", "invalid_n_examples")
-    file = data.keep(request, asked.data) if asked.data is not None else data.find(request, str(dataset))
+    file = _rows(request, asked)
     settings.setdefault("evaluate.arms", [BASE, TUNED])
     spec = JobSpec(
         key=key, model=asked.model_name, reference=reference, training_file=file.id, kind="lamini",
         suffix=asked.custom_model_name, seed=arguments.get("seed"), settings=settings,
     )  # fmt: skip
     return _status(service.jobs.store.jobs.create(spec))
+
+
+def _rows(request: Request, asked: TrainRequest) -> FileRow:
+    """The rows that come along, under the client's name for them where it gave one, or those that were uploaded before."""
+    dataset = asked.dataset_id or asked.upload_file_path
+    if asked.data is not None:
+        _expect_enough(len(asked.data))
+        return data.keep(request, asked.data, dataset=asked.dataset_id)
+    if dataset is None:
+        raise bad_request("Expected 'data', or the 'dataset_id' of uploaded rows.", "data", "invalid_value")
+    file = data.find(request, dataset)
+    with service_of(request).jobs.store.files.location(file.id).open("rb") as lines:
+        _expect_enough(sum(1 for _ in itertools.islice(lines, FEWEST_ROWS)))
+    return file
+
+
+def _expect_enough(rows: int) -> None:
+    if rows < FEWEST_ROWS:
+        message = f"Found {rows} pairs in 'data', expected {FEWEST_ROWS} at least: some are kept to judge by."
+        raise bad_request(message, "data", "invalid_n_examples")
 
 
 @router.get("/jobs")
@@ -93,8 +106,8 @@ def cancel(request: Request, number: Number) -> dict[str, Any]:
 
 @router.post("/jobs/{number}/resume")
 def resume(request: Request, number: Number) -> dict[str, Any]:
-    """Let a paused job go on; one that was cancelled or has failed has ended for good."""
-    return _status(service_of(request).jobs.store.jobs.resume(key_of(request), _job(request, number).id))
+    """Let a job go on from its last checkpoint that is paused or has failed; one that was cancelled has ended for good."""
+    return _status(service_of(request).jobs.store.jobs.resume(key_of(request), _job(request, number).id, failed=True))
 
 
 @router.get("/jobs/{number}/eval")
@@ -133,7 +146,7 @@ def _status(job: JobRow) -> dict[str, Any]:
     started = datetime.fromtimestamp(job.started_at or job.created_at, UTC).replace(tzinfo=None)
     return {
         "job_id": job.number,
-        "status": STATUSES[job.state],
+        "status": "FAILED" if job.state == "paused" and job.error else STATUSES[job.state],
         "start_time": started.isoformat(),
         "model_name": job.fine_tuned_model or job.model,
         "custom_model_name": job.suffix,
