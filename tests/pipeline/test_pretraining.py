@@ -159,7 +159,7 @@ def test_the_verbs_do_not_take_each_others_runs(run: Run) -> None:
     ("words", "message"),
     [
         (["evaluate.alpha=0.01"], r"evaluate.alpha would have no effect on a pretraining"),
-        (["train.method=lora"], r"all of them are trained on whole texts"),
+        (["train.method=lora"], r"all weights are trained, and on whole texts"),
         (["pretrain.compute=1e9", "pretrain.minutes=1"], r"say the same in two ways"),
         (["pretrain.tokenizer=somewhere"], r"leave out one of pretrain.tokenizer and pretrain.vocab"),
         (["pretrain.wdith=3"], r'unknown recipe key "pretrain.wdith", did you mean "pretrain.width"'),

@@ -1,4 +1,4 @@
-"""The command that makes a model from nothing but text."""
+"""The command that makes a model from nothing but text, or has a given one learn more of it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,5 +24,8 @@ def pretrain(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model from random weights on a corpus, of a size that fits the time, and measure it on held-out text."""
+    """Train a model from random weights on a corpus, of a size that fits the time, and measure it on held-out text.
+
+    With model=NAME that model learns on, with rows mixed in by pretrain.rows=FILE.
+    """
     continue_pretraining(load_recipe(words, recipe), folder, quiet=quiet)

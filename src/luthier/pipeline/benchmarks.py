@@ -37,9 +37,10 @@ def benchmark(
     if current:
         settings = recipes.load(current.folder / "recipe.toml")
         asked = replace(asked, system=settings.data.system, thinking_tokens=settings.evaluate.thinking_tokens)
-        if isinstance(settings, PretrainRecipe) and base:
+        made_anew = isinstance(settings, PretrainRecipe) and not settings.continues
+        if made_anew and base:
             raise UserError("its model was made from nothing, so there is no base model to compare with.", where=name)
-        if base is not False and not isinstance(settings, PretrainRecipe):
+        if base is not False and not made_anew:
             models["base"] = settings.model
     for model in models.values():
         reference.find_folder(model)

@@ -8,13 +8,14 @@ import numpy as np
 
 from luthier.data import corpora
 from luthier.data.prepared import PreparedRow
-from luthier.model import device, fresh, memory, new_tokenizer
+from luthier.model import device, memory, new_tokenizer
 from luthier.model.fresh import Shape
+from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.model.tokenizer import HubTokenizer
-from luthier.pipeline import opening, scaling, vocabulary
+from luthier.pipeline import continued, opening, scaling, vocabulary
 from luthier.pipeline.pretraining import estimate_memory, whole_recipe
-from luthier.pipeline.scaling import Scaled
+from luthier.pipeline.scaling import Existing, Scaled
 from luthier.pipeline.trial import tokens_per_second
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
@@ -70,10 +71,14 @@ def plan(asked: Recipe, *, try_steps: bool = True) -> PretrainPlan:
     """The plan for this recipe, from the first million characters of the corpus; nothing is written."""
     recipe = whole_recipe(asked)
     scaling.check(recipe)
+    if recipe.continues:
+        continued.check(recipe)
     assert recipe.data.path is not None
     corpus = corpora.find(recipe.data.path)
     texts = vocabulary.first_texts(corpus)
-    if (own := recipe.pretrain.tokenizer) is not None:
+    if recipe.continues:
+        tokenizer = ModelReference.of(recipe.model).tokenizer
+    elif (own := recipe.pretrain.tokenizer) is not None:
         tokenizer = new_tokenizer.read(own)
     else:
         entries, _ = scaling.vocabulary(recipe.pretrain)
@@ -83,14 +88,19 @@ def plan(asked: Recipe, *, try_steps: bool = True) -> PretrainPlan:
     tokens = max(1, round(corpus.bytes * len(ids) / max(1, seen)))
     beside = opening.default_folder(recipe).parent
 
-    def measure(shape: Shape, settings: Train) -> float:
-        return tokens_per_second(fresh.config_of(shape), _Rows(ids, shape.context), settings, beside=beside)
+    def measure(shape: Shape | Existing, settings: Train) -> float:
+        return tokens_per_second(scaling.config_of(shape), _Rows(ids, shape.context), settings, beside=beside)
 
-    scaled = scaling.resolve(
-        recipe, tokens=tokens, vocabulary=len(tokenizer), made=own is None, measure=measure
-    )  # fmt: skip
+    if recipe.continues:
+        mixed = continued.tokens_of_rows(recipe)
+        scaled = scaling.resolve_existing(
+            recipe, continued.existing(recipe), tokens=tokens, mixed=mixed, measure=measure
+        )
+    else:
+        made = recipe.pretrain.tokenizer is None
+        scaled = scaling.resolve(recipe, tokens=tokens, vocabulary=len(tokenizer), made=made, measure=measure)
     needed, available = estimate_memory(scaled), memory.available(device.pick_device())
-    spec = ModelSpec.of(fresh.config_of(scaled.shape))
+    spec = ModelSpec.of(scaling.config_of(scaled.shape))
     disk = {"tokens": tokens * (2 if len(tokenizer) <= 1 << 16 else 4)}
     disk |= memory_estimate.estimate_disk(spec, scaled.recipe.train)
     speed = measure(scaled.shape, scaled.recipe.train) if try_steps and needed.fits(available) else None

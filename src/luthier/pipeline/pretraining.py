@@ -1,8 +1,9 @@
 """Pretraining: what `luthier pretrain` does, stage by stage over one run folder.
 
-    corpus → tokenizer → tokens → recipe → training → held-out text → report
+    corpus → tokenizer → rows → tokens → recipe → the given model → training → held-out text → what it still can → report
 
-As with the proof, a stage leaves its result in the folder, and one whose result is there is passed over.
+As with the proof, a stage leaves its result in the folder, and one whose result is there is passed over. Rows, the given model
+and what it still can are of a model that learns on (`pipeline.continued`); where random weights are trained there are none.
 """
 
 import json
@@ -15,24 +16,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from luthier import recipe as recipes
 from luthier.data import corpora
 from luthier.data.corpora import Account, Corpus, CorpusRows
 from luthier.errors import MachineError, UserError
 from luthier.model import device, fresh, identity, loading, memory, new_tokenizer
-from luthier.model.causal import CausalModel
+from luthier.model import reference as references
+from luthier.model.fresh import Shape
 from luthier.model.generate import Sampling, answer
 from luthier.model.loading import LanguageModel
 from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.model.tokenizer import HubTokenizer, template_of
-from luthier.pipeline import held_out, opening, resume, scaling, vocabulary
+from luthier.pipeline import continued, opening, resume, scaling, vocabulary
 from luthier.pipeline.proof import Job, Listener, Stage, Stop, go_through
-from luthier.pipeline.scaling import Scaled
+from luthier.pipeline.scaling import Existing, Scaled
 from luthier.pipeline.trial import tokens_per_second
-from luthier.recipe import PretrainRecipe, Recipe
+from luthier.recipe import SCRATCH, PretrainRecipe, Recipe
 from luthier.report import pretraining as report
 from luthier.runs import Run
 from luthier.runs.durable import format_bytes, write_atomic
@@ -101,10 +102,12 @@ def _open(asked: Recipe, folder: Path, *, command: str) -> Run:
                 where=str(folder),
             )
         if not _is_tokenized(Job(current, lambda: False)):
-            resume.expect_same_sources(current, _sources(corpora.find(_path(before))))
+            rows = continued.check(before) if before.continues else []
+            resume.expect_same_sources(current, _sources(corpora.find(_path(before)), rows))
         return current
     asked = whole_recipe(asked)
     scaling.check(asked)
+    rows = continued.check(asked) if asked.continues else []
     corpus = corpora.find(_path(asked))
     next(vocabulary.training_texts(corpus), None)  # what cannot be read at all is told now
     if (folder_asked := asked.pretrain.tokenizer) is not None:
@@ -114,17 +117,25 @@ def _open(asked: Recipe, folder: Path, *, command: str) -> Run:
         luthier=version("luthier"),
         command=command or "luthier.pretrain(…)",
         asked=asked.model_dump(mode="json"),
-        sources=_sources(corpus),
+        sources=_sources(corpus, rows),
         versions={name: version(name) for name in resume.VERSIONS} | {"python": platform.python_version()},
     )
 
 
 def whole_recipe(asked: Recipe) -> PretrainRecipe:
-    """The recipe as one of pretraining, a tokenizer on this machine by its whole path."""
+    """The recipe as one of pretraining, what is on this machine by its whole path.
+
+    A given model learns with AdamW unless asked otherwise, as the one that it was trained with: Muon's gain is that of random
+    weights.
+    """
     content = asked.model_dump(exclude_unset=True)
-    content.setdefault("pretrain", {})
-    if content["pretrain"].get("tokenizer") is not None:
-        content["pretrain"]["tokenizer"] = Path(content["pretrain"]["tokenizer"]).absolute()
+    dials = content.setdefault("pretrain", {})
+    for name in ("tokenizer", "rows"):
+        if dials.get(name) is not None:
+            dials[name] = Path(dials[name]).expanduser().absolute()
+    if content.get("model", SCRATCH) != SCRATCH:
+        content["model"] = references.absolute(content["model"])
+        content.setdefault("train", {}).setdefault("optimizer", "adamw")
     return PretrainRecipe.model_validate(content)
 
 
@@ -133,8 +144,8 @@ def _path(recipe: Recipe) -> Path:
     return recipe.data.path
 
 
-def _sources(corpus: Corpus) -> resume.Sources:
-    return resume.sources(sorted({str(source.path) for _, source in corpus.files}))
+def _sources(corpus: Corpus, rows: Sequence[str]) -> resume.Sources:
+    return resume.sources(sorted({str(source.path) for _, source in corpus.files} | set(rows)))
 
 
 def asked_of(job: Job) -> PretrainRecipe:
@@ -158,6 +169,9 @@ def _has_tokenizer(job: Job) -> bool:
 
 def _make_tokenizer(job: Job) -> None:
     asked = asked_of(job)
+    if asked.continues:
+        new_tokenizer.save(ModelReference.of(asked.model).tokenizer, job.folder / "tokenizer")
+        return
     if asked.pretrain.tokenizer is not None:
         new_tokenizer.save(new_tokenizer.read(asked.pretrain.tokenizer), job.folder / "tokenizer")
         return
@@ -222,10 +236,12 @@ def resolve(asked: PretrainRecipe, folder: Path) -> Scaled:
     weights = asked.pretrain.weights
     tokens = CorpusRows(folder / "data", "train", context=256, weights=weights).tokens
 
-    def measure(shape: fresh.Shape, settings: recipes.Train) -> float:
+    def measure(shape: Shape | Existing, settings: recipes.Train) -> float:
         rows = CorpusRows(folder / "data", "train", context=shape.context, weights=weights)
-        return tokens_per_second(fresh.config_of(shape), rows, settings, beside=folder)
+        return tokens_per_second(scaling.config_of(shape), rows, settings, beside=folder)
 
+    if asked.continues:
+        return continued.resolve(asked, folder, measure)
     return scaling.resolve(
         asked, tokens=tokens, vocabulary=len(tokenizer), made=asked.pretrain.tokenizer is None, measure=measure
     )
@@ -235,16 +251,18 @@ def _expect_memory(scaled: Scaled) -> None:
     """Refuses a size that this machine has no memory for, before it is tried."""
     needed, available = estimate_memory(scaled).training, memory.available(device.pick_device())
     if needed > available:
+        learns_on = scaled.recipe.continues
         raise MachineError(
             f"a model of {scaled.shape.parameters:,} weights needs about {format_bytes(needed)} to train, and "
-            f"{format_bytes(available)} are available. Set it lower, or train.tokens_per_batch.",
-            where="pretrain.parameters",
+            f"{format_bytes(available)} are available. {'Take a smaller one' if learns_on else 'Set it lower'}, or set "
+            "train.tokens_per_batch lower.",
+            where="model" if learns_on else "pretrain.parameters",
         )
 
 
 def estimate_memory(scaled: Scaled) -> memory_estimate.MemoryEstimate:
     """The memory of the training by part."""
-    spec = ModelSpec.of(fresh.config_of(scaled.shape))
+    spec = ModelSpec.of(scaling.config_of(scaled.shape))
     settings, context = scaled.recipe.train, scaled.shape.context
     rows = np.full(max(1, (settings.tokens_per_batch or 1) // context), context)
     return memory_estimate.estimate_memory(spec, settings, LargestBatch.of(rows, settings), device.pick_device())
@@ -258,30 +276,45 @@ def recipe_of(folder: Path) -> PretrainRecipe:
 
 
 def _train(job: Job) -> None:
-    """Train from random weights, and save the best checkpoint as the run's model."""
+    """Train from random weights, or those of the given model, and save the best checkpoint as the run's model."""
     recipe, folder = recipe_of(job.folder), job.folder / "model"
     settings, dials = recipe.train, recipe.pretrain
-    tokenizer = new_tokenizer.read(job.folder / "tokenizer")
     if not folder.is_dir():
-        shape = scaling.shape_of(recipe, len(tokenizer))
-        config = fresh.config_of(shape, end=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
         with memory.explain_out_of_memory("to train", memory_estimate.advice(settings)):
-            model = fresh.build(config, settings.seed, device.pick_device())
+            lm = continued.base_model(job.run, recipe) if recipe.continues else _new_model(job.folder, recipe)
+            name, template = f"a new {dials.family}", "the chat template of its tokenizer"
+            if recipe.continues:
+                name, template = recipe.model, lm.template.name
             job.run.record(
-                "model", name=f"a new {dials.family}", parameters=shape.parameters, trainable="all", method="full",
-                precision=settings.precision, device=str(model.device), template="the chat template of its tokenizer",
+                "model", name=name, parameters=lm.model.num_parameters(), trainable="all", method="full",
+                precision=settings.precision, device=str(lm.device), template=template,
             )  # fmt: skip
+            assert dials.context
             rows, dev = (
-                CorpusRows(job.folder / "data", split, context=shape.context, weights=dials.weights)
+                CorpusRows(job.folder / "data", split, context=dials.context, weights=dials.weights)
                 for split in ("train", "dev")
             )
             outcome = loop.train(
-                model, rows, _some_of(dev, dials.tokens or 0), settings, checkpoints=job.folder / "checkpoints",
-                record=_Recorder(job.run, model, tokenizer, dials.prompts), stop=job.stop,
-            )  # fmt: skip
-            loading.save(model, tokenizer, template_of(tokenizer), folder, outcome.weights)
+                lm.model,
+                continued.mixed(rows, job.run, recipe, "train"),
+                continued.mixed(_some_of(dev, dials.tokens or 0), job.run, recipe, "dev"),
+                settings,
+                checkpoints=job.folder / "checkpoints",
+                record=_Recorder(job.run, lm, dials.prompts),
+                stop=job.stop,
+            )
+            loading.save(lm.model, lm.tokenizer, lm.template, folder, outcome.weights)
     job.run.record_checksums([folder])
     job.run.update(hashes={**job.run.metadata["hashes"], "model": identity.fingerprint(folder)})
+
+
+def _new_model(folder: Path, recipe: PretrainRecipe) -> LanguageModel:
+    """Random weights of the recipe's shape, with the run's tokenizer."""
+    tokenizer = new_tokenizer.read(folder / "tokenizer")
+    shape = scaling.shape_of(recipe, len(tokenizer))
+    config = fresh.config_of(shape, end=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+    model = fresh.build(config, recipe.train.seed, device.pick_device())
+    return LanguageModel(ModelReference(SCRATCH, folder), model, tokenizer, template_of(tokenizer))
 
 
 def _some_of(dev: CorpusRows, budget: int) -> RowView:
@@ -293,11 +326,8 @@ def _some_of(dev: CorpusRows, budget: int) -> RowView:
 class _Recorder:
     """Records the events of a training, and with each dev check what the model writes by then."""
 
-    def __init__(
-        self, run: Run, model: CausalModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
-    ) -> None:
-        self.run, self.tokenizer, self.prompts = run, HubTokenizer(tokenizer), prompts
-        self.lm = LanguageModel(ModelReference("scratch", run.folder), model, tokenizer, template_of(tokenizer))
+    def __init__(self, run: Run, lm: LanguageModel, prompts: Sequence[str]) -> None:
+        self.run, self.lm, self.tokenizer, self.prompts = run, lm, HubTokenizer(lm.tokenizer), prompts
 
     def __call__(self, kind: str, **fields: object) -> None:
         self.run.record(kind, **fields)
@@ -328,19 +358,35 @@ def _is_measured(job: Job) -> bool:
 def _measure(job: Job) -> None:
     """Bits per byte of the text that was held out and never looked at."""
     lm = loading.load(str(job.folder / "model"))
-    recipe = recipe_of(job.folder)
-    rows = CorpusRows(job.folder / "data", "test", context=lm.context)
-    found = held_out.measure(lm, rows, int(lm.tokenizer.eos_token_id), seed=recipe.train.seed, stop=job.stop)
+    found = continued.measure_held_out(job.run, recipe_of(job.folder), lm, job.stop)
     write_atomic(job.folder / "evaluation" / HELD_OUT, json.dumps(found.to_json(), indent=2) + "\n")
     job.run.record("held-out", **found.to_json())
     job.run.record_checksums([job.folder / "evaluation" / HELD_OUT])
 
 
+def _compare(job: Job) -> None:
+    """What the given model could do and this one still can."""
+    continued.compare(job.run, recipe_of(job.folder), loading.load(str(job.folder / "model")), job.stop)
+    files = (job.folder / "evaluation").iterdir()
+    job.run.record_checksums(sorted(file for file in files if not file.name.startswith(("benchmark", "."))))
+
+
 PRETRAIN = (
     Stage("the tokenizer", _has_tokenizer, _make_tokenizer),
+    Stage(
+        "the rows",
+        lambda job: continued.has_rows(job.run, asked_of(job)),
+        lambda job: continued.prepare_rows(job.run, asked_of(job), job.stop),
+    ),
     Stage("the tokens", _is_tokenized, _tokenize),
     Stage("the recipe", lambda job: resume.is_prepared(job.run), _resolve),
+    Stage(
+        "the given model's answers",
+        lambda job: continued.is_asked_before(job.run, recipe_of(job.folder)),
+        lambda job: continued.ask_before(job.run, recipe_of(job.folder), job.stop),
+    ),
     Stage("training", _is_trained, _train),
     Stage("held-out text", _is_measured, _measure),
+    Stage("what it still can", lambda job: continued.is_compared(job.run, recipe_of(job.folder)), _compare),
 )
-"""From raw text to a base model: another story than PROVE."""
+"""From raw text to a base model, or from a given model to one that knows the text as well: another story than PROVE."""

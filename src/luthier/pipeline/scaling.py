@@ -1,8 +1,13 @@
-"""One dial of pretraining, parameters or minutes or compute, and what follows from it, each value with its reason."""
+"""One dial of pretraining, parameters or minutes or compute, and what follows from it, each value with its reason.
+
+Of a model that is there already, only what it learns from and how fast follow.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
 
 from luthier import recipe as recipes
 from luthier.errors import UserError
@@ -26,17 +31,35 @@ VOCABULARIES = tuple(2**power for power in range(9, 16))
 TABLE_SHARE = 0.3
 """The most of the weights that a vocabulary's table may take by default."""
 
-Measure = Callable[[Shape, Train], float]
-"""A shape and the settings of its training → tokens a second."""
+OF_A_FRESH_ONE = 0.1
+"""Share of the rate for random weights that a given model takes: at the whole of it, much of what it knew would go."""
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A model that is there already, and how many tokens the rows have that it learns from."""
+
+    config: PreTrainedConfig
+    parameters: int
+    context: int
+
+
+Measure = Callable[[Shape | Existing, Train], float]
+"""A model's size and the settings of its training → tokens a second."""
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A recipe with every value set, the reason for each, and the model's shape."""
+    """A recipe with every value set, the reason for each, and the model's size."""
 
     recipe: PretrainRecipe
     reasons: dict[str, str]
-    shape: Shape
+    shape: Shape | Existing
+
+
+def config_of(shape: Shape | Existing) -> PreTrainedConfig:
+    """The model as transformers knows it."""
+    return shape.config if isinstance(shape, Existing) else fresh.config_of(shape)
 
 
 def check(asked: PretrainRecipe) -> None:
@@ -47,9 +70,7 @@ def check(asked: PretrainRecipe) -> None:
     if asked.data.path is None:
         raise UserError("no corpus: name a file or folder, or the folder of a run to continue.", where="data.path")
     if asked.train.method not in (None, "full") or asked.train.objective not in (None, "text"):
-        message = (
-            "from random weights, all of them are trained on whole texts; leave train.method and train.objective out."
-        )
+        message = "all weights are trained, and on whole texts; leave train.method and train.objective out."
         raise UserError(message, where="train.method")
     unset = type(asked)()
     idle = [
@@ -58,13 +79,22 @@ def check(asked: PretrainRecipe) -> None:
         if key not in asked.keys_read() and recipes.get(asked, key) != recipes.get(unset, key)
     ]
     if idle:
-        message = (
-            f"{', '.join(idle)} would have no effect on a pretraining; leave {'it' if len(idle) == 1 else 'them'} out."
+        they = "it" if len(idle) == 1 else "them"
+        raise UserError(
+            f"{', '.join(idle)} would have no effect on {_what(asked, idle)}; leave {they} out.", where=idle[0]
         )
-        raise UserError(message, where=idle[0])
     if dials.tokenizer is not None and dials.vocab:
         message = "the tokenizer has its vocabulary already; leave out one of pretrain.tokenizer and pretrain.vocab."
         raise UserError(message, where="pretrain.vocab")
+
+
+def _what(asked: PretrainRecipe, idle: list[str]) -> str:
+    """What these settings have no effect on."""
+    if asked.continues and all(key.startswith("pretrain.") for key in idle):
+        return "a model that is there already and has its own"
+    if any(key in ("pretrain.rows", "pretrain.rows_weight") for key in idle):
+        return "random weights, which cannot answer yet (name a model that can: model=…)"
+    return "a pretraining"
 
 
 def first_size(dials: Pretrain) -> int:
@@ -119,9 +149,45 @@ def resolve(
         else:
             speed = measure(shape, _trial_settings(settings))
     _size(settings, shape, speed)
-    budget = _budget(settings, shape, tokens, speed)
-    _steps(settings, shape, tokens, budget)
+    optimal = TOKENS_PER_PARAMETER * shape.parameters, f"{TOKENS_PER_PARAMETER} for each weight (compute-optimal)"
+    budget = _budget(settings, shape, tokens, speed, otherwise=optimal)
+    rate = learning_rate(shape.parameters), f"usual for {_millions(shape.parameters)} weights that begin at random"
+    _steps(settings, shape, tokens, budget, rate=rate)
     return Scaled(_recipe(settings), settings.reasons, shape)
+
+
+def usual_context(size: int) -> int:
+    """Tokens of a row, for so many weights."""
+    return 256 if size < 20_000_000 else 512 if size < 100_000_000 else 1024
+
+
+def resolve_existing(
+    asked: PretrainRecipe, model: Existing, *, tokens: int, mixed: int, measure: Measure
+) -> Scaled:  # fmt: skip
+    """The recipe for a model that is there already, a corpus of so many training tokens, and so many of rows mixed in."""
+    settings, dials = SettingsWithReasons(asked), asked.pretrain
+    settings.set("train.method", "full", "text is learnt by all weights")
+    if mixed:
+        share = mixed / max(1, tokens + mixed)
+        settings.set(
+            "train.objective", "sft", f"every token of texts, and of rows ({share:.0%} of all tokens) the answers"
+        )
+    else:
+        settings.set("train.objective", "text", "every token is learnt")
+    settings.set(
+        "pretrain.context", model.context, f"usual for {_millions(model.parameters)} weights, at most the model's own"
+    )
+    settings.set("train.precision", *_precision(asked.train))
+    settings.set("train.gradient_checkpointing", False, "not needed where memory is enough")
+    speed = measure(model, _trial_settings(settings)) if dials.minutes else 0.0
+    if dials.compute:
+        settings.set("pretrain.compute", dials.compute, "as asked")
+    one_pass = float(tokens + mixed), "one pass"
+    budget = _budget(settings, model, tokens + mixed, speed, otherwise=one_pass)
+    rate = float(f"{OF_A_FRESH_ONE * learning_rate(model.parameters):.2g}")
+    why = f"a tenth of what {_millions(model.parameters)} random weights take, so that what the model knows stays"
+    _steps(settings, model, tokens + mixed, budget, rate=(rate, why))
+    return Scaled(_recipe(settings), settings.reasons, model)
 
 
 def _recipe(settings: SettingsWithReasons) -> PretrainRecipe:
@@ -135,7 +201,7 @@ def _precision(asked: Train) -> tuple[object, str]:
 
 
 def _context(settings: SettingsWithReasons, size: int, tokens: int) -> None:
-    usual = 256 if size < 20_000_000 else 512 if size < 100_000_000 else 1024
+    usual = usual_context(size)
     most = max(8, 2 ** int(math.log2(max(8, tokens // 8))))
     why = f"usual for {_millions(size)} weights" if usual <= most else f"the corpus has {tokens:,} tokens"
     settings.set("pretrain.context", min(usual, most), why)
@@ -196,8 +262,10 @@ def _size(settings: SettingsWithReasons, shape: Shape, speed: float) -> None:
     )
 
 
-def _budget(settings: SettingsWithReasons, shape: Shape, tokens: int, speed: float) -> int:
-    """`pretrain.tokens`: compute-optimal, or what the minutes or operations allow; four passes at most."""
+def _budget(
+    settings: SettingsWithReasons, shape: Shape | Existing, tokens: int, speed: float, *, otherwise: tuple[float, str]
+) -> int:
+    """`pretrain.tokens`: what the minutes or operations allow, or what is wanted otherwise; four passes at most."""
     dials = _dials(settings)
     if dials.compute:
         wanted, why = dials.compute / (6 * shape.parameters), f"{dials.compute:.2g} operations at 6 a weight and token"
@@ -205,10 +273,7 @@ def _budget(settings: SettingsWithReasons, shape: Shape, tokens: int, speed: flo
         minutes = dials.minutes or MINUTES
         wanted, why = USED * 60 * minutes * speed, f"{minutes:g} minutes at {speed:,.0f} tokens/s, measured"
     else:
-        wanted, why = (
-            TOKENS_PER_PARAMETER * shape.parameters,
-            f"{TOKENS_PER_PARAMETER} for each weight (compute-optimal)",
-        )
+        wanted, why = otherwise
     if wanted > PASSES * tokens:
         wanted, why = PASSES * tokens, f"{PASSES} passes over the corpus; more text would help, {why} could be used"
     settings.set("pretrain.tokens", max(1, round(wanted)), why)
@@ -224,10 +289,11 @@ def learning_rate(parameters: int) -> float:
     return float(f"{5e-3 * (max(parameters, 1_000_000) / 1e6) ** -0.3:.2g}")
 
 
-def _steps(settings: SettingsWithReasons, shape: Shape, tokens: int, budget: int) -> None:
+def _steps(
+    settings: SettingsWithReasons, shape: Shape | Existing, tokens: int, budget: int, *, rate: tuple[float, str]
+) -> None:
     """How the tokens are cut into steps, and how far a step goes."""
-    rate = learning_rate(shape.parameters)
-    settings.set("train.learning_rate", rate, f"usual for {_millions(shape.parameters)} weights that begin at random")
+    settings.set("train.learning_rate", *rate)
     step = min(LARGEST_STEP, max(SMALLEST_STEP, 2 ** round(math.log2(max(1, budget / STEPS_WANTED)))))
     step = max(step, shape.context)
     settings.set(

@@ -233,7 +233,7 @@ class Recipe(Section):
 
 
 class Pretrain(Section):
-    """A model from random weights: one of parameters, minutes and compute decides the rest."""
+    """A model from random weights, or one that learns more text: one of parameters, minutes and compute decides the rest."""
 
     parameters: Count | None = None
     """Weights of the model, the table of tokens included."""
@@ -257,6 +257,10 @@ class Pretrain(Section):
     """Entries of the tokenizer that is made."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """How often a source of the corpus comes in a pass, relative to the others: `pretrain.weights.Books=2`."""
+    rows: Path | None = None
+    """Rows to mix in, in any format that `luthier run` reads: the given `model` goes on answering while it learns text."""
+    rows_weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often these rows come in a pass over the corpus."""
     deduplicate: bool = False
     """Leave out passages that came before."""
     prompts: tuple[str, ...] = ("The",)
@@ -264,7 +268,7 @@ class Pretrain(Section):
 
 
 class PretrainTrain(Train):
-    """How a model is trained from random weights: the settings of `train`, with other defaults."""
+    """How a model is trained on text: the settings of `train`, with other defaults."""
 
     optimizer: Optimizer = "muon"
     schedule: Schedule = "linear"
@@ -273,17 +277,33 @@ class PretrainTrain(Train):
     """Without effect unless set: text that is new to the model is worth all steps."""
 
 
+SCRATCH = "scratch"
+
+
 class PretrainRecipe(Recipe):
     """A recipe of its own kind: what `luthier pretrain` needs to know; of `data` it reads the path only."""
 
-    model: str = "scratch"
+    model: str = SCRATCH
+    """`scratch`, random weights; or a model that learns more text: whatever `luthier run` tunes."""
     pretrain: Pretrain = Pretrain()
     train: PretrainTrain = PretrainTrain()
 
+    @property
+    def continues(self) -> bool:
+        """Whether a given model learns on."""
+        return self.model != SCRATCH
+
     def keys_read(self) -> tuple[str, ...]:
         """The settings that pretraining depends on."""
-        own = tuple(f"pretrain.{name}" for name in Pretrain.model_fields)
+        idle = OF_A_NEW_MODEL if self.continues else OF_ROWS
+        own = tuple(f"pretrain.{name}" for name in Pretrain.model_fields if name not in idle)
         return ("model", "data.path", *own, *(f"train.{name}" for name in TRAINS_FROM_SCRATCH))
+
+
+OF_A_NEW_MODEL = ("parameters", "family", "width", "layers", "tokenizer", "vocab")
+"""What a model that is given has already."""
+OF_ROWS = ("rows", "rows_weight")
+"""What only a model that can answer takes."""
 
 
 TRAINS_FROM_SCRATCH = (

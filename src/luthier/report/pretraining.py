@@ -45,6 +45,9 @@ def read(folder: Path) -> dict[str, Any]:
             "created": run.metadata["created"], "command": run.metadata["command"],
         },
         "held_out": last("held-out"),
+        "held_out_before": last("held-out-before"),
+        "rows": last("rows"),
+        "checks": (last("guards") or {"findings": []})["findings"],
         "corpus": last("corpus"),
         "model": last("model"),
         "training": {
@@ -73,6 +76,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{held_out['bits_per_byte']:.3f} bits per byte of held-out text [{100 * held_out['confidence']:g} % CI {low:.3f}, "
             f"{high:.3f}], {held_out['bytes']:,} bytes of {held_out['documents']:,} documents that were never looked at before."
         )
+        if before := found["held_out_before"]:
+            low, high = before["interval"]
+            said.append(f"The given model: {before['bits_per_byte']:.3f} bits per byte [{low:.3f}, {high:.3f}].")
     elif found["training"]["steps"]:
         made, of = found["training"]["steps"], found["training"]["planned_steps"]
         said.append(f"Training has made {made:,} of {of:,} steps; held-out text has not been looked at yet.")
@@ -86,6 +92,11 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{corpus['documents']:,} documents read in {corpus['passages']:,} passages = {kept['train']:,} train + "
             f"{kept['dev']:,} dev + {kept['test']:,} test + {corpus['duplicates']:,} duplicates + {corpus['empty']:,} empty; "
             f"{tokens['train']:,} tokens to train on."
+        )
+    if rows := found["rows"]:
+        said.append(
+            f"{rows['read']:,} rows read, {rows['kept']:,} kept: {rows['train']:,} to mix in, {rows['dev']:,} of dev, "
+            f"{rows['test']:,} to ask."
         )
     if seconds := found["training"]["seconds"]:
         said.append(f"{found['training']['steps']:,} steps took {duration(seconds)}.")

@@ -80,6 +80,43 @@ class RowView:
         return self.rows.label(self.numbers[number]) if isinstance(self.rows, LabelledRows) else None
 
 
+class MixedRows:
+    """Texts, and behind them other rows as often as their weight says: at 2 twice in a pass, at 0.5 every other one."""
+
+    def __init__(self, texts: TokenRows, rows: TokenRows, weight: float) -> None:
+        self._texts, self._rows = texts, rows
+        whole, rest = divmod(round(len(rows) * weight), len(rows)) if len(rows) else (0, 0)
+        self._numbers = [*range(len(rows))] * whole + [at * len(rows) // rest for at in range(rest)]
+
+    def __len__(self) -> int:
+        return len(self._texts) + len(self._numbers)
+
+    def __getitem__(self, number: int) -> TokenRow:
+        rows, at = self._find(number)
+        return rows[at]
+
+    @property
+    def lengths(self) -> list[int]:
+        lengths = self._rows.lengths
+        return [*self._texts.lengths, *(lengths[number] for number in self._numbers)]
+
+    @property
+    def shared_prefixes(self) -> Sequence[int]:
+        """Rows of one conversation stay together where both are taken."""
+        shared, before = shared_prefixes(self._rows), [None, *self._numbers]
+        of_rows = [shared[at] if last == at - 1 else 0 for last, at in zip(before, self._numbers, strict=False)]
+        return [0] * len(self._texts) + of_rows
+
+    def location(self, number: int) -> str:
+        rows, at = self._find(number)
+        return rows.location(at)
+
+    def _find(self, number: int) -> tuple[TokenRows, int]:
+        number = range(len(self))[number]
+        at = number - len(self._texts)
+        return (self._texts, number) if at < 0 else (self._rows, self._numbers[at])
+
+
 def first_rows(rows: TokenRows, numbers: Iterable[int], *, tokens: int) -> RowView:
     """The first of these rows, until they have about as many tokens as asked for."""
     lengths, chosen, total = rows.lengths, [], 0

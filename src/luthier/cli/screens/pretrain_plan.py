@@ -2,16 +2,26 @@
 
 from luthier import recipe as recipes
 from luthier.cli.screens.terminal import console, duration
+from luthier.model.fresh import Shape
 from luthier.pipeline.pretrain_plan import PretrainPlan
+from luthier.pipeline.scaling import Existing
 from luthier.runs.durable import format_bytes
+
+
+def _named(shape: Shape | Existing, model: str) -> str:
+    if isinstance(shape, Existing):
+        return f"{model}, which learns on: {shape.parameters:,} weights"
+    return (
+        f"a new {shape.family}: {shape.parameters:,} weights, {shape.layers} layers, hidden size {shape.width:,}, "
+        f"vocabulary {shape.vocabulary:,}"
+    )
 
 
 def show_pretrain_plan(found: PretrainPlan) -> None:
     """The model, the settings with their reasons, memory, disk and time."""
     out, shape, plain = console(), found.scaled.shape, found.scaled.recipe.model_dump(mode="json")
     lines = [
-        f"Model    a new {shape.family}: {shape.parameters:,} weights, {shape.layers} layers, hidden size {shape.width:,}, "
-        f"vocabulary {shape.vocabulary:,}",
+        f"Model    {_named(shape, found.scaled.recipe.model)}",
         f"Corpus   about {found.corpus_tokens:,} tokens",
     ]
     for number, (key, reason) in enumerate(found.scaled.reasons.items()):

@@ -250,6 +250,9 @@ def show_pretrained(folder: Path) -> None:
         f"[{100 * found['confidence']:g} % CI {low:.3f}, {high:.3f}], {found['documents']:,} documents.",
         markup=False,
     )
+    if (checks := folder / "evaluation" / "guards.json").is_file():
+        for check in json.loads(checks.read_text(encoding="utf-8"))["guards"]:
+            out.print(check["sentence"], markup=False)
     out.print(f"\nReport  {folder / 'report.html'}\nTune    luthier run DATA model={folder}", markup=False)
 
 
