@@ -218,6 +218,25 @@ def test_who_closes_cuts_what_is_on_its_way() -> None:
         silent.set()
 
 
+def test_lamini_s_clients_are_answered_by_chat(service: Service) -> None:
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], Iterator[str]]:
+        said = '{"sea": true}' if "response_format" in body else body["messages"][0]["content"].upper()
+        words = [{"choices": [{"delta": {"content": part}}]} for part in (said[:1], said[1:])]
+        return 200, {}, events(*words, {"choices": [{"delta": {}, "finish_reason": "stop"}]}, {**SAID, "choices": []})
+
+    with answering(answer) as (url, asked, _):
+        app = served(service, url)
+        both = {"model_name": "far", "prompt": ["where", "when"], "max_tokens": 7, "stop_tokens": ["x"]}
+        texts = ask_app(app, "POST", "/v1/completions", json=both).json()
+        typed = {"model_name": "far", "prompt": "sea?", "out_type": {"sea": "bool"}}
+        found = ask_app(app, "POST", "/v1/completions", json=typed).json()
+    assert texts == [{"output": "WHERE"}, {"output": "WHEN"}] and found == {"sea": True}
+    assert {(body["max_tokens"], body["temperature"]) for body in asked} == {(7, 0), (256, 0)}
+    assert [body["stop"] for body in asked if "stop" in body] == [["x"], ["x"]]
+    gone = ask_app(served(service, "http://127.0.0.1:9/v1"), "POST", "/v1/completions", json=both)
+    assert gone.status_code == 502 and "gives no answer" in gone.json()["detail"]
+
+
 def test_the_model_is_listed_and_what_needs_its_files_is_refused(service: Service) -> None:
     app = served(service, "http://127.0.0.1:9/v1")
     assert "far" in [each["id"] for each in ask_app(app, "GET", "/v1/models").json()["data"]]

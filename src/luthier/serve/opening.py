@@ -56,7 +56,13 @@ def serve(opening: Opening, say: Callable[[str], object]) -> None:
         bases = list(catalogue.bases())  # what is not there is said now
         for known in bases[:1]:
             engines.prepare(known)
-        service = Service(jobs, catalogue, engines, Metrics(engines.figures), backends)
+
+        def figures() -> dict[str, float]:
+            turns = [backend.turns for backend in opening.backends]
+            asked = {"backends": len(turns), "backend_requests": sum(each.in_use for each in turns)}
+            return {**engines.figures(), **asked, "backend_requests_waiting": sum(each.queued for each in turns)}
+
+        service = Service(jobs, catalogue, engines, Metrics(figures), backends)
 
         names = [*(known.name for known in bases), *backends]
 

@@ -21,11 +21,11 @@ class Turns:
     @property
     def in_use(self) -> int:
         """Requests that are answered now."""
-        return self._answered.total()
+        return sum(list(self._answered.values()))
 
     @property
     def queued(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, list(self._waiting.values())))
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:

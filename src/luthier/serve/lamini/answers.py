@@ -15,17 +15,21 @@ from fastapi import Request
 
 from luthier.chat import Message
 from luthier.engine.requests import Finished, GenerationRequest, Grammar, Piece
-from luthier.engine.streams import Stream
 from luthier.errors import UserError
+from luthier.serve.backends.answer import Answer
+from luthier.serve.backends.backend import Backend
 from luthier.serve.engines import Voice
 from luthier.serve.errors import bad_request
 from luthier.serve.lamini.shapes import CompletionRequest
 from luthier.serve.openai import answering
-from luthier.serve.openai.replies import Reply
+from luthier.serve.openai.answering import Source
+from luthier.serve.openai.replies import PlainReply, Reply
 from luthier.serve.openai.shapes import key_of
+from luthier.serve.service import service_of
 
 USUAL_TOKENS = 256
 """Of an answer where nobody says how many, as far as the context goes."""
+EMPTY = "Invalid 'prompt': it is empty."
 
 
 @dataclass
@@ -33,8 +37,8 @@ class Answers:
     """Answers to the prompts of a request, as they grow."""
 
     asked: CompletionRequest
-    streams: Sequence[Stream]
-    replies: Sequence[Reply]
+    streams: Sequence[Source]
+    replies: Sequence[Reply | PlainReply]
 
     def __post_init__(self) -> None:
         self.texts = [""] * len(self.streams)
@@ -74,7 +78,9 @@ def _typed(text: str) -> object:
 
 
 async def answers_to(request: Request, asked: CompletionRequest, held: contextlib.AsyncExitStack) -> Answers:
-    """The request's prompts, handed to the engine of its model, which `held` keeps."""
+    """The request's prompts, handed to the engine of its model, which `held` keeps, or to the server that has the model."""
+    if backend := service_of(request).backends.get(asked.model_name):
+        return _elsewhere(backend, asked, key_of(request))
     voice = await held.enter_async_context(answering.speaking(request, asked.model_name))
     prompts = await asyncio.to_thread(lambda: [_ids(voice, text) for text in asked.prompts])
     limit = asked.token_limit
@@ -93,10 +99,27 @@ async def answers_to(request: Request, asked: CompletionRequest, held: contextli
     )
 
 
+def _elsewhere(backend: Backend, asked: CompletionRequest, client: str) -> Answers:
+    """Answers of another server, to which a prompt goes as the user's message."""
+    if not all(asked.prompts):
+        raise bad_request(EMPTY, "prompt", "invalid_value")
+    body: dict[str, Any] = {"temperature": 0, "max_tokens": asked.token_limit or USUAL_TOKENS}
+    if asked.stop_tokens:
+        body["stop"] = asked.stop_tokens
+    if asked.types:
+        schema = {"name": "answer", "schema": _schema(asked.types), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    streams = [
+        Answer(backend, {**body, "messages": [{"role": "user", "content": text}]}, client=client)
+        for text in asked.prompts
+    ]
+    return Answers(asked, streams, [PlainReply() for _ in streams])
+
+
 def _ids(voice: Voice, text: str) -> list[int]:
     """A prompt as tokens: a message of the user, or for a base model the text itself."""
     if not text:
-        raise bad_request("Invalid 'prompt': it is empty.", "prompt", "invalid_value")
+        raise bad_request(EMPTY, "prompt", "invalid_value")
     if voice.adapter is None and not voice.engine.lm.tokenizer.chat_template:
         return voice.template.prompt((Message("text", text),))
     try:

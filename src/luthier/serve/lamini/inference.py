@@ -35,7 +35,7 @@ async def completions(request: Request, asked: CompletionRequest) -> Any:
 @router.post("/v1/reservation")
 async def reserve(request: Request, asked: ReservationRequest) -> dict[str, Any]:
     """Capacity is not reserved: requests of all keys are answered in fair turns."""
-    service_of(request).catalogue.find(asked.model_name, key_of(request))
+    service_of(request).catalogue.listed(asked.model_name, key_of(request))
     start = datetime.now(UTC).replace(tzinfo=None)
     return {
         "reservation_id": secrets.token_hex(8),

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
@@ -104,11 +104,19 @@ def as_api_error(error: BaseException, *, constrained: bool = False) -> BaseExce
     return error
 
 
-async def merged(streams: Sequence[Stream], *, constrained: bool = False) -> AsyncIterator[tuple[int, Event]]:
+class Source(Protocol):
+    """What answers come from: a stream of an engine, or a backend."""
+
+    def aevents(self) -> AsyncIterator[Event]: ...
+
+    def cancel(self) -> None: ...
+
+
+async def merged(streams: Sequence[Source], *, constrained: bool = False) -> AsyncIterator[tuple[int, Event]]:
     """The events of all streams as they come, each with its stream's number; who stops listening cancels them all."""
     arrived: asyncio.Queue[tuple[int, Event | BaseException | None]] = asyncio.Queue()
 
-    async def pass_on(number: int, stream: Stream) -> None:
+    async def pass_on(number: int, stream: Source) -> None:
         try:
             async for event in stream.aevents():
                 arrived.put_nowait((number, event))

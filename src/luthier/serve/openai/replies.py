@@ -17,6 +17,16 @@ class Said:
     calls: tuple[ToolCall, ...] = ()
 
 
+class PlainReply:
+    """A reply that comes as text alone, as those of other servers do."""
+
+    def add(self, piece: Piece) -> Said:
+        return Said(piece.text)
+
+    def end(self, finished: Finished) -> Said:
+        return Said()
+
+
 class Reply:
     """A reply as it grows. The parts that `add` and `end` give are together what `luthier ask` would show.
 
