@@ -145,7 +145,7 @@ def command(*, words: list[str], memory: int | None = None, blow: dict[str, Any]
 
 def _await_blow(*, at: str, do: str, number: int = 0, folder: str = "") -> None:
     """Arrange that something happens to this process when it has come to a certain point."""
-    from luthier.data import dataset
+    from luthier.data import reading
     from luthier.runs import Run
 
     blows = iter([BLOWS[do]])
@@ -154,7 +154,7 @@ def _await_blow(*, at: str, do: str, number: int = 0, folder: str = "") -> None:
         if blow := next(blows, None):
             blow(folder)
 
-    real_record, real_open = Run.record, dataset.open_data
+    real_record, real_open = Run.record, reading.open_data
 
     def record(self: Run, kind: str, **fields: Any) -> None:
         real_record(self, kind, **fields)
@@ -166,7 +166,7 @@ def _await_blow(*, at: str, do: str, number: int = 0, folder: str = "") -> None:
             strike()
         return real_open(*given, **named)
 
-    Run.record, dataset.open_data = record, open_data  # type: ignore[method-assign,assignment]
+    Run.record, reading.open_data = record, open_data  # type: ignore[method-assign,assignment]
     if at == "save":
 
         def fault(name: str, arguments: tuple[Any, ...]) -> None:

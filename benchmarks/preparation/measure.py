@@ -155,7 +155,7 @@ def main() -> None:
             "",
             f"Chat rows of {ours['tokens']:.0f} tokens for {given.model}. Ours reads, recognises, checks, tokenizes, splits, "
             f"computes every setting and writes. {REQUIREMENTS[0]} tokenizes texts that are rendered and loaded before its "
-            "clock starts, with the same tokenizer on all cores.",
+            "clock starts, with the same tokenizer on all cores. Resident memory is that of all processes of ours together.",
             "",
             *lines,
             "",

@@ -1,6 +1,7 @@
 """Ids are the real tokenizer's, whatever its kind: prefixes, tokens that eat blanks, tags that are not special."""
 
 import json
+import pickle
 from functools import cache
 
 import pytest
@@ -10,7 +11,7 @@ from tests.conftest import SENTENCES
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from luthier.chat import Conversation, Message, Template, base_template
+from luthier.chat import Conversation, FastTokenizer, Message, Template, base_template
 from luthier.model.tokenizer import template_of
 
 TURNS = (
@@ -168,3 +169,21 @@ def test_many_rows_are_tokenized_in_two_calls(source: str, monkeypatch: pytest.M
     talks = [Conversation.pair(f"What is {number}?", "One.") for number in range(300)]
     rows = made.rows_of(talks)
     assert len(sizes) <= 2 and rows == [made.rows(one) for one in talks]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_makes_the_same_rows_in_another_process(kind: str, source: str) -> None:
+    made = template(kind, source)
+    sent = pickle.loads(pickle.dumps(made))
+    assert type(sent.tokenizer) is FastTokenizer and "transformers" not in type(sent.tokenizer).__module__
+    said = [
+        Conversation.pair("Why <|end|> é?", "So\n\nit  is", system="Be kind."),
+        Conversation.pair(" And <think>? ", "42 </s>"),
+        Conversation.document("One text."),
+    ]
+    rows = made.rows_of(said)
+    assert sent.rows_of(said) == rows and sent.stop_ids == made.stop_ids and sent.sha256 == made.sha256
+    for row in (row for found in rows if isinstance(found, list) for row in found):
+        for control in (False, True):
+            assert sent.tokenizer.decode(row.ids, control=control) == made.tokenizer.decode(row.ids, control=control)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from luthier.chat import Conversation, Message
-from luthier.data.dataset import _prompt, normalised_prompt
+from luthier.data.dataset import normalised_prompt, prompt_of
 from luthier.data.formats.building import messages
 from luthier.data.formats.chats import as_messages
 from luthier.data.messages import ROLES, chat, plain_chat
@@ -56,4 +56,4 @@ def test_what_is_not_plain_gets_a_closer_look(item: Value) -> None:
 @given(some.lists(some.tuples(some.sampled_from(["user", "assistant"]), TEXTS), min_size=1, max_size=4))
 def test_the_prompt_of_normalised_texts_is_the_normalised_prompt(said: list[tuple[str, str]]) -> None:
     conversation = Conversation(tuple(Message("user" if who == "user" else "assistant", text) for who, text in said))
-    assert _prompt(conversation, [normalise(text) for _, text in said]) == normalised_prompt(conversation)
+    assert prompt_of(conversation, [normalise(text) for _, text in said]) == normalised_prompt(conversation)

@@ -7,11 +7,11 @@ import pytest
 
 from luthier.chat import Conversation, Encoded, Message, Template, ToolCall
 from luthier.data import Record, Value
-from luthier.data.dataset import load
 from luthier.data.encoding import NO_TOOLS, encode_all, pieces, why_none
 from luthier.data.formats import Table, reader, recognise
 from luthier.data.ledger import Ledger
 from luthier.data.readers.values import decode_only
+from luthier.data.reading import load
 from luthier.data.tool_messages import definitions
 from luthier.recipe import Data
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from luthier import recipe as recipes
-from luthier.data.dataset import load
+from luthier.data.reading import load
 from luthier.data.splits import split
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -7,7 +7,7 @@ import pytest
 
 from luthier import recipe as recipes
 from luthier.chat import Template
-from luthier.data import dataset as datasets
+from luthier.data import ledger, reading
 from luthier.errors import UserError
 from luthier.model.reference import ModelReference
 from luthier.pipeline import split_rows
@@ -68,17 +68,48 @@ def test_streamed_rows_are_those_in_memory(tmp_path: Path, template: Template, h
     assert (found.sha256, found.files, found.choice) == (expected.sha256, expected.files, expected.choice)
 
 
-def test_reading_tells_how_far_it_is(tmp_path: Path, template: Template) -> None:
+@pytest.mark.parametrize("findings", ["none", "grouped"])
+def test_processes_make_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Template, findings: str
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 30)
+    words = [f"data.path={write(tmp_path / 'd.jsonl', 0, 400)}", f"data.dev_path={write(tmp_path / 'v.jsonl', 700, 9)}"]
+    asked = recipes.load(None, [*words, "data.train_share=0.7", *FINDINGS[findings]])
+    made = {}
+    for count in (0, 2):
+        found = split_rows.stream(asked, split_rows.open_data(asked), template, LIMIT, processes=count)
+        for name in split_rows.SPLITS:
+            found.rows[name].write(tmp_path / f"{name}.arrow")
+        ledger.write(tmp_path / "ledger.jsonl", found.dataset.ledger)
+        made[count] = [path.read_bytes() for path in sorted(tmp_path.iterdir())], found.dataset.sha256, found.longest
+    assert made[0] == made[2]
+
+
+def test_what_fails_in_a_process_is_the_error_of_no_process(tmp_path: Path, template: Template) -> None:
+    path = tmp_path / "d.jsonl"
+    rows = [{"question": f"What is {n}?", "answer": f"{n}", **({"team": "a"} if n != 900 else {})} for n in range(1200)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = recipes.load(None, [f"data.path={path}", "data.group=team"])
+    said = []
+    for count in (0, 2):
+        with pytest.raises(UserError) as error:
+            split_rows.stream(asked, split_rows.open_data(asked), template, LIMIT, processes=count)
+        said.append(str(error.value))
+    assert said[0] == said[1] and "d.jsonl:901" in said[0]
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Template) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 100)
     asked: Recipe = recipes.load(None, [f"data.path={write(tmp_path / 'd.jsonl', 0, 300)}"])
     counts: list[int] = []
     split_rows.stream(asked, split_rows.open_data(asked), template, LIMIT, progress=counts.append)
-    assert counts == [100, 200]
+    assert len(counts) == 4 and counts == sorted(counts) and 250 < counts[-1] < 305
 
 
 def test_every_reading_of_a_large_file_tells_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: Template
 ) -> None:
-    monkeypatch.setattr(datasets, "COUNTED", 50)
+    monkeypatch.setattr(reading, "COUNTED", 50)
     asked: Recipe = recipes.load(None, [f"data.path={write(tmp_path / 'd.jsonl', 0, 120)}"])
     counts: list[int] = []
     split_rows.open_data(asked, progress=counts.append)

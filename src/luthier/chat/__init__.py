@@ -8,6 +8,7 @@
     patterns          what was rendered of one plain conversation is filled in for others of its kind (`stand_ins`)
     loss_spans        where the texts part: which spans the loss is taken on
     tokens            text and spans → token ids and loss mask, `Encoded`
+    fast_tokenizer    a tokenizer of the library `tokenizers` for all of this, also in other processes
     call_format       how this template writes calls of functions, by which they are read back from replies
 
 A rule about what templates do goes into `probing.TemplateBehaviour`, where it is found by trying the template and never by its
@@ -16,6 +17,7 @@ name; what follows from it, into the file above that does it. `conformance.TEST_
 
 from luthier.chat.conversation import Conversation, Message, Role, ToolCall
 from luthier.chat.default_template import BASE_TEMPLATE, base_template
+from luthier.chat.fast_tokenizer import FastTokenizer
 from luthier.chat.template import Template
 from luthier.chat.thinking import Reply
 from luthier.chat.tokens import Encoded, Tokenizer
@@ -24,6 +26,7 @@ __all__ = [
     "BASE_TEMPLATE",
     "Conversation",
     "Encoded",
+    "FastTokenizer",
     "Message",
     "Reply",
     "Role",

@@ -40,6 +40,8 @@ class Message:
     @property
     def text(self) -> str:
         """All that is said: the content, and calls behind it."""
+        if not self.tool_calls:
+            return self.content
         return "\n".join([*([self.content] if self.content else ()), *(call.text for call in self.tool_calls)])
 
 
@@ -82,9 +84,14 @@ class Conversation:
     @property
     def question(self) -> str:
         """What the last answer answers: the last user message, and calls and results behind it; of a document, nothing."""
-        asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
-        end = len(self.messages) - (self.messages[-1].role == "assistant") if asked else 0
-        return "\n".join(message.text for message in self.messages[asked[-1] : end]) if asked else ""
+        messages = self.messages
+        start = len(messages) - 1
+        while start >= 0 and messages[start].role != "user":
+            start -= 1
+        if start < 0:
+            return ""
+        end = len(messages) - (messages[-1].role == "assistant")
+        return "\n".join([message.text for message in messages[start:end]])
 
     @property
     def answer(self) -> str:

@@ -9,11 +9,11 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 from luthier.chat import escaping, loss_spans, sandbox
@@ -49,13 +49,14 @@ class Template:
         variables: Mapping[str, object] | None = None,
         today: date | None = None,
         ends: frozenset[int] = frozenset(),
+        *,
+        checked: bool = False,
     ) -> None:
-        self.source, self.tokenizer, self.name = source, tokenizer, name
+        self.source, self.tokenizer, self.name, self.ends = source, tokenizer, name, ends
         self.variables, self.today = dict(variables or {}), today or date.today()
         self._tokenization = RenderingTokenizer(tokenizer)
-        fault = sandbox.find_fault(
-            source, tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True), self.today
-        )
+        named_tokens, settings = tuple(sorted(tokenizer.named.items())), json.dumps(self.variables, sort_keys=True)
+        fault = None if checked else sandbox.find_fault(source, named_tokens, settings, self.today)
         if fault:
             raise UserError(f"the chat template {fault}; use a model with another template.", where=name)
         try:
@@ -80,6 +81,10 @@ class Template:
         self._patterns = Patterns(self._draft, self._tokenization) if self._renderer.can_be_followed else None
         self.stop_ids = frozenset(ends) | {tokenizer.control[end] for end in self._ends.tokens}
         """Tokens that end an answer."""
+
+    def __reduce__(self) -> tuple[Callable[..., "Template"], tuple[object, ...]]:
+        made = (self.source, self.tokenizer, self.name, self.variables, self.today, self.ends)
+        return partial(Template, checked=True), made
 
     @property
     def sha256(self) -> str:

@@ -68,11 +68,11 @@ def _rows_to_show(template: "Template", asked: str, data: "Data") -> "list[Encod
 
 def _conversation(asked: str, data: "Data") -> "Conversation | None":
     """The row of data that was asked for, read as training reads it; None where it is a question."""
-    from luthier.data import dataset
+    from luthier.data import reading
 
     file, _, line = asked.rpartition(":")
     if line.isdecimal() and Path(file).is_file():
-        found = dataset.load(data.model_copy(update={"path": Path(file)}))
+        found = reading.load(data.model_copy(update={"path": Path(file)}))
         for item in found.items:
             if item.location.rpartition(":")[2] == line:
                 return item.conversation
@@ -83,7 +83,7 @@ def _conversation(asked: str, data: "Data") -> "Conversation | None":
         path = Path(folder) / "row.jsonl"
         write_atomic(path, " ".join(asked.splitlines()) + "\n")
         try:
-            return dataset.load(data.model_copy(update={"path": path})).items[0].conversation
+            return reading.load(data.model_copy(update={"path": path})).items[0].conversation
         except UserError as error:
             raise UserError(error.message, where="--show") from None
 

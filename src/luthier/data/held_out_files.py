@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from luthier.data import dataset as datasets
-from luthier.data.dataset import Dataset, Item, Progress, Reading
+from luthier.data import reading
+from luthier.data.dataset import Dataset, Item, Progress
 from luthier.data.documents.records import find_rows
 from luthier.data.readers.files import Files
 from luthier.data.readers.sources import Source
+from luthier.data.reading import Reading
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -43,10 +44,10 @@ def load(data: Data, *, progress: Progress | None = None) -> tuple[Dataset, Held
 def open_data(data: Data, *, progress: Progress | None = None) -> dict[str, Reading]:
     """The data, and beside it "test" and "dev" where they have files of their own, to be read in this order."""
     if data.path is None:
-        return {"data": datasets.open_data(data, progress=progress)}
+        return {"data": reading.open_data(data, progress=progress)}
     found, held_out = _find(data)
-    main = datasets.open_data(data, found, progress=progress)
-    parts = {name: datasets.open_data(data, files, like=main.choice) for name, files in held_out.items()}
+    main = reading.open_data(data, found, progress=progress)
+    parts = {name: reading.open_data(data, files, like=main.choice) for name, files in held_out.items()}
     return {"data": main, **parts}
 
 

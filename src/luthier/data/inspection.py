@@ -20,8 +20,9 @@ from luthier.data import splits as dividing
 from luthier.data.checks import actions, leaks, ledger, lengths, personal
 from luthier.data.checks.findings import Finding
 from luthier.data.checks.rows import Row, Scope
-from luthier.data.dataset import Dataset, Item, Reading
+from luthier.data.dataset import Dataset, Item
 from luthier.data.held_out_files import HeldOut
+from luthier.data.reading import Reading
 from luthier.data.refusals import refusal_pattern
 from luthier.data.splits import Splits
 from luthier.errors import UserError

@@ -234,7 +234,7 @@ def size_of(item: Item, encoded: Encoded, *, before: Item | None) -> int:
 def record_batch(rows: Sequence[tuple[Item, Encoded]], *, before: Item | None) -> pa.RecordBatch:
     """Rows as they lie in the file; `before` is the item of the row that precedes them there."""
     items = [item for item, _ in rows]
-    earlier = [before, *items[:-1]]
+    earlier = [before, *items][: len(items)]
     new = [
         other is None or item.conversation is not other.conversation for item, other in zip(items, earlier, strict=True)
     ]
@@ -243,7 +243,7 @@ def record_batch(rows: Sequence[tuple[Item, Encoded]], *, before: Item | None) -
     columns: dict[str, Any] = {
         "id": [item.id for item in items],
         "place": [item.location for item in items],
-        "group": [_group_name(item.group) for item in items],
+        "group": [group_name(item.group) for item in items],
         "messages": [one and _to_json([_message_to_json(message) for message in one.messages]) for one in said],
         "tools": [one and _to_json(one.tools) for one in said],
         "ids": _lists([row.ids for _, row in rows], np.dtype(np.int32)),
@@ -276,7 +276,7 @@ def _to_json(value: Sequence[object]) -> str:
     return _JSON.encode(value) if value else "[]"
 
 
-def _group_name(group: str) -> str:
+def group_name(group: str) -> str:
     """The group itself, or of a long one its beginning and a digest of all of it: equal for equal groups only."""
     if len(group) <= LONGEST_GROUP:
         return group

@@ -19,24 +19,20 @@ import pyarrow as pa
 from luthier.chat import Encoded, Template
 from luthier.data import encoding, prefixes, prepared, splits
 from luthier.data.dataset import Item
+from luthier.data.encoded_items import NUMBERS, EncodedItems, size_and_digest
 from luthier.data.prepared import (
     CHARACTERS_PER_CHUNK,
     ROWS_PER_CHUNK,
     SCHEMA,
     PreparedRow,
     items_in,
-    record_batch,
     rows_in,
-    size_of,
 )
 from luthier.errors import MachineError
 from luthier.runs.durable import disk_errors, temporary_folder, whole_file
 
 KEPT_ANSWERS = 1 << 26
 ANSWER_BYTES = 60  # of a text in memory besides its characters
-NUMBERS = ("length", "loss", "thoughts", "answer", "shared")
-"""Of each row: its tokens, its loss tokens, its longest thoughts and its longest answer, and how many tokens it shares with
-the row before it."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +43,15 @@ class Traits:
     sizes: np.ndarray
     """Characters of each one's question and answer."""
     answers: np.ndarray
-    """Hashes of the answers, equal for equal ones while this process runs."""
+    """Digests of the answers."""
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> "Traits":
         """The traits of these items; those of a store are not read for it."""
         if isinstance(items, StoredItems):
             return items.traits()
-        numbers = np.array([_size_and_hash(item) for item in items], np.int64).reshape(-1, 2)
+        numbers = np.array([size_and_digest(item) for item in items], np.int64).reshape(-1, 2)
         return cls([item.id for item in items], numbers[:, 0], numbers[:, 1])
-
-
-def _size_and_hash(item: Item) -> tuple[int, int]:
-    conversation = item.conversation
-    return len(conversation.question) + len(conversation.answer), hash(conversation.answer)
 
 
 class RowStore:
@@ -71,9 +62,8 @@ class RowStore:
 
     def __init__(self, template: Template, folder: Path | None = None, *, shares: bool = False) -> None:
         self.path, self._template = (folder or temporary_folder(self)) / "rows.arrow", template
-        self._pending: list[tuple[Item, Encoded]] = []
-        self._pending_size = 0
-        self._before: Item | None = None
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_size = 0
         self._numbers = {name: array("q") for name in NUMBERS}
         self._traits = array("q")
         self._first_rows, self._batch_starts = array("q", [0]), array("q", [0])
@@ -99,7 +89,7 @@ class RowStore:
 
     @property
     def traits(self) -> Sequence[int]:
-        """Of each item its id as a number, its size and the hash of its answer; see `StoredItems.traits`."""
+        """Of each item its id as a number, its size and the digest of its answer; see `StoredItems.traits`."""
         return self._traits
 
     @property
@@ -118,39 +108,41 @@ class RowStore:
 
     def add(self, item: Item, rows: Sequence[Encoded]) -> None:
         """An item with its rows, one at least."""
-        before: Encoded | None = None
-        for piece, row in encoding.pieces(item, rows):
-            same = prefixes.common_prefix(before.ids, row.ids) if before else 0
-            self._numbers["shared"].append(same if same >= prefixes.SHARED_AT_LEAST else 0)
-            self._pending_size += size_of(piece, row, before=self._pending[-1][0] if self._pending else self._before)
-            self._pending.append((piece, row))
-            before = row
-        self._first_rows.append(self._first_rows[-1] + len(rows))
-        self._traits.extend((int.from_bytes(bytes.fromhex(item.id), signed=True), *_size_and_hash(item)))
-        self._groups += splits.digest(item.group)
-        if self._with_shares:
-            self._shares += splits.share_digest(item.group)
-        self.documents = item.conversation.is_document
-        if len(self._pending) >= ROWS_PER_CHUNK or self._pending_size >= CHARACTERS_PER_CHUNK:
-            with _scratch_errors(self.path):
-                self._flush()
+        self.extend(EncodedItems.of([(item, rows)], self._template, shares=self._with_shares))
+
+    def extend(self, items: EncodedItems) -> None:
+        """Items one after the other. A batch of the file ends behind the item that fills it, however they come."""
+        if not len(items.counts):
+            return
+        ends = np.cumsum(items.counts)
+        self._first_rows.extend((ends + self._first_rows[-1]).tolist())
+        self._traits.extend(items.traits.ravel().tolist())
+        self._groups += b"".join(items.groups)
+        self._shares += b"".join(items.shares)
+        self.documents = items.documents
+        for name, numbers in items.numbers.items():
+            self._numbers[name].extend(numbers.tolist())
+        sums = np.append(0, np.cumsum(items.sizes))
+        start = 0
+        while start < ends[-1]:
+            rows, sizes = self._pending_rows + ends - start, self._pending_size + sums[ends] - sums[start]
+            full = np.flatnonzero((ends > start) & ((rows >= ROWS_PER_CHUNK) | (sizes >= CHARACTERS_PER_CHUNK)))
+            end = int(ends[full[0]]) if len(full) else int(ends[-1])
+            self._pending.append(items.batch.slice(start, end - start))
+            self._pending_rows += end - start
+            self._pending_size += int(sums[end] - sums[start])
+            if len(full):
+                with _scratch_errors(self.path):
+                    self._flush()
+            start = end
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        batch = record_batch(self._pending, before=self._before)
+        [batch] = pa.Table.from_batches(self._pending).combine_chunks().to_batches()
         self._writer.write_batch(batch)
-        self._batch_starts.append(self._batch_starts[-1] + len(self._pending))
-        lengths, loss, longest = _sizes(batch)
-        replies = [(0, one) for one in longest]
-        if self._template.thinks:
-            replies = [encoding.parts(row, self._template) for _, row in self._pending]
-        self._numbers["length"].extend(lengths)
-        self._numbers["loss"].extend(loss)
-        self._numbers["thoughts"].extend([thoughts for thoughts, _ in replies])
-        self._numbers["answer"].extend([answer for _, answer in replies])
-        self._before = self._pending[-1][0]
-        self._pending, self._pending_size = [], 0
+        self._batch_starts.append(self._batch_starts[-1] + self._pending_rows)
+        self._pending, self._pending_rows, self._pending_size = [], 0, 0
 
     def batches(self, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
         """These rows, by their numbers in order; read, not mapped, so that memory holds one batch at a time."""
@@ -161,23 +153,6 @@ class RowStore:
                 wanted = rows[bounds[number] : bounds[number + 1]] - starts[number]
                 batch = reader.get_batch(number)
                 yield batch if len(wanted) == batch.num_rows else batch.take(pa.array(wanted))
-
-
-def _sizes(batch: pa.RecordBatch) -> tuple[list[int], list[int], list[int]]:
-    """Of each row its tokens with its rejected twin's, its loss tokens, and the longest run of these."""
-    offsets = batch["ids"].offsets.to_numpy()
-    lengths = np.diff(offsets) + np.diff(batch["rejected_ids"].offsets.to_numpy())
-    mask = batch["learn"].values.to_numpy(zero_copy_only=False)
-    sums = np.append(0, np.cumsum(mask))
-    loss = sums[offsets[1:]] - sums[offsets[:-1] + 1]
-    first = np.zeros(len(mask) + 1, bool)
-    first[offsets] = True
-    before, behind = np.append(False, mask[:-1]), np.append(mask[1:], False)
-    begins = np.flatnonzero(mask & (~before | first[:-1]))
-    ends = np.flatnonzero(mask & (~behind | first[1:]))
-    longest = np.zeros(len(lengths), np.int64)
-    np.maximum.at(longest, np.searchsorted(offsets, begins, side="right") - 1, ends - begins + 1)
-    return lengths.tolist(), loss.tolist(), longest.tolist()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from luthier.data import dataset
+from luthier.data import reading
 from luthier.data.readers import files as readers
 from luthier.data.readers.values import Number, Record
 from luthier.errors import UserError
@@ -85,7 +85,7 @@ def rules_of(row: Record, method: Method) -> Callable[[Mapping[str, Any]], Fault
 def _check_other(path: Path) -> int:
     """The usable rows of a file whose columns are not OpenAI's."""
     try:
-        return sum(1 for _ in dataset.open_data(Data(path=path)).items())
+        return sum(1 for _ in reading.open_data(Data(path=path)).items())
     except UserError as error:
         message = f"Missing 'messages' list (missing_messages_list), and the columns say nothing else: {error.message}"
         raise UserError(message, where=error.where) from None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier.data import dataset, similarity
+from luthier.data import reading, similarity
 from luthier.data.documents import generation
 from luthier.data.documents.pairs import Dropped
 from luthier.data.words import tokens
@@ -99,7 +99,7 @@ def fault(task: Task, instruction: Sequence[str], others: Sequence[Sequence[str]
 
 def _seeds(path: Path) -> list[Task]:
     """The user's tasks, in any format of questions and answers."""
-    items = dataset.load(Data(path=path)).items
+    items = reading.load(Data(path=path)).items
     if items[0].conversation.is_document:
         raise UserError(
             "it holds texts; expected tasks with their answers, such as instruction and output.", where=str(path)

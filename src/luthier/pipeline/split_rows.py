@@ -5,10 +5,8 @@ tell which split each is in. Where the recipe drops or groups rows by what the c
 twice. All rows are in memory only where an objective learns from liked and disliked answers.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,10 +14,14 @@ from luthier.chat import Encoded, Template
 from luthier.data import encoding, held_out_files, labels, splits
 from luthier.data.checks import actions
 from luthier.data.checks.rows import Scope
-from luthier.data.dataset import Dataset, Item, Progress, Reading, has_pairs
+from luthier.data.dataset import Dataset, Item, Progress, has_pairs
+from luthier.data.formats.formats import is_own
 from luthier.data.held_out_files import HeldOut
-from luthier.data.ledger import Ledger
+from luthier.data.processes import Processes, available
+from luthier.data.reading import Reading
 from luthier.data.refusals import refusal_pattern
+from luthier.data.row_blocks import BlockEncoder
+from luthier.data.row_sorting import Encoders, Job, Part, RowSorting
 from luthier.data.row_store import ListedRows, Rows, RowStore, StoredItems, StoredRows
 from luthier.data.splits import Splits
 from luthier.errors import UserError
@@ -27,7 +29,6 @@ from luthier.recipe import Recipe
 from luthier.train import check
 
 SPLITS = ("train", "dev", "test")
-PROGRESS_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,9 @@ class SplitRows:
 
 @dataclass(frozen=True)
 class Opened:
-    """The files as they are read, from the first item on, and whether rows of training carry rejected answers."""
+    """The files as they are read, from the first row on, and whether rows of training carry rejected answers."""
 
     readings: dict[str, Reading]
-    items: dict[str, Iterator[Item]]
     pairs: bool
     documents: bool
 
@@ -58,84 +58,55 @@ def open_data(asked: Recipe, *, progress: Progress | None = None) -> Opened:
     objective = asked.train.objective
     wants_pairs = objective not in (None, "sft", "text", *labels.UNPAIRED)
     readings = held_out_files.open_data(asked.data, progress=progress)
-    items, seen = {}, {}
+    seen = {}
     for name, reading in readings.items():
-        items[name] = reading.items()
         if name != "test":
-            seen[name] = _up_to_pair(items[name]) if wants_pairs else list(islice(items[name], 1))
-            items[name] = chain(seen[name], items[name])
+            found = reading.first_items(lambda item: not wants_pairs or item.conversation.rejected is not None)
+            seen[name] = found or list(reading.items())  # which says why there is none
     if objective not in labels.UNPAIRED:
         check.check_rows(asked.train, readings["data"].with_items(seen["data"]), seen.get("dev"))
     documents = seen["data"][0].conversation.is_document
-    return Opened(readings, items, wants_pairs and has_pairs(seen["data"]), documents)
+    return Opened(readings, wants_pairs and has_pairs(seen["data"]), documents)
 
 
-def _up_to_pair(items: Iterator[Item]) -> list[Item]:
-    """The first items, up to one with a rejected answer."""
-    seen = []
-    for item in items:
-        seen.append(item)
-        if item.conversation.rejected is not None:
-            break
-    return seen
-
-
-@dataclass
-class _Part:
-    """What came of one of the readings: how many items, how many of them are learnt or asked, and which of the store's."""
-
-    count: int = 0
-    liked: int = 0
-    documents: bool = False
-    items: range = range(0)
-
-    def counted(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            self.documents = item.conversation.is_document
-            self.count += 1
-            self.liked += item.conversation.label is not False
-            yield item
+ENOUGH = 8_000
+"""Rows from which on processes are worth their start."""
 
 
 def stream(
-    asked: Recipe, opened: Opened, template: Template, limit: int, *, progress: Progress | None = None
+    asked: Recipe,
+    opened: Opened,
+    template: Template,
+    limit: int,
+    *,
+    progress: Progress | None = None,
+    processes: int | None = None,
 ) -> SplitRows:
-    """The rows of each split, in a scratch file."""
+    """The rows of each split, in a scratch file. So many processes make them, or as many as pay; the rows are the same."""
     readings, settings = opened.readings, asked.data.findings
-    left_out, disliked, dropped = Ledger(), Ledger(), Ledger()
-    decisions, ids = None, hashlib.sha256()
+    decisions = None
     if actions.need_all(settings):
-        decisions = actions.decide(
-            lambda: held_out_files.open_data(asked.data, progress=progress)["data"].items(), settings, _scope(asked)
-        )
-    parts: dict[str, _Part] = {}
-    with RowStore(template, shares=asked.data.train_share < 1) as store:
-        for name in readings:
-            part = parts[name] = _Part()
-            start = store.items
-            items = opened.items[name]
-            if name == "data" and decisions is None:
-                items = actions.watched(items, settings, _scope(asked))
-            elif name == "data" and decisions is not None:
-                items = _hashed(decisions.carried_out(items, left_out), ids)
-            items = part.counted(items)
-            kept = labels.liked_ones(items, labels.NOT_ASKED if name == "test" else labels.NOT_TRAINED_ON, disliked)
-            pairs = _constant(opened.pairs and name != "test")
-            for item, rows in encoding.encode_each(kept, template, limit, dropped, pairs=pairs):
-                if rows:
-                    store.add(item, rows)
-                if progress and store.items % PROGRESS_ROWS == 0:
+        decisions = _decide(asked, progress)
+    encoders = {name: _encoder(name, asked, opened, template, limit, decisions) for name in readings}
+    count = _worth(readings.values()) if processes is None else processes
+    with (
+        RowStore(template, shares=asked.data.train_share < 1) as store,
+        Processes(Encoders(encoders), count, _location) as making,
+    ):
+        sorting = RowSorting(store, readings, decisions)
+        for name, reading in readings.items():
+            for (_, block), encoded in making.in_order((name, block) for block in reading.blocks()):
+                sorting.take(name, block, encoded)
+                if progress and block.rows:
                     progress(store.items)
-            part.items = range(start, store.items)
-            if name == "data" and not part.count:
-                raise actions.nothing_left()
-            _check(name, readings, parts)
+            reading.expect_items()
+            if sorting.stopped:
+                _decide(asked, progress)  # raises the error of what was found, with all that is like it
+            sorting.close(name)
+            _check(name, readings, sorting.parts)
+    parts = sorting.parts
     data = held_out_files.joined(readings, StoredItems(store, np.asarray(parts["data"].items)))
-    if decisions is not None and decisions.change:
-        data = replace(data, sha256=ids.hexdigest())
-    data.ledger.join(left_out)
-    data.ledger.join(disliked)
-    data.ledger.join(encoding.in_order(dropped, template))
+    data = sorting.account(data, template)
     if not all(part.items for part in parts.values()):
         raise UserError(encoding.why_none(data.ledger, limit), where=", ".join(data.files))
     own = {name: store.groups(part.items) for name, part in parts.items()}
@@ -161,14 +132,47 @@ def stream(
     )
 
 
-def _hashed(items: Iterable[Item], digest: "hashlib._Hash") -> Iterator[Item]:
-    """The items; their ids, one a line, go into the digest."""
-    for number, item in enumerate(items):
-        digest.update(f"\n{item.id}".encode() if number else item.id.encode())
-        yield item
+def _decide(asked: Recipe, progress: Progress | None) -> actions.Decisions:
+    """What the recipe says about findings, by all rows of the data, which are read for it."""
+
+    def read() -> Iterator[Item]:
+        return held_out_files.open_data(asked.data, progress=progress)["data"].items()
+
+    return actions.decide(read, asked.data.findings, _scope(asked))
 
 
-def _check(name: str, readings: Mapping[str, Reading], parts: Mapping[str, _Part]) -> None:
+def _encoder(
+    name: str, asked: Recipe, opened: Opened, template: Template, limit: int, decisions: actions.Decisions | None
+) -> BlockEncoder:
+    """What makes the rows of a reading."""
+    reading, settings = opened.readings[name], asked.data.findings
+    look = name == "data" and decisions is None
+    return BlockEncoder(
+        reading.choice,
+        reading.data,
+        template,
+        limit,
+        pairs=opened.pairs and name != "test",
+        shares=asked.data.train_share < 1,
+        stopping=[kind for kind in actions.STOPPING if kind not in settings] if look else (),
+        scope=_scope(asked),
+        groups=decisions is not None and decisions.together is not None,
+    )
+
+
+def _worth(readings: Iterable[Reading]) -> int:
+    """How many processes make the rows faster than this one: none where they are few, or a user's function reads them."""
+    own = any(is_own(reading.choice.format) for reading in readings)
+    return 0 if own or sum(reading.count for reading in readings) < ENOUGH else available()
+
+
+def _location(job: Job) -> str:
+    """Where a reader finds the rows of a block."""
+    rows = job[1].rows
+    return f"{rows[0].location} to {rows[-1].location}" if rows else ""
+
+
+def _check(name: str, readings: Mapping[str, Reading], parts: Mapping[str, Part]) -> None:
     """Refuses a file, all of which is read, that cannot be used for what it is meant for."""
     if name == "data":
         if not parts[name].liked:
@@ -179,10 +183,6 @@ def _check(name: str, readings: Mapping[str, Reading], parts: Mapping[str, _Part
     )
     if not parts[name].liked:
         raise labels.none_to_ask(name)
-
-
-def _constant(value: bool) -> Callable[[Item], bool]:
-    return lambda item: value
 
 
 def load(

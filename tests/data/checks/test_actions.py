@@ -6,7 +6,8 @@ import pytest
 
 from luthier.data.checks import actions
 from luthier.data.checks.rows import Scope
-from luthier.data.dataset import Dataset, load
+from luthier.data.dataset import Dataset
+from luthier.data.reading import load
 from luthier.data.splits import Splits, split
 from luthier.errors import UserError
 from luthier.recipe import Data

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.data import dataset, held_out_files
+from luthier.data import held_out_files, reading
 from luthier.errors import UserError
 from luthier.recipe import Data
 
@@ -35,7 +35,7 @@ def test_a_folder_becomes_pairs_whose_documents_stay_in_one_split(folder: Path) 
 def test_rows_of_a_place_have_locations_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "t.md").write_text("# T\n\n| K | Price | Size |\n|--|--|--|\n| a | 1 | 2 |\n| b | 3 | 4 |\n")
     (tmp_path / "u.md").write_text("# U\n\n## Is it hot?\n\nYes.")
-    locations = [item.location for item in dataset.load(Data(path=tmp_path)).items]
+    locations = [item.location for item in reading.load(Data(path=tmp_path)).items]
     assert locations == ["t.md:3", "t.md:3, pair 2", "t.md:3, pair 3", "t.md:3, pair 4", "u.md:3"]
 
 
@@ -51,24 +51,24 @@ def test_one_list_of_questions_is_divided_by_question(folder: Path) -> None:
 
 def test_a_text_without_questions_stays_a_text_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("The kiln is hot.\n\nIt opens at 7.\n")
-    data = dataset.load(Data(path=tmp_path / "notes.txt"))
+    data = reading.load(Data(path=tmp_path / "notes.txt"))
     assert data.choice.format == "text" and data.items[0].conversation.answer.startswith("The kiln is hot.")
     (remark,) = data.remarks
     assert remark.startswith("rules find no questions and answers in it; `luthier pairs ")
 
 
 def test_documents_are_texts_where_that_is_asked_for(folder: Path) -> None:
-    data = dataset.load(Data(path=folder, format="text"))
+    data = reading.load(Data(path=folder, format="text"))
     assert len(data.items) == 6 and data.remarks == [] and data.items[0].conversation.is_document
 
 
 def test_what_cannot_be_read_is_named_and_a_folder_of_nothing_else_is_refused(tmp_path: Path, folder: Path) -> None:
     (folder / "empty.md").write_text("")
-    assert dataset.load(Data(path=folder)).ledger.ignored == ["empty.md (no text in it)"]
+    assert reading.load(Data(path=folder)).ledger.ignored == ["empty.md (no text in it)"]
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.md").write_text("")
     with pytest.raises(UserError, match=r"no document could be read\. a\.md: no text in it"):
-        dataset.load(Data(path=tmp_path / "none"))
+        reading.load(Data(path=tmp_path / "none"))
 
 
 def row(**changes: object) -> dict[str, object]:
@@ -89,7 +89,7 @@ def row(**changes: object) -> dict[str, object]:
 def test_a_quote_is_checked_whenever_rows_are_read(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     rows = [row(), row(**change)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    data = dataset.load(Data(path=tmp_path / "pairs.jsonl"))
+    data = reading.load(Data(path=tmp_path / "pairs.jsonl"))
     assert [item.conversation.answer for item in data.items] == ["At 7."] and list(data.ledger.dropped) == [reason]
 
 

@@ -7,7 +7,7 @@ from itertools import compress
 
 from luthier.data import leakage
 from luthier.data.checks import CHECKS, KINDS, Finding, Row, Scope, examine
-from luthier.data.checks.near_duplicates import Clusters, clusters, in_groups
+from luthier.data.checks.near_duplicates import Clusters, SharedGroups, clusters, in_groups
 from luthier.data.dataset import Dataset, Item
 from luthier.data.ledger import Ledger
 from luthier.data.splits import Splits
@@ -55,6 +55,10 @@ class Decisions:
     def change(self) -> bool:
         """Whether anything of the data changes."""
         return bool(self.dropped) or self.together is not None
+
+    def groups(self) -> SharedGroups | None:
+        """The groups of the items that are kept; None where each stays in its own."""
+        return None if self.together is None else SharedGroups(self.together)
 
     def carried_out(self, items: Iterable[Item], ledger: Ledger) -> Iterator[Item]:
         """The items that are kept, in their groups; the others are in the ledger."""

@@ -258,10 +258,24 @@ def clusters(items: Iterable[Item]) -> Clusters:
     return found
 
 
+class SharedGroups:
+    """The groups of items, asked for in their order: those of a cluster are in one, whose name is that of its first item."""
+
+    def __init__(self, found: Clusters) -> None:
+        self._found, self._shared = found, found.shared()
+        self._names: dict[int, str] = {}
+        self._number = -1
+
+    def next(self, own: str) -> str | None:
+        """The group of the next item, whose own one is this; None where it stays."""
+        self._number += 1
+        root = self._found.root(self._number)
+        return self._names.setdefault(root, own) if root in self._shared else None
+
+
 def in_groups(items: Iterable[Item], found: Clusters) -> Iterator[Item]:
-    """The items, those of a cluster in one group, whose name is that of its first item."""
-    shared = found.shared()
-    names: dict[int, str] = {}
-    for number, item in enumerate(items):
-        root = found.root(number)
-        yield replace(item, group=names.setdefault(root, item.group)) if root in shared else item
+    """The items, each in its shared group."""
+    groups = SharedGroups(found)
+    for item in items:
+        group = groups.next(item.group)
+        yield item if group is None else replace(item, group=group)

@@ -59,7 +59,7 @@ class Dropped:
 
 def is_grounded(values: Mapping[str, Value]) -> bool:
     """Whether a row says where its answer stands."""
-    return all(values.get(column) not in (None, "") for column in COLUMNS)
+    return "quote" in values and all(values.get(column) not in (None, "") for column in COLUMNS)
 
 
 def grounding_fault(values: Mapping[str, Value]) -> str | None:

@@ -21,6 +21,8 @@ class Understood:
 
     choice: Choice
     rows: Callable[[Drop], Iterator[Record]]
+    count: int
+    """How many rows the files have."""
 
 
 def understand(rows: Rows, data: Data, *, path: str, like: Choice | None = None) -> Understood | None:
@@ -34,15 +36,14 @@ def understand(rows: Rows, data: Data, *, path: str, like: Choice | None = None)
     again: Rows = (lambda: iter(table.sample)) if table.whole else rows
     shape = shape_of(table)
     if shape is None:
-        return Understood(_choice(table, data, like), lambda drop: again())
+        return Understood(_choice(table, data, like), lambda drop: again(), table.rows)
     try:
         return _shaped(shape, again, data, path, like)
     except UserError:
         if not data.format and not data.columns:
             raise
-    return Understood(
-        recognise(table, data), lambda drop: again()
-    )  # the recipe names columns as they stand in the file
+    # the recipe names columns as they stand in the file
+    return Understood(recognise(table, data), lambda drop: again(), table.rows)
 
 
 def _choice(table: Table, data: Data, like: Choice | None) -> Choice:
@@ -61,5 +62,7 @@ def _shaped(shape: Shape, rows: Rows, data: Data, path: str, like: Choice | None
     choice = _choice(plain, data, like)
     group = shape.group if data.group is None else None
     return Understood(
-        replace(choice, shape=shape.what, group=group, alternatives=()), lambda drop: shape.rows(rows(), drop)
+        replace(choice, shape=shape.what, group=group, alternatives=()),
+        lambda drop: shape.rows(rows(), drop),
+        plain.rows,
     )
