@@ -1,9 +1,12 @@
 """A GGUF file is asked as people run it, by llama.cpp: as an arm beside the model that it was made from, and by name."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import Qwen2Config
 
 from luthier import export, inference
 from luthier import recipe as recipes
@@ -13,13 +16,15 @@ from luthier.evaluate.answers.endpoint import Unavailable
 from luthier.evaluate.answers.gguf_file import GgufFile
 from luthier.evaluate.context import Context, endpoint_of
 from luthier.evaluate.prompts import arms
+from luthier.export import texts
 from luthier.export.gguf import file as files
 from luthier.inference import gguf_model
+from luthier.model import loading
 from luthier.pipeline.opening import with_whole_paths
 from luthier.recipe import Endpoint, Recipe
 from luthier.runs import Run
 
-from .conftest import MakeRun
+from .conftest import SIZES, MakeRun
 
 ARM = "endpoint:file"
 
@@ -75,6 +80,26 @@ def test_a_file_is_asked_by_name(made: tuple[Run, Path], tmp_path: Path) -> None
     assert whole(one.answer.text) == whole(other.answer.text) and one.model == str(path)
 
 
+def test_a_conversation_with_a_file_streams_remembers_and_drops_its_oldest_turns(made: tuple[Run, Path]) -> None:
+    model = inference.asked_model(str(made[1]))
+    assert isinstance(model, gguf_model.GgufModel)
+    with closing(model):
+        chat = inference.Chat(model, max_new_tokens=8)
+        first = "".join(piece.text for piece in chat.say("What is 3?"))
+        assert [message.role for message in chat.history] == ["user", "assistant"]
+        assert whole(first) in whole(chat.history[1].content)
+        own = inference.Chat(inference.load_model(str(made[0].folder)), max_new_tokens=8)
+        assert list(own.say("What is 3?"))  # llama.cpp streams nothing behind half a character
+        assert first and whole(own.history[1].content).startswith(whole(chat.history[1].content))
+        for number in range(3):  # the file's context holds 512 tokens
+            list(chat.say(f"{number} " + "word " * 120))
+        assert chat.history[0].content.startswith(("1 ", "2 ")) and len(chat.history) < 8
+        before = list(chat.history)
+        with pytest.raises(UserError, match="the question alone fills the context"):
+            list(chat.say("word " * 600))
+        assert chat.history == before
+
+
 def test_without_llama_cpp_a_file_is_unpacked_and_that_is_said(
     made: tuple[Run, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -113,3 +138,21 @@ def test_a_recipe_names_the_file_by_its_whole_path(made: tuple[Run, Path], monke
     assert with_whole_paths(recipe).evaluate.endpoints["file"] == Endpoint(
         url=str(path), model="f32", prompt=arms.TUNED
     )
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_a_file_as_a_base_model_cuts_text_and_ends_answers_as_the_run_s_model(
+    family: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
+    plain = {
+        "qwen2": Qwen2Config(**SIZES, vocab_size=384)
+    }  # whose positions are not scaled: a base of that kind is refused
+    run, path = make_run(plain.get(family, family)), tmp_path / "it.gguf"
+    export.export(run.folder, to="gguf", type="f32", out=path)
+    own, read = loading.load(str(run.folder)), loading.load(str(path))
+    assert read.template.stop_ids == own.template.stop_ids and read.template.source == own.template.source
+    for text in texts.FIXED:
+        assert read.tokenizer(text).input_ids == own.tokenizer(text).input_ids, text
+    ids = torch.tensor([[5, 9, 30]])
+    assert torch.allclose(read.model(ids).logits, own.model(ids).logits, atol=1e-4)

@@ -1,6 +1,7 @@
 """Commands that put questions to models: in a conversation, one question to several models, a file of questions."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -31,13 +32,13 @@ def chat(
         chats = inference.shared_chats(run, adapter_folders(adapter), max_new_tokens, thinking_tokens)
         converse(chats, in_turn=True)
         return
-    model = inference.load_model(run, thinking_tokens=thinking_tokens, on_note=_print_note)
-    chats = {Path(run).name: inference.Chat(model, max_new_tokens)}
-    if base:
-        current = Run(Path(run))
-        model = inference.load_base(current, thinking_tokens=thinking_tokens, on_note=_print_note)
-        chats[pipeline.base_of(current)] = inference.Chat(model, max_new_tokens)
-    converse(chats)
+    with closing(inference.asked_model(run, thinking_tokens=thinking_tokens, on_note=_print_note)) as model:
+        chats = {Path(run).name: inference.Chat(model, max_new_tokens)}
+        if base:
+            current = Run(Path(run))
+            before = inference.load_base(current, thinking_tokens=thinking_tokens, on_note=_print_note)
+            chats[pipeline.base_of(current)] = inference.Chat(before, max_new_tokens)
+        converse(chats)
 
 
 def compare(

@@ -7,7 +7,7 @@ conversation    a conversation, answered piece by piece; several adapters can sh
 """
 
 from luthier.inference.conversation import Chat, ReplyPiece, shared_chats
-from luthier.inference.question import ChatModel, ModelAnswer, ask, compare, load_base, load_model, prompt
+from luthier.inference.question import ChatModel, ModelAnswer, ask, asked_model, compare, load_base, load_model, prompt
 from luthier.inference.question_file import ask_file
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ReplyPiece",
     "ask",
     "ask_file",
+    "asked_model",
     "compare",
     "load_base",
     "load_model",

@@ -56,6 +56,10 @@ class GgufModel:
             raise UserError(f"llama.cpp does not answer: {reason}", where=str(self.file)) from None
         return [answers[number] for number in range(len(prompts))]
 
+    def close(self) -> None:
+        """End what a conversation has opened."""
+        self.endpoint.close()
+
 
 def find(name: str, thinking_tokens: int | None, on_note: Callable[[str], object]) -> GgufModel | None:
     """The GGUF file of this name, where llama.cpp is installed to answer; says how a file is answered."""

@@ -35,6 +35,9 @@ class ChatModel:
     thinking_tokens: int | None = None
     """None is the default of the model: none, unless its template lets it think."""
 
+    def close(self) -> None:
+        """Nothing is open; as `GgufModel` has it."""
+
     def room(self, max_new_tokens: int) -> TokenBudget:
         """How many tokens a reply may have."""
         return TokenBudget.of(self.lm, max_new_tokens, self.thinking_tokens)

@@ -3,19 +3,38 @@
 So a quantised file can be judged beside the model that it was made from, on the same questions.
 """
 
+import json
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from luthier.chat import Message
+from luthier.chat.message_dicts import as_dicts
 from luthier.engine import llama_cpp
 from luthier.engine.llama_cpp import LlamaCpp
 from luthier.errors import UserError
-from luthier.evaluate.answers.endpoint import CONCURRENT_REQUESTS, Endpoint, Response, Unavailable
+from luthier.evaluate.answers.endpoint import (
+    CONCURRENT_REQUESTS,
+    OPENAI,
+    Endpoint,
+    Response,
+    Unavailable,
+    split_thoughts,
+)
 from luthier.model import gguf_file
+from luthier.model.replies import Answer
 
+CHAT_CONTEXT = 8192  # tokens that a conversation gets memory for
 MARGIN = 256  # tokens that a template may write around messages
 BLOCK = 256  # llama.cpp rounds a context up to whole blocks of so many tokens
+
+
+class TooLong(Exception):
+    """The messages fill the context."""
 
 
 @dataclass
@@ -25,6 +44,7 @@ class GgufFile(Endpoint):
     file: Path = field(default_factory=Path)
     longest: int = 0
     """Tokens that it looks back on."""
+    _llama: LlamaCpp | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def at(cls, path: Path, *, where: str) -> "GgufFile":
@@ -63,6 +83,43 @@ class GgufFile(Endpoint):
         [(_, response)] = self.answers([(messages, tools)], max_new_tokens=max_new_tokens)
         self.url = ""
         return response
+
+    def stream(self, messages: Sequence[Message], *, max_new_tokens: int) -> Iterator[Answer]:
+        """What the file has said so far, after each piece of one reply; llama.cpp stays open for the next until `close`.
+
+        Raises `TooLong` where the messages fill the context.
+        """
+        if self._llama is None:
+            self._llama = LlamaCpp(self.file, context=min(self.longest, CHAT_CONTEXT), slots=1, exact=False)
+        start, text, thoughts = time.perf_counter(), "", ""
+        for count, choice in enumerate(self._pieces(self._llama.address, messages, max_new_tokens)):
+            said = choice.get("delta") or {}
+            text += said.get("content") or ""
+            thoughts += said.get("reasoning_content") or ""
+            before, answer = split_thoughts({"content": text, "reasoning_content": thoughts or None})
+            finish = "length" if choice.get("finish_reason") == "length" else "stop"
+            yield Answer(answer, before, finish, count, 0, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """End the process that `stream` has opened."""
+        if self._llama is not None:
+            self._llama.close()
+            self._llama = None
+
+    def _pieces(self, address: str, messages: Sequence[Message], max_new_tokens: int) -> Iterator[dict[str, Any]]:
+        """The choices of a streamed chat completion."""
+        shown = as_dicts([replace(message, reasoning=None) for message in messages], OPENAI)
+        body = {"messages": shown, "temperature": 0, "max_tokens": max_new_tokens, "stream": True}
+        url, headers = f"{address}/v1/chat/completions", {"Content-Type": "application/json"}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(urllib.request.Request(url, json.dumps(body).encode(), headers)) as reply:
+                for line in reply:
+                    if line.startswith(b"data: {"):
+                        yield from json.loads(line[6:]).get("choices") or ()
+        except urllib.error.HTTPError as error:
+            refusal = error.read().decode("utf-8", "replace")
+            raise TooLong(refusal) if "context" in refusal else UserError(refusal, where=str(self.file)) from None
 
     def _context(self, prompts: Sequence[tuple[Sequence[Message], Sequence[str]]], answer: int) -> int:
         """Room for the longest prompt, which has no more tokens than bytes, and its answer."""
