@@ -31,6 +31,14 @@ def written(run: Path, folder: Path, form: str = "merged") -> tuple[dict[str, ob
     return yaml.safe_load(head), body
 
 
+def rename_base(run: Path, name: str) -> None:
+    """Let the run have started from a model of this name."""
+    events = run / "events.jsonl"
+    lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    lines = [line | {"name": name} if line.get("kind") == "model" else line for line in lines]
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 def test_the_card_says_what_was_proven_and_what_limits_it(finished: Path, tmp_path: Path) -> None:
     verdict = json.loads((finished / "evaluation" / "verdict.json").read_text())
     fields, body = written(finished, tmp_path / "out")
@@ -52,17 +60,20 @@ def test_a_base_with_a_card_gives_its_licence_and_its_terms_travel_along(finishe
 
 @pytest.mark.parametrize("head", ["# no front matter", "---\nlicense: [\n---\n", "---\n- a list\n---\n", ""])
 def test_a_base_that_does_not_say_so_has_no_licence_made_up(finished: Path, tmp_path: Path, head: str) -> None:
+    rename_base(finished, "./models/mine")
     (ModelReference.of(str(finished)).base.folder / "README.md").write_text(head)
     fields, body = written(finished, tmp_path / "out")
     assert "license" not in fields and "does not say under which licence it is" in body
 
 
+def test_a_run_on_the_embedded_model_keeps_its_licence(finished: Path, tmp_path: Path) -> None:
+    fields, body = written(finished, tmp_path / "out")  # whose base is a folder by now, without a card
+    assert fields["license"] == "apache-2.0" and "under apache-2.0" in body
+
+
 def test_only_a_name_of_the_hub_is_linked_as_base(finished: Path) -> None:
     def rendered(name: str) -> dict[str, object]:
-        events = finished / "events.jsonl"
-        lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-        lines = [line | {"name": name} if line.get("kind") == "model" else line for line in lines]
-        events.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        rename_base(finished, name)
         base = ModelReference.of(str(finished)).base
         text = card.render(finished, base, card.Licence(None, ()))
         return dict(yaml.safe_load(text.split("---\n")[1]))

@@ -37,11 +37,12 @@ class Licence:
     """Its files of that kind, which have to travel with the model."""
 
     @classmethod
-    def of(cls, base: ModelReference) -> "Licence":
+    def of(cls, base: ModelReference, name: str = "") -> "Licence":
+        """Of a base model; `name` is how the run named it, of which an adapter only knows a folder."""
         files = tuple(name for name in LICENCE_FILES if (base.folder / name).is_file())
         word = _front_matter(base.folder / NAME).get("license")
         if not isinstance(word, str):
-            word = EMBEDDED.get(base.name, (None,))[0]
+            word = (EMBEDDED.get(base.name) or EMBEDDED.get(name) or (None,))[0]
         return cls(word, files)
 
 
@@ -51,7 +52,8 @@ def write(run: Path, folder: Path, *, form: str, notes: tuple[str, ...] = ()) ->
     `notes` are sentences about this form: its number format, what was measured of it. The base's licence files are copied.
     """
     base = ModelReference.of(str(run)).base
-    licence = Licence.of(base)
+    model = run_contents.read(run).model
+    licence = Licence.of(base, model.name if model else "")
     write_atomic(folder / NAME, render(run, base, licence, form=form, notes=notes))
     for name in licence.files:
         if not (folder / name).exists():
