@@ -125,6 +125,10 @@ def test_what_is_no_model_is_refused_before_it_is_asked(made: tuple[Run, Path], 
     ):
         with pytest.raises(UserError, match=said):
             endpoint_of(beside(made[0], path), ARM)
+    elsewhere = recipes.replace(
+        beside(*made), {"evaluate.endpoints": {"file": {"url": "http://localhost:1/it.gguf", "model": "m"}}}
+    )
+    assert not isinstance(endpoint_of(elsewhere, ARM), GgufFile)
     headless = tmp_path / "headless.gguf"
     files.write(headless, "llama", {"llama.context_length": 64})
     with pytest.raises(Unavailable, match=r"llama.cpp"):

@@ -112,7 +112,7 @@ def endpoint_of(recipe: Recipe, name: str) -> Endpoint:
     """The endpoint behind "endpoint:NAME": a service, or a GGUF file on this machine."""
     short = name.removeprefix(ENDPOINT)
     settings = recipe.evaluate.endpoints[short]
-    if settings.url.lower().endswith(".gguf"):
+    if settings.url.lower().endswith(".gguf") and "://" not in settings.url:
         return GgufFile.at(Path(settings.url).expanduser(), where=f"evaluate.endpoints.{short}.url")
     return Endpoint.of(short, settings)
 

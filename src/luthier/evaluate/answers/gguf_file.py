@@ -23,6 +23,7 @@ from luthier.evaluate.answers.endpoint import (
     Endpoint,
     Response,
     Unavailable,
+    opener,
     split_thoughts,
 )
 from luthier.model import gguf_file
@@ -111,9 +112,8 @@ class GgufFile(Endpoint):
         shown = as_dicts([replace(message, reasoning=None) for message in messages], OPENAI)
         body = {"messages": shown, "temperature": 0, "max_tokens": max_new_tokens, "stream": True}
         url, headers = f"{address}/v1/chat/completions", {"Content-Type": "application/json"}
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(urllib.request.Request(url, json.dumps(body).encode(), headers)) as reply:
+            with opener(url).open(urllib.request.Request(url, json.dumps(body).encode(), headers)) as reply:
                 for line in reply:
                     if line.startswith(b"data: {"):
                         yield from json.loads(line[6:]).get("choices") or ()
