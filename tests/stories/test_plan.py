@@ -107,3 +107,22 @@ def test_a_run_that_will_not_fit_is_warned_of(
     monkeypatch.setattr(memory, "available", lambda device: 1000)
     told = luthier("run", data, *quick, "--run", tmp_path / "run")
     assert "it will probably not fit" in told.err and "luthier plan" in told.err
+
+
+def test_a_plan_for_several_processes_tells_memory_by_rank_and_refuses_what_cannot_fit(
+    luthier: Command, pythia: Path
+) -> None:
+    asked = ["plan", f"model={pythia}", "train.method=full", "train.precision=fp32"]
+    whole = luthier(*asked, "--processes", "4", "--memory", "1")
+    assert whole.code == 4 and re.search(
+        r"to train in 4 processes, each on a GPU, .* available: DOES NOT FIT", whole.out
+    )
+    assert re.search(r"[\d.]+ [MG]B by each of the ranks 0 to 3:\n", whole.out)
+    assert re.search(r"--shard: [\d.]+ MB, fits\n", whole.out)
+    shards = luthier(*asked, "--processes", "4", "--memory", "1", "--shard")
+    assert shards.code == 0 and "available: fits" in shards.out and "optimizer, a part" in shards.out
+
+    on_this_machine = luthier(*asked, "--processes", "3", "--shard")
+    assert re.search(r"to train in 3 processes, all together, ", on_this_machine.out)
+    wrong = luthier(*asked[:2], "--processes", "2", "--shard", "train.method=lora")
+    assert wrong.code == 2 and "--shard: train.method=lora cannot be trained in shards" in wrong.err

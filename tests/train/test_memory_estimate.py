@@ -166,3 +166,46 @@ def test_unlike_rows_keep_hardly_more_than_like_ones_and_that_is_foretold(tiny_m
 def test_the_state_of_each_of_our_optimizers_is_counted() -> None:
     """Any other word counts as AdamW, which is meant for a user's own."""
     assert {*memory_estimate.MOMENTS, "adafactor"} == set(optimizer.OPTIMIZERS)
+
+
+SMALL = pythia(512, 6, 8)
+
+
+def ranks(settings: Train, processes: int, device: torch.device = GPU, **how: bool) -> list[dict[str, int]]:
+    lengths = [128] * 100
+    found = memory_estimate.estimate_ranks(SMALL, settings, lengths, device, processes=processes, **how)
+    return [rank.parts for rank in found]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_process_holds_the_whole_model_and_a_share_of_the_rows(precision: str) -> None:
+    (alone,), two = ranks(train(precision=precision), 1), ranks(train(precision=precision), 2)
+    assert len(two) == 2 and two[0] == two[1]
+    for name in ("weights to compute with", "master weights", "optimizer"):
+        assert two[0].get(name) == alone.get(name)
+    assert two[0]["forward pass"] < 0.7 * alone["forward pass"]
+
+
+def test_gradients_in_bf16_are_summed_over_processes_in_fp32_beside_them() -> None:
+    weights = SMALL.parameters
+    beyond = [parts["gradients, beyond the forward pass"] for parts in ranks(train(), 2)]
+    saved = [parts["forward pass"] + parts["output head"] for parts in ranks(train(), 2)]
+    assert [more + less for more, less in zip(beyond, saved, strict=True)] == [(2 + 4) * weights] * 2
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_shards_are_sixteen_bytes_a_weight_divided_by_the_processes(processes: int) -> None:
+    weights = SMALL.parameters
+    found = ranks(train(), processes, shards=True)
+    assert len(found) == processes
+    for parts in found:
+        shards = [size for name, size in parts.items() if name.endswith(", a part")]
+        assert sum(shards) == pytest.approx(16 * weights / processes, rel=1e-6)
+
+
+def test_the_first_process_puts_a_sharded_model_together_in_the_processor_s_memory() -> None:
+    first, *others = ranks(train(), 4, torch.device("cpu"), shards=True)
+    assert all(parts == others[0] for parts in others) and sum(first.values()) > sum(others[0].values())
+    weights = SMALL.parameters
+    assert sum(first.values()) - first["the program"] == pytest.approx((4 + 4 + 12 / 4) * weights, rel=1e-6)
+    assert sum(others[0].values()) - others[0]["the program"] >= 4 * weights  # each has read it once

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luthier.cli.arguments import RecipeFile, Words, load_recipe
+from luthier.cli.arguments import Processes, RecipeFile, Shard, Words, load_recipe
 from luthier.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def plan(
     memory: Annotated[
         float | None, typer.Option("--memory", min=0.1, help="Plan for a GPU with so many GiB instead of this machine.")
     ] = None,
+    processes: Processes = 1,
+    shard: Shard = False,
     probe: Annotated[bool, typer.Option(help="Make three steps to measure the time.")] = True,
 ) -> None:
     """Estimate what a training needs: memory by part, disk, time; whether it fits, and what would make it fit."""
@@ -53,10 +55,14 @@ def plan(
 
     asked = load_recipe(words, recipe)
     if isinstance(asked, PretrainRecipe):
+        if processes > 1 or shard:
+            raise UserError("has no effect on a pretraining, which one process does.", where="--processes")
         return _plan_pretraining(asked, memory=memory, probe=probe)
     available = round(memory * 2**30) if memory else None
     with _shows_reading(asked), Watch("Data") as watch:
-        found = estimate.training(asked, memory_bytes=available, try_steps=probe, progress=watch.rows)
+        found = estimate.training(
+            asked, memory_bytes=available, processes=processes, shards=shard, try_steps=probe, progress=watch.rows
+        )
     show_plan(found, probe=probe)
     if not found.fits:
         raise SystemExit(MachineError.exit_code)

@@ -21,7 +21,7 @@ from luthier.pipeline import defaults, opening, preparation
 from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe, Train
 from luthier.runs import durable
-from luthier.train import loop, memory_estimate
+from luthier.train import launch, loop, memory_estimate, sharding
 from luthier.train.memory_estimate import LargestBatch, MemoryEstimate
 from luthier.train.order import Steps
 from luthier.train.rows import first_rows
@@ -58,58 +58,109 @@ class Estimate:
     spec: ModelSpec
     train: Train
     batch: LargestBatch
-    memory: MemoryEstimate
+    ranks: list[MemoryEstimate]
+    """Of each process that trains."""
+    needed: int
+    """Of all of them where they share the machine's memory, of the largest where each has a GPU."""
     available: int
     disk: dict[str, int]
     free: int
     alternatives: list[Alternative]
     remedies: list[tuple[memory_estimate.Change, int]]
     """Where it does not fit: changes that save memory, the smallest first, up to the first that is enough."""
+    shards: bool = False
+    in_shards: int | None = None
+    """What is needed with --shard, where several processes could train so and do not."""
     preparation: Preparation | None = None
     trial: Trial | None = None
 
     @property
+    def memory(self) -> MemoryEstimate:
+        """Of the first process."""
+        return self.ranks[0]
+
+    @property
+    def answering(self) -> int:
+        """While questions are answered: by all processes where each holds the whole model, else by the first alone."""
+        together = self.needed == sum(rank.training for rank in self.ranks) and not self.shards
+        return self.memory.answering * (len(self.ranks) if together else 1)
+
+    @property
     def fits(self) -> bool:
         """Whether the training fits into the memory."""
-        return self.memory.fits(self.available)
+        return self.needed <= self.available
 
 
 def training(
     asked: Recipe,
     *,
     memory_bytes: int | None = None,
+    processes: int = 1,
+    shards: bool = False,
     try_steps: bool = True,
     progress: Progress | None = None,
 ) -> Estimate:
     """The estimate for this recipe; without data, for rows of 128 tokens.
 
-    `memory_bytes` asks about a GPU with so much memory instead of this machine; no steps are tried then, nor where the
-    training does not fit, nor where the model's weights are not here.
+    `memory_bytes` asks about a GPU with so much memory instead of this machine, or about as many as there are `processes`. No
+    steps are tried then, nor for several processes, nor where the training does not fit or the model's weights are not here.
     """
+    if not memory_bytes:
+        launch.expect_devices(processes)
     made = preparation.prepare(asked, progress=progress) if asked.data.path is not None else None
     spec = made.model.spec if made else ModelReference.of(asked.model, weights=False).spec
     where = torch.device("cuda") if memory_bytes else device.pick_device()
     train = made.recipe.train if made else _assumed(asked.train, spec, "bf16" if memory_bytes else None)
-    available = memory_bytes or memory.available(where)
+    if shards and processes > 1:
+        sharding.check(train)
     lengths = made.rows["train"].number("length") if made else np.full(ASSUMED_STEP, ASSUMED_ROW)
-    batch = LargestBatch.of(lengths, train)
-    needed = memory_estimate.estimate_memory(spec, train, batch, where)
+    crew = _Crew(spec, lengths, where, processes, shards)
+    available = memory_bytes or memory.available(where)
+    ranks, needed = crew.ranks(train), crew.needed(train)
+    fits = needed <= available
+    whole = processes > 1 and not shards and sharding.is_possible(train)
     found = Estimate(
         model=asked.model,
         spec=spec,
         train=train,
-        batch=batch,
-        memory=needed,
+        batch=LargestBatch.of(lengths, train),
+        ranks=ranks,
+        needed=needed,
         available=available,
         disk=memory_estimate.estimate_disk(spec, train),
         free=durable.free_space(opening.default_folder(asked)),
-        alternatives=list(_alternatives(spec, train, lengths, where)),
-        remedies=[] if needed.fits(available) else list(_remedies(spec, train, lengths, where, available)),
+        alternatives=list(_alternatives(crew, train)),
+        remedies=[] if fits else list(_remedies(crew, train, available)),
+        shards=shards,
+        in_shards=replace(crew, shards=True).needed(train) if whole else None,
         preparation=made,
     )
-    if made and try_steps and found.fits and not memory_bytes:
+    if made and try_steps and fits and not memory_bytes and processes == 1:
         return replace(found, trial=_try_three_steps(asked, made))
     return found
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """The processes that would train, on what rows, and where."""
+
+    spec: ModelSpec
+    lengths: np.ndarray
+    where: torch.device
+    processes: int
+    shards: bool
+
+    def ranks(self, train: Train) -> list[MemoryEstimate]:
+        """The memory of each process with these settings."""
+        shards = self.shards and sharding.is_possible(train)
+        return memory_estimate.estimate_ranks(
+            self.spec, train, self.lengths, self.where, processes=self.processes, shards=shards
+        )
+
+    def needed(self, train: Train) -> int:
+        """The memory that has to be there: processes share the machine's, and each has a GPU of its own."""
+        each = [rank.training for rank in self.ranks(train)]
+        return max(each) if self.where.type == "cuda" else sum(each)
 
 
 def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) -> Train:
@@ -126,26 +177,20 @@ def _assumed(asked: Train, spec: ModelSpec, precision: device.Precision | None) 
     )
 
 
-def _alternatives(spec: ModelSpec, train: Train, lengths: np.ndarray, where: torch.device) -> Iterator[Alternative]:
+def _alternatives(crew: _Crew, train: Train) -> Iterator[Alternative]:
     """Training by each method, and answering in either dtype."""
     for method in ("full", "lora", "qlora"):
-        other = train.model_copy(update={"method": method})
-        yield Alternative(
-            f"train, {method}",
-            memory_estimate.estimate_memory(spec, other, LargestBatch.of(lengths, other), where).training,
-        )
-    answering = memory_estimate.answering_bytes(spec, train.model_copy(update={"method": "full"}), where)
+        yield Alternative(f"train, {method}", crew.needed(train.model_copy(update={"method": method})))
+    full = train.model_copy(update={"method": "full"})
+    answering = memory_estimate.answering_bytes(crew.spec, full, crew.where)
     yield Alternative("answer in fp32, as Luthier does", answering)
-    yield Alternative("answer in bf16, elsewhere", answering - 2 * spec.parameters)
+    yield Alternative("answer in bf16, elsewhere", answering - 2 * crew.spec.parameters)
 
 
-def _remedies(
-    spec: ModelSpec, train: Train, lengths: np.ndarray, where: torch.device, available: int
-) -> Iterator[tuple[memory_estimate.Change, int]]:
-    least = memory_estimate.estimate_memory(spec, train, LargestBatch.of(lengths, train), where).training
+def _remedies(crew: _Crew, train: Train, available: int) -> Iterator[tuple[memory_estimate.Change, int]]:
+    least = crew.needed(train)
     for change in memory_estimate.ways_to_fit(train):
-        other = train.model_copy(update=dict(change))
-        needed = memory_estimate.estimate_memory(spec, other, LargestBatch.of(lengths, other), where).training
+        needed = crew.needed(train.model_copy(update=dict(change)))
         if needed < least:  # smaller batches are more of them, and their gradients have to be summed
             least = needed
             yield change, needed

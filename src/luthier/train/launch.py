@@ -44,7 +44,7 @@ def processes(
     if size == 1:
         yield ALONE
         return
-    _expect_devices(size)
+    expect_devices(size)
     listening = socket.create_server((LOCAL, 0))  # any port that is free, and heard on this machine only
     port = listening.getsockname()[1]
     store = _table(LOCAL, port, is_master=True, master_listen_fd=listening.detach())
@@ -114,7 +114,7 @@ def noting_failure(world: World) -> Iterator[None]:
         raise
 
 
-def _expect_devices(size: int) -> None:
+def expect_devices(size: int) -> None:
     """Refuses more processes than GPUs: two cannot share one."""
     if torch.cuda.is_available() and (found := torch.cuda.device_count()) < size:
         raise UserError(f"{size} processes need {size} GPUs, and this machine has {found}.", where="--processes")

@@ -80,17 +80,84 @@ class MemoryEstimate:
         return self.training <= available
 
 
-def estimate_memory(spec: ModelSpec, settings: Train, batch: LargestBatch, device: torch.device) -> MemoryEstimate:
-    """Memory of a run that starts from this process: on a GPU what torch takes of it, else all of the process."""
+def estimate_ranks(
+    spec: ModelSpec,
+    settings: Train,
+    lengths: Sequence[int] | np.ndarray,
+    device: torch.device,
+    *,
+    processes: int = 1,
+    shards: bool = False,
+) -> list[MemoryEstimate]:
+    """The memory of each process, by rank. They share the rows of a step; with `shards` the weights and their state too."""
+    if processes == 1:
+        return [estimate_memory(spec, settings, LargestBatch.of(lengths, settings), device)]
+    assert settings.tokens_per_step and settings.tokens_per_batch
+    share = math.ceil(settings.tokens_per_step / processes)
+    most = share + int(max(lengths))  # rows are dealt out whole
+    own = settings.model_copy(
+        update={"tokens_per_step": share, "tokens_per_batch": min(settings.tokens_per_batch, most)}
+    )
+    batch = LargestBatch.of(lengths, own)
+    if not shards:
+        return [estimate_memory(spec, own, batch, device, summed_over_processes=True)] * processes
+    other = _in_shards(spec, own, batch, device, processes)
+    assembled = 2 * MASTER * spec.parameters + (MASTER + round(MOMENTS["adamw"])) * spec.parameters // processes
+    beyond = max(0, assembled + other.parts.get("the program", 0) - other.training)
+    if device.type != "cpu" or not beyond:  # it is put together in the memory of the processor
+        return [other] * processes
+    first = MemoryEstimate({**other.parts, "the tuned model, beyond all that": beyond}, other.answering)
+    return [first, *[other] * (processes - 1)]
+
+
+def _in_shards(
+    spec: ModelSpec, settings: Train, batch: LargestBatch, device: torch.device, processes: int
+) -> MemoryEstimate:
+    """Of a process that keeps its part of weights, gradients and moments, and puts a layer together while it computes."""
+    itemsize, part = DTYPES[settings.precision or "fp32"].itemsize, math.ceil(spec.parameters / processes)
+    head = _head_bytes(spec, batch.tokens, itemsize, trainable=False)
+    saved = _saved_in_batch(spec, batch, settings)
+    outside = (
+        spec.embedding_parameters + spec.vocab_size * spec.hidden_size
+    )  # embeddings and head, together all the while
+    layer = max(0, spec.parameters - outside) // spec.num_layers
+    on_processor = device.type == "cpu"
+    parts = {
+        "the program": rss() if on_processor else 0,
+        "master weights, a part": MASTER * part,
+        "optimizer, a part": _optimizer_bytes(spec, settings, part),
+        "gradients, a part": MASTER * part,
+        "layers that are put together": 2 * itemsize * (outside + 2 * layer),  # one is fetched ahead; their gradients
+        "forward pass": saved,
+        "output head": head,
+        "gaps in the heap": round(HEAP_GAPS * (saved + head)) if on_processor else 0,
+    }
+    whole = parts["the program"] + MASTER * spec.parameters
+    parts["the whole model as it is read, beyond all that"] = max(0, whole - sum(parts.values()))
+    return MemoryEstimate(
+        {name: bytes for name, bytes in parts.items() if bytes}, answering_bytes(spec, settings, device)
+    )
+
+
+def estimate_memory(
+    spec: ModelSpec,
+    settings: Train,
+    batch: LargestBatch,
+    device: torch.device,
+    *,
+    summed_over_processes: bool = False,
+) -> MemoryEstimate:
+    """Memory of a run that starts from this process: on a GPU what torch takes of it, else all of the process.
+
+    Gradients that are summed over processes are fp32 then, beside those of one micro-batch in the model's dtype.
+    """
     precision: Precision = settings.precision or "fp32"
     itemsize = DTYPES[precision].itemsize
     trainable = trainable_parameters(spec, settings)
     all_trainable = trainable == spec.parameters
 
     # While gradients are computed: what the forward pass saved, the head, and the sums of the batches before the last one.
-    relevant = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
-    shape = Train(**settings.model_dump(include=relevant))
-    saved = max(_saved_at_any_length(spec, lengths, shape) for lengths in (batch.lengths, batch.mixture) if lengths)
+    saved = _saved_in_batch(spec, batch, settings)
     head = _head_bytes(spec, batch.tokens, itemsize, trainable=all_trainable)
     gradients = itemsize * trainable
     accumulated = {1: 0, 2: gradients}.get(batch.batches_per_step, MASTER * trainable)
@@ -98,7 +165,8 @@ def estimate_memory(spec: ModelSpec, settings: Train, batch: LargestBatch, devic
     # After that, and in the place of it: all gradients, and the fp32 numbers of the weights that are updated together.
     at_once = settings.optimizer not in optimizer.OPTIMIZERS and itemsize < MASTER
     updated = 2 * MASTER * trainable if at_once else 0 if accumulated else UPDATE_BLOCK
-    beyond = max(0, max(gradients, updated) - saved - head)
+    summed = MASTER * trainable if summed_over_processes and itemsize < MASTER and not accumulated else 0
+    beyond = max(0, max(gradients + summed, updated) - saved - head)
 
     on_processor = device.type == "cpu"
     gaps = round(HEAP_GAPS * (saved + head + accumulated + beyond)) if on_processor else 0
@@ -174,6 +242,13 @@ def advice(settings: Train) -> str:
     if settings.method == "full":
         changes.append("start anew with train.method=lora, which keeps optimizer state for few weights")
     return ", or ".join([*changes, GENERAL_ADVICE])
+
+
+def _saved_in_batch(spec: ModelSpec, batch: LargestBatch, settings: Train) -> int:
+    """Bytes that the forward pass of the largest batch saves."""
+    relevant = {"method", "lora_rank", "lora_alpha", "precision", "gradient_checkpointing"}
+    shape = Train(**settings.model_dump(include=relevant))
+    return max(_saved_at_any_length(spec, lengths, shape) for lengths in (batch.lengths, batch.mixture) if lengths)
 
 
 def _saved_at_any_length(spec: ModelSpec, lengths: tuple[int, ...], settings: Train) -> int:

@@ -36,7 +36,21 @@ INDEX = ".metadata"
 
 def check(settings: Train) -> None:
     """Refuses what cannot be trained in shards."""
-    wrong = [
+    if wrong := _wrong(settings):
+        raise UserError(
+            f"{', '.join(wrong)} cannot be trained in shards, only all weights with adamw on answers or texts. Leave --shard "
+            "out: each process then holds the whole model.",
+            where="--shard",
+        )
+
+
+def is_possible(settings: Train) -> bool:
+    """Whether these settings can be trained in shards."""
+    return not _wrong(settings)
+
+
+def _wrong(settings: Train) -> list[str]:
+    return [
         f"train.{key}={value}"
         for key, value, possible in (
             ("method", settings.method or "full", ("full",)),
@@ -46,12 +60,6 @@ def check(settings: Train) -> None:
         )
         if value not in possible
     ]
-    if wrong:
-        raise UserError(
-            f"{', '.join(wrong)} cannot be trained in shards, only all weights with adamw on answers or texts. Leave --shard "
-            "out: each process then holds the whole model.",
-            where="--shard",
-        )
 
 
 def shard(model: CausalModel, settings: Train, world: World) -> None:

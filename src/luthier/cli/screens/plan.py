@@ -75,15 +75,22 @@ def _plan(found: Estimate) -> list[str]:
 
 
 def _memory(found: Estimate) -> list[str]:
-    needed, available = found.memory.training, found.available
+    available, several = found.available, len(found.ranks) > 1
     fits = "fits" if found.fits else "DOES NOT FIT"
-    lines = [f"Memory   {format_bytes(needed)} to train, {format_bytes(available)} available: {fits}"]
+    lines = [f"Memory   {format_bytes(found.needed)} to train, {format_bytes(available)} available: {fits}"]
+    if several:
+        lines[0] = lines[0].replace(" to train", f" to train in {len(found.ranks)} processes, {_shared(found)}")
+        lines += [f"         {line}" for line in _by_rank(found)]
     lines += [f"         {format_bytes(part):>9}  {name}" for name, part in found.memory.parts.items()]
+    if found.in_shards is not None:
+        lines.append(
+            f"         --shard: {format_bytes(found.in_shards)}{', fits' if found.in_shards <= available else ''}"
+        )
     for change, saved in found.remedies:
         settings = " ".join(f"train.{name}={value}".replace("True", "true") for name, value in change.items())
         lines.append(f"         {settings}: {format_bytes(saved)}{', fits' if saved <= available else ''}")
-    if found.memory.answering > available:
-        answering = format_bytes(found.memory.answering)
+    if found.answering > available:
+        answering = format_bytes(found.answering)
         less = "" if found.train.method == "qlora" else " train.method=qlora needs less."
         lines.append(
             f"         Answering questions before and after training needs {answering} in fp32: DOES NOT FIT.{less}"
@@ -91,6 +98,21 @@ def _memory(found: Estimate) -> list[str]:
     if not found.fits and (not found.remedies or found.remedies[-1][1] > available):
         lines.append("         To make it fit, use a smaller model, or shorter rows (train.max_tokens).")
     return lines
+
+
+def _shared(found: Estimate) -> str:
+    """Whose memory that is."""
+    return "all together" if found.needed > found.memory.training else "each on a GPU"
+
+
+def _by_rank(found: Estimate) -> list[str]:
+    """The memory of each process; those of the same size in one line, before the parts of the first."""
+    sizes = [rank.training for rank in found.ranks]
+    last = len(sizes) - 1
+    if len(set(sizes)) == 1:
+        return [f"{format_bytes(sizes[0])} by each of the ranks 0 to {last}:"]
+    others = f"ranks 1 to {last}" if last > 1 else "rank 1"
+    return [f"{format_bytes(sizes[-1])} by {others}, {format_bytes(sizes[0])} by rank 0:"]
 
 
 def _disk(found: Estimate) -> list[str]:
@@ -107,7 +129,9 @@ def _disk(found: Estimate) -> list[str]:
 
 def _time(found: Estimate, *, probe: bool) -> list[str]:
     if found.trial is None:
-        why = "no data" if found.preparation is None else "no steps were made on this machine"
+        why = "no steps were made on this machine"
+        if found.preparation is None or len(found.ranks) > 1:
+            why = "no data" if found.preparation is None else "steps are tried in one process only"
         return [f"Time     not measured ({why if probe else '--no-probe'})"]
     time, peak = found.trial.forecast, found.trial.peak
     memory = f"; peak memory {format_bytes(peak)}" if peak else ""
