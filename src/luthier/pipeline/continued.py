@@ -22,6 +22,7 @@ from luthier.model.loading import LanguageModel
 from luthier.model.reference import ModelReference
 from luthier.pipeline import held_out, scaling, split_rows
 from luthier.pipeline.held_out import HeldOut
+from luthier.pipeline.opening import Stop
 from luthier.pipeline.scaling import Existing, Measure, Scaled
 from luthier.pipeline.split_rows import SplitRows
 from luthier.recipe import Evaluate, PretrainRecipe, Recipe
@@ -33,7 +34,6 @@ HELD_OUT_BEFORE = "held-out-before.json"
 GUARDS = Evaluate(guards=("forgetting",))
 LAST = "test.arrow"
 """What is written last of the rows."""
-Stop = Callable[[], bool]
 
 
 def check(asked: PretrainRecipe) -> list[str]:

@@ -1,12 +1,15 @@
-"""The folder of a run: a new one, of which nothing is written before its data is prepared, or one that goes on."""
+"""The folder of a run: a new one, of which nothing is written before its data is prepared, or one that goes on; and the work on
+it, from its lock to its report."""
 
+import contextlib
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from luthier import recipe as recipes
 from luthier.data.dataset import Progress
@@ -18,6 +21,40 @@ from luthier.pipeline.preparation import Preparation
 from luthier.recipe import PretrainRecipe, Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
+
+Listener = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
+
+
+@contextlib.contextmanager
+def working_run(
+    current: Run,
+    *,
+    is_complete: bool,
+    write_report: Callable[[Path], object],
+    listen: Listener | None,
+    stop: Stop | None,
+) -> Iterator[Stop | None]:
+    """Inside, the run is locked, and what says whether to stop is given; whatever the end is, it is noted and reported.
+
+    None is given where the run is complete and nothing is left to do.
+    """
+    if listen:
+        current.listeners.append(listen)
+    state = current.state
+    if is_complete:
+        current.emit("start", folder=str(current.folder), state=state, kept=[])
+        yield None
+        return
+
+    def at_end() -> None:
+        if resume.is_prepared(current):  # as soon as there is something to show
+            write_report(current.folder)
+
+    with current.working(at_end), stopping(lambda: current.record("stopping"), stop) as stopped:
+        done = [] if state == "new" else resume.progress_summary(current)
+        current.record("start", folder=str(current.folder), state=state, kept=done)
+        yield stopped
 
 
 def open_run(

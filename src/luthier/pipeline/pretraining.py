@@ -10,7 +10,6 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,14 +29,14 @@ from luthier.model.reference import ModelReference
 from luthier.model.spec import ModelSpec
 from luthier.model.tokenizer import HubTokenizer, template_of
 from luthier.pipeline import continued, opening, resume, scaling, vocabulary
-from luthier.pipeline.proof import Job, Listener, Stage, Stop, go_through
+from luthier.pipeline.opening import Listener, Stop
+from luthier.pipeline.proof import Job, Stage, go_through
 from luthier.pipeline.scaling import Existing, Scaled
 from luthier.pipeline.trial import tokens_per_second
 from luthier.recipe import SCRATCH, PretrainRecipe, Recipe
 from luthier.report import pretraining as report
 from luthier.runs import Run
 from luthier.runs.durable import format_bytes, write_atomic
-from luthier.runs.signals import stopping
 from luthier.train import loop, memory_estimate
 from luthier.train.memory_estimate import LargestBatch
 from luthier.train.rows import RowView
@@ -62,18 +61,12 @@ def pretrain(
 ) -> Run:
     """Everything from the corpus to a base model and what it makes of held-out text. A run that is there is continued."""
     current = _open(asked, folder or opening.default_folder(asked), command=command)
-    if listen:
-        current.listeners.append(listen)
-    state = current.state
-    if state == "complete" and (current.folder / "model").exists():
-        current.emit("start", folder=str(current.folder), state=state, kept=[])
-        return current
-    with (
-        current.working(partial(_write_report, current)),
-        stopping(lambda: current.record("stopping"), stop) as stopped,
-    ):
-        done = [] if state == "new" else resume.progress_summary(current)
-        current.record("start", folder=str(current.folder), state=state, kept=done)
+    complete = current.state == "complete" and (current.folder / "model").exists()
+    with opening.working_run(
+        current, is_complete=complete, write_report=report.write, listen=listen, stop=stop
+    ) as stopped:
+        if stopped is None:
+            return current
         if resume.is_prepared(current):
             resume.warn_of_versions(current)
             current.expect_whole("data", "tokenizer")
@@ -153,11 +146,6 @@ def asked_of(job: Job) -> PretrainRecipe:
     found = recipes.recorded(job.run.metadata["asked"])
     assert isinstance(found, PretrainRecipe)
     return found
-
-
-def _write_report(current: Run) -> None:
-    if resume.is_prepared(current):
-        report.write(current.folder)
 
 
 # The stages.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from luthier import recipe as recipes
 from luthier import report
@@ -25,14 +25,12 @@ from luthier.model import identity, memory, tuned
 from luthier.model.loading import LanguageModel
 from luthier.model.replies import Ask
 from luthier.pipeline import answering, opening, preparation, resume
+from luthier.pipeline.opening import Listener, Stop
 from luthier.pipeline.preparation import Preparation
 from luthier.recipe import Recipe
 from luthier.runs import Run
 from luthier.runs.signals import stopping
 from luthier.train import launch, worker
-
-Listener = Callable[[dict[str, Any]], None]
-Stop = Callable[[], bool]
 
 
 @dataclass
@@ -92,18 +90,11 @@ def run(
     current, made = opening.open_run(
         asked, folder or opening.default_folder(asked), command=command, stop=stop, progress=_reading_events(listen)
     )
-    if listen:
-        current.listeners.append(listen)
-    state = current.state
-    if is_complete(current.folder):
-        current.emit("start", folder=str(current.folder), state=state, kept=[])
-        return current
-    with (
-        current.working(partial(_write_report, current)),
-        stopping(lambda: current.record("stopping"), stop) as stopped,
-    ):
-        done = [] if state == "new" else resume.progress_summary(current)
-        current.record("start", folder=str(current.folder), state=state, kept=done)
+    with opening.working_run(
+        current, is_complete=is_complete(current.folder), write_report=report.write, listen=listen, stop=stop
+    ) as stopped:
+        if stopped is None:
+            return current
         current.forget_checksums("evaluation")
         if record_rows:
             current.update(record_rows=True)
