@@ -13,11 +13,13 @@ from luthier import recipe as recipes
 from luthier.data.corpora import CorpusRows
 from luthier.data.prepared import Prepared
 from luthier.errors import Interrupted, UserError
+from luthier.evaluate.guards.forgetting import choices, passages
 from luthier.pipeline import continued, pretrain_plan, pretraining, scaling
 from luthier.recipe import PretrainRecipe
 from luthier.runs import Run
 from luthier.runs.durable import digest
 from luthier.train.rows import MixedRows
+from peft_folders import write_adapter
 
 SMALL = (
     "pretrain.context=128", "pretrain.rows_weight=3", "train.precision=fp32", "train.check_every=4", "train.max_steps=12",
@@ -123,7 +125,14 @@ class Numbers:
 
 @pytest.mark.parametrize(
     ("weight", "expected"),
-    [(1.0, [0, 1, 2, 3]), (0.5, [0, 2]), (1.5, [0, 1, 2, 3, 0, 2]), (2.25, [0, 1, 2, 3, 0, 1, 2, 3, 0]), (0.1, [])],
+    [
+        (1.0, [0, 1, 2, 3]),
+        (0.5, [0, 2]),
+        (1.5, [0, 1, 2, 3, 0, 2]),
+        (2.25, [0, 1, 2, 3, 0, 1, 2, 3, 0]),
+        (0.1, []),
+        (0.0, []),
+    ],
 )
 def test_a_weight_takes_rows_from_all_over(weight: float, expected: list[int]) -> None:
     found = MixedRows(Numbers(3), Numbers(4), weight)  # type: ignore[arg-type]
@@ -190,6 +199,31 @@ def test_what_makes_no_sense_is_refused_before_a_run_folder_exists(
     with pytest.raises(UserError, match=message):
         pipeline.pretrain(asked(texts, tiny_model, *words), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_merged_and_without_rows_only_forgetting_is_asked(
+    texts: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = write_adapter(tiny_model, tmp_path / "adapter", seed=1)
+    material = "luthier.evaluate.guards.forgetting."
+    monkeypatch.setattr(f"{material}passages", lambda: passages()[:4])
+    monkeypatch.setattr(f"{material}choices", lambda: choices()[:4])
+    words = [
+        "pretrain.rows_weight=1",
+        "pretrain.context=64",
+        "train.max_steps=1",
+        "train.check_every=1",
+        "pretrain.prompts=[]",
+    ]
+    recipe = recipes.load(None, [f"model={adapter}", *words, "train.precision=fp32"], data=texts / "corpus.jsonl")
+    run = pipeline.pretrain(recipe, tmp_path / "run")
+    merged, after = (AutoModelForCausalLM.from_pretrained(run.folder / name) for name in ("base", "model"))
+    given = AutoModelForCausalLM.from_pretrained(tiny_model)
+    key = "model.layers.0.mlp.up_proj.weight"
+    assert not np.allclose(merged.state_dict()[key], given.state_dict()[key], atol=1e-3)
+    assert np.allclose(merged.state_dict()[key], after.state_dict()[key], atol=1e-2)
+    found = json.loads((run.folder / "evaluation" / "guards.json").read_text())["guards"]
+    assert [one["check"] for one in found] == ["general text", "common knowledge"]
 
 
 def test_a_plan_counts_the_rows_and_leaves_nothing(

@@ -259,8 +259,8 @@ class Pretrain(Section):
     """How often a source of the corpus comes in a pass, relative to the others: `pretrain.weights.Books=2`."""
     rows: Path | None = None
     """Rows to mix in, in any format that `luthier run` reads: the given `model` goes on answering while it learns text."""
-    rows_weight: Annotated[float, Field(gt=0)] = 1.0
-    """How often these rows come in a pass over the corpus."""
+    rows_weight: Annotated[float, Field(ge=0)] = 1.0
+    """How often these rows come in a pass over the corpus; at 0 they are asked and not learnt."""
     deduplicate: bool = False
     """Leave out passages that came before."""
     prompts: tuple[str, ...] = ("The",)
