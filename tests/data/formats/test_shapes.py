@@ -148,6 +148,40 @@ def test_a_vote_chooses_one_of_two_answers(write: Write, vote: str) -> None:
     assert data.ledger.dropped == {"neither answer was preferred": ["x.jsonl:2"]}
 
 
+@pytest.mark.parametrize(
+    "names", [("response_1", "response_2", "preference_strength"), ("response1", "response2", "overall_preference")]
+)
+def test_a_signed_strength_is_below_0_for_the_first_answer(write: Write, names: tuple[str, str, str]) -> None:
+    rows: list[dict[str, Any]] = [
+        dict(zip(names, (NOT, A, strength), strict=True)) | {"prompt": Q} for strength in (2, -3, 0)
+    ]
+    data = read(write, *rows)
+    first, second = (item.conversation for item in data.items)
+    assert first == Conversation.pair(Q, A, rejected=NOT) and second == Conversation.pair(Q, NOT, rejected=A)
+    assert data.ledger.dropped == {"neither answer was preferred": ["x.jsonl:3"]}
+
+
+def test_a_column_for_each_winner_chooses_between_answers_in_lists(write: Write) -> None:
+    def battle(asked: list[str], first: list[str], second: list[str], *, won: str) -> dict[str, Any]:
+        winner = {f"winner_{one}": int(won == one) for one in ("model_a", "model_b", "tie")}
+        texts = {"prompt": asked, "response_a": first, "response_b": second}
+        return {"id": won, **{name: json.dumps(value) for name, value in texts.items()}, **winner}
+
+    rows = [
+        battle([Q], [NOT], [A], won="model_b"),
+        battle([Q], [NOT], [A], won="model_a"),
+        battle([Q], [NOT], [A], won="tie"),
+        battle([Q, "And?"], [A, "So"], [NOT, "No"], won="model_a"),
+    ]
+    data = read(write, *rows)
+    first, second = (item.conversation for item in data.items)
+    assert first == Conversation.pair(Q, A, rejected=NOT) and second == Conversation.pair(Q, NOT, rejected=A)
+    assert data.ledger.dropped == {
+        "neither answer was preferred": ["x.jsonl:3"],
+        "chosen and rejected do not answer the same prompt": ["x.jsonl:4"],
+    }
+
+
 def test_a_label_of_shp_is_1_for_the_first_answer(write: Write) -> None:
     rows = [
         {"post_id": f"p{n}", "history": f"{Q} {n}", "human_ref_A": NOT, "human_ref_B": A, "labels": n % 2, "score_A": n}

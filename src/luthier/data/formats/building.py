@@ -220,14 +220,39 @@ def vote(word: str) -> str:
 
 def votes(cells: Cells) -> Conversation:
     """Two answers and which of them won."""
-    named = vote(text(cells, "winner"))
-    if named == text(cells, "name of first"):
-        better, worse = "first", "second"
-    elif named == text(cells, "name of second"):
-        better, worse = "second", "first"
-    else:
+    sides = {word: _turns(cells.get("prompt"), cells[word]) for word in ("first", "second")}
+    better = _won(cells)
+    if better is None:
         raise Unfit("neither answer was preferred")
-    return preference({**cells, "chosen": cells[better], "rejected": cells[worse]})
+    worse = "second" if better == "first" else "first"
+    found = {**cells, "chosen": sides[better] or cells[better], "rejected": sides[worse] or cells[worse]}
+    return preference(found)
+
+
+def _won(cells: Cells) -> str | None:
+    """Which answer won, by a vote that names it, a column for each, or a strength: below 0 for the first."""
+    said = text(cells, "winner").strip()
+    if "second winner" in cells:
+        won = [text(cells, word).strip().casefold() in _TRUE for word in ("winner", "second winner")]
+        return None if won[0] == won[1] else "first" if won[0] else "second"
+    if cells.get("signed"):
+        strength = float(said) if said else 0.0
+        return None if not strength else "first" if strength < 0 else "second"
+    ends = {text(cells, f"name of {word}"): word for word in ("first", "second")}
+    return ends.get(vote(said))
+
+
+def _turns(prompt: Value, answer: Value) -> list[Value] | None:
+    """Questions and answers that stand in two lists, as one chat; None where they do not."""
+    asked_, said = unspelled(prompt), unspelled(answer)
+    if not isinstance(asked_, list) or not isinstance(said, list) or not asked_ or len(asked_) != len(said):
+        return None
+    if not all(isinstance(each, str) for each in (*asked_, *said)):
+        return None
+    found: list[Value] = []
+    for question, reply in zip(asked_, said, strict=True):
+        found += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+    return found
 
 
 def unpaired(build: Callable[[Cells], Conversation]) -> Callable[[Cells], Conversation]:

@@ -298,6 +298,24 @@ def rival_answers(table: Table) -> tuple[str, str] | None:
     return None
 
 
+def winner_of_each(table: Table) -> tuple[str, str] | None:
+    """Two columns of truths that say of either answer whether it won: winner_model_a and winner_model_b."""
+    by_name = {names.plain(name): column for name, column in table.columns.items()}
+    for stem in ("winner_model", "winner"):
+        first, second = by_name.get(f"{stem}_a"), by_name.get(f"{stem}_b")
+        if first and second and first.truths and second.truths:
+            return first.name, second.name
+    return None
+
+
+def is_signed(column: Column | None) -> bool:
+    """Whether votes are strengths, below 0 for the first answer and above it for the second, as HelpSteer has them."""
+    if column is None or not column.known or not column.numbers or names.plain(column.name) not in names.STRENGTH:
+        return False
+    signs = {text.strip().startswith("-") for text in column.texts if text.strip() not in ("0", "0.0")}
+    return signs == {True, False}
+
+
 def votes(table: Table, columns: Columns) -> Columns | None:
     """The two answers, where a vote names one of them in nearly all rows, or neither."""
     found = rival_answers(table)
@@ -311,7 +329,8 @@ def votes(table: Table, columns: Columns) -> Columns | None:
         bound = {**{word: column for word, column in bound.items() if column != past}, "prompt": past}
     ends = {*vote_ends(table, bound).values(), *building.NEITHER}
     cast = table.columns[bound["winner"]]
-    if cast.known and not cast.mostly(lambda value: building.vote(text_of(value)) in ends):
+    plain = "second winner" in bound or is_signed(cast)
+    if cast.known and not plain and not cast.mostly(lambda value: building.vote(text_of(value)) in ends):
         return None
     return bound if "prompt" in bound or whole_chats(table.columns[found[0]]) else None
 
@@ -321,4 +340,6 @@ def vote_ends(table: Table, columns: Columns) -> dict[str, str]:
     is_shp = names.plain(columns["first"]) == "human_ref_a" and names.plain(columns.get("winner", "")) == "label"
     if is_shp:
         return {"name of first": "1", "name of second": "0"}
+    if "second winner" not in columns and is_signed(table.columns.get(columns.get("winner", ""))):
+        return {"signed": "1"}
     return {f"name of {word}": names.plain(columns[word]).rpartition("_")[2] for word in ("first", "second")}

@@ -96,7 +96,10 @@ FORMATS: dict[str, Format] = {
     "preference-votes": Format(
         building.votes,
         {"first": (), "second": (), "winner": names.WINNER},
-        {"prompt": names.PREFERENCE_PROMPT, "input": names.INPUT, **_SYSTEM, "history": names.HISTORY},
+        {
+            "prompt": names.PREFERENCE_PROMPT, "input": names.INPUT, **_SYSTEM, "history": names.HISTORY,
+            "second winner": (),
+        },
         {"prompt": checks.question, **_BESIDE_HOLDS},
         checks.votes,
         checks.vote_ends,

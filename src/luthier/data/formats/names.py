@@ -250,8 +250,10 @@ RIVALS = (
 """What two answers are called before their letter or number."""
 WINNER = (
     "winner", "better_response_id", "better_response", "better", "preferred", "preference", "choice", "chosen", "vote",
-    "winning_response", "best", "preferred_response", "label", "winner_model",
+    "winning_response", "best", "preferred_response", "label", "winner_model", "preference_strength", "overall_preference",
 )  # fmt: skip
+STRENGTH = ("preference_strength", "overall_preference")
+"""Those of them that are below 0 where the first answer is better, and above where the second is."""
 UNPAIRED_LABEL = (
     "label", "kto_tag", "desirable", "is_desirable", "thumb", "thumb_up", "thumbs_up", "feedback", "liked",
     "is_good", "good",

@@ -114,6 +114,8 @@ def bind(entry: Format, table: Table, named: Mapping[str, str] | None = None) ->
         found.setdefault(f"choice{number}", column)
     if "winner" in entry.columns and (rivals := checks.rival_answers(table)):
         found = dict(zip(("first", "second"), rivals, strict=True)) | found
+        if "winner" not in found and (each := checks.winner_of_each(table)):
+            found = dict(zip(("winner", "second winner"), each, strict=True)) | found
     for word, known in entry.columns.items():
         if word in found or not known:
             continue
