@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from luthier.data.dataset import Dataset, Item, Progress
-from luthier.data.documents.records import find_rows
+from luthier.data.documents.records import DocumentFiles, find_rows
 from luthier.data.first_seen import FirstSeen, Locations
 from luthier.data.formats import Choice, understand
 from luthier.data.ledger import Ledger
@@ -53,6 +53,8 @@ def open_data(
         raise UserError(
             "no rows in it. Expected at least three: one each to train, to choose and to test.", where=files.name
         )
+    if understood.choice.shape and isinstance(files, DocumentFiles):
+        files = replace(files, said=None)  # it was no document
     left_out: list[tuple[str, str]] = []
     rows_read = understood.rows(lambda reason, location: left_out.append((reason, location)))
     return Reading(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.chat import Conversation
 from luthier.data import held_out_files, reading
 from luthier.errors import UserError
 from luthier.recipe import Data
@@ -105,3 +106,12 @@ def test_rows_that_name_their_split_are_divided_by_it(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(each) + "\n" for each in rows[:6]))
     with pytest.raises(UserError, match="no row is for train"):
         held_out_files.load(Data(path=file))
+
+
+def test_a_chat_of_whatsapp_is_not_said_to_be_a_document(tmp_path: Path) -> None:
+    lines = ["09:15 - Ann: When does the kiln open?", "09:16 - Studio: At 7.", "09:20 - Ann: Thanks"]
+    path = tmp_path / "chat.txt"
+    path.write_text("".join(f"12/03/2026, {line}\n" for line in lines))
+    found = reading.load(Data(path=path))
+    assert found.sentence() == "read as messages (a chat of two people written by WhatsApp, a conversation a day)"
+    assert [item.conversation for item in found.items] == [Conversation.pair("When does the kiln open?", "At 7.")]
