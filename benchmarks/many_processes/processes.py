@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("settings", nargs="*", help="of the recipe, such as train.precision=fp32")
     asked = parser.parse_args()
+    if asked.processes < 2:
+        parser.exit(0, "Skipped: this machine has one GPU, and NCCL lets no two processes share one.\n")
     with tempfile.TemporaryDirectory() as temporary:
         prepared = prepare(Path(temporary), asked.model, asked.steps, asked.settings)
         alone = measure(prepared, 1, shards=False)

@@ -1,9 +1,11 @@
 """Any process of a training may be killed at any moment: the run goes on to the same weights, or to the same rows."""
 
+import contextlib
 import hashlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,19 +19,40 @@ from luthier import recipe as recipes
 from luthier.errors import Interrupted
 from luthier.runs import Run, verify
 
+from .conftest import Tally
+
+KILLS = 15
+"""For each number of processes."""
+PATIENCE = 900
+"""Seconds for a training of three seconds, on a machine that is busy with much else."""
+
 TRAIN = """
-import sys
+import os, signal, sys, threading
 from pathlib import Path
+import psutil
 from luthier import recipe as recipes
 from luthier.model import tuned
 from luthier.runs import Run
 from luthier.train import launch, worker
-folder, size = Path(sys.argv[1]), int(sys.argv[2])
-current = Run(folder)
-with current.lock(), launch.processes(folder, size) as world:
+folder, size, rank, event, seconds = Path(sys.argv[1]), *map(float, sys.argv[2:])
+current, events = Run(folder), 0
+
+def strike():
+    ranks = [os.getpid(), *(child.pid for child in psutil.Process().children())]
+    os.kill(ranks[int(rank)], signal.SIGKILL)
+
+def record(kind, **fields):
+    global events
+    current.record(kind, **fields)
+    if events == event:
+        threading.Timer(seconds, strike).start()
+    events += 1
+
+with current.lock(), launch.processes(folder, int(size)) as world:
     base = tuned.starting_model(current, recipes.load(folder / "recipe.toml"))
-    worker.tune(current, base, record=current.record, stop=lambda: False, world=world)
+    worker.tune(current, base, record=record, stop=lambda: False, world=world)
 """
+"""Trains in so many processes, and kills the one of a rank so many seconds after an event of the training; -1 is none."""
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +72,14 @@ def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder / "run"
 
 
-def start(folder: Path, size: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder), str(size)], stderr=subprocess.PIPE)
+def start(folder: Path, size: int, rank: int = -1, event: int = -1, seconds: float = 0) -> "subprocess.Popen[bytes]":
+    arguments = [str(each) for each in (folder, size, rank, event, seconds)]
+    return subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], stderr=subprocess.PIPE)
+
+
+def expect_done(run: "subprocess.Popen[bytes]") -> None:
+    _, said = run.communicate()
+    assert run.returncode == 0, said.decode()
 
 
 def steps(folder: Path) -> int:
@@ -58,20 +87,27 @@ def steps(folder: Path) -> int:
 
 
 def kill_one(folder: Path, size: int, chance: random.Random) -> str:
-    """Starts the training and kills one of its processes after some steps; what happened, or "done"."""
-    first = start(folder, size)
-    made, wait, until = steps(folder), chance.randint(0, 14), time.monotonic() + 120
-    while first.poll() is None and steps(folder) < made + wait and time.monotonic() < until:
-        time.sleep(0.02)
-    ranks = [psutil.Process(first.pid), *psutil.Process(first.pid).children()] if first.poll() is None else []
-    struck = chance.randrange(len(ranks)) if ranks else None
-    if struck is not None:
-        ranks[struck].kill()
+    """Goes on with the training and kills one of its processes at a moment of a dozen steps; what happened, or "done"."""
+    rank, made = chance.randrange(size), steps(folder)
+    first = start(folder, size, rank, chance.randint(0, 15), chance.random() * chance.choice([0.0, 0.02, 0.2]))
+    until = time.monotonic() + PATIENCE
+    family: dict[int, psutil.Process] = {}
+    while first.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family |= {one.pid: one for one in psutil.Process(first.pid).children()}
+        time.sleep(0.1)
+    assert first.poll() is not None, "still training, or waiting for one that is gone"
     begun = time.monotonic()
-    psutil.wait_procs(ranks, timeout=30)
-    assert not [one for one in ranks if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], "still running"
-    first.communicate()
-    return "done" if first.returncode == 0 else f"rank {struck} of {size}, {time.monotonic() - begun:.1f} s"
+    psutil.wait_procs(list(family.values()), timeout=30)
+    assert not [one for one in family.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    _, said = first.communicate()
+    if first.returncode == 0:
+        return "done"
+    if rank:
+        assert f"rank {rank} (process " in said.decode() and "SIGKILL" in said.decode(), said.decode()
+    else:
+        assert first.returncode == -signal.SIGKILL
+    return f"rank {rank} after {steps(folder) - made} steps, all ended within {time.monotonic() - begun:.1f} s"
 
 
 def outcome(folder: Path) -> tuple[str, list[tuple[int, list[int]]]]:
@@ -79,26 +115,25 @@ def outcome(folder: Path) -> tuple[str, list[tuple[int, list[int]]]]:
     return weights, sorted({event["step"]: event["rows"] for event in Run(folder).events("step")}.items())
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("kills", [pytest.param(15, marks=pytest.mark.faults)])
 def test_whichever_process_is_killed_the_run_ends_with_the_same_weights(
-    prepared: Path, tmp_path: Path, size: int, kills: int
+    prepared: Path, tmp_path: Path, size: int, tally: Tally
 ) -> None:
     calm = Path(shutil.copytree(prepared, tmp_path / "calm"))
-    assert start(calm, size).wait() == 0
-    chance, number, happened = random.Random(size), 0, []
-    while len(happened) < kills:
-        folder = Path(shutil.copytree(prepared, tmp_path / f"rough{number}"))
-        number += 1
-        while (what := kill_one(folder, size, chance)) != "done" and len(happened) < kills:
+    expect_done(start(calm, size))
+    chance, runs, happened = random.Random(size), 0, list[str]()
+    while len(happened) < KILLS:
+        folder = Path(shutil.copytree(prepared, tmp_path / f"rough{runs}"))
+        runs += 1
+        while len(happened) < KILLS and (what := kill_one(folder, size, chance)) != "done":
             happened.append(what)
+            tally.add(f"kills of one of {size} processes")
             assert not [finding for finding in verify.verify(Run(folder)) if finding.problem]
-        other = Path(shutil.copytree(folder, tmp_path / f"other{number}"))
+        other = Path(shutil.copytree(folder, tmp_path / f"other{runs}"))
         for left, processes in ((folder, size), (other, 1)):
             if not (left / "model").is_dir():
-                run = start(left, processes)
-                _, said = run.communicate()
-                assert run.returncode == 0, said.decode()
+                expect_done(start(left, processes))
         assert outcome(folder) == outcome(calm)
         assert outcome(other)[1] == outcome(calm)[1]
-    print(f"{len(happened)} kills in {number} runs: {'; '.join(happened)}")
+    print(f"{len(happened)} kills in {runs} runs: {'; '.join(happened)}")

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from safetensors.torch import load_file
 from luthier import pipeline
 from luthier import recipe as recipes
 from luthier.cli.arguments import RECORD_ROWS, without_switches
-from luthier.errors import Interrupted, UserError
+from luthier.errors import Interrupted, MachineError, UserError
 from luthier.model import generate, loading, tuned
 from luthier.runs import Run, manifest, verify
 from luthier.train import checkpoint, launch, sharding, watch, worker
@@ -206,6 +208,41 @@ def test_recording_rows_is_a_word_of_the_command_line_and_no_setting() -> None:
         without_switches([f"{RECORD_ROWS}=maybe"])
 
 
+def torchrun(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """torchrun as on one host, with this run to train."""
+    command = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "luthier.train.worker", str(folder)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as one:
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_our_own_processes_do_on_one_host_and_on_two(
+    train: Callable[..., Path], prepared: Path, tmp_path: Path
+) -> None:
+    ours = train(2, "ours")
+    static = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", f"{free_port()}"]
+    c10d = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    c10d += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    hosts = {
+        "one": [["--standalone", "--nproc-per-node", "2"]],
+        "two": [[*static, "--node-rank", "0"], [*static, "--node-rank", "1"]],
+        "alike": [c10d, c10d],
+    }
+    for name, started in hosts.items():
+        folder = Path(shutil.copytree(prepared, tmp_path / name))
+        running = [torchrun(folder, *words) for words in started]
+        said = [each.communicate(timeout=200) for each in running]
+        assert [each.returncode for each in running] == [0] * len(started), said
+        assert f"Trained. Continue with: luthier resume {folder}" in "".join(out for out, _ in said)
+        assert weights(folder) == weights(ours) and rows_used(folder) == rows_used(ours)
+        assert Run(folder).state == "interrupted"
+
+
 @pytest.mark.slow
 def test_a_model_in_shards_trains_as_a_whole_one_and_goes_on_with_any_number_of_processes(
     train: Callable[..., Path], prepared: Path, tmp_path: Path
@@ -230,6 +267,22 @@ def test_a_model_in_shards_trains_as_a_whole_one_and_goes_on_with_any_number_of_
     prompt = models[0].tokenizer("What is 7 times three?")["input_ids"]
     said = [generate.answer(lm, [prompt], max_new_tokens=12)[0].ids for lm in models]
     assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="needs prlimit, which Linux has")
+def test_a_host_that_cannot_write_its_shard_is_named_and_the_checkpoint_before_it_stays(
+    train: Callable[..., Path], prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(prepared, tmp_path / "shards")
+    Run(tmp_path / "shards").update(shards=True)
+    full = at_step(3, lambda child: child.rlimit(psutil.RLIMIT_FSIZE, (4096, 4096)))
+    with pytest.raises(MachineError, match=r"rank 1 cannot write its part of the checkpoint: .* is kept"):
+        train(2, "shards", full)
+    assert not trained_by()
+    newest, wrong = checkpoint.newest(tmp_path / "shards" / "checkpoints")
+    assert newest is not None and newest.step == 2 and not wrong
+    assert len(rows_used(train(2, "shards"))) == 8
 
 
 def test_an_index_of_shards_that_we_did_not_write_is_not_read(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ other checkpoint. That format's index is a pickle, so nothing of it is read befo
 """
 
 import errno
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from luthier.errors import UserError
+from luthier.errors import MachineError, UserError
 from luthier.model import head, layers
 from luthier.model.causal import CausalModel
 from luthier.model.device import DTYPES
@@ -30,6 +29,8 @@ from luthier.train.world import World
 
 FULL = 1 << 20
 """Bytes: a disk with less room than this has refused a write for that reason."""
+REFUSED = "unexpected pos"
+"""What torch's writer says of a file that it could not write to its end, whatever the system's reason was."""
 INDEX = ".metadata"
 """The file that tells which tensors are where; its name is that of torch.distributed.checkpoint."""
 
@@ -131,7 +132,7 @@ def load(found: Checkpoint, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write this process's part, flushed to the disk."""
+    """Write this process's part, flushed to the disk. Where one cannot, all raise the MachineError that names it."""
     try:
         writer = dcp.FileSystemWriter(folder, sync_files=True)  # type: ignore[attr-defined]
         dcp.save(dict(tensors), storage_writer=writer)  # type: ignore[attr-defined]
@@ -139,10 +140,15 @@ def _write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         failures: Mapping[int, Any] = error.failures
         rank, (reason, _) = next(iter(sorted(failures.items())))
         if isinstance(reason, OSError):
-            raise OSError(reason.errno, f"{reason.strerror}, on rank {rank}", str(folder)) from error
-        if shutil.disk_usage(folder).free < FULL:  # torch's writer says "unexpected pos" then
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, on rank {rank}", str(folder)) from error
-        raise RuntimeError(f"rank {rank}: {reason}") from error
+            why = durable.REASONS.get(reason.errno or 0, str(reason))
+        elif shutil.disk_usage(folder).free < FULL:
+            why = durable.REASONS[errno.ENOSPC]
+        elif REFUSED in str(reason):
+            why = "the system refused a write"
+        else:
+            raise RuntimeError(f"rank {rank}: {reason}") from error
+        message = f"rank {rank} cannot write its part of the checkpoint: {why}. What was complete before is kept."
+        raise MachineError(message, where=str(folder.parent)) from error
 
 
 def _digests(folder: Path, rank: int) -> dict[str, str]:
