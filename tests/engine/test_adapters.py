@@ -2,12 +2,17 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from luthier.engine import loop
+from luthier.engine.adapters import Matrices, RowAdapters
 from luthier.engine.engine import Engine
+from luthier.engine.reading import Reading
 from luthier.engine.requests import GenerationRequest
+from luthier.engine.rows import Row
 from luthier.errors import UserError
 from luthier.model import generate, loading
 from luthier.model.loading import LanguageModel
@@ -54,6 +59,49 @@ def test_each_row_has_its_own_adapter(
     assert found == [generate.answer(single[name], [prompt], max_new_tokens=12)[0].ids for prompt, name in asked]
     bare = [generate.answer(single[None], [prompt], max_new_tokens=12)[0].ids for prompt, _ in asked]
     assert sum(one != other for one, other in zip(found, bare, strict=True)) > 6, "adapters change answers here"
+
+
+def test_prompts_of_several_adapters_are_read_together(
+    engine: Engine, single: dict[str | None, LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Noted(Reading):
+        def __init__(self, adapters: RowAdapters, rows: list[Row], **more: Any) -> None:
+            read.append(len(rows))
+            super().__init__(adapters, rows, **more)
+
+    monkeypatch.setattr(loop, "Reading", Noted)
+    asked = [(tuple(range(9 + number, 29)), name) for number, name in enumerate([None, "a0", "a1", "a2"])]
+    streams = engine._loop.call(  # between two steps, so that all wait at once
+        lambda: [engine.submit(GenerationRequest(prompt, 9, adapter=name)) for prompt, name in asked]
+    )
+    for (prompt, name), stream in zip(asked, streams, strict=True):
+        assert list(stream.result().ids) == generate.answer(single[name], [prompt], max_new_tokens=9)[0].ids
+    assert read == [4]
+
+
+def test_what_an_adapter_computes_beyond_all_bounds_stays_in_its_own_rows(
+    tiny_model: Path, folders: dict[str, Path]
+) -> None:
+    lm = loading.load(str(tiny_model))
+    adapters = RowAdapters(lm)
+    found = adapters.read("a0", folders["a0"])
+    adapters.add("sound", found)
+    adapters.add("endless", {layer: Matrices(part.down * 1e38, part.up * 1e38) for layer, part in found.items()})
+    sound, endless = adapters.key("sound"), adapters.key("endless")
+    ids = torch.tensor([[7, 11, 5], [7, 11, 5], [7, 11, 5]])
+
+    @torch.inference_mode()
+    def scores(keys: list[str | None]) -> torch.Tensor:
+        with adapters.using(keys):
+            return lm.model(input_ids=ids, use_cache=False).logits
+
+    alone, bare, beside = scores([sound] * 3), scores([None] * 3), scores([sound, endless, None])
+    torch.testing.assert_close(beside[0], alone[0])
+    torch.testing.assert_close(beside[2], bare[2])
+    assert not torch.isfinite(beside[1]).all(), "it was meant to be beyond all bounds"
+    assert (alone[0] - bare[0]).abs().max() > 0.01
 
 
 def test_a_beginning_is_shared_by_rows_of_one_adapter_only(

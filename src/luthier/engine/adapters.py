@@ -1,7 +1,7 @@
 """Adapters beside one base model, each for the rows of a batch that ask for it: LoRA as hooks on the base's linear layers.
 
-A row's output is W·x + s·B·(A·x) with its own A and B, as peft computes it. Rows with one adapter are one product, so a
-batch with several costs little more than with one. The base's modules stay what they are.
+A row's output is W·x + s·B·(A·x) with its own A and B, as peft computes it. The matrices of all adapters in a batch stand side
+by side, so that several cost little more than one; what is not a row's own is left out. The base's modules stay what they are.
 """
 
 import copy
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from peft.tuners import lora
 from torch import Tensor, nn
 
@@ -32,6 +32,39 @@ class Matrices(NamedTuple):
 
     down: Float[Tensor, "rank inputs"]
     up: Float[Tensor, "outputs rank"]
+
+
+class _Stack(NamedTuple):
+    """The matrices of several adapters for a layer, side by side; `owners` has for each rank the number of its adapter."""
+
+    down: Float[Tensor, "ranks inputs"]
+    up: Float[Tensor, "outputs ranks"]
+    owners: Int[Tensor, " ranks"]
+    sizes: tuple[int, ...]
+    """How many ranks each adapter has."""
+
+
+class _Mixed:
+    """The adapters of batches whose rows do not all have the same one, and to which of them each row of this batch belongs."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self.keys = keys
+        self.stacks: dict[str, _Stack] = {}
+        """By layer, each made when it is first asked for."""
+        self._of_rows: Int[Tensor, "rows 1 1"] = torch.empty(0, 1, 1)
+        self._others: dict[tuple[int, ...], Tensor] = {}
+
+    def begin(self, keys: Sequence[str | None], device: torch.device) -> None:
+        """The next batch: the adapter of each of its rows."""
+        numbers = [-1 if key is None else self.keys.index(key) for key in keys]
+        self._of_rows = torch.tensor(numbers, device=device)[:, None, None]
+        self._others = {}
+
+    def others(self, stack: _Stack) -> Bool[Tensor, "rows 1 ranks"]:
+        """What of a stack is not a row's own."""
+        if stack.sizes not in self._others:
+            self._others[stack.sizes] = stack.owners != self._of_rows
+        return self._others[stack.sizes]
 
 
 Weights = Mapping[str, Matrices]
@@ -58,7 +91,10 @@ class RowAdapters:
         self._hooked: set[str] = set()
         self._numbers = itertools.count(1)
         self._rows = 0
-        self._groups: list[tuple[str, Tensor | None]] = []
+        self._own: str | None = None
+        """The adapter of all rows of the batch that is computed now; where they have several, `_mixed` has them."""
+        self._mixed: _Mixed | None = None
+        self._last_mixed = _Mixed(())
 
     @property
     def names(self) -> list[str]:
@@ -113,43 +149,53 @@ class RowAdapters:
         gone = [key for key in self._weights if key not in used and key not in self._keys.values()]
         for key in gone:
             del self._weights[key]
+        if gone:
+            self._last_mixed = _Mixed(())
         return gone
 
     @contextmanager
     def using(self, keys: Sequence[str | None]) -> Iterator[None]:
         """Inside, each row of a batch has its adapter. All the same: batches may have any number of rows."""
-        distinct = dict.fromkeys(key for key in keys if key is not None)
-        if len(set(keys)) == 1:
-            self._groups = [(key, None) for key in distinct]
-        else:
-            device = self.lm.device
-            positions = {key: [index for index, other in enumerate(keys) if other == key] for key in distinct}
-            self._groups = [(key, torch.tensor(each, device=device)) for key, each in positions.items()]
+        distinct = tuple(sorted({key for key in keys if key is not None}))
+        if len(set(keys)) > 1:
+            if self._last_mixed.keys != distinct:
+                self._last_mixed = _Mixed(distinct)
+            self._mixed = self._last_mixed
+            self._mixed.begin(keys, self.lm.device)
+        elif distinct:
+            (self._own,) = distinct
         self._rows = len(keys)
         try:
             yield
         finally:
-            self._groups = []
+            self._own = self._mixed = None
 
     def _hook(self, layer: str) -> Any:
         def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            if not self._groups:
-                return None
             (states,) = inputs
-            for key, rows in self._groups:
-                matrices = self._weights[key].get(layer)
-                if matrices is None:
-                    continue
-                if rows is None:
-                    output = output + (states @ matrices.down.T) @ matrices.up.T
-                    continue
-                if states.dim() != 3 or len(states) != self._rows:
-                    raise RowsMixed(f"{layer} is given {tuple(states.shape)} for {self._rows} rows")
-                own = (states.index_select(0, rows) @ matrices.down.T) @ matrices.up.T
-                output.index_add_(0, rows, own)
-            return output
+            if self._own is not None and (own := self._weights[self._own].get(layer)):
+                return output + (states @ own.down.T) @ own.up.T
+            if self._mixed is None or (stack := self._stack(self._mixed, layer)) is None:
+                return None
+            if states.dim() != 3 or len(states) != self._rows:
+                raise RowsMixed(f"{layer} is given {tuple(states.shape)} for {self._rows} rows")
+            lowered = (states @ stack.down.T).masked_fill_(self._mixed.others(stack), 0)
+            return output + lowered @ stack.up.T
 
         return add
+
+    def _stack(self, mixed: _Mixed, layer: str) -> _Stack | None:
+        """The matrices of these adapters for a layer; None where none has any."""
+        if layer not in mixed.stacks:
+            parts = [self._weights[key].get(layer) for key in mixed.keys]
+            found = [part for part in parts if part is not None]
+            if not found:
+                return None
+            sizes = tuple(0 if part is None else len(part.down) for part in parts)
+            owners = [number for number, size in enumerate(sizes) for _ in range(size)]
+            down, up = torch.cat([part.down for part in found]), torch.cat([part.up for part in found], dim=1)
+            mixed.stacks[layer] = _Stack(down, up, torch.tensor(owners, device=down.device), sizes)
+        return mixed.stacks[layer]
 
     @torch.inference_mode()
     def _try(self, key: str) -> bool:

@@ -184,9 +184,10 @@ class Loop:
             known = None if scored or alone or not self._plain else self.prefixes.find(adapter, row.ids)
             rows, shared = self._starting, known.columns if known else 0
             while not alone and (other := self._next(rows)):
-                if other.adapter != adapter or not groups_with(rows, other, shared, self._beside):
+                fits = other.adapter == adapter or self.adapters.keeps_rows_apart
+                if not fits or not groups_with(rows, other, shared, self._beside):
                     break
-                found = self.prefixes.find(adapter, other.ids) if self._plain else None
+                found = self.prefixes.find(other.adapter, other.ids) if self._plain else None
                 if found is not known or probes.longest_in_batch(self.lm.model, other.longest) < other.longest:
                     break
                 rows.append(other)

@@ -15,7 +15,7 @@ SCORED = 256  # tokens of a prompt whose scores over the vocabulary exist at a t
 
 
 class Reading:
-    """Rows that are read together, by one adapter; `known` is what they all begin with, read before."""
+    """Rows that are read together; `known` is what they all begin with, read before, where all have one adapter."""
 
     def __init__(
         self, adapters: RowAdapters, rows: list[Row], *, known: Batch | None = None, alone: bool = False
