@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from record import circumstances, write_section
+from transformers.generation import ContinuousBatchingConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from gguf_file import write_fp32
@@ -32,22 +33,23 @@ ADAPTERS, RANK = 4, 8
 TARGETS = {"one stream": 8.0, "transformers, continuous batching": 1.2, "llama.cpp server, fp32": 1.0}
 
 PRODUCTS = "the products alone, {rows} rows"
+PAGE = 32  # tokens that transformers' cache keeps together
 STEPS = 8  # whose products are timed alone
 
 Asked = tuple[tuple[int, ...], int]
 
 
-def workload(count: int, vocabulary: int) -> list[Asked]:
+def workload(count: int, vocabulary: int, prompts: Sequence[int] = PROMPTS, new: Sequence[int] = NEW) -> list[Asked]:
     """Prompts and lengths of answers: as many short ones as long ones, in a fixed disorder, no two beginning alike."""
     generator = torch.Generator().manual_seed(7)
     shares = torch.rand(count, 2, generator=generator).tolist()
     sizes = [
-        (round(PROMPTS[0] + one * (PROMPTS[1] - PROMPTS[0])), round(NEW[0] + other * (NEW[1] - NEW[0])))
+        (round(prompts[0] + one * (prompts[1] - prompts[0])), round(new[0] + other * (new[1] - new[0])))
         for one, other in shares
     ]
     return [
-        (tuple(torch.randint(100, vocabulary - 100, (length,), generator=generator).tolist()), new)
-        for length, new in sizes
+        (tuple(torch.randint(100, vocabulary - 100, (length,), generator=generator).tolist()), most)
+        for length, most in sizes
     ]
 
 
@@ -63,6 +65,11 @@ def one_by_one(engine: Engine, asked: Sequence[Asked]) -> list[tuple[int, ...]]:
     return [ours(engine, [each])[0] for each in asked]
 
 
+def transformers_memory(tokens: int) -> Any:
+    """Room for so many tokens' keys and values: by itself the manager takes most of the machine's memory."""
+    return ContinuousBatchingConfig(page_size=PAGE, num_blocks=4 * tokens // PAGE, max_batch_tokens=512)
+
+
 def transformers_batches(manager: Any, asked: Sequence[Asked]) -> list[tuple[int, ...]]:
     """transformers' manager of continuous batches, which is what `transformers serve` runs."""
     found: dict[str, tuple[int, ...]] = {}
@@ -74,13 +81,15 @@ def transformers_batches(manager: Any, asked: Sequence[Asked]) -> list[tuple[int
     return [found[name] for name in names]
 
 
-def llama_server(path: Path, streams: int, threads: int) -> Callable[[Sequence[Asked]], list[tuple[int, ...]]]:
+def llama_server(
+    path: Path, streams: int, longest: int, threads: int
+) -> Callable[[Sequence[Asked]], list[tuple[int, ...]]]:
     """llama.cpp's server in this process, with as many slots as there are streams."""
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
     settings.model.path = str(path)
-    settings.n_parallel, settings.n_ctx = streams, streams * (PROMPTS[1] + NEW[1] + 16)
+    settings.n_parallel, settings.n_ctx = streams, streams * (longest + 16)
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
     settings.verbosity = 0
     server = xllamacpp.Server(settings)
@@ -136,13 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="serve_load", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument(
+        "--prompts", type=int, nargs=2, default=PROMPTS, help="tokens of the shortest and the longest prompt"
+    )
+    parser.add_argument("--new", type=int, nargs=2, default=NEW, help="the same of answers")
     parser.add_argument("--alone", type=int, default=3, help="how many of the requests are asked one by one")
     parser.add_argument("--threads", type=int, default=None, help="by default as many as cores are free")
     parser.add_argument("--skip", default="", help="parts that are left out: transformers, llama, adapters")
     parser.add_argument("--write", action="store_true", help="put the result into RESULTS.md")
     given = parser.parse_args()
     lm = loading.load(given.model)
-    asked = workload(given.streams, int(lm.model.config.vocab_size))
+    asked = workload(given.streams, int(lm.model.config.vocab_size), given.prompts, given.new)
     rates: dict[str, float] = {}
     wall: dict[str, float] = {}
 
@@ -165,11 +178,14 @@ def main() -> None:
         measure(PRODUCTS.format(rows=rows), lambda rows=rows: products_alone(lm, rows))  # type: ignore[misc]
     if "llama" not in given.skip:
         with tempfile.TemporaryDirectory() as folder:
-            ask = llama_server(write_fp32(Path(folder) / "model.gguf"), given.streams, threads)
+            ask = llama_server(
+                write_fp32(Path(folder) / "model.gguf"), given.streams, given.prompts[1] + given.new[1], threads
+            )
             measure("llama.cpp server, fp32", lambda: ask(asked))
     if "transformers" not in given.skip:
         model: Any = loading.load(given.model).model
-        with model.continuous_batching_context_manager(timeout=10) as manager:
+        memory = transformers_memory(sum(len(prompt) + new for prompt, new in asked))
+        with model.continuous_batching_context_manager(timeout=10, continuous_batching_config=memory) as manager:
             transformers_batches(manager, [(asked[0][0], 2)])
             measure("transformers, continuous batching", lambda: transformers_batches(manager, asked))
     if "adapters" not in given.skip:
