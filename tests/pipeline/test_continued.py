@@ -1,7 +1,7 @@
 """A given model that learns more text, with rows among it, and what is told of what it could do before."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,16 @@ SMALL = (
     "pretrain.context=128", "pretrain.rows_weight=3", "train.precision=fp32", "train.check_every=4", "train.max_steps=12",
     "train.tokens_per_step=1024", "train.learning_rate=3e-3", "train.warmup_steps=1", "pretrain.prompts=The cat",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_tasks() -> Iterator[None]:
+    """Six of the guard's texts and six of its questions."""
+    of_all = {"passages": passages(), "choices": choices()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, tasks in of_all.items():
+            patch.setattr(f"luthier.evaluate.guards.forgetting.{name}", lambda tasks=tasks: tasks[:6])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +211,17 @@ def test_what_makes_no_sense_is_refused_before_a_run_folder_exists(
     assert not (tmp_path / "run").exists()
 
 
+def test_too_few_rows_to_ask_are_refused(texts: Path, tiny_model: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join((texts / "rows.jsonl").read_text().splitlines(keepends=True)[:4]))
+    with pytest.raises(UserError, match=r"few.jsonl: found 1 test question, expected at least 2"):
+        pipeline.pretrain(asked(texts, tiny_model, f"pretrain.rows={few}"), tmp_path / "run")
+
+
 def test_an_adapter_is_merged_and_without_rows_only_forgetting_is_asked(
-    texts: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    texts: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     adapter = write_adapter(tiny_model, tmp_path / "adapter", seed=1)
-    material = "luthier.evaluate.guards.forgetting."
-    monkeypatch.setattr(f"{material}passages", lambda: passages()[:4])
-    monkeypatch.setattr(f"{material}choices", lambda: choices()[:4])
     words = [
         "pretrain.rows_weight=1",
         "pretrain.context=64",

@@ -32,6 +32,8 @@ from luthier.train.rows import MixedRows, TokenRows
 
 HELD_OUT_BEFORE = "held-out-before.json"
 GUARDS = Evaluate(guards=("forgetting",))
+FEWEST = 2
+"""Questions that make a comparison."""
 LAST = "test.arrow"
 """What is written last of the rows."""
 
@@ -84,6 +86,12 @@ def prepare_rows(current: Run, asked: PretrainRecipe, stop: Stop) -> None:
             raise Interrupted("stopped while the rows were read; they are read again.")
 
     found = _read_rows(asked, progress)
+    if len(found.rows["test"]) < FEWEST:
+        raise UserError(
+            f"found {len(found.rows['test'])} test question, expected at least {FEWEST} to ask before and after. "
+            "Give more rows.",
+            where=str(asked.pretrain.rows),
+        )
     for name in split_rows.SPLITS:
         found.rows[name].write(current.folder / "data" / f"{name}.arrow")
     data = found.dataset
