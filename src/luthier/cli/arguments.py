@@ -21,7 +21,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Processes = Annotated[
     int,
     typer.Option(
-        "--processes", min=1, metavar="N", help="Train in so many processes on this machine, one to a GPU if any."
+        "--processes",
+        min=1,
+        metavar="N",
+        help="Train and answer in so many processes on this machine, one to a GPU if any.",
     ),
 ]
 Shard = Annotated[
