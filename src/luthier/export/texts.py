@@ -61,7 +61,7 @@ class Difference:
         )
         ours, theirs = (_token(ids, at, tokenizer) for ids in (self.case.ids, self.theirs))
         shown = self.case.text[:SHOWN] + "…" * (len(self.case.text) > SHOWN)
-        return f"ids: text {self.number} ({self.case.where}) {shown!r}: token {at} is {ours}, in llama.cpp {theirs}"
+        return f"ids: text {self.number} ({self.case.where}) {shown!r}: token {at} is {ours}, in the export {theirs}"
 
 
 def _token(ids: Sequence[int], at: int, tokenizer: HubTokenizer) -> str:

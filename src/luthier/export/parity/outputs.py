@@ -52,7 +52,7 @@ def compare(lm: LanguageModel, llama: Running, rows: Sequence[Sequence[int]]) ->
             at = int((~agree).nonzero()[0])
             first = (
                 f"row {number}, token {begin + at}: {int(ours[at].argmax())} before {int(theirs[at].argmax())} by "
-                f"{float(margins[at]):.3g} logits, in llama.cpp the other way round"
+                f"{float(margins[at]):.3g} logits, in the export the other way round"
             )
         apart, chances = theirs - ours, torch.softmax(ours, -1)
         kl += float(((chances * apart.exp()).sum(-1).log() - (chances * apart).sum(-1)).sum())

@@ -67,7 +67,7 @@ def _parted(name: str, ours: str, theirs: str) -> str:
     at = next((n for n, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b)))
     shown = (each[max(0, at - 5) : at + SHOWN].decode("utf-8", "replace") for each in (a, b))
     before, after = shown
-    return f"byte {at} of the conversation with {name}: expected {before!r}, llama.cpp writes {after!r}"
+    return f"byte {at} of the conversation with {name}: expected {before!r}, the export writes {after!r}"
 
 
 def has_system(messages: Sequence[Sequence[Message]]) -> bool:
