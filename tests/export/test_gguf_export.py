@@ -1,6 +1,7 @@
 """A run leaves as a GGUF file that llama.cpp computes the same with, in every family and number format."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from luthier import export
 from luthier.errors import UserError
 from luthier.export.gguf import file as files
 from luthier.export.gguf import types
+from luthier.export.gguf.file import NewTensor
+from luthier.export.gguf.types import TYPES
 from luthier.export.parity.limits import LIMITS
 from luthier.model import gguf as reader
 
@@ -49,6 +52,18 @@ def test_each_number_format_is_as_near_as_it_is_said_to_be(word: str, make_run: 
         assert report.answers["same"] == 12 and report.score["difference"] == 0
     found = json.loads((tmp_path / "it.gguf.parity.json").read_text())
     assert {"template", "ids", "top1", "kl", "answers", "score"} <= found.keys() and found["passed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [each for each in TYPES if each != "f32"])
+@pytest.mark.parametrize("family", [each for each in FAMILIES if each != "llama"])
+def test_each_family_is_as_near_in_each_number_format(
+    family: str, word: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    report = exported(make_run(family, answered=True), tmp_path / "it.gguf", type=word)
+    assert report.faults == []
+    assert report.template["same"] == 20 and (report.ids["texts"], report.ids["different"]) == (2000, 0)
+    assert report.kl["mean"] <= LIMITS[word].kl and report.answers["of"] == 12
 
 
 def test_a_file_of_ours_is_read_back_as_the_same_weights(make_run: MakeRun, tmp_path: Path) -> None:
@@ -130,3 +145,16 @@ def test_a_damaged_file_is_one_message(damage: Any, found: str, make_run: MakeRu
     path.write_bytes(damage((tmp_path / "whole.gguf").read_bytes()))
     with pytest.raises(UserError, match=f"not a whole GGUF file: .*({found})"):
         export.verify(run.folder, path)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4), (8, 0), (1 << 40, 4), (4096, 4096, 4096, 1 << 28)])
+def test_a_tensor_whose_sizes_cannot_be_is_refused(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    path = tmp_path / "it.gguf"
+    files.write(path, "llama", {}, [NewTensor("x", (4, 8), types.Type.F32, lambda: [np.zeros(128, np.uint8)])])
+    told, lying = (struct.pack(f"<I{len(each)}Q", len(each), *each) for each in ((8, 4), sizes))
+    assert path.read_bytes().count(told) == 1
+    path.write_bytes(path.read_bytes().replace(told, lying))
+    with pytest.raises(
+        UserError, match=r"not a whole GGUF file: the tensor x (of F32 has the sizes|ends [0-9,]+ bytes)"
+    ):
+        files.read(path)

@@ -21,6 +21,7 @@ from luthier.engine.llama_cpp import LlamaCpp
 from luthier.errors import MachineError, UserError
 from luthier.export.gguf import file as files
 from luthier.export.gguf.file import NewTensor
+from luthier.export.parity.limits import EXACT, LIMITS, fewest_same
 
 from .conftest import MakeRun
 
@@ -191,3 +192,49 @@ def test_llama_cpp_that_ends_by_itself_is_a_message_and_takes_nobody_along(make_
     with LlamaCpp(path, context=256) as llama:
         process = llama._process
         assert process is None  # nothing starts before the first question
+
+
+def test_a_file_of_another_model_is_named_and_not_run(make_run: MakeRun, tmp_path: Path) -> None:
+    run, path = make_run(), tmp_path / "x.gguf"
+    other = make_run(own=tiny_tokenizers.tokenizer_for(CHATML, "byte-level", eos="<|im_end|>"), name="other")
+    export.export(other.folder, to="gguf", type="f32", out=path)
+    faults = export.verify(run.folder, path).faults
+    assert any(fault.startswith("setting llama.vocab_size is ") for fault in faults), faults
+    assert any(fault.startswith("tensor token_embd.weight has the sizes ") for fault in faults)
+
+
+def test_a_file_that_llama_cpp_does_not_load_is_named_with_its_cause(make_run: MakeRun, tmp_path: Path) -> None:
+    run, path = make_run(), tmp_path / "x.gguf"
+    export.export(run.folder, to="gguf", type="f32", out=path)
+    rewritten(path, settings={"tokenizer.ggml.pre": "no-such-rule", "llama.attention.head_count": None})
+    report = export.verify(run.folder, path)
+    assert "setting tokenizer.ggml.pre " in "\n".join(report.faults)
+    assert "setting llama.attention.head_count is missing, expected 4" in report.faults
+    assert report.faults[-1].startswith("llama.cpp refuses: ") and report.score == {
+        "skipped": "llama.cpp does not run the file"
+    }
+    rewritten(path, settings={"llama.context_length": "many"})
+    assert "setting llama.context_length is 'many', expected 512" in export.verify(run.folder, path).faults
+
+
+@pytest.mark.parametrize("odd", ["{{ 'Ab'.swapcase() }}", "{{ 'a b' | wordcount }}"])
+def test_a_template_that_llama_cpp_renders_otherwise_is_named_with_the_byte(
+    odd: str, make_run: MakeRun, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    tokenizer.chat_template = odd + CHATML
+    _, report = export.export(make_run().folder, to="gguf", type="f32", out=tmp_path / "x.gguf")
+    assert report and not report.passed and report.faults[0].startswith("template: byte 0 of "), report.faults
+
+
+def test_the_limits_hold_for_every_measured_file_of_the_documents() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8").splitlines()
+        if "20 of 20" in line
+    ]
+    assert {row[1] for row in rows} == set(LIMITS)
+    for method, word, _, _, top1, kl, answers, *_ in rows:
+        same, of = map(int, answers.split(" of "))
+        limits = LIMITS[word]
+        assert float(top1.rstrip("%")) / 100 >= limits.top1 and float(kl) <= limits.kl, (method, word)
+        assert same >= fewest_same(limits, of, exact=word == EXACT), (method, word)

@@ -37,6 +37,14 @@ class Completion:
     """`stop` at an end token, which is the last of the ids; `length` at the limit."""
 
 
+class Refused(UserError):
+    """What llama.cpp does not take of a file, or of what it is asked."""
+
+
+class Ended(MachineError):
+    """llama.cpp's process is gone, as happens where a file surprises it."""
+
+
 def is_installed() -> bool:
     """Whether the package that brings llama.cpp is there."""
     return importlib.util.find_spec("xllamacpp") is not None
@@ -152,11 +160,11 @@ class LlamaCpp:
                 kind, answer = self._pipe.recv()
             except (EOFError, OSError):
                 code = self._process.wait() if self._process else 0
-                raise MachineError(
+                raise Ended(
                     f"llama.cpp ended by itself (exit code {code}){self._reason()}.", where=str(self.file)
                 ) from None
         if kind == "refused":
-            raise UserError(f"llama.cpp refuses: {answer}{self._reason()}.", where=str(self.file))
+            raise Refused(f"llama.cpp refuses: {answer}{self._reason()}.", where=str(self.file))
         return answer
 
     def _start(self) -> None:

@@ -4,6 +4,7 @@ Nothing is allocated for a count that the file's own bytes could not hold.
 """
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def is_file(name: str) -> bool:
 def size(shape: tuple[int, ...], kind: Type) -> int:
     """Bytes of a tensor in the file."""
     per_block, block_bytes = GGML_QUANT_SIZES[kind]
-    return int(np.prod(shape, dtype=np.int64)) // per_block * block_bytes
+    return math.prod(shape) // per_block * block_bytes
 
 
 def decode(data: Bytes, kind: Type, shape: tuple[int, ...]) -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -80,6 +81,15 @@ class GGUF:
     @property
     def arch(self) -> str:
         return str(self.metadata.get("general.architecture", ""))
+
+    def setting(self, key: str, default: float) -> float:
+        """A setting that is a number; refuses another kind of value."""
+        found = self.metadata.get(key, default)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise UserError(
+                f"its setting {key} is {str(found)[:40]!r}, and a number was expected.", where=str(self.path)
+            )
+        return found
 
     def numbers(self, name: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """A tensor's numbers, widened to fp32."""
@@ -196,6 +206,6 @@ def _tensors(reading: _Reading, count: int) -> Iterator[tuple[str, tuple[int, ..
             raise _Lying(f"the tensor {name} is in an unknown number format ({number})")
         offset = reading.number(GGUFValueType.UINT64, name)
         kind = GGMLQuantizationType(number)
-        if any(side > reading.size * 256 for side in shape) or shape[-1] % GGML_QUANT_SIZES[kind][0]:
+        if any(not 0 < side <= reading.size * 256 for side in shape) or shape[-1] % GGML_QUANT_SIZES[kind][0]:
             raise _Lying(f"the tensor {name} of {kind.name} has the sizes {shape}")
         yield name, shape, kind, int(offset)

@@ -50,6 +50,8 @@ def _count(part: dict[str, object], words: str) -> str:
 
 
 def _ids(report: Report) -> str:
+    if "skipped" in report.ids:
+        return str(report.ids["skipped"])
     different, texts = report.ids["different"], report.ids["texts"]
     return f"{texts - different:,} of {texts:,} texts have the same tokens"
 

@@ -60,7 +60,7 @@ class GgufFile(Endpoint):
                 f"the file does not state {found.arch or 'its architecture'}.context_length, so it is no language model.",
                 where=str(path),
             )
-        return cls("", path.stem, file=path.absolute(), longest=int(found.metadata[f"{found.arch}.context_length"]))
+        return cls("", path.stem, file=path.absolute(), longest=int(found.setting(f"{found.arch}.context_length", 0)))
 
     def answers(
         self, prompts: Sequence[tuple[Sequence[Message], Sequence[str]]], *, max_new_tokens: int

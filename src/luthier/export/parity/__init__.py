@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from luthier.engine.llama_cpp import SLOTS, LlamaCpp
+from luthier.engine.llama_cpp import SLOTS, Ended, LlamaCpp, Refused
 from luthier.errors import UserError
 from luthier.export import texts
 from luthier.export.gguf import file as files
@@ -44,10 +44,16 @@ def check(source: Source, path: Path, *, unchecked: bool = False, on_note: OnNot
     word = _format_of(file)
     report = Report(source.name, str(path), word, _engine(), LIMITS[word], unchecked)
     on_note(f"{word}: {report.limits.words()}.")
-    with _runnable(source, file, on_note) as subject:
-        compare(source, subject, report, on_note)
-    if report.faults:
-        report.faults[:0] = diagnosis.causes(source, file)
+    try:
+        with _runnable(source, file, on_note) as subject:
+            compare(source, subject, report, on_note)
+    except (Refused, Ended) as refusal:
+        report.stop(refusal.message)
+        if not (causes := diagnosis.causes(source, file)):
+            raise
+        report.faults[:0] = causes
+    else:
+        report.faults[:0] = diagnosis.causes(source, file) if report.faults else []
     report.seconds = time.perf_counter() - begin
     report.write(path)
     return report
@@ -81,7 +87,7 @@ class _LlamaCppSubject:
 
     def context(self, needed: int) -> int:
         """A context for so many tokens, and no longer than the file's."""
-        most = int(self.file.metadata.get(f"{self.file.arch}.context_length", needed))
+        most = int(self.file.setting(f"{self.file.arch}.context_length", needed))
         return min(-needed // BLOCK * -BLOCK, max(most, 1))
 
     def open(self, context: int, **how: Any) -> LlamaCpp:

@@ -41,7 +41,7 @@ def _settings(source: Source, file: GGUF, config: Any, family: Family) -> Iterat
 
 def _of_adapter(source: Source, file: GGUF, config: Any, family: Family) -> Iterator[str]:
     """What an adapter adds to each weight, which is one product of its alpha and of both halves."""
-    pairs, alpha = adapter.read(source, config, family), float(file.metadata.get("adapter.lora.alpha", 0.0))
+    pairs, alpha = adapter.read(source, config, family), file.setting("adapter.lora.alpha", 0.0)
     for name, (down, up, scale) in pairs.items():
         if f"{name}.lora_a" not in file.tensors or f"{name}.lora_b" not in file.tensors:
             yield f"tensor {name} has no pair of matrices"
@@ -107,9 +107,13 @@ def _other_tensors(weights: Weights, file: GGUF) -> Iterator[str]:
         if stored.shape != weights.shape(name):
             yield f"tensor {name} has the sizes {stored.shape}, expected {weights.shape(name)}"
             continue
-        wanted = np.concatenate(
-            [types.encode(rows, stored.kind, name).reshape(-1) for rows in chunks(weights.read(name))]
-        )
+        try:
+            wanted = np.concatenate(
+                [types.encode(rows, stored.kind, name).reshape(-1) for rows in chunks(weights.read(name))]
+            )
+        except NotImplementedError:
+            yield f"tensor {name} is in {stored.kind.name}, which no export has"
+            continue
         ours, theirs = types.decode(wanted, stored.kind, stored.shape), file.numbers(name)
         if not np.array_equal(ours, theirs):
             apart = np.abs(ours - theirs)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from luthier.engine.llama_cpp import Refused
 from luthier.export.parity.limits import TIE
 from luthier.export.running import Running
 from luthier.model.loading import LanguageModel
@@ -46,6 +47,8 @@ def compare(lm: LanguageModel, llama: Running, rows: Sequence[Sequence[int]]) ->
         begin = shared if number else 0
         ours = _ours(lm, row, begin)
         theirs = torch.from_numpy(np.array(llama.logits(row, begin=begin))).double()[:, : ours.shape[1]]
+        if theirs.shape[1] < ours.shape[1]:
+            raise Refused(f"the export has {theirs.shape[1]:,} tokens, and the run's model {ours.shape[1]:,}.")
         margins = ours.amax(-1) - ours.gather(-1, theirs.argmax(-1, keepdim=True))[:, 0]
         agree = margins <= TIE
         if first is None and not bool(agree.all()):

@@ -45,6 +45,13 @@ class Report:
     def passed(self) -> bool:
         return not self.faults
 
+    def stop(self, message: str) -> None:
+        """The engine goes no further with the file: what has not been compared is skipped, and that is a fault."""
+        for name in ("template", "ids", "top1", "kl", "answers", "score"):
+            if not getattr(self, name):
+                setattr(self, name, {"skipped": "llama.cpp does not run the file"})
+        self.faults.append(message)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT, "run": self.run, "file": self.file, "type": self.type, "engine": self.engine,
