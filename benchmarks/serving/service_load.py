@@ -94,9 +94,12 @@ def question(chance: random.Random) -> str:
     return "Tell me about this: " + " ".join(chance.choices(WORDS, k=round(5 * 40 ** chance.random())))
 
 
-async def ask(client: httpx.AsyncClient, text: str, most: int, server: Server | None = None) -> Heard:
-    """A chat answer as a stream."""
-    heard, start, used = Heard(), time.perf_counter(), server.seconds if server else 0.0
+async def ask(
+    client: httpx.AsyncClient, text: str, most: int, server: Server | None = None, heard: Heard | None = None
+) -> Heard:
+    """A chat answer as a stream; `heard` is added to as it comes, since who leaves early gets no result."""
+    heard = heard or Heard()
+    start, used = time.perf_counter(), server.seconds if server else 0.0
     body = {
         "model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": most, "temperature": 0,
         "stream": True, "stream_options": {"include_usage": True},
@@ -114,9 +117,11 @@ async def ask(client: httpx.AsyncClient, text: str, most: int, server: Server | 
             event = json.loads(line.removeprefix("data: "))
             if "error" in event:
                 heard.status = 0
-            elif event["choices"] and event["choices"][0]["delta"].get("content") and not heard.first:
-                heard.first = time.perf_counter() - start
-                heard.first_cpu = server.seconds - used if server else 0.0
+            elif event["choices"] and event["choices"][0]["delta"].get("content"):
+                heard.tokens += 1  # nearly: the usage at the end says how many
+                if not heard.first:
+                    heard.first = time.perf_counter() - start
+                    heard.first_cpu = server.seconds - used if server else 0.0
             elif event.get("usage"):
                 heard.tokens = event["usage"]["completion_tokens"]
     return heard
@@ -175,13 +180,15 @@ async def crowd(server: Server, count: int, seconds: float, most: int = 16) -> t
     async def one(client: httpx.AsyncClient, number: int) -> None:
         chance = random.Random(number)
         while True:
+            heard = Heard()
             try:
-                heard = await ask(client, question(chance), most)
+                await ask(client, question(chance), most, heard=heard)
             except httpx.HTTPError as error:
                 told.statuses[type(error).__name__] += 1
                 continue
+            finally:
+                told.tokens += heard.tokens
             told.statuses[str(heard.status)] += 1
-            told.tokens += heard.tokens
             if heard.status == 200:
                 told.firsts.append(heard.first)
             elif heard.retry_after is None:
