@@ -16,12 +16,14 @@ import tiny_tokenizers
 from conftest import CHATML
 from luthier import export
 from luthier.chat import Conversation, Message
+from luthier.cli.export import show
 from luthier.data.dataset import Item
 from luthier.engine.llama_cpp import LlamaCpp
 from luthier.errors import MachineError, UserError
 from luthier.export.gguf import file as files
 from luthier.export.gguf.file import NewTensor
 from luthier.export.parity.limits import EXACT, LIMITS, fewest_same
+from luthier.export.parity.report import Report
 
 from .conftest import MakeRun
 
@@ -238,3 +240,13 @@ def test_the_limits_hold_for_every_measured_file_of_the_documents() -> None:
         limits = LIMITS[word]
         assert float(top1.rstrip("%")) / 100 >= limits.top1 and float(kl) <= limits.kl, (method, word)
         assert same >= fewest_same(limits, of, exact=word == EXACT), (method, word)
+
+
+def test_a_file_that_is_not_the_run_ends_the_command_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("run", "x.gguf", "f16", "llama.cpp", LIMITS["f16"])
+    report.stop("llama.cpp refuses: it")
+    with pytest.raises(SystemExit) as ended:
+        show(report)
+    assert ended.value.code == 1
+    shown = capsys.readouterr().out
+    assert "NOT the same model" in shown and "llama.cpp refuses: it" in shown and "top-1 at least 98.0%" in shown
