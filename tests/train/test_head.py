@@ -137,14 +137,15 @@ def test_hooks_around_a_module_see_the_one_forward_pass_of_a_step(model: Any) ->
     whole.register_forward_pre_hook(lambda module, inputs: seen.append("before"))
     model.get_decoder().register_forward_hook(lambda module, inputs, output: seen.append("decoder"))
 
-    def after(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    def after(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         seen.append("after")
-        if output.requires_grad:  # as FSDP hears that the way back begins
-            output.register_hook(lambda gradient: seen.append("gradient"))
+        for part in output if isinstance(output, tuple) else (output,):
+            if part.requires_grad:  # as FSDP hears that the way back begins
+                part.register_hook(lambda gradient: seen.append("gradient"))
 
     whole.register_forward_hook(after)
     batch = pack(some_rows(model), torch.device("cpu"))
-    loss = whole(batch)
+    loss, _ = whole(batch)
     loss.backward()
     assert seen == ["before", "decoder", "after", "gradient"]
     assert all(weight.grad is not None for weight in whole.parameters())
