@@ -1,5 +1,6 @@
 """Sizes that follow from a configuration alone."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_what_a_forward_pass_saves_is_estimated_to_the_byte(tiny_model: Path, ch
     whole = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
     estimated = spec.saved_activations([20, 13], "fp32", checkpointing=checkpointing)
     assert estimated < 0.6 * whole if checkpointing else estimated == whole
+
+
+def test_what_was_tried_is_let_go() -> None:
+    """A function whose result is what it saves, as attention does, would hold itself, the pass and the model."""
+    spec = ModelSpec.of(pythia(64, 1, 2, 100))
+
+    def living() -> int:
+        gc.collect()
+        return sum(type(each) is torch.nn.Parameter for each in gc.get_objects())
+
+    before = living()
+    assert spec.saved_activations([8, 9], "fp32") > 0
+    assert living() == before
 
 
 def test_a_model_that_computes_the_kinds_of_its_layers_is_measured_too(mamba: torch.nn.Module) -> None:

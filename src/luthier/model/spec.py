@@ -135,9 +135,10 @@ def _saved_bytes(model: CausalModel, lengths: Sequence[int]) -> int:
     saved: dict[int, Tensor] = {}
 
     def save(tensor: Tensor) -> Tensor:
+        alone = tensor.detach()  # what a step saves of its own result would hold the step, and that the model, for ever
         if (address := tensor.untyped_storage().data_ptr()) not in weights:
-            saved[address] = tensor  # kept alive, so that no other tensor gets its address meanwhile
-        return tensor
+            saved[address] = alone  # kept alive, so that no other tensor gets its address meanwhile
+        return alone
 
     batch = pack([_Row(length) for length in lengths], torch.device("cpu"))
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
