@@ -263,6 +263,7 @@ def test_addresses_have_names_and_their_keys_come_from_the_environment() -> None
         ("http://user:pass@h/v1", {}, "put the key into LUTHIER_BACKEND_KEY_A"),
         ("http://h/v1?key=1", {}, "put the key into LUTHIER_BACKEND_KEY_A"),
         ("http://:80/v1", {}, "expected an address"),
+        ("ftp://h/v1", {}, "expected an address"),
         ("http://h:99999/v1", {}, "expected an address"),
         ("http://h/v1", {"LUTHIER_BACKEND_KEY_A": "new\nline"}, "visible ASCII"),
     ):

@@ -30,8 +30,8 @@ class Address:
 
 
 def is_address(reference: str) -> bool:
-    """Whether this names a server instead of files."""
-    return reference.lower().startswith(("http://", "https://"))
+    """Whether this names a server instead of files; one that cannot be asked too."""
+    return "://" in reference
 
 
 def parse(named: Mapping[str, str], environment: Mapping[str, str]) -> list[Address]:
@@ -62,7 +62,7 @@ def _address(name: str, reference: str, environment: Mapping[str, str]) -> Addre
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host:
+    if not host or parts.scheme not in ("http", "https"):
         raise UserError("expected an address such as http://127.0.0.1:8080/v1.", where=where)
     if parts.username is not None or parts.query:
         raise UserError(
