@@ -5,7 +5,7 @@ processes. Which rows stay is decided afterwards, in their order; what was noted
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from luthier.chat import Template
@@ -109,16 +109,13 @@ class BlockEncoder:
         return frozenset(found)
 
 
-@dataclass
 class _EntriesByRow(Ledger):
     """Entries for the ledger, by the rows that they are about."""
 
-    number_of: dict[str, int] = field(default_factory=dict)
-    entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)
-
     def __init__(self, number_of: dict[str, int]) -> None:
         super().__init__()
-        self.number_of, self.entries = number_of, {}
+        self.number_of = number_of
+        self.entries: dict[int, list[LedgerEntry]] = {}
 
     def drop(self, reason: str, location: str) -> None:
         self._enter(LedgerEntry(True, reason, location))
@@ -128,9 +125,8 @@ class _EntriesByRow(Ledger):
 
     def _enter(self, entry: LedgerEntry) -> None:
         end = len(entry.listed)
-        if (
-            entry.listed not in self.number_of
-        ):  # a detail stands behind the location, in brackets, which it may have too
+        if entry.listed not in self.number_of:
+            # a detail stands behind the location, in brackets, which it may have too
             end = entry.listed.index(" (")
             while entry.listed[:end] not in self.number_of:
                 end = entry.listed.index(" (", end + 1)
