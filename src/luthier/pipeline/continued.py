@@ -11,6 +11,7 @@ from pathlib import Path
 
 from luthier import recipe as recipes
 from luthier.data import ledger
+from luthier.data.checks.findings import plural
 from luthier.data.corpora import CorpusRows
 from luthier.data.dataset import Progress
 from luthier.data.prepared import Prepared
@@ -86,9 +87,9 @@ def prepare_rows(current: Run, asked: PretrainRecipe, stop: Stop) -> None:
             raise Interrupted("stopped while the rows were read; they are read again.")
 
     found = _read_rows(asked, progress)
-    if len(found.rows["test"]) < FEWEST:
+    if (questions := len(found.rows["test"])) < FEWEST:
         raise UserError(
-            f"found {len(found.rows['test'])} test question, expected at least {FEWEST} to ask before and after. "
+            f"found {plural(questions, 'test question')}, expected at least {FEWEST} to ask before and after. "
             "Give more rows.",
             where=str(asked.pretrain.rows),
         )
